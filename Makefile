@@ -1,0 +1,40 @@
+# `make demo` and `make test` do all the set-up themselves: they make .venv and install what they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+DECLARED := pyproject.toml constraints.txt
+CODE := src tests examples benchmarks
+
+.PHONY: demo test test-slow lint venv
+
+demo: $(VENV)/.models  ## explain the cat against the coffee, and the coffee against the cat, to ./demo/
+	$(BIN)/clarp explain src/clarp/assets/cat_and_coffee.jpg --method ssglrp \
+		--target "Egyptian cat,espresso" --against "Egyptian cat,espresso" --out demo
+
+test: $(VENV)/.dev  ## everything that takes seconds
+	$(BIN)/pytest -m "not slow"
+
+test-slow: $(VENV)/.dev  ## everything that takes minutes
+	$(BIN)/pytest -m slow
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+
+venv: $(VENV)/.dev
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# A stamp is as new as the last installation; only a change of what is declared installs again.
+$(VENV)/.models: $(DECLARED) | $(BIN)/python
+	@echo "Installing clarp with its models into $(VENV) (once; PyTorch is large) ..."
+	$(INSTALL) --editable ".[models]"
+	@touch $@
+
+$(VENV)/.dev: $(DECLARED) | $(BIN)/python
+	@echo "Installing clarp with the developers' tools into $(VENV) (once; PyTorch is large) ..."
+	$(INSTALL) --editable ".[dev]"
+	@touch $@ $(VENV)/.models

@@ -1,0 +1,79 @@
+"""In-place operations become functional ones.
+
+``x.relu_()`` writes into x, and whoever reads x later sees the result. Where x shares its memory with no other value
+that is read later, it is enough to let those later readers read the result. Otherwise the memory matters, and
+``run_decompositions`` works the aliases out; that is right in general, and ten times slower.
+"""
+
+import operator
+
+from torch import fx
+from torch._ops import OpOverload
+from torch.export import ExportedProgram
+from torch.ops import aten
+
+FUNCTIONAL = {
+    aten.relu_.default: aten.relu.default,
+    aten.hardtanh_.default: aten.hardtanh.default,
+    aten.clamp_.default: aten.clamp.default,
+    aten.add_.Tensor: aten.add.Tensor,
+    aten.dropout_.default: aten.dropout.default,
+    aten.feature_dropout_.default: aten.feature_dropout.default,
+}
+
+
+def functional(program: ExportedProgram) -> ExportedProgram:
+    """The same program without in-place operations."""
+    writers = [node for node in program.graph.nodes if _writes(node)]
+    if any(node.target not in FUNCTIONAL for node in writers):
+        return program  # to be refused by name, together with whatever else has no rule
+    if all(_sole_owner(node) for node in writers):
+        for node in writers:
+            _rename(node)
+        program.graph.lint()
+        return program
+    return program.run_decompositions({})
+
+
+def _writes(node: fx.Node) -> bool:
+    return isinstance(node.target, OpOverload) and node.target._schema.is_mutable  # noqa: SLF001  no public name
+
+
+def _views(node: fx.Node) -> bool:
+    """Whether the result may share memory with an argument."""
+    if not isinstance(node.target, OpOverload):
+        return node.target is operator.getitem
+    return any(result.alias_info is not None for result in node.target._schema.returns) or (  # noqa: SLF001
+        # These return their argument itself whenever they have nothing to do, and their schema does not say so.
+        node.target in {aten.dropout.default, aten.feature_dropout.default, aten.contiguous.default, aten.to.dtype}
+        or "reshape" in str(node.target)
+        or "flatten" in str(node.target)
+    )
+
+
+def _root(node: fx.Node) -> fx.Node:
+    """The value that a chain of in-place operations has been writing into."""
+    while _writes(node):
+        target = node.args[0]
+        assert isinstance(target, fx.Node)
+        node = target
+    return node
+
+
+def _sole_owner(writer: fx.Node) -> bool:
+    """Whether nobody but the later readers of the same value can notice that it was overwritten."""
+    root = _root(writer)
+    if root.op == "placeholder" or _views(root):
+        return False
+    names = [root]
+    for name in names:
+        names += [user for user in name.users if _writes(user) and user.args[0] is name]
+    return not any(_views(user) and not _writes(user) and user < writer for name in names for user in name.users)
+
+
+def _rename(writer: fx.Node) -> None:
+    target = writer.args[0]
+    assert isinstance(target, fx.Node)
+    assert isinstance(writer.target, OpOverload)
+    target.replace_all_uses_with(writer, delete_user_cb=lambda user: user > writer)
+    writer.target = FUNCTIONAL[writer.target]

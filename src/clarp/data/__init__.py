@@ -1,0 +1,57 @@
+"""Data sets for the evaluation: photos, what is in them, and where; and the geometry between photo and model.
+
+Every reader returns a :class:`Dataset` of :class:`Sample` in a fixed order with ids that are the same everywhere.
+Files that are missing or damaged become problems with names; annotations that contradict their pictures are refused
+with file and line.
+"""
+
+from clarp.data.coco import coco
+from clarp.data.composites import IMAGENET_GREY, composites
+from clarp.data.folder import image_folder, image_table
+from clarp.data.geometry import Box, Geometry, Size
+from clarp.data.imagenet import imagenet
+from clarp.data.mosaics import mosaics
+from clarp.data.pairs import boxed_photos
+from clarp.data.sample import (
+    AnnotationError,
+    Contradiction,
+    Dataset,
+    Label,
+    Object,
+    Photo,
+    Picture,
+    Problem,
+    Region,
+    Sample,
+    Truth,
+    UnreadableImageError,
+)
+from clarp.data.voc import VOC_CLASSES, voc
+
+__all__ = [
+    "IMAGENET_GREY",
+    "VOC_CLASSES",
+    "AnnotationError",
+    "Box",
+    "Contradiction",
+    "Dataset",
+    "Geometry",
+    "Label",
+    "Object",
+    "Photo",
+    "Picture",
+    "Problem",
+    "Region",
+    "Sample",
+    "Size",
+    "Truth",
+    "UnreadableImageError",
+    "boxed_photos",
+    "coco",
+    "composites",
+    "image_folder",
+    "image_table",
+    "imagenet",
+    "mosaics",
+    "voc",
+]

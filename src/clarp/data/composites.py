@@ -1,0 +1,213 @@
+"""Two cut-outs on a background: every object's exact pixels are known by construction."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from clarp.data._draw import below, draw
+from clarp.data.geometry import Box, Size
+from clarp.data.sample import AnnotationError, Contradiction, Dataset, Object, Photo, Sample
+
+IMAGENET_GREY = (124, 116, 104)
+"""ImageNet's mean colour: the background that says least to a classifier."""
+_OPAQUE = 128
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """A photo with transparency, trimmed to its visible part, scaled and placed.
+
+    Attributes:
+        photo: the file.
+        left, top, width, height: its place on the canvas in whole pixels.
+    """
+
+    photo: Photo
+    left: int
+    top: int
+    width: int
+    height: int
+
+    @property
+    def box(self) -> Box:
+        """Its place as edges."""
+        return self.left, self.top, self.left + self.width, self.top + self.height
+
+    def image(self) -> Image.Image:
+        """The scaled cut-out, RGBA."""
+        return _trimmed(self.photo).resize((self.width, self.height), Image.Resampling.LANCZOS)
+
+    def mask(self, size: Size) -> Tensor:
+        """(H, W) bool: the canvas' pixels that it covers by at least half."""
+        mask = torch.zeros(size, dtype=torch.bool)
+        alpha = np.array(self.image().getchannel("A"))
+        opaque = torch.from_numpy(alpha >= _OPAQUE)
+        mask[self.top : self.top + self.height, self.left : self.left + self.width] = opaque
+        return mask
+
+
+@dataclass(frozen=True)
+class Composite:
+    """Cut-outs pasted on a background.
+
+    Attributes:
+        side: of the square canvas, in pixels.
+        cutouts: they do not overlap.
+        background: a colour, or a photo cut to a square in its middle and scaled to the canvas.
+    """
+
+    side: int
+    cutouts: tuple[Cutout, ...]
+    background: tuple[int, int, int] | Photo
+
+    def size(self) -> Size:
+        """(height, width) in pixels."""
+        return self.side, self.side
+
+    def open(self) -> Image.Image:
+        """The composite, RGB."""
+        if isinstance(self.background, Photo):
+            canvas = ImageOps.fit(self.background.open(), (self.side, self.side), Image.Resampling.BILINEAR)
+        else:
+            canvas = Image.new("RGB", (self.side, self.side), self.background)
+        for cutout in self.cutouts:
+            image = cutout.image()
+            canvas.paste(image, (cutout.left, cutout.top), image)
+        return canvas
+
+    def files(self) -> tuple[Photo, ...]:
+        """The cut-outs' files, then the background's."""
+        behind = (self.background,) if isinstance(self.background, Photo) else ()
+        return (*(cutout.photo for cutout in self.cutouts), *behind)
+
+
+def composites(
+    cutouts: Dataset,
+    count: int,
+    *,
+    side: int = 224,
+    background: tuple[int, int, int] | Dataset = IMAGENET_GREY,
+    seed: int = 0,
+) -> Dataset:
+    """Squares with two cut-outs of different classes, one in each half.
+
+    The halves lie side by side or one above the other, by the seed; in each, the cut-out's longer side (relative to
+    the half) takes between 3/4 and all of the half, at a place by the seed. So the two never overlap.
+
+    Args:
+        cutouts: single-label samples of files with transparency, for example
+            ``image_table(folder, class_column="classes")``.
+        count: number of composites.
+        side: of the canvas in pixels; give the model's input size, the pictures are used as they are.
+        background: a colour, or photos to choose from (samples of files).
+        seed: another seed, other composites; the same seed, the same composites on every machine.
+
+    Returns:
+        Samples with two objects with exact masks. Ids begin with the seed.
+
+    Raises:
+        ValueError: fewer than two classes, or a sample that isn't one file with one label.
+        AnnotationError: a cut-out without any transparent pixel, or without any opaque one; all of them at once.
+        UnreadableImageError: a cut-out is missing or damaged; ``cutouts.verified()`` sorts those out first.
+    """
+    maker = _Maker(cutouts, _checked(cutouts), side, background, seed)
+    samples = tuple(maker.sample(index) for index in range(count))
+    return Dataset(f"{cutouts.name}-composites", samples, cutouts.classes, cutouts.problems, as_is=True)
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """What all composites of one data set share."""
+
+    cutouts: Dataset
+    photos: dict[str, tuple[Photo, Size]]
+    side: int
+    background: tuple[int, int, int] | Dataset
+    seed: int
+
+    def sample(self, index: int) -> Sample:
+        """The composite number ``index``."""
+        beside = draw(self.seed, index, "beside") < 0.5
+        pair = self._two(index)
+        cutouts = tuple(self._placed(sample, index, half, beside=beside) for half, sample in enumerate(pair))
+        objects = tuple(
+            Object(sample.labels[0], sample.id, cutout.box, region=cutout)
+            for sample, cutout in zip(pair, cutouts, strict=True)
+        )
+        picture = Composite(self.side, cutouts, self._behind(index))
+        return Sample(f"{self.seed}-{index:05d}", picture, tuple(thing.label for thing in objects), objects)
+
+    def _two(self, index: int) -> tuple[Sample, Sample]:
+        """Two samples that share no class id."""
+        attempt = 0
+        while True:
+            first = self.cutouts[below(len(self.cutouts), self.seed, index, attempt, "first")]
+            second = self.cutouts[below(len(self.cutouts), self.seed, index, attempt, "second")]
+            if _differ(first, second):
+                return first, second
+            attempt += 1
+
+    def _placed(self, sample: Sample, index: int, half: int, *, beside: bool) -> Cutout:
+        photo, size = self.photos[sample.id]
+        thickness = self.side // 2
+        room = (self.side, thickness) if beside else (thickness, self.side)
+        share = 0.75 + 0.25 * draw(self.seed, index, half, "scale")
+        factor = share * min(room[0] / size[0], room[1] / size[1])
+        height, width = max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+        top = int((room[0] - height + 1) * draw(self.seed, index, half, "top"))
+        left = int((room[1] - width + 1) * draw(self.seed, index, half, "left"))
+        shift = half * (self.side - thickness)
+        return (
+            Cutout(photo, left + shift, top, width, height)
+            if beside
+            else Cutout(photo, left, top + shift, width, height)
+        )
+
+    def _behind(self, index: int) -> tuple[int, int, int] | Photo:
+        if not isinstance(self.background, Dataset):
+            return self.background
+        sample = self.background[below(len(self.background), self.seed, index, "background")]
+        if not isinstance(sample.picture, Photo):
+            raise ValueError(f"{sample.id} is no file: backgrounds are photos")  # noqa: TRY004  a wrong value of the right type
+        return sample.picture
+
+
+def _checked(cutouts: Dataset) -> dict[str, tuple[Photo, Size]]:
+    """For each sample its file and the size of its visible part."""
+    found: dict[str, tuple[Photo, Size]] = {}
+    wrong: list[Contradiction] = []
+    for sample in cutouts:
+        if len(sample.labels) != 1 or not isinstance(sample.picture, Photo):
+            raise ValueError(
+                f"{sample.id} has {len(sample.labels)} labels: a cut-out is one file with one label"
+            )
+        image = sample.picture.open_with_alpha()
+        alpha = np.array(image.getchannel("A"))
+        if alpha.min() >= _OPAQUE or alpha.max() < _OPAQUE:
+            wrong.append(
+                Contradiction(sample.id, 1, "no cut-out: it needs both opaque and transparent pixels")
+            )
+            continue
+        trimmed = _trimmed(sample.picture)
+        found[sample.id] = (sample.picture, (trimmed.height, trimmed.width))
+    if wrong:
+        raise AnnotationError(wrong)
+    if not any(_differ(first, other) for first in cutouts for other in cutouts):
+        raise ValueError(
+            f"{cutouts.name} has no two cut-outs of different classes: add cut-outs of another class"
+        )
+    return found
+
+
+def _differ(first: Sample, second: Sample) -> bool:
+    return set(first.labels[0]).isdisjoint(second.labels[0])
+
+
+def _trimmed(photo: Photo) -> Image.Image:
+    """The visible part of a cut-out, RGBA."""
+    image = photo.open_with_alpha()
+    visible = image.getchannel("A").point(lambda alpha: 255 * (alpha >= _OPAQUE))
+    return image.crop(visible.getbbox())

@@ -1,0 +1,137 @@
+"""ImageNet's validation or training photos, in the layouts in which they are handed around."""
+
+import csv
+import re
+from pathlib import Path
+from typing import Literal
+
+from clarp.data.folder import existing_folder, image_folder
+from clarp.data.sample import (
+    AnnotationError,
+    Contradiction,
+    Dataset,
+    Label,
+    Object,
+    Photo,
+    Problem,
+    Sample,
+    UnreadableImageError,
+    checked_box,
+)
+
+_WNID = re.compile(r"n\d{8}")
+_MAPPINGS = ("LOC_synset_mapping.txt", "synset_words.txt")
+_CLASSES = 1000
+
+
+def imagenet(root: str | Path, split: Literal["val", "train"] = "val") -> Dataset:
+    """ILSVRC 2012 in one of two layouts.
+
+    - folders by synset: ``root/val/n01440764/*.JPEG`` (or ``root`` itself holds the synset folders);
+    - Kaggle's: ``root/ILSVRC/Data/CLS-LOC/val/*.JPEG`` with ``root/LOC_val_solution.csv``, which has boxes too.
+
+    The class index of a synset is its line in ``LOC_synset_mapping.txt`` or ``synset_words.txt`` below ``root``;
+    without either, all 1000 synset folders must be there and are counted in order of their names, which is the
+    order that every published classifier uses.
+
+    Args:
+        root: the folder that holds the split.
+        split: "val" or "train".
+
+    Returns:
+        Samples sorted by path; ids are paths below the folder of the split.
+
+    Raises:
+        ValueError: none of the layouts was found, or synsets can't be numbered.
+        AnnotationError: the solution names an unknown synset or a box outside its image, with file and line.
+    """
+    root = existing_folder(root)
+    mapping = _mapping(root)
+    candidates = (root / split, root / "ILSVRC" / "Data" / "CLS-LOC" / split, root)
+    solution = root / f"LOC_{split}_solution.csv"
+    for folder in candidates:
+        if folder.is_dir() and any(_WNID.fullmatch(path.name) for path in folder.iterdir() if path.is_dir()):
+            return _from_folders(folder, f"imagenet-{split}", mapping)
+        if folder.is_dir() and solution.is_file() and folder != root:
+            return _from_solution(folder, solution, f"imagenet-{split}", mapping)
+    tried = ", ".join(str(path) for path in candidates)
+    raise ValueError(
+        f"found no ImageNet below {root}: looked for synset folders such as n01440764 in {tried}, and for "
+        f"{solution.name} beside a flat folder. Give the folder that holds {split}/"
+    )
+
+
+def _mapping(root: Path) -> dict[str, str]:
+    """Synset to its words, in the order of the class indices; empty where no mapping file is found."""
+    for name in _MAPPINGS:
+        path = root / name
+        if path.is_file():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            return {line.split()[0]: line.partition(" ")[2] for line in lines if line.strip()}
+    return {}
+
+
+def _from_folders(folder: Path, name: str, mapping: dict[str, str]) -> Dataset:
+    found = sorted(path.name for path in folder.iterdir() if path.is_dir() and _WNID.fullmatch(path.name))
+    synsets = list(mapping) or found
+    if not mapping and len(found) != _CLASSES:
+        raise ValueError(
+            f"{folder} has {len(found)} synset folders, so their order does not tell the class indices: put "
+            f"{_MAPPINGS[0]} (a line 'n01440764 tench, Tinca tinca' per class, in order) beside it"
+        )
+    by_synset = image_folder(folder, synsets)
+    words = tuple(mapping.values()) or tuple(synsets)
+    return Dataset(name, by_synset.samples, words, by_synset.problems)
+
+
+def _from_solution(folder: Path, solution: Path, name: str, mapping: dict[str, str]) -> Dataset:
+    if not mapping:
+        raise ValueError(
+            f"{solution.name} needs {_MAPPINGS[0]} beside it to number the synsets: add that file"
+        )
+    index = {synset: number for number, synset in enumerate(mapping)}
+    samples: list[Sample] = []
+    problems: list[Problem] = []
+    wrong: list[Contradiction] = []
+    with solution.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        rows = [(reader.line_num, row["ImageId"], row["PredictionString"].split()) for row in reader]
+    for line, identity, parts in sorted(rows, key=lambda row: row[1]):
+        photo = _photo(folder, identity, parts)
+        try:
+            objects = _objects(parts, index, photo)
+        except UnreadableImageError as error:
+            problems.append(error.problem)
+            continue
+        if isinstance(objects, str):
+            wrong.append(Contradiction(solution.name, line, objects))
+        else:
+            label: Label = objects[0].label
+            samples.append(Sample(photo.file, photo, (label,), objects))
+    if wrong:
+        raise AnnotationError(wrong)
+    return Dataset(name, tuple(samples), tuple(mapping.values()), tuple(problems))
+
+
+def _photo(folder: Path, identity: str, parts: list[str]) -> Photo:
+    """Validation photos lie flat, training photos in folders by synset."""
+    nested = f"{parts[0]}/{identity}.JPEG" if parts else ""
+    return Photo(nested if nested and (folder / nested).is_file() else f"{identity}.JPEG", folder)
+
+
+def _objects(parts: list[str], index: dict[str, int], photo: Photo) -> tuple[Object, ...] | str:
+    """The boxes of one line, ``synset left top right bottom`` repeated; or why it can't be true."""
+    if not parts or len(parts) % 5:
+        return f"{len(parts)} words are not groups of synset, left, top, right, bottom"
+    size = photo.size()
+    objects: list[Object] = []
+    for start in range(0, len(parts), 5):
+        synset = parts[start]
+        if synset not in index:
+            return f"synset {synset!r} is not in the mapping"
+        left, top, right, bottom = (float(edge) for edge in parts[start + 1 : start + 5])
+        box = checked_box((left, top, right, bottom), size)
+        if isinstance(box, str):
+            return box
+        objects.append(Object((index[synset],), synset, box))
+    return tuple(objects)

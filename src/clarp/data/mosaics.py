@@ -1,0 +1,110 @@
+"""Mosaics of n x n photos: where each class is, is known by construction."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from PIL import Image, ImageOps
+
+from clarp.data._draw import draw
+from clarp.data.geometry import Size
+from clarp.data.sample import Dataset, Object, Photo, Sample
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """n x n photos, row by row, each cut to a square in its middle and scaled to ``cell`` pixels."""
+
+    photos: tuple[Photo, ...]
+    n: int
+    cell: int
+
+    def size(self) -> Size:
+        """(height, width) in pixels."""
+        return self.n * self.cell, self.n * self.cell
+
+    def open(self) -> Image.Image:
+        """The mosaic, RGB."""
+        mosaic = Image.new("RGB", (self.n * self.cell, self.n * self.cell))
+        for number, photo in enumerate(self.photos):
+            row, column = divmod(number, self.n)
+            square = ImageOps.fit(photo.open(), (self.cell, self.cell), Image.Resampling.BILINEAR)
+            mosaic.paste(square, (column * self.cell, row * self.cell))
+        return mosaic
+
+    def files(self) -> tuple[Photo, ...]:
+        """The n x n files."""
+        return self.photos
+
+
+def mosaics(
+    photos: Dataset, n: int = 2, *, count: int | None = None, cell: int = 224, seed: int = 0
+) -> Dataset:
+    """Mosaics of photos of different classes, for the grid pointing game (Boehle 2021).
+
+    The protocol takes photos that the model gets right with confidence: choose them first, for example
+    ``photos.select(lambda sample: sample.id in confident)``. Photos are shuffled by the seed and dealt out, each
+    once before any comes a second time; a photo whose class is in the mosaic already waits for the next one.
+
+    Args:
+        photos: single-label samples of files.
+        n: cells per side.
+        count: number of mosaics; None: as many as one dealing of all photos gives.
+        cell: side of a cell in pixels; the mosaic has n x cell.
+        seed: another seed, other mosaics; the same seed, the same mosaics on every machine.
+
+    Returns:
+        Samples with n^2 objects, one per cell and in the order of the cells, row by row; so an object's place in
+        ``objects`` is the ``cells`` of :class:`~clarp.evaluation.GridPointingGame`. Ids begin with the seed.
+
+    Raises:
+        ValueError: too few photos of different classes for one mosaic, or a sample that isn't one file with one label.
+    """
+    for sample in photos:
+        if len(sample.labels) != 1 or not isinstance(sample.picture, Photo):
+            raise ValueError(
+                f"{sample.id} has {len(sample.labels)} labels: a mosaic is made of files with one label each"
+            )
+    classes = len({sample.labels[0] for sample in photos})
+    if classes < n * n:
+        raise ValueError(
+            f"{classes} classes can't fill {n} x {n} cells with different ones: give more photos or a smaller n"
+        )
+    made: list[Sample] = []
+    dealing = 0
+    while dealing == 0 or (count is not None and len(made) < count):
+        for cells in _deal(photos, n * n, (seed, dealing)):
+            made.append(_mosaic(f"{seed}-{len(made):05d}", cells, n, cell))
+        dealing += 1
+    name = f"{photos.name}-mosaic-{n}x{n}"
+    return Dataset(name, tuple(made[:count]), photos.classes, photos.problems, as_is=True)
+
+
+def _deal(photos: Dataset, cells: int, seed: tuple[int, int]) -> Iterator[list[Sample]]:
+    """Groups of samples whose labels share no class id."""
+    waiting = sorted(photos, key=lambda sample: draw(*seed, sample.id))
+    while True:
+        chosen: list[Sample] = []
+        taken: set[int] = set()
+        rest: list[Sample] = []
+        for sample in waiting:
+            if len(chosen) < cells and taken.isdisjoint(sample.labels[0]):
+                chosen.append(sample)
+                taken.update(sample.labels[0])
+            else:
+                rest.append(sample)
+        if len(chosen) < cells:
+            return
+        yield chosen
+        waiting = rest
+
+
+def _mosaic(identity: str, cells: list[Sample], n: int, cell: int) -> Sample:
+    objects: list[Object] = []
+    for number, sample in enumerate(cells):
+        row, column = divmod(number, n)
+        box = (column * cell, row * cell, (column + 1) * cell, (row + 1) * cell)
+        objects.append(Object(sample.labels[0], sample.id, box))
+    pictures = tuple(sample.picture for sample in cells if isinstance(sample.picture, Photo))
+    return Sample(
+        identity, Mosaic(pictures, n, cell), tuple(thing.label for thing in objects), tuple(objects)
+    )

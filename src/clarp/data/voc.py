@@ -1,0 +1,205 @@
+"""Pascal VOC 2007 to 2012 in its own layout."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from clarp.data._located import Element, MalformedFileError, read_xml
+from clarp.data.folder import existing_folder, unknown_name
+from clarp.data.geometry import Box, Size
+from clarp.data.sample import (
+    AnnotationError,
+    Contradiction,
+    Dataset,
+    Object,
+    Photo,
+    Problem,
+    Sample,
+    UnreadableImageError,
+    checked_box,
+    unique,
+)
+
+VOC_CLASSES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *(
+        "diningtable",
+        "dog",
+        "horse",
+        "motorbike",
+        "person",
+        "pottedplant",
+        "sheep",
+        "sofa",
+        "train",
+        "tvmonitor",
+    ),
+)
+"""The twenty classes in the challenge's order, which is the order of the models' outputs."""
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One object of a VOC segmentation: the pixels of value ``index`` in ``SegmentationObject/*.png``."""
+
+    picture: Photo
+    index: int
+
+    def mask(self, size: Size) -> Tensor:
+        """(H, W) bool; the size was compared with the photo's when the data set was read."""
+        del size
+        return torch.from_numpy(self.picture.indices() == self.index)
+
+
+def voc(
+    root: str | Path,
+    split: str | None = "test",
+    *,
+    place: Literal["box", "segmentation"] = "box",
+    classes: Sequence[str] = VOC_CLASSES,
+) -> Dataset:
+    """Pascal VOC (Everingham 2010): ``JPEGImages``, ``Annotations``, ``ImageSets``.
+
+    Boxes count pixels from 1 and include both ends, so (xmin, ymin, xmax, ymax) covers the edges
+    (xmin - 1, ymin - 1, xmax, ymax).
+
+    Args:
+        root: the folder that holds ``Annotations``, or the one above it (``VOCdevkit/VOC2007`` or ``VOCdevkit``
+            with one year in it).
+        split: a list in ``ImageSets/Main`` (``ImageSets/Segmentation`` for segmentations): "test", "val",
+            "trainval", ...; None: every annotation there is.
+        place: an object's place is its box, as in the pointing game, or its pixels in ``SegmentationObject``.
+        classes: the class names by index.
+
+    Returns:
+        Samples in the list's order; ids are the names without ending. Photos and annotations that are missing or
+        damaged are problems.
+
+    Raises:
+        ValueError: no such layout or list.
+        AnnotationError: a size that is not the photo's, a box outside it or without area, an unknown class: all of
+            them at once, with file and line.
+    """
+    root = _base(existing_folder(root))
+    samples: list[Sample] = []
+    problems: list[Problem] = []
+    wrong: list[Contradiction] = []
+    for identity in _identities(root, split, place):
+        file = f"Annotations/{identity}.xml"
+        photo = Photo(f"JPEGImages/{identity}.jpg", root)
+        places = Photo(f"SegmentationObject/{identity}.png", root)
+        try:
+            annotation = read_xml(root / file)
+            size = photo.size()
+            places_size = places.size() if place == "segmentation" else size
+        except FileNotFoundError:
+            problems.append(Problem("missing", file, "no such file"))
+        except (MalformedFileError, OSError) as error:
+            problems.append(Problem("damaged", file, str(error)))
+        except UnreadableImageError as error:
+            problems.append(error.problem)
+        else:
+            found = _objects(annotation, size, classes)
+            wrong += [Contradiction(file, line, reason) for line, reason in found.wrong]
+            if places_size != size:
+                reason = f"the segmentation is {_by(places_size)} pixels, the photo has {_by(size)}"
+                wrong.append(Contradiction(places.file, 1, reason))
+            objects = tuple(found.objects)
+            if place == "segmentation":
+                objects = _segmented(objects, places)
+            samples.append(Sample(identity, photo, unique(thing.label for thing in objects), objects))
+    if wrong:
+        raise AnnotationError(wrong)
+    name = "-".join(filter(None, (root.name.lower(), split)))
+    return Dataset(name, tuple(samples), tuple(classes), tuple(problems))
+
+
+@dataclass(frozen=True)
+class _Found:
+    objects: list[Object]
+    wrong: list[tuple[int, str]]
+
+
+def _objects(annotation: Element, size: Size, classes: Sequence[str]) -> _Found:
+    found = _Found([], _wrong_size(annotation, size))
+    for element in annotation.all("object"):
+        name = element.value("name")
+        box = _box(element, size)
+        if name not in classes:
+            line = (element.find("name") or element).line
+            reason = (
+                f"class {unknown_name(name, classes)} is not one of the data set's {len(classes)} classes"
+            )
+            found.wrong.append((line, reason))
+        elif isinstance(box, str):
+            found.wrong.append(((element.find("bndbox") or element).line, box))
+        else:
+            difficult = element.value("difficult") == "1"
+            found.objects.append(Object((list(classes).index(name),), name, box, difficult))
+    return found
+
+
+def _wrong_size(annotation: Element, size: Size) -> list[tuple[int, str]]:
+    element = annotation.find("size")
+    if element is None:
+        return []
+    try:
+        stated = int(element.value("height")), int(element.value("width"))
+    except ValueError:
+        return [(element.line, "the size has no whole height and width")]
+    if stated == size:
+        return []
+    return [(element.line, f"the size is {_by(stated)} pixels, the photo has {_by(size)}")]
+
+
+def _box(element: Element, size: Size) -> Box | str:
+    try:
+        left, top, right, bottom = (float(element.value(f"bndbox/{corner}")) for corner in _CORNERS)
+    except ValueError:
+        return f"the box has no numbers {', '.join(_CORNERS)}"
+    return checked_box((left - 1, top - 1, right, bottom), size)
+
+
+def _segmented(objects: tuple[Object, ...], picture: Photo) -> tuple[Object, ...]:
+    """Objects are numbered from 1 in the order of the annotation (VOC development kit)."""
+    return tuple(
+        Object(thing.label, thing.name, thing.box, thing.difficult, Instance(picture, number))
+        for number, thing in enumerate(objects, start=1)
+    )
+
+
+def _base(root: Path) -> Path:
+    """The folder that holds ``Annotations``."""
+    if (root / "Annotations").is_dir():
+        return root
+    years = sorted(path for path in root.glob("VOC*") if (path / "Annotations").is_dir())
+    if len(years) != 1:
+        found = f"found {', '.join(path.name for path in years)}" if years else "found none"
+        raise ValueError(
+            f"{root} should hold Annotations/ or one VOCxxxx folder that does; {found}: give that folder"
+        )
+    return years[0]
+
+
+def _identities(root: Path, split: str | None, place: str) -> list[str]:
+    if split is None:
+        return sorted(path.stem for path in (root / "Annotations").glob("*.xml"))
+    path = root / "ImageSets" / ("Segmentation" if place == "segmentation" else "Main") / f"{split}.txt"
+    if not path.is_file():
+        known = sorted(other.stem for other in path.parent.glob("*.txt") if "_" not in other.stem)
+        there = (
+            f"there are {', '.join(known)}"
+            if known
+            else "there is no list at all; split=None takes every annotation"
+        )
+        raise ValueError(f"{path} does not exist: {there}")
+    return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _by(size: Size) -> str:
+    return f"{size[1]} x {size[0]}"

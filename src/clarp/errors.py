@@ -1,0 +1,12 @@
+"""The errors of clarp that are not plain ``ValueError`` or ``TypeError``.
+
+Every message says what was given, what was expected, and what to do.
+"""
+
+
+class CaptureError(RuntimeError):
+    """The model could not be turned into a graph of operations that computes the same logits."""
+
+
+class UnsupportedOperation(CaptureError):  # noqa: N818  the public name says what it is
+    """The model contains operations that no rule covers; the message lists all of them at once."""

@@ -1,0 +1,58 @@
+"""The metrics: small frozen dataclasses, called as ``metric(model, images, maps, targets=..., **truth)``."""
+
+from clarp.evaluation.metrics.base import Direction, Metric, Model, Rows
+from clarp.evaluation.metrics.comparison import Attribute, ClassSensitivity, ParameterRandomisation
+from clarp.evaluation.metrics.curves import AOPC, Deletion, Insertion
+from clarp.evaluation.metrics.localisation import (
+    EnergyPointing,
+    GridPointingGame,
+    RelevanceRankAccuracy,
+    StrictPointing,
+)
+from clarp.evaluation.metrics.masking import PatchMasking
+from clarp.evaluation.metrics.perturbation import Fill, probabilities
+from clarp.evaluation.metrics.pointing import PointingGame, mean_over_classes
+from clarp.evaluation.metrics.sparseness import Sparseness
+
+METRICS: dict[str, type[Metric]] = {
+    metric.name: metric
+    for metric in (
+        PatchMasking,
+        PointingGame,
+        StrictPointing,
+        EnergyPointing,
+        GridPointingGame,
+        RelevanceRankAccuracy,
+        Insertion,
+        Deletion,
+        AOPC,
+        ClassSensitivity,
+        ParameterRandomisation,
+        Sparseness,
+    )
+}
+"""Every metric by its name."""
+
+__all__ = [
+    "AOPC",
+    "METRICS",
+    "Attribute",
+    "ClassSensitivity",
+    "Deletion",
+    "Direction",
+    "EnergyPointing",
+    "Fill",
+    "GridPointingGame",
+    "Insertion",
+    "Metric",
+    "Model",
+    "ParameterRandomisation",
+    "PatchMasking",
+    "PointingGame",
+    "RelevanceRankAccuracy",
+    "Rows",
+    "Sparseness",
+    "StrictPointing",
+    "mean_over_classes",
+    "probabilities",
+]

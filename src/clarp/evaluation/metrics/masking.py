@@ -1,0 +1,141 @@
+"""Maximal patch masking: cover the most relevant patch, and see how much of the prediction goes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, Rows
+from clarp.evaluation.metrics.perturbation import (
+    Fill,
+    filling,
+    masked_probabilities,
+    predicted,
+    probabilities,
+)
+
+
+@dataclass(frozen=True)
+class PatchMasking(Metric):
+    """Maximal patch masking (SGLRP, Iwana 2019, arXiv 1908.04351).
+
+    ``drop@k = y_t(image) - y_t(image with a k x k patch filled)``, y_t the softmax probability of the target.
+    The patch sits where the map (channels summed) is greatest:
+
+    - centre "pixel": its middle is the arg-max pixel, as in the reference code; for even k the middle is the pixel
+      to the lower right of it. The part beyond the border is cut off; the image is never left out.
+    - centre "window": it is the k x k window inside the image with the greatest total relevance.
+
+    A map that is constant, or has NaN or infinity, names no place: nothing is covered and its drop is 0.
+
+    Attributes:
+        size: k in pixels, 9 at 224 px in the paper; several sizes are a curve, one column each.
+        fill: see :data:`~clarp.evaluation.metrics.perturbation.Fill`.
+        centre: see above.
+        chunk: at most so many images go through the model at once.
+
+    Raises:
+        ValueError: a size below 1, an unknown fill or centre.
+
+    >>> image = torch.ones(1, 3, 8, 8)
+    >>> def model(x):  # class 0 lives from the pixel in row 2, column 5
+    ...     return torch.stack((4 * x[:, 0, 2, 5], torch.zeros(len(x))), dim=1)
+    >>> heatmap = torch.zeros(1, 8, 8).index_put((torch.tensor(0), torch.tensor(2), torch.tensor(5)), torch.tensor(1.0))
+    >>> rows = PatchMasking(size=3)(model, image, heatmap, targets=torch.tensor([0]))
+    >>> round(float(rows["drop@3"]), 4)  # softmax of 4 minus softmax of 0
+    0.482
+    """
+
+    size: int | tuple[int, ...] = 9
+    fill: Fill = "mean"
+    centre: Literal["pixel", "window"] = "pixel"
+    chunk: int = 64
+
+    name: ClassVar[str] = "patch-masking"
+    needs_model: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        sizes = self.sizes
+        if not sizes or min(sizes) < 1 or len(set(sizes)) != len(sizes):
+            raise ValueError(
+                f"size={self.size!r}: give a patch size of at least 1 pixel, or several different ones"
+            )
+        if self.fill not in {"mean", "colour", "blur"} or self.centre not in {"pixel", "window"}:
+            raise ValueError(
+                f"fill={self.fill!r}, centre={self.centre!r}: fills are mean, colour and blur, centres pixel and window"
+            )
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The sizes as a tuple."""
+        return (self.size,) if isinstance(self.size, int) else tuple(self.size)
+
+    @property
+    def columns(self) -> dict[str, Direction]:
+        """``drop@k`` for each size, ``before`` (y_t of the whole image), ``degenerate`` (the map named no place)."""
+        return {**{f"drop@{size}": "higher" for size in self.sizes}, "before": "none", "degenerate": "none"}
+
+    def __call__(
+        self,
+        model: Model,
+        images: Tensor,
+        maps: Tensor,
+        *,
+        targets: Tensor | None = None,
+        mean_image: Tensor | None = None,
+        before: Tensor | None = None,
+    ) -> Rows:
+        """Cover the patches.
+
+        Args:
+            model: images to logits (B, N).
+            images: (B, C, H, W), preprocessed.
+            maps: (B, H, W), or (B, C, H, W), which is summed over C.
+            targets: (B,) class ids; None: the model's arg-max.
+            mean_image: (C, H, W), the data set's mean image after preprocessing, for the fill "mean".
+            before: (B,) probabilities of the targets, to spare a forward pass that several methods share.
+
+        Returns:
+            Rows with the columns of :attr:`columns`.
+        """
+        heatmaps = Heatmaps.of(maps, like=images)
+        targets = predicted(model, images, targets, chunk=self.chunk)
+        if before is None:
+            before = probabilities(model, images, targets, chunk=self.chunk)
+        patches = torch.stack([self._patches(heatmaps, size) for size in self.sizes], dim=1)
+        after = masked_probabilities(
+            model,
+            images,
+            filling(images, self.fill, mean_image),
+            lambda image, variant: _inside(patches[image, variant], images.shape[2:]),
+            variants=len(self.sizes),
+            targets=targets,
+            chunk=self.chunk,
+        )
+        before = before.detach().to("cpu", torch.float64)
+        drops = torch.where(heatmaps.degenerate[:, None], 0.0, before[:, None] - after)
+        columns = {f"drop@{size}": drops[:, number] for number, size in enumerate(self.sizes)}
+        return Rows({**columns, "before": before, "degenerate": heatmaps.degenerate})
+
+    def _patches(self, heatmaps: Heatmaps, size: int) -> Tensor:
+        """(top, left, bottom, right) of each map's patch, (B, 4); they may reach over the border."""
+        if self.centre == "pixel":
+            row, column = heatmaps.points()
+            top, left = row - size // 2, column - size // 2
+            return torch.stack((top, left, top + size, left + size), dim=1)
+        height, width = (min(size, side) for side in heatmaps.values.shape[1:])
+        # Sums, not means: whole numbers stay exact, and with them their ties.
+        totals = F.avg_pool2d(heatmaps.values[:, None], (height, 1), stride=1, divisor_override=1)
+        totals = F.avg_pool2d(totals, (1, width), stride=1, divisor_override=1)[:, 0]
+        top, left = Heatmaps.of(totals).points()
+        return torch.stack((top, left, top + height, left + width), dim=1)
+
+
+def _inside(boxes: Tensor, size: Sequence[int]) -> Tensor:
+    """(n, H, W) bool: the pixels in boxes (n, 4) of (top, left, bottom, right)."""
+    rows, columns = torch.arange(size[0]), torch.arange(size[1])
+    top, left, bottom, right = (edge[:, None] for edge in boxes.unbind(dim=1))
+    return ((rows >= top) & (rows < bottom))[:, :, None] & ((columns >= left) & (columns < right))[:, None, :]

@@ -1,0 +1,148 @@
+"""Running the model on images with some pixels filled in: all variants of a batch together, in bounded pieces."""
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clarp.evaluation.metrics.base import Model
+
+Fill = Literal["mean", "colour", "blur"]
+"""What covered pixels show.
+
+- "mean": the data set's mean image, where the call gives ``mean_image`` (C, H, W), preprocessed like the images;
+  without one the mean colour.
+- "colour": the mean colour, which is 0 after a preprocessing that subtracts it.
+- "blur": the image itself, blurred by a Gaussian of sigma = 5 px at 224 px (RISE's insertion game, Petsiuk 2018).
+"""
+_BLUR = 5 / 224
+_MODES = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)  # noqa: SLF001  torch has no public base class
+
+
+def probabilities(model: Model, images: Tensor, targets: Tensor | None = None, *, chunk: int = 64) -> Tensor:
+    """The model's softmax probability of each image's target, (B,) float64 on the CPU.
+
+    Args:
+        model: images to logits (B, N).
+        images: (B, C, H, W).
+        targets: (B,) class ids; None: the model's arg-max, whose probability is the greatest.
+        chunk: at most so many images go through the model at once.
+
+    Raises:
+        ValueError: a model in training mode whose batch norm or dropout would let images change each other, an
+            output that is not (B, N), or a target that is no class.
+    """
+    pieces = [_softmax(model, piece) for piece in images.split(chunk)]
+    return _of_targets(torch.cat(pieces), targets)
+
+
+def predicted(model: Model, images: Tensor, targets: Tensor | None, *, chunk: int = 64) -> Tensor:
+    """The targets (B,), or where they are None the model's arg-max."""
+    if targets is not None:
+        return targets.detach().cpu()
+    return torch.cat([_softmax(model, piece).argmax(dim=1) for piece in images.split(chunk)])
+
+
+def filling(images: Tensor, fill: Fill, mean_image: Tensor | None = None) -> Tensor:
+    """What covered pixels show: (B, C, H, W) like the images.
+
+    Raises:
+        ValueError: a mean image of another shape, or with a fill that has no use for it.
+    """
+    if mean_image is not None and (fill != "mean" or mean_image.shape != images.shape[1:]):
+        raise ValueError(
+            f"mean_image has the shape {tuple(mean_image.shape)} and the fill is {fill!r}: a mean image goes with the fill "
+            f"'mean' and has the shape of one image, {tuple(images.shape[1:])}"
+        )
+    if fill == "blur":
+        return gaussian_blur(images, _BLUR * max(images.shape[2:]), mode="replicate")
+    if mean_image is None:
+        return torch.zeros_like(images)
+    return mean_image.to(images).expand_as(images)
+
+
+def masked_probabilities(
+    model: Model,
+    images: Tensor,
+    fill: Tensor,
+    covered: Callable[[Tensor, Tensor], Tensor],
+    *,
+    variants: int,
+    targets: Tensor,
+    chunk: int,
+) -> Tensor:
+    """The probability of each image's target for each of its variants, (B, V) float64 on the CPU.
+
+    Args:
+        model: images to logits (B, N).
+        images: (B, C, H, W).
+        fill: (B, C, H, W), what covered pixels show.
+        covered: from image numbers (n,) and variant numbers (n,) to the covered pixels (n, H, W), all on the CPU.
+        variants: V, the number of variants of each image.
+        targets: (B,) class ids.
+        chunk: at most so many variants exist at once.
+    """
+    pieces: list[Tensor] = []
+    for numbers in torch.arange(len(images) * variants).split(chunk):
+        image, variant = numbers // variants, numbers % variants
+        mask = covered(image, variant).to(images.device)[:, None]
+        here = image.to(images.device)
+        pieces.append(
+            _of_targets(_softmax(model, torch.where(mask, fill[here], images[here])), targets[image])
+        )
+    return torch.cat(pieces).view(len(images), variants)
+
+
+def gaussian_blur(images: Tensor, sigma: float, mode: Literal["constant", "replicate"]) -> Tensor:
+    """Convolve (B, C, H, W) with a normalised Gaussian cut at ceil(4 sigma).
+
+    Args:
+        images: any floating type.
+        sigma: standard deviation in pixels; 0 changes nothing.
+        mode: beyond the border zeros ("constant", as in TorchRay's smoothing), or the border's pixels.
+    """
+    if sigma == 0:
+        return images
+    radius = math.ceil(4 * sigma)
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).to(images)
+    flat = images.flatten(0, 1)[:, None]
+    flat = F.conv2d(F.pad(flat, (0, 0, radius, radius), mode=mode), kernel.view(1, 1, -1, 1))
+    flat = F.conv2d(F.pad(flat, (radius, radius, 0, 0), mode=mode), kernel.view(1, 1, 1, -1))
+    return flat.view(images.shape)
+
+
+def _softmax(model: Model, images: Tensor) -> Tensor:
+    if isinstance(model, nn.Module) and any(
+        part.training and isinstance(part, _MODES) for part in model.modules()
+    ):
+        raise ValueError(
+            "the model is in training mode, where images change each other's results: call model.eval() first"
+        )
+    with torch.no_grad():
+        logits = model(images)
+    if logits.ndim != 2 or len(logits) != len(images):
+        raise ValueError(
+            f"the model's output has the shape {tuple(logits.shape)}: metrics need logits ({len(images)}, N)"
+        )
+    return logits.to("cpu", torch.float64).softmax(dim=1)
+
+
+def _of_targets(probability: Tensor, targets: Tensor | None) -> Tensor:
+    if targets is None:
+        return probability.amax(dim=1)
+    targets = targets.detach().cpu()
+    count, classes = probability.shape
+    if targets.shape != (count,) or targets.dtype.is_floating_point:
+        raise ValueError(
+            f"targets are {count} class ids, one per image; given was {targets.dtype} {tuple(targets.shape)}"
+        )
+    if count and not 0 <= int(targets.min()) <= int(targets.max()) < classes:
+        raise ValueError(
+            f"targets go from {targets.min()} to {targets.max()}, but the model has {classes} classes"
+        )
+    return probability.gather(1, targets[:, None].long())[:, 0]

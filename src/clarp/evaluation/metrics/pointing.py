@@ -1,0 +1,184 @@
+"""The pointing game, as TorchRay plays it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from clarp.data.geometry import Geometry
+from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, Rows, only_where
+from clarp.evaluation.metrics.perturbation import gaussian_blur
+
+
+@dataclass(frozen=True)
+class PointingGame(Metric):
+    """The pointing game in TorchRay's protocol (Zhang 2016, arXiv 1608.00507; Fong 2019, arXiv 1910.08485).
+
+    The map is brought back to the original image (bilinear), smoothed, and its greatest value is the point, of equal
+    ones the first, row by row. A hit: some pixel of the class's objects lies closer than ``tolerance`` to the point,
+    ``(u - u')^2 + (v - v')^2 < tolerance^2`` between pixel positions; or the point is itself such a pixel.
+
+    - A map that is constant, or has NaN or infinity, is a miss.
+    - An image without the class (empty mask) and one that the protocol skips (VOC: all its objects are flagged
+      difficult) give NaN: they are not counted.
+    - Pixels that the preprocessing's crop cut away can't be the point, but can be near it.
+
+    Accuracy is the mean over classes of each class's mean: :func:`mean_over_classes`.
+
+    Attributes:
+        tolerance: in pixels of the original image; 0 and 1 ask for the object's own pixels.
+        smoothing: sigma of the Gaussian in units of the original image's longer side, cut at 4 sigma, zeros beyond the
+            border. TorchRay takes 0.02 for pixel-level maps (gradient, guided backprop; LRP's are such), and 0 for maps of
+            few cells (Grad-CAM).
+
+    Raises:
+        ValueError: a negative tolerance or smoothing.
+
+    >>> heatmap, mask = torch.zeros(1, 40, 40), torch.zeros(1, 40, 40, dtype=torch.bool)
+    >>> heatmap[0, 5, 5], mask[0, 5, 19] = 1.0, True
+    >>> PointingGame(tolerance=15)(None, None, heatmap, masks=mask)["hit"].tolist()  # 14 pixels away
+    [1.0]
+    >>> PointingGame(tolerance=14)(None, None, heatmap, masks=mask)["hit"].tolist()
+    [0.0]
+    """
+
+    tolerance: float = 15
+    smoothing: float = 0.0
+
+    name: ClassVar[str] = "pointing"
+    truth: ClassVar[tuple[str, ...]] = ("masks",)
+
+    def __post_init__(self) -> None:
+        if not (self.tolerance >= 0 and self.smoothing >= 0):
+            raise ValueError(
+                f"tolerance={self.tolerance}, smoothing={self.smoothing}: give distances of at least 0 (15 pixels and "
+                f"0.02 of the longer side in TorchRay)"
+            )
+
+    @property
+    def columns(self) -> dict[str, Direction]:
+        """``hit``; ``hit_difficult`` (NaN outside the difficult subset); the point's ``row`` and ``column``; ``degenerate``."""
+        return {
+            "hit": "higher",
+            "hit_difficult": "higher",
+            "row": "none",
+            "column": "none",
+            "degenerate": "none",
+        }
+
+    def __call__(
+        self,
+        model: Model | None,
+        images: Tensor | None,
+        maps: Tensor,
+        *,
+        targets: Tensor | None = None,
+        masks: Sequence[Tensor] | Tensor,
+        geometries: Sequence[Geometry] | None = None,
+        difficult: Tensor | Sequence[bool] | None = None,
+        skip: Tensor | Sequence[bool] | None = None,
+    ) -> Rows:
+        """Point.
+
+        Args:
+            model: not used.
+            images: not used.
+            maps: (B, h, w) or (B, C, h, w), in the model's pixels.
+            targets: not used.
+            masks: B masks (H, W) bool in the pixels of their original images, which may differ in size.
+            geometries: how each image was preprocessed; None: it was resized without a crop.
+            difficult: (B,) which image and class belong to the difficult subset (:class:`clarp.data.Truth`); None: none.
+            skip: (B,) which the protocol doesn't ask about; None: none.
+
+        Returns:
+            Rows with the columns of :attr:`columns`.
+
+        Raises:
+            ValueError: another number of masks, geometries or flags than maps, or a mask that is not its image's.
+        """
+        del model, images, targets
+        heatmaps = Heatmaps.of(maps)
+        count = len(heatmaps.values)
+        hard, left_out = _flags(difficult, count, "difficult"), _flags(skip, count, "skip")
+        masks = [mask.detach().cpu().bool() for mask in masks]
+        if len(masks) != count or (geometries is not None and len(geometries) != count):
+            raise ValueError(
+                f"{len(masks)} masks do not fit {count} maps: give one mask and one geometry per map"
+            )
+        points = [
+            self._point(
+                heatmaps.values[i],
+                geometries[i] if geometries else Geometry.of(_size(mask), resize=_size(heatmaps.values[i])),
+            )
+            for i, mask in enumerate(masks)
+        ]
+        hits = torch.tensor([self.is_hit(mask, point) for mask, point in zip(masks, points, strict=True)])
+        asked = torch.tensor([bool(mask.any()) for mask in masks]) & ~left_out
+        hit = only_where(asked, hits & ~heatmaps.degenerate)
+        place = torch.tensor(points, dtype=torch.float64)
+        return Rows(
+            {
+                "hit": hit,
+                "hit_difficult": only_where(hard, hit),
+                "row": only_where(~heatmaps.degenerate, place[:, 0]),
+                "column": only_where(~heatmaps.degenerate, place[:, 1]),
+                "degenerate": heatmaps.degenerate,
+            }
+        )
+
+    def is_hit(self, mask: Tensor, point: tuple[int, int]) -> bool:
+        """Whether a (row, column) hits a mask (H, W): the rule alone, False for an empty mask."""
+        pixels = mask.nonzero()
+        squared = (pixels - torch.tensor(point)).square().sum(dim=1)
+        return bool(((squared < self.tolerance**2) | (squared == 0)).any())
+
+    def _point(self, heatmap: Tensor, geometry: Geometry) -> tuple[int, int]:
+        """(row, column) in the original image."""
+        original = geometry.map_to_original(heatmap)
+        smooth = gaussian_blur(original[None, None], self.smoothing * max(original.shape), mode="constant")[
+            0, 0
+        ]
+        row, column = Heatmaps.of(
+            smooth.masked_fill(~geometry.seen(), float(smooth.min()) - 1)[None]
+        ).points()
+        return int(row), int(column)
+
+
+def mean_over_classes(values: Tensor, classes: Iterable[Any]) -> float:
+    """The mean over classes of each class's mean, NaN rows left out (TorchRay's accuracy).
+
+    A class none of whose rows count is left out too; NaN if that leaves nothing.
+
+    Args:
+        values: (B,) a column of rows.
+        classes: B class ids or names.
+
+    >>> mean_over_classes(torch.tensor([1.0, 1.0, 0.0, 0.0, torch.nan]), ["cat", "cat", "cat", "dog", "dog"])
+    0.3333333333333333
+    """
+    groups: dict[Any, list[float]] = {}
+    for value, name in zip(values.tolist(), classes, strict=True):
+        if value == value:  # noqa: PLR0124  false for NaN only
+            groups.setdefault(name, []).append(value)
+    means = [sum(group) / len(group) for group in groups.values()]
+    return sum(means) / len(means) if means else float("nan")
+
+
+def _flags(given: Tensor | Sequence[bool] | None, count: int, name: str) -> Tensor:
+    flags = (
+        torch.zeros(count, dtype=torch.bool)
+        if given is None
+        else torch.as_tensor(given).detach().cpu().bool()
+    )
+    if flags.shape != (count,):
+        raise ValueError(
+            f"{name} has the shape {tuple(flags.shape)}: give one flag for each of the {count} maps"
+        )
+    return flags
+
+
+def _size(image: Tensor) -> tuple[int, int]:
+    return image.shape[0], image.shape[1]

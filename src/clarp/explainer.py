@@ -1,0 +1,334 @@
+"""The explainer: from a model and images to an explanation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from clarp.capture import Graph, capture_exported, capture_module, example_shape
+from clarp.explanation import Explanation
+from clarp.method import Method
+from clarp.propagation import Ledger, Plan, Program, Tape, make_plan
+from clarp.rules import ZBox
+from clarp.rules.composites import Composite
+from clarp.selection import RunningSelection, select_by_gradients
+from clarp.targets import Against, Target, resolve_rivals, resolve_target
+
+Bounds = tuple[float | Sequence[float] | Tensor, float | Sequence[float] | Tensor]
+
+
+class Explainer:
+    """Explains the decisions of one model with one method.
+
+    The model is captured at the first call, once for each size of image, and never touched: no hooks, no changed
+    parameters, no changed mode. When its parameters change, it is captured anew.
+
+    Args:
+        model: a module in eval mode that returns logits (B, N), an exported program, or the path of a .pt2 file.
+        method: a name from :func:`clarp.methods`, or a :class:`clarp.Method`.
+        composite: a name or a composite in place of the method's own.
+        bounds: the lowest and the highest value of a pixel after preprocessing, a number or one per channel; for the
+            z^B rule. None: each image's own minima and maxima per channel.
+        device: where to compute; None: where the model is.
+        dtype: in which floating type to compute; None: the model's own.
+
+    Raises:
+        TypeError: an argument is not of its kind.
+        ValueError: an unknown name, or bounds that are no bounds.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).eval()
+        >>> explainer = Explainer(model, method="sglrp", bounds=(0.0, 1.0))
+        >>> explanation = explainer(torch.rand(2, 3, 8, 8), target=[1, 4])
+        >>> explanation.heatmap.shape
+        torch.Size([2, 8, 8])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | ExportedProgram | str | Path,
+        method: str | Method = "ssglrp",
+        *,
+        composite: str | Composite | None = None,
+        bounds: Bounds | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.method = Method.named(method).with_composite(composite)
+        self.model = _loaded(model)
+        self.bounds = _checked_bounds(bounds)
+        self._device = None if device is None else torch.device(device)
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise TypeError(f"dtype is {dtype!r}, expected a floating type, for example torch.float64, or None.")
+        self._dtype = dtype
+        self._captured: dict[tuple[int, ...], _Captured] = {}
+
+    def __repr__(self) -> str:
+        return f"Explainer({type(self.model).__name__}, method={self.method.name!r}, composite={self.method.rules.name!r})"
+
+    def __call__(self, images: Tensor, target: Target = None, against: Against = None) -> Explanation:
+        """Explain the model's decisions on images.
+
+        Args:
+            images: (B, C, H, W), floating, preprocessed as the model expects.
+            target: the class to explain: None for the one with the greatest logit, an int, or a list or tensor of shape (B,);
+                shape (B, K) explains K classes of each image with one forward pass and one batched backward.
+            against: the classes that the target is contrasted with: None for all others, an int, one list for all images,
+                or a tensor (B, M). A target is never its own rival.
+
+        Returns:
+            The explanation; its relevance is (B, C, H, W), or (B, K, C, H, W) for a target of shape (B, K).
+
+        Raises:
+            TypeError: images, target or against are not of their kind.
+            ValueError: a wrong shape, a value that is not finite, a class out of range, a model in train mode, rivals for
+                a method that has none.
+            CaptureError: the model can't be captured.
+            UnsupportedOperation: it has operations that no rule covers; the message lists them all.
+        """
+        images = self._checked_images(images)
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            program = self._program(images)
+            tape = program.forward(images)
+            return self._explain(images, program, tape, target, against)
+
+    def plan(self, input_shape: Sequence[int] | None = None) -> Plan:
+        """Which rule every operation gets; ``str(plan)`` is a table.
+
+        Args:
+            input_shape: (C, H, W) of an image; None: that of the last images explained, or that of an exported program.
+
+        Raises:
+            ValueError: no shape is known yet.
+        """
+        if input_shape is None and self._captured:
+            return list(self._captured.values())[-1].program.plan
+        if input_shape is None and isinstance(self.model, ExportedProgram):
+            input_shape = [size for size in example_shape(self.model)[1:] if size is not None]
+        if input_shape is None or len(input_shape) != 3:
+            raise ValueError(f"input_shape is {input_shape!r}, expected (channels, height, width), for example plan((3, 224, 224)).")
+        dtype, device = self._home()
+        with torch.no_grad():
+            return self._program(torch.zeros(1, *input_shape, dtype=dtype, device=device)).plan
+
+    def _explain(
+        self, images: Tensor, program: Program, tape: Tape, target: Target, against: Against
+    ) -> Explanation:
+        classes = resolve_target(target, tape.logits)
+        targets = (classes.unsqueeze(1) if classes.ndim == 1 else classes).t().contiguous()
+        rivals = self._rivals(against, targets, tape.logits)
+        running = select_by_gradients(self.method.selections, program, tape, targets, rivals)
+        seed = self.method.seed.relevance(tape.logits, targets, rivals)
+        relevance, ledger = self._propagate(images, program, tape, seed, targets, running)
+        single = classes.ndim == 1
+
+        def sample_first(value: Tensor) -> Tensor:
+            return value[0] if single else value.transpose(0, 1)
+
+        skipped = torch.zeros_like(targets) if running is None else running.skipped.to(targets)
+        return Explanation(
+            relevance=sample_first(relevance),
+            logits=tape.logits,
+            target=classes,
+            against=None if against is None else torch.as_tensor(against),
+            method=self.method,
+            ledger=ledger.map(sample_first),
+            selection_skipped=sample_first(skipped),
+            images=images,
+            bounds_source="given" if self._bounds_given() else "each image's own minima and maxima per channel",
+            model=type(self.model).__name__,
+        )
+
+    def _rivals(self, against: Against, targets: Tensor, logits: Tensor) -> Tensor:
+        if not self.method.has_rivals:
+            if against is not None:
+                raise ValueError(
+                    f"against is {against!r}, and the method {self.method.name!r} has no rivals: it would explain the same. "
+                    "Leave against out, or use a method with rivals, for example 'sglrp' or 'ssglrp'."
+                )
+            return torch.zeros(*targets.shape, logits.shape[1], dtype=torch.bool, device=logits.device)
+        return resolve_rivals(against, targets, logits.shape[1])
+
+    def _propagate(
+        self,
+        images: Tensor,
+        program: Program,
+        tape: Tape,
+        seed: Tensor,
+        targets: Tensor,
+        running: RunningSelection | None,
+    ) -> tuple[Tensor, Ledger]:
+        bounds = self._bounds(images)
+        count = targets.shape[0]
+        if self.method.passes == "signed":
+            relevance, entries = program.relevance(tape, seed, bounds=bounds, selector=running)
+            ledger = Ledger(seed.sum(-1), relevance.flatten(2).sum(2), entries)
+            return (relevance.clamp(min=0) if self.method.rectify else relevance), ledger
+        own = torch.zeros_like(seed).scatter(-1, targets.unsqueeze(-1), 1) * seed
+        dual = self.method.passes == "dual"
+        both = torch.cat([own, own if dual else own - seed])
+        maps, entries = program.relevance(
+            tape, both, bounds=bounds, selector=running, dual_from=count if dual else None
+        )
+        sums = maps.flatten(2).sum(2)
+        factors = self._factors(sums[:count], sums[count:])
+
+        def combined(value: Tensor) -> Tensor:
+            first, second = (f.view(*f.shape, *(1,) * (value.ndim - 2)) for f in factors)
+            return first * value[:count] - second * value[count:]
+
+        relevance = combined(maps)
+        ledger = Ledger(combined(both.sum(-1)), combined(sums), tuple(e.map(combined) for e in entries))
+        return (relevance.clamp(min=0) if self.method.rectify else relevance), ledger
+
+    def _factors(self, target_sum: Tensor, rival_sum: Tensor) -> tuple[Tensor, Tensor]:
+        """What the target's and the rivals' maps are multiplied with before they are subtracted, each (K, B)."""
+        ones = torch.ones_like(target_sum)
+        if self.method.normalisation == "rival-to-target":
+            return ones, _quotient(target_sum, rival_sum)
+        if self.method.normalisation == "unit-sum":
+            return _quotient(ones, target_sum), _quotient(ones, rival_sum)
+        return ones, ones
+
+    def _checked_images(self, images: Tensor) -> Tensor:
+        if not isinstance(images, Tensor):
+            raise TypeError(f"images is a {type(images).__name__}, expected a tensor (B, C, H, W).")
+        if images.ndim != 4 or 0 in images.shape:
+            raise ValueError(
+                f"images has the shape {tuple(images.shape)}, expected (B, C, H, W) with nothing empty"
+                + (". Add the batch axis: images.unsqueeze(0)." if images.ndim == 3 else ".")
+            )
+        if not images.is_floating_point():
+            raise TypeError(f"images is of type {images.dtype}, expected floating values, preprocessed as the model expects them.")
+        if not bool(torch.isfinite(images).all()):
+            wrong = (~torch.isfinite(images)).flatten(1).any(1).nonzero().flatten().tolist()
+            raise ValueError(f"images {wrong} of the batch hold NaN or infinity, expected finite values.")
+        if isinstance(self.model, nn.Module):
+            training = [name or "the model itself" for name, module in self.model.named_modules() if module.training]
+            if training:
+                raise ValueError(
+                    f"the model is in train mode (first: {training[0]}; {len(training)} module(s)), expected eval mode, where it "
+                    "is deterministic. Call model.eval() first."
+                )
+        dtype, device = self._home()
+        if self._device is None and images.device != device:
+            raise ValueError(f"images is on {images.device}, and the model on {device}, expected the same. Move images: images.to({str(device)!r}).")
+        return images.detach().to(self._device or device, self._dtype or dtype)
+
+    def _home(self) -> tuple[torch.dtype, torch.device]:
+        """The model's own type and device, by its first floating parameter or buffer."""
+        for tensor in _state(self.model):
+            if tensor.is_floating_point():
+                return tensor.dtype, tensor.device
+        return torch.get_default_dtype(), torch.device("cpu")
+
+    def _program(self, images: Tensor) -> Program:
+        """The program for images of this size, captured anew if the model's parameters changed."""
+        shape = tuple(images.shape[1:])
+        state = [(t.data_ptr(), 0 if t.is_inference() else t._version, t.dtype, t.device) for t in _state(self.model)]  # noqa: SLF001
+        captured = self._captured.get(shape)
+        if captured is None or captured.state != state:
+            graph = self._capture(shape)
+            program = Program(
+                make_plan(graph, self.method.rules), images.device, images.dtype, gradients=bool(self.method.selections)
+            )
+            captured = self._captured[shape] = _Captured(program, state)
+        return captured.program
+
+    def _capture(self, shape: tuple[int, ...]) -> Graph:
+        dtype, device = self._home()
+        if isinstance(self.model, nn.Module):
+            return capture_module(self.model, _example((2, *shape), dtype, device))
+        expected = example_shape(self.model)
+        if len(expected) != 4 or any(a not in (None, b) for a, b in zip(expected[1:], shape, strict=True)):
+            raise ValueError(
+                f"images has the shape (B, {', '.join(map(str, shape))}), and the exported program takes {expected} "
+                "(None: any). Resize the images, or export the model for this size."
+            )
+        return capture_exported(self.model, _example((expected[0] or 2, *shape), dtype, device))
+
+    def _bounds_given(self) -> bool:
+        first = self.method.rules.first
+        return self.bounds is not None or (isinstance(first, ZBox) and first.low is not None)
+
+    def _bounds(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The lowest and highest pixels, each (B or 1, C, H, W)."""
+        first = self.method.rules.first
+        given = (first.low, first.high) if isinstance(first, ZBox) and first.low is not None else self.bounds
+        if given is None:
+            low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
+            return low.expand_as(images), high.expand_as(images)
+        ends = []
+        for name, end in zip(("low", "high"), given, strict=True):
+            values = torch.as_tensor(end, dtype=images.dtype, device=images.device).flatten()
+            if values.numel() not in (1, images.shape[1]):
+                raise ValueError(
+                    f"bounds has {values.numel()} {name} values for images of {images.shape[1]} channels, expected one number, or one per channel."
+                )
+            ends.append(values.view(1, -1, 1, 1).expand(1, *images.shape[1:]))
+        return ends[0], ends[1]
+
+
+@dataclass(frozen=True)
+class _Captured:
+    """A program, and the state of the model's parameters that it was made from."""
+
+    program: Program
+    state: list[Any]
+
+
+def attribute(
+    model: nn.Module | ExportedProgram | str | Path,
+    images: Tensor,
+    target: Target = None,
+    method: str | Method = "ssglrp",
+    *,
+    against: Against = None,
+    composite: str | Composite | None = None,
+    bounds: Bounds | None = None,
+) -> Tensor:
+    """The relevance of images in one call; arguments, shapes and errors as in :class:`Explainer`.
+
+    Returns:
+        Relevance (B, C, H, W), or (B, K, C, H, W) for a target of shape (B, K).
+    """
+    return Explainer(model, method, composite=composite, bounds=bounds)(images, target, against).relevance
+
+
+def _loaded(model: object) -> nn.Module | ExportedProgram:
+    if isinstance(model, str | Path):
+        path = Path(model)
+        if path.suffix != ".pt2" or not path.is_file():
+            raise ValueError(f"model is the path {str(path)!r}, expected an existing .pt2 file, a module or an exported program.")
+        return torch.export.load(path)
+    if not isinstance(model, nn.Module | ExportedProgram):
+        raise TypeError(f"model is a {type(model).__name__}, expected a torch.nn.Module, an ExportedProgram, or the path of a .pt2 file.")
+    return model
+
+
+def _state(model: nn.Module | ExportedProgram) -> list[Tensor]:
+    return list(model.state_dict.values()) if isinstance(model, ExportedProgram) else [*model.parameters(), *model.buffers()]
+
+
+def _example(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Random images for the check of the captured graph; the global random state stays as it is."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64).to(device, dtype)
+
+
+def _checked_bounds(bounds: object) -> Bounds | None:
+    if bounds is None:
+        return None
+    if not isinstance(bounds, tuple | list) or len(bounds) != 2:
+        raise TypeError(f"bounds is {bounds!r}, expected (low, high), each a number or one per channel.")
+    ZBox(*bounds)  # the rule's own check
+    return bounds[0], bounds[1]
+
+
+def _quotient(a: Tensor, b: Tensor) -> Tensor:
+    """``a / b``, and 0 where b is 0."""
+    return torch.where(b == 0, 0, a / b)

@@ -1,0 +1,117 @@
+"""The explanation: what an explainer returns."""
+
+import json
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clarp.files import write_atomically
+from clarp.method import Method
+from clarp.propagation import Ledger
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Relevance of the pixels, and everything that one needs to trust it.
+
+    Attributes:
+        relevance: (B, C, H, W), or (B, K, C, H, W) for a target of shape (B, K).
+        logits: the model's logits, (B, N).
+        target: the classes explained, (B,) or (B, K).
+        against: the classes they were contrasted with as given, or None for all others.
+        method: how.
+        ledger: where the relevance went, operation by operation.
+        selection_skipped: at how many layers selection found no positive gradient and was skipped, (B,) or (B, K).
+        images: what was explained, (B, C, H, W).
+        bounds_source: where the z^B rule's bounds came from.
+        model: the name of the model's class.
+    """
+
+    relevance: Tensor
+    logits: Tensor
+    target: Tensor
+    against: Tensor | None
+    method: Method
+    ledger: Ledger
+    selection_skipped: Tensor
+    images: Tensor = field(repr=False)
+    bounds_source: str
+    model: str
+
+    @property
+    def heatmap(self) -> Tensor:
+        """The relevance summed over the channels, (B, H, W) or (B, K, H, W)."""
+        return self.relevance.sum(-3)
+
+    @property
+    def probabilities(self) -> Tensor:
+        """The softmax of the logits, (B, N)."""
+        return self.logits.softmax(1)
+
+    def __repr__(self) -> str:
+        return (
+            f"Explanation(method={self.method.name!r}, target={self.target.tolist()}, relevance of shape "
+            f"{tuple(self.relevance.shape)}, model={self.model!r})"
+        )
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the relevance (.npy), a picture of each heatmap (.png), and ``manifest.json``, each whole or not at all.
+
+        Args:
+            folder: made if it does not exist; files of an earlier explanation in it are replaced.
+
+        Returns:
+            The path of the manifest.
+        """
+        from clarp.render import overlay  # noqa: PLC0415  pictures are drawn on request only
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "relevance.npy", lambda file: np.save(file, self.relevance.cpu().numpy()))
+        batch = self.images.shape[0]
+        targets = self.target.view(batch, -1)
+        heatmaps = self.heatmap.view(batch, targets.shape[1], *self.images.shape[2:])
+        entries: list[dict[str, Any]] = []
+        for i in range(batch):
+            for k, target in enumerate(targets[i].tolist()):
+                probability = self.probabilities[i, target].item()
+                name = f"{i:04d}-class{target}.png"
+                caption = f"class {target} ({probability:.1%}), {self.method.name}, {self.model}"
+                picture = overlay(heatmaps[i, k].double().cpu().numpy(), _photo(self.images[i]), caption)
+                write_atomically(folder / name, lambda file, p=picture: p.save(file, format="PNG"))  # type: ignore[misc]
+                entries.append({"image": i, "target": target, "probability": probability, "picture": name})
+        manifest = {**self.describe(), "relevance": "relevance.npy", "explanations": entries}
+        text = json.dumps(manifest, indent=2) + "\n"
+        path = folder / "manifest.json"
+        write_atomically(path, lambda file: file.write(text.encode()))
+        return path
+
+    def describe(self) -> dict[str, Any]:
+        """What a manifest says of it: versions, model, method, targets, rivals, and the ledger's totals."""
+        return {
+            "clarp": version("clarp"),
+            "torch": torch.__version__,
+            "model": self.model,
+            "method": self.method.name,
+            "method_definition": repr(self.method),
+            "composite": self.method.rules.name,
+            "bounds": self.bounds_source if self.method.needs_bounds else "not used",
+            "target": self.target.tolist(),
+            "against": "all other classes" if self.against is None else self.against.tolist(),
+            "selection_skipped": self.selection_skipped.tolist(),
+            "ledger": self.ledger.summary(),
+        }
+
+
+def _photo(image: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
+    """An image (C, H, W) of unknown normalisation, stretched to 0..255 for the eye; None if it has no visible colours."""
+    if image.shape[0] not in (1, 3):
+        return None
+    low, high = image.min(), image.max()
+    grey = (image - low) / (high - low).clamp(min=1e-12) * 255
+    return grey.expand(3, -1, -1).permute(1, 2, 0).to(torch.uint8).cpu().numpy()

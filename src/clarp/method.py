@@ -1,0 +1,147 @@
+"""Methods: a method is a seed, a selection and a composite. Every method of the family is one row of a table."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Literal, get_args
+
+from clarp.rules import Norm, ZBox
+from clarp.rules.basic import Epsilon, Zero
+from clarp.rules.composites import Composite
+from clarp.rules.composites import get as get_composite
+from clarp.seeds import Logit, Seed, SoftmaxGradient, Uniform
+from clarp.selection import Selection, needs_rivals, normalised
+
+Passes = Literal["signed", "two_pass", "dual"]
+Normalisation = Literal["none", "rival-to-target", "unit-sum"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """How to explain: which relevance the logits start with, which of it is selected, how it is handed on.
+
+    Passes:
+
+    - "signed": the seed as it is, in one pass. Propagation is linear in the seed, so this is the target's map minus the rivals'.
+    - "two_pass": the target's part and the rivals' part of the seed apart, and their maps subtracted after ``normalisation``.
+    - "dual": the target's map minus the map of the target through the last layer with its weights negated (CLRP2).
+
+    Normalisation of two maps, per image: "none"; "rival-to-target": the rivals' map is scaled to the target map's sum
+    (SGLRP's published code); "unit-sum": each map is divided by its own sum (CLRP's published code).
+
+    Attributes:
+        seed: the initial relevance over the logits.
+        selection: none, one, or several; at each convolution the first that names it counts.
+        composite: a preset's name or a composite.
+        passes: see above.
+        normalisation: of the two maps of "two_pass" and "dual"; "signed" has only one.
+        rectify: keep the positive part of the final map only (CLRP's published code).
+        name: for captions and manifests.
+
+    Raises:
+        TypeError: a field is not of its kind.
+        ValueError: an unknown composite, passes or normalisation, or a combination that makes no sense.
+    """
+
+    seed: Seed = Logit()
+    selection: Selection | Sequence[Selection] | None = None
+    composite: str | Composite = "zplus-box"
+    passes: Passes = "signed"
+    normalisation: Normalisation = "none"
+    rectify: bool = False
+    name: str = "custom"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.seed, Seed):
+            raise TypeError(f"seed is {self.seed!r}, expected one of clarp.seeds, for example SoftmaxGradient().")
+        object.__setattr__(self, "selection", normalised(self.selection))
+        object.__setattr__(self, "composite", get_composite(self.composite))
+        for field, choices in (("passes", get_args(Passes)), ("normalisation", get_args(Normalisation))):
+            if getattr(self, field) not in choices:
+                raise ValueError(f"{field} is {getattr(self, field)!r}, expected one of {', '.join(choices)}.")
+        if self.passes == "signed" and self.normalisation != "none":
+            raise ValueError(
+                f"normalisation is {self.normalisation!r} with passes='signed', which makes one map. "
+                "Pass passes='two_pass', or normalisation='none'."
+            )
+        if self.passes == "dual" and isinstance(self.rules.dense, Zero | Epsilon | Norm):
+            raise ValueError(
+                f"passes='dual' negates the last layer's weights, and {self.rules.dense!r} gives both passes the same map. "
+                "Take a composite whose dense rule sees the weights' signs, for example 'zplus-box'."
+            )
+
+    @staticmethod
+    def named(method: "str | Method") -> "Method":
+        """A method by its name; a :class:`Method` is returned.
+
+        Raises:
+            ValueError: no such method.
+            TypeError: neither a name nor a method.
+
+        >>> Method.named("lrp").seed
+        Logit()
+        """
+        if isinstance(method, Method):
+            return method
+        if not isinstance(method, str):
+            raise TypeError(f"method is {method!r}, expected a name (one of {', '.join(_TABLE)}) or a clarp.Method.")
+        if method not in _TABLE:
+            near = get_close_matches(method, _TABLE, n=3, cutoff=0.4)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise ValueError(f"unknown method {method!r}, expected one of {', '.join(_TABLE)}.{hint}")
+        return _TABLE[method]
+
+    @property
+    def rules(self) -> Composite:
+        """The composite."""
+        assert isinstance(self.composite, Composite)
+        return self.composite
+
+    @property
+    def selections(self) -> tuple[Selection, ...]:
+        """The selections as a tuple."""
+        return normalised(self.selection)
+
+    @property
+    def has_rivals(self) -> bool:
+        """Whether the choice of rivals changes anything."""
+        return self.seed.has_rivals or needs_rivals(self.selections)
+
+    @property
+    def needs_bounds(self) -> bool:
+        """Whether its first rule reads the bounds of the pixels."""
+        return isinstance(self.rules.first, ZBox)
+
+    def with_composite(self, composite: str | Composite | None) -> "Method":
+        """The same method with another composite; None changes nothing."""
+        return self if composite is None else replace(self, composite=composite)
+
+
+_ALL = Selection("channel", "all", "probability")
+_LAST = Selection("channel", "last", "probability")
+_TABLE = {
+    method.name: method
+    for method in (
+        # LRP, Bach et al. 2015, 10.1371/journal.pone.0130140.
+        Method(Logit(), name="lrp"),
+        # CLRP1 and CLRP2, Gu, Yang, Tresp 2018, arXiv 1812.02100.
+        Method(Uniform(), name="clrp1"),
+        Method(Logit(), passes="dual", name="clrp2"),
+        # SGLRP, Iwana, Kuroki, Uchida 2019, arXiv 1908.04351.
+        Method(SoftmaxGradient(), name="sglrp"),
+        # SLRP, Jung, Han, Choi 2021, 10.1049/ell2.12061.
+        Method(Logit(), _LAST, name="slrp"),
+        # SSGLRP, Chen et al. 2025, 10.11772/j.issn.1001-9081.2025070906. Only the abstract was at hand: the formula is
+        # reconstructed from it and from SGLRP and SLRP.
+        Method(SoftmaxGradient(), _ALL, name="ssglrp"),
+    )
+}
+
+
+def methods() -> tuple[str, ...]:
+    """The names of the methods, for ``method=``.
+
+    >>> methods()
+    ('lrp', 'clrp1', 'clrp2', 'sglrp', 'slrp', 'ssglrp')
+    """
+    return tuple(_TABLE)

@@ -1,0 +1,167 @@
+"""The user's own models: a Python function that builds one, or an exported ``.pt2`` file."""
+
+import importlib.util
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from clarp.models.classifier import Classifier, Preprocess
+from clarp.models.weights import load_weights, read_state
+
+_DEFAULT_PREPROCESSING = "preprocessing: ImageNet's usual one was assumed (shorter side to {resize}, middle {height} x {width}, ImageNet's mean and deviation)"
+
+
+def load_function(
+    file: Path, function: str, weights: Path | None = None, labels: Sequence[str] | None = None
+) -> Classifier:
+    """Build a model with a function from a Python file, which is executed.
+
+    If the file also has ``preprocess`` (RGB photo to a float tensor (C, H, W)) and ``labels`` (a list, or a
+    function that returns one), they are used. Else ImageNet's are assumed, and the notes say so.
+
+    Args:
+        file: the Python file; modules beside it can be imported from it.
+        function: its name in the file; called without arguments, returns the model in eval mode.
+        weights: a file with weights to put into the model; None if the function does that itself.
+        labels: class names that take precedence over the file's.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file or the function fails, or what it returns can't be used.
+        TypeError: the function does not return a module.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such Python file.")
+    spec = f"{file}:{function}"
+    with _importable(file.parent):
+        source = _imported(file)
+        build = getattr(source, function, None)
+        if build is None:
+            near = get_close_matches(function, [name for name in vars(source) if not name.startswith("_")])
+            hint = f"; did you mean {' or '.join(near)}?" if near else "."
+            raise ValueError(f"{file} has no function {function!r}{hint}")
+        module = _called(spec, build)
+        own_labels = getattr(source, "labels", None)
+        if labels is None and own_labels is not None:
+            labels = _called(f"{file}:labels", own_labels) if callable(own_labels) else own_labels
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"{spec} returned a {type(module).__name__}, expected a torch.nn.Module.")
+    if module.training:
+        raise ValueError(f"{spec} returned a model in training mode, expected return model.eval().")
+    if weights is not None:
+        load_weights(module, read_state(weights), weights.name)
+    preprocess, notes = _preprocess(getattr(source, "preprocess", None), (224, 224))
+    classes, label_notes = _labels(labels, _outputs(module, preprocess, spec), spec)
+    return Classifier(spec, module, classes, preprocess, notes + label_notes)
+
+
+def load_program(file: Path, labels: Sequence[str] | None = None) -> Classifier:
+    """Load a model that ``torch.export.save`` wrote; it takes photos of the size it was exported with.
+
+    Args:
+        file: the ``.pt2`` file.
+        labels: the class names; None for ImageNet's if there are 1000 classes, else numbers.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not an exported program, or not one from one image tensor to one tensor of logits.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such model file.")
+    try:
+        program = torch.export.load(file)
+    except Exception as error:  # torch.export documents none; whatever it is, the file is at fault
+        raise ValueError(
+            f"{file}: not a program that torch.export.save wrote, or damaged ({type(error).__name__})."
+        ) from error
+    values: dict[str, Any] = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    inputs = [values[name] for name in program.graph_signature.user_inputs if isinstance(name, str)]
+    outputs = [values[name] for name in program.graph_signature.user_outputs if isinstance(name, str)]
+    if [_dimensions(value) for value in inputs] != [4] or [_dimensions(value) for value in outputs] != [2]:
+        raise ValueError(f"{file}: expected a program from one tensor (B, C, H, W) to logits (B, N).")
+    height, width = inputs[0].shape[2:]
+    if not (isinstance(height, int) and isinstance(width, int)):
+        height = width = 224  # a program for any size
+    preprocess, notes = _preprocess(None, (height, width))
+    classes, label_notes = _labels(labels, int(outputs[0].shape[1]), str(file))
+    return Classifier(str(file), program, classes, preprocess, notes + label_notes)
+
+
+def _dimensions(value: Any) -> int | None:
+    return value.ndim if isinstance(value, Tensor) else None
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _imported(file: Path) -> ModuleType:
+    name = f"clarp_own_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{file}: not a Python file.")
+    source = importlib.util.module_from_spec(spec)
+    sys.modules[name] = source  # dataclasses and pickle look their module up there
+    _called(str(file), spec.loader.exec_module, source)
+    return source
+
+
+def _called(what: str, function: Any, *arguments: Any) -> Any:
+    try:
+        return function(*arguments)
+    except Exception as error:  # the user's code may raise anything
+        raise ValueError(f"{what} failed with {type(error).__name__}: {error}") from error
+
+
+def _preprocess(own: Preprocess | None, size: tuple[int, int]) -> tuple[Preprocess, tuple[str, ...]]:
+    if own is not None:
+        return own, ()
+    from clarp.models import imagenet
+
+    note = _DEFAULT_PREPROCESSING.format(resize=max(size) * 8 // 7, height=size[0], width=size[1])
+    return imagenet.preprocessing(size), (note,)
+
+
+def _outputs(module: nn.Module, preprocess: Preprocess, spec: str) -> int:
+    """The number of classes, from one forward pass of a black picture."""
+    image = _called("preprocess", preprocess, Image.new("RGB", (320, 320)))
+    if not (isinstance(image, Tensor) and image.ndim == 3 and image.is_floating_point()):
+        got = (
+            f"a tensor {tuple(image.shape)} of {image.dtype}"
+            if isinstance(image, Tensor)
+            else type(image).__name__
+        )
+        raise ValueError(f"preprocess of {spec} returned {got}, expected a float tensor (C, H, W).")
+    with torch.no_grad():
+        logits = _called(spec, module, image[None])
+    if not (isinstance(logits, Tensor) and logits.ndim == 2):
+        got = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"the model of {spec} returned {got}, expected logits (B, N).")
+    return logits.shape[1]
+
+
+def _labels(labels: Sequence[str] | None, classes: int, spec: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if labels is not None:
+        if len(labels) != classes:
+            raise ValueError(f"{spec} has {classes} classes, but {len(labels)} labels were given.")
+        return tuple(map(str, labels)), ()
+    if classes == 1000:
+        from clarp.models import imagenet
+
+        return imagenet.labels(), ("labels: ImageNet's were assumed",)
+    return tuple(f"class {k}" for k in range(classes)), (
+        "labels: none were given, so the classes have numbers only",
+    )

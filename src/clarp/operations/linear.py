@@ -1,0 +1,241 @@
+"""Linear operations, f(x, w) + b: bilinear in the input and the weight, which is all that a rule needs to know."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Size, Tensor
+
+from clarp.operations.base import Operation, Record, Tensors, over_seeds
+
+Weight = Tensor | float
+
+
+class Linear(Operation):
+    """``z = f(x, w) + b``. The weight of an average is the number 1, a gain on its fixed non-negative weights."""
+
+    @abstractmethod
+    def apply(self, x: Tensor, weight: Weight) -> Tensor:
+        """``f(x, w)`` without bias: (N, ...) to (N, ...)."""
+
+    @abstractmethod
+    def transpose(self, r: Tensor, weight: Weight, shape: Size) -> Tensor:
+        """``f`` transposed in its first argument: (N, ...) of the output to (N, ...) of the input of this shape."""
+
+    @abstractmethod
+    def parameters(self, tensors: Tensors) -> tuple[Weight, Tensor | None]:
+        """The weight, and the bias in a shape that broadcasts over the output."""
+
+    def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
+        """``g_x = f_transposed(g, w)``."""
+        weight, _ = self.parameters(tensors)
+        return (over_seeds(lambda g: self.transpose(g, weight, record.shapes[0]), gradient),)
+
+
+@dataclass(frozen=True)
+class WeightedLinear(Linear):
+    """A linear operation with a learnt weight.
+
+    Attributes:
+        weight: the name of its weight among the graph's tensors.
+        bias: the name of its bias (C,), or None.
+    """
+
+    weight: str
+    bias: str | None
+
+    def parameters(self, tensors: Tensors) -> tuple[Weight, Tensor | None]:
+        """The weight, and the bias in a shape that broadcasts over the output."""
+        bias = None if self.bias is None else self.shaped_bias(tensors[self.bias])
+        return tensors[self.weight], bias
+
+    def shaped_bias(self, bias: Tensor) -> Tensor:
+        """The bias (C,) in a shape that broadcasts over the output."""
+        return bias
+
+
+@dataclass(frozen=True)
+class Convolution(WeightedLinear):
+    """A convolution over one, two or three axes, x (N, C, ...), w (C', C / groups, ...).
+
+    Attributes:
+        stride: per axis.
+        padding: zeros on both sides, per axis.
+        dilation: per axis.
+        groups: number of groups.
+        extra: uneven zero padding before it, in the order of ``torch.nn.functional.pad``, or ().
+    """
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+    extra: tuple[int, ...] = ()
+
+    def forward(self, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, None]:
+        """``f(x, w) + b``."""
+        bias = None if self.bias is None else tensors[self.bias]
+        return self._convolve(inputs[0], tensors[self.weight], bias), None
+
+    def apply(self, x: Tensor, weight: Weight) -> Tensor:
+        """``f(x, w)``."""
+        assert isinstance(weight, Tensor)
+        return self._convolve(x, weight, None)
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        x = F.pad(x, self.extra) if self.extra else x
+        none = (0,) * len(self.stride)
+        return torch.ops.aten.convolution.default(
+            x, weight, bias, self.stride, self.padding, self.dilation, False, none, self.groups
+        )
+
+    def transpose(self, r: Tensor, weight: Weight, shape: Size) -> Tensor:
+        """The input gradient of the convolution: a transposed convolution, faster than ATen's backward on CPU."""
+        assert isinstance(weight, Tensor)
+        padded = list(shape[2:])
+        for axis in range(len(self.extra) // 2):
+            padded[-1 - axis] += self.extra[2 * axis] + self.extra[2 * axis + 1]
+        kernel = weight.shape[2:]
+        unreached = [
+            size + 2 * p - d * (k - 1) - 1 - (out - 1) * s
+            for size, out, k, s, p, d in zip(
+                padded, r.shape[2:], kernel, self.stride, self.padding, self.dilation, strict=True
+            )
+        ]
+        x = torch.ops.aten.convolution.default(
+            r, weight, None, self.stride, self.padding, self.dilation, True, unreached, self.groups
+        )
+        return F.pad(x, [-p for p in self.extra]) if self.extra else x
+
+    def shaped_bias(self, bias: Tensor) -> Tensor:
+        """(C,) as (C, 1, ...)."""
+        return bias.view(-1, *(1,) * len(self.stride))
+
+
+@dataclass(frozen=True)
+class Dense(WeightedLinear):
+    """A dense layer over the last axis, x (N, ..., C), w (C', C)."""
+
+    def forward(self, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, None]:
+        """``x w^T + b``."""
+        bias = None if self.bias is None else tensors[self.bias]
+        return F.linear(inputs[0], tensors[self.weight], bias), None
+
+    def apply(self, x: Tensor, weight: Weight) -> Tensor:
+        """``x w^T``."""
+        assert isinstance(weight, Tensor)
+        return F.linear(x, weight)
+
+    def transpose(self, r: Tensor, weight: Weight, shape: Size) -> Tensor:
+        """``r w``."""
+        del shape
+        assert isinstance(weight, Tensor)
+        return r @ weight
+
+
+class Average(Linear):
+    """A linear operation whose weights are fixed and non-negative; the weight argument is a gain on all of them."""
+
+    @abstractmethod
+    def average(self, x: Tensor) -> Tensor:
+        """The average, (N, ...) to (N, ...)."""
+
+    @abstractmethod
+    def spread(self, r: Tensor, shape: Size) -> Tensor:
+        """The average transposed."""
+
+    def forward(self, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, None]:
+        """The average."""
+        del tensors
+        return self.average(inputs[0]), None
+
+    def apply(self, x: Tensor, weight: Weight) -> Tensor:
+        """``w`` times the average."""
+        y = self.average(x)
+        return y if weight == 1.0 else y * weight
+
+    def transpose(self, r: Tensor, weight: Weight, shape: Size) -> Tensor:
+        """``w`` times the average transposed."""
+        return self.spread(r if weight == 1.0 else r * weight, shape)
+
+    def parameters(self, tensors: Tensors) -> tuple[Weight, Tensor | None]:
+        """A gain of one, and no bias."""
+        del tensors
+        return 1.0, None
+
+    def keeps_sign(self, signs: Sequence[bool]) -> bool:
+        """An average of non-negative values is non-negative."""
+        return all(signs)
+
+
+@dataclass(frozen=True)
+class AveragePool(Average):
+    """``torch.nn.functional.avg_pool2d`` with these arguments."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    ceil_mode: bool
+    count_include_pad: bool
+    divisor_override: int | None
+
+    def average(self, x: Tensor) -> Tensor:
+        """The mean of each window."""
+        return F.avg_pool2d(x, *self._arguments())
+
+    def spread(self, r: Tensor, shape: Size) -> Tensor:
+        """Each output's value, divided over its window."""
+        like = r.new_empty(()).expand(r.shape[0], *shape[1:])
+        return torch.ops.aten.avg_pool2d_backward.default(r, like, *self._arguments())
+
+    def _arguments(
+        self,
+    ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], bool, bool, int | None]:
+        return (
+            self.kernel,
+            self.stride,
+            self.padding,
+            self.ceil_mode,
+            self.count_include_pad,
+            self.divisor_override,
+        )
+
+
+@dataclass(frozen=True)
+class AdaptiveAverage(Average):
+    """``torch.nn.functional.adaptive_avg_pool2d`` to this size."""
+
+    size: tuple[int, ...]
+
+    def average(self, x: Tensor) -> Tensor:
+        """The mean of each adaptive window."""
+        return F.adaptive_avg_pool2d(x, self.size)
+
+    def spread(self, r: Tensor, shape: Size) -> Tensor:
+        """Each output's value, divided over its window."""
+        like = r.new_empty(()).expand(r.shape[0], *shape[1:])
+        return torch.ops.aten._adaptive_avg_pool2d_backward.default(r, like)  # noqa: SLF001  an ATen name
+
+
+@dataclass(frozen=True)
+class Mean(Average):
+    """The mean over these axes (negative, counted from the end)."""
+
+    axes: tuple[int, ...]
+    keepdim: bool
+
+    def average(self, x: Tensor) -> Tensor:
+        """The mean."""
+        return x.mean(self.axes, keepdim=self.keepdim)
+
+    def spread(self, r: Tensor, shape: Size) -> Tensor:
+        """Each mean, divided over what it was taken of."""
+        if not self.keepdim:
+            for axis in sorted(len(shape) + a for a in self.axes):
+                r = r.unsqueeze(axis)
+        count = 1
+        for axis in self.axes:
+            count *= shape[axis]
+        return (r / count).expand(r.shape[0], *shape[1:])

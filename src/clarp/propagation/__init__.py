@@ -1,0 +1,7 @@
+"""A plan gives every operation its rule; the program runs it; the ledger says where the relevance went."""
+
+from clarp.propagation.ledger import Entry, Ledger
+from clarp.propagation.plan import Plan, Step, make_plan
+from clarp.propagation.program import Program, Tape
+
+__all__ = ["Entry", "Ledger", "Plan", "Program", "Step", "Tape", "make_plan"]

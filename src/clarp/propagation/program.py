@@ -1,0 +1,225 @@
+"""The program: the forward pass, the gradient back, and the relevance back, all over the same plan."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Size, Tensor
+
+from clarp.capture import Node
+from clarp.operations import Operation, Record, Routing, WeightedLinear
+from clarp.propagation.ledger import Entry
+from clarp.propagation.plan import Plan, Step
+from clarp.rules import Pass
+from clarp.rules.parts import Part, Value
+from clarp.rules.rule import Site
+
+
+class Selector(Protocol):
+    """What selection does on the way back."""
+
+    def select(self, name: str, relevance: Tensor) -> Tensor:
+        """Change the relevance (K, B, ...) that arrived at this operation's output."""
+
+    def modulation(self, name: str) -> Tensor | None:
+        """What this operation's input is multiplied with before its rule reads it, (K, B, ...), or None."""
+
+
+@dataclass(frozen=True)
+class Tape:
+    """What the forward pass kept, by the names of values.
+
+    Attributes:
+        logits: (B, N).
+        values: the values that rules or gradients will read.
+        memos: what operations remember for themselves.
+        shapes: of all values.
+    """
+
+    logits: Tensor
+    values: Mapping[str, Tensor]
+    memos: Mapping[str, Tensor]
+    shapes: Mapping[str, Size]
+
+    def record(self, node: Node) -> Record:
+        """What was kept of one operation."""
+        inputs = tuple(self.values.get(name) for name in node.inputs)
+        shapes = tuple(self.shapes[name] for name in node.inputs)
+        return Record(inputs, self.values.get(node.name), shapes, self.memos.get(node.name))
+
+
+class Program:
+    """Runs a plan on one device in one type; the parts of the weights that its rules ask for are made once, here.
+
+    Args:
+        plan: the operations and their rules.
+        device: where to run.
+        dtype: in which type to compute.
+        gradients: whether :meth:`gradients` will be called, so that the forward pass keeps what it reads.
+    """
+
+    def __init__(self, plan: Plan, device: torch.device, dtype: torch.dtype, *, gradients: bool) -> None:
+        self.plan = plan
+        self.tensors = {name: tensor.to(device, dtype) for name, tensor in plan.graph.tensors.items()}
+        self._parts: dict[tuple[str, Part], Tensor] = {}
+        for step in plan:
+            for part in step.rule.weight_parts(step.node.operation, non_negative=step.input_non_negative):
+                self._prepare(step.node.operation, part)
+        self._kept = {plan.graph.output}
+        for step in plan:
+            keeps = step.rule.keeps | (step.node.operation.gradient_keeps if gradients else set())
+            self._kept.update(step.node.inputs if "inputs" in keeps else ())
+            self._kept.update((step.node.name,) if "output" in keeps else ())
+        last_reader = {name: node.name for node in plan.graph for name in node.inputs}
+        self._free_after: dict[str, list[str]] = {}
+        for name, reader in last_reader.items():
+            self._free_after.setdefault(reader, []).extend(() if name in self._kept else (name,))
+
+    def _prepare(self, operation: Operation, part: Part) -> None:
+        if isinstance(operation, WeightedLinear) and (operation.weight, part) not in self._parts:
+            prepared = part(self.tensors[operation.weight])
+            assert isinstance(prepared, Tensor)
+            self._parts[operation.weight, part] = prepared
+
+    def _weight(self, operation: Operation, part: Part) -> Value:
+        return self._parts[operation.weight, part] if isinstance(operation, WeightedLinear) else part(1.0)
+
+    def forward(self, images: Tensor) -> Tape:
+        """Compute the logits of images (B, C, H, W) and keep what the way back reads."""
+        graph = self.plan.graph
+        values = {graph.input: images}
+        memos: dict[str, Tensor] = {}
+        shapes = {graph.input: images.shape}
+        for node in graph:
+            output, memo = node.operation.forward([values[name] for name in node.inputs], self.tensors)
+            values[node.name], shapes[node.name] = output, output.shape
+            if memo is not None:
+                memos[node.name] = memo
+            for name in self._free_after.get(node.name, ()):
+                del values[name]
+        return Tape(values[graph.output], values, memos, shapes)
+
+    def gradients(self, tape: Tape, seed: Tensor, wanted: Collection[str]) -> dict[str, Tensor]:
+        """The gradients (K, B, ...) of ``sum_n seed_n z_n`` at the wanted values; seed is (K, B, N)."""
+        found: dict[str, Tensor] = {}
+        arrived = {self.plan.graph.output: seed}
+        for node in reversed(self.plan.graph.nodes):
+            if len(found) == len(wanted):
+                return found
+            gradient = arrived.pop(node.name, None)
+            if gradient is None:
+                continue
+            if node.name in wanted:
+                found[node.name] = gradient
+            shares = node.operation.gradient(gradient, tape.record(node), self.tensors)
+            for name, share in zip(node.inputs, shares, strict=True):
+                _add(arrived, name, share)
+        if self.plan.graph.input in wanted:
+            found[self.plan.graph.input] = arrived[self.plan.graph.input]
+        return found
+
+    def relevance(
+        self,
+        tape: Tape,
+        seed: Tensor,
+        *,
+        bounds: tuple[Tensor, Tensor],
+        selector: Selector | None = None,
+        dual_from: int | None = None,
+    ) -> tuple[Tensor, tuple[Entry, ...]]:
+        """Propagate the initial relevance to the pixels.
+
+        Args:
+            tape: from :meth:`forward`.
+            seed: initial relevance over the logits, (K, B, N).
+            bounds: the lowest and the highest pixels, each (B or 1, C, H, W).
+            selector: what selection does on the way.
+            dual_from: from this seed on, the last layer's weights are seen negated (CLRP2).
+
+        Returns:
+            The relevance of the pixels (K, B, C, H, W), and the balance of every operation with tensors (K, B).
+        """
+        graph = self.plan.graph
+        arrived, sums = {graph.output: seed}, {graph.output: _sum(seed)}
+        moved = self._moved_bounds(bounds)
+        head = self.plan.head().name if dual_from is not None else None
+        entries: list[Entry] = []
+        for step in reversed(self.plan.steps):
+            node = step.node
+            relevance, total = arrived.pop(node.name, None), sums.pop(node.name, None)
+            if relevance is None or total is None:
+                continue
+            left = total
+            if selector is not None:
+                selected = selector.select(node.name, relevance)
+                left = total if selected is relevance else _sum(selected)
+                relevance = selected
+            site = self._site(step, tape, moved, None if selector is None else selector.modulation(node.name))
+            if node.name == head:
+                assert dual_from is not None
+                first = step.rule.propagate(relevance[:dual_from], site)
+                second = step.rule.propagate(relevance[dual_from:], _dual(site))
+                inputs = tuple(torch.cat(pair) for pair in zip(first.inputs, second.inputs, strict=True))
+                parts = [b for b in (first.bias, second.bias) if b is not None]
+                bias = torch.cat(parts) if parts else None
+            else:
+                shares = step.rule.propagate(relevance, site)
+                inputs, bias = shares.inputs, shares.bias
+            passes = isinstance(step.rule, Pass)
+            handed = [left if passes else _sum(share) for share in inputs]
+            for name, share, amount in zip(node.inputs, inputs, handed, strict=True):
+                _add(arrived, name, share)
+                _add(sums, name, amount)
+            taken = torch.zeros_like(total) if bias is None else bias
+            entries.append(Entry(node, step.rule, total, torch.stack(handed).sum(0), total - left, taken))
+        return arrived[graph.input], tuple(entries)
+
+    def _site(
+        self,
+        step: Step,
+        tape: Tape,
+        moved: Mapping[str, tuple[Tensor, Tensor]],
+        modulation: Tensor | None,
+    ) -> Site:
+        operation = step.node.operation
+        return Site(
+            operation,
+            tape.record(step.node),
+            self.tensors,
+            lambda part: self._weight(operation, part),
+            step.input_non_negative,
+            moved.get(step.node.inputs[0]) if step.reads_pixels else None,
+            modulation,
+        )
+
+    def _moved_bounds(self, bounds: tuple[Tensor, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+        """The bounds of every value that only moves pixels around."""
+        moved = {self.plan.graph.input: bounds}
+        for node in self.plan.graph:
+            if isinstance(node.operation, Routing) and all(name in moved for name in node.inputs):
+                low, high = (
+                    node.operation.forward([moved[name][end] for name in node.inputs], self.tensors)[0] for end in (0, 1)
+                )
+                moved[node.name] = (low, high)
+        return moved
+
+
+def _dual(site: Site) -> Site:
+    """The same site with its weight negated, and the output that follows from it."""
+    operation = site.operation
+    assert isinstance(operation, WeightedLinear)
+    negated = -site.tensors[operation.weight]
+    tensors = {**site.tensors, operation.weight: negated}
+    output, _ = operation.forward([site.record.input()], tensors)
+    return replace(
+        site, tensors=tensors, weight=lambda part: part(negated), record=replace(site.record, output=output)
+    )
+
+
+def _add(collected: dict[str, Tensor], name: str, share: Tensor) -> None:
+    collected[name] = collected[name] + share if name in collected else share
+
+
+def _sum(value: Tensor) -> Tensor:
+    return value.flatten(2).sum(2)

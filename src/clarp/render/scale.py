@@ -1,0 +1,115 @@
+"""From relevance to colour: one symmetric scale, zero neutral, red for and blue against."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from cmcrameri import cm
+from numpy.typing import ArrayLike, NDArray
+
+Floats: TypeAlias = NDArray[np.float64]
+Bytes: TypeAlias = NDArray[np.uint8]
+
+PERCENTILE = 99.5
+
+# vik's outermost tenths are so dark that red and blue look alike there.
+_COLOURS = cm.vik(np.linspace(0.09, 0.91, 511))[:, :3]
+_NOT_FINITE = (1.0, 0.85, 0.0)  # a yellow, which the scale does not have
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The symmetric range of a heatmap that the colours cover.
+
+    Attributes:
+        limit: relevance at and beyond which the colour is full; 1 where there is nothing to scale by.
+        basis: how the limit was chosen, for people.
+        warning: what is odd about the map (all zero, constant, not finite), or nothing.
+    """
+
+    limit: float
+    basis: str
+    warning: str
+
+    @classmethod
+    def of(cls, heatmap: ArrayLike) -> "Scale":
+        """Choose the limit: the 99.5th percentile of ``|R|``, so that a few extreme pixels don't pale the rest.
+
+        Where that is zero (a very sparse map), the maximum; non-finite values don't count.
+
+        Args:
+            heatmap: (H, W) relevance.
+
+        Raises:
+            ValueError: not two-dimensional, or empty.
+
+        >>> Scale.of([[0.0, 0.0], [0.0, -3.0]]).warning
+        ''
+        >>> Scale.of([[0.0, 0.0], [0.0, 0.0]])
+        Scale(limit=1.0, basis='no scale', warning='all relevance is zero')
+        """
+        values = checked(heatmap)
+        finite = values[np.isfinite(values)]
+        if finite.size == 0:
+            return cls(1.0, "no scale", "no value is finite (yellow)")
+        warning = ""
+        if finite.size < values.size:
+            warning = f"{values.size - finite.size} of {values.size} values are not finite (yellow)"
+        elif not finite.any():
+            warning = "all relevance is zero"
+        elif finite.min() == finite.max():
+            warning = "the relevance is the same everywhere"
+        limit, basis = float(np.percentile(np.abs(finite), PERCENTILE)), f"{PERCENTILE}th percentile of |R|"
+        if limit == 0.0:
+            limit, basis = float(np.abs(finite).max()), "maximum of |R|"
+        return cls(limit, basis, warning) if limit > 0.0 else cls(1.0, "no scale", warning)
+
+    def strength(self, heatmap: ArrayLike) -> Floats:
+        """The relevance in units of the limit, (H, W) within -1 to 1; not-finite values stay NaN."""
+        values = checked(heatmap)
+        values = np.where(np.isfinite(values), values, np.nan)
+        return np.asarray(np.clip(values / self.limit, -1.0, 1.0))
+
+
+def checked(heatmap: ArrayLike) -> Floats:
+    """A heatmap as (H, W) float64.
+
+    Raises:
+        ValueError: not two-dimensional, or empty.
+    """
+    values = np.asarray(heatmap, dtype=np.float64)
+    if values.ndim != 2 or values.size == 0:
+        raise ValueError(f"a heatmap is (H, W), got an array of shape {values.shape}.")
+    return values
+
+
+def paint(strength: Floats) -> Floats:
+    """Colours in 0 to 1 for relevance in units of the limit: any shape becomes that shape and 3."""
+    missing = np.isnan(strength)
+    middle = (len(_COLOURS) - 1) / 2
+    index = np.rint((np.where(missing, 0.0, strength) + 1.0) * middle).astype(np.intp)
+    painted: Floats = np.where(missing[..., None], _NOT_FINITE, _COLOURS[index])
+    return painted
+
+
+def colours(heatmap: ArrayLike) -> Bytes:
+    """A heatmap in colour: nearly white is zero, red speaks for the class, blue against it.
+
+    The colours are Crameri's ``vik`` (https://doi.org/10.5281/zenodo.1243862): perceptually uniform, and
+    safe for colour-blind eyes. The scale is symmetric (see `Scale.of`); what is not finite is yellow.
+
+    Args:
+        heatmap: (H, W) relevance.
+
+    Returns:
+        (H, W, 3) bytes, RGB.
+
+    Raises:
+        ValueError: the heatmap is not two-dimensional.
+    """
+    return as_bytes(paint(Scale.of(heatmap).strength(heatmap)))
+
+
+def as_bytes(picture: Floats) -> Bytes:
+    """Colours in 0 to 1 as bytes."""
+    return np.rint(picture * 255).astype(np.uint8)

@@ -1,0 +1,129 @@
+"""Composites: which rule for which operation. The presets have the field's (zennit's) names."""
+
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Literal
+
+from clarp.operations import Add, Average, Convolution, Dense, Elementwise, MaxPool, Operation, Routing
+from clarp.rules.basic import AlphaBeta, Epsilon, Flat, Gamma, Norm, ZBox, Zero, ZPlus
+from clarp.rules.linear import LinearRule
+from clarp.rules.merge import Ratio
+from clarp.rules.rule import Pass, Rule, Transport
+
+
+@dataclass(frozen=True)
+class Composite:
+    """A rule for each kind of operation; what moves or passes values has only one sensible rule and no field.
+
+    Attributes:
+        name: for plans and manifests.
+        convolution: for convolutions.
+        dense: for dense layers.
+        first: for the linear operations that read the pixels, or None for no exception there.
+        average: for average poolings and means.
+        residual: for sums of two branches.
+
+    Raises:
+        TypeError: a field is not a rule of the right kind.
+        ValueError: a rule that needs the pixels' bounds stands anywhere but at ``first``.
+    """
+
+    name: str
+    convolution: LinearRule
+    dense: LinearRule
+    first: LinearRule | None = None
+    average: LinearRule = Norm()
+    residual: Ratio | Norm = Ratio()
+
+    def __post_init__(self) -> None:
+        for field in ("convolution", "dense", "average"):
+            rule = getattr(self, field)
+            _expect(rule, LinearRule, field)
+            if rule.reads_pixels_only:
+                raise ValueError(
+                    f"Composite got {field}={rule!r}, which needs the bounds of the pixels. Put it at first=..., "
+                    f"and another rule, for example ZPlus(), at {field}."
+                )
+        if self.first is not None:
+            _expect(self.first, LinearRule, "first")
+        _expect(self.residual, (Ratio, Norm), "residual")
+
+    def rule(self, operation: Operation, *, reads_pixels: bool) -> Rule:
+        """The rule for this operation."""
+        match operation:
+            case Convolution() | Dense() if reads_pixels and self.first is not None:
+                return self.first
+            case Convolution():
+                return self.convolution
+            case Dense():
+                return self.dense
+            case Average():
+                return self.average
+            case Add():
+                return self.residual
+            case Elementwise():
+                return Pass()
+            case Routing() | MaxPool():
+                return Transport()
+            case _:
+                raise TypeError(f"no rule for {operation!r}; this is a fault of clarp, please report it")
+
+
+def _expect(rule: object, kind: type | tuple[type, ...], field: str) -> None:
+    if not isinstance(rule, kind):
+        names = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
+        raise TypeError(f"Composite got {field}={rule!r}, expected a {names}, for example ZPlus() or Ratio() of clarp.rules.")
+
+
+_PRESETS = {
+    composite.name: composite
+    for composite in (
+        Composite("zplus-box", ZPlus(), ZPlus(), first=ZBox()),
+        Composite("epsilon-plus", ZPlus(), Epsilon()),
+        Composite("epsilon-plus-flat", ZPlus(), Epsilon(), first=Flat()),
+        Composite("epsilon-alpha2-beta1", AlphaBeta(2, 1), Epsilon()),
+        Composite("epsilon-alpha2-beta1-flat", AlphaBeta(2, 1), Epsilon(), first=Flat()),
+        Composite("epsilon-gamma-box", Gamma(0.25), Epsilon(), first=ZBox()),
+        Composite("epsilon", Epsilon(), Epsilon()),
+        Composite("zero", Zero(), Zero()),
+    )
+}
+_RESIDUALS: dict[str, Ratio | Norm] = {"ratio": Ratio(), "proportional": Norm()}
+
+
+def names() -> tuple[str, ...]:
+    """The names of the presets."""
+    return tuple(_PRESETS)
+
+
+def get(composite: str | Composite, residual: Literal["ratio", "proportional"] | None = None) -> Composite:
+    """A preset by name.
+
+    Args:
+        composite: one of :func:`names`, or a composite, which is returned.
+        residual: how a sum of two branches splits its relevance; None: as the composite says (presets: "ratio").
+
+    Raises:
+        ValueError: no such preset or split.
+        TypeError: neither a name nor a composite.
+
+    >>> get("epsilon-plus").convolution
+    ZPlus()
+    >>> get("epsilon-plus", residual="proportional").residual
+    Norm()
+    """
+    if isinstance(composite, str):
+        if composite not in _PRESETS:
+            near = get_close_matches(composite, _PRESETS, n=3, cutoff=0.4)
+            raise ValueError(
+                f"unknown composite {composite!r}, expected one of {', '.join(_PRESETS)}."
+                + (f" Did you mean {' or '.join(near)}?" if near else "")
+            )
+        composite = _PRESETS[composite]
+    if not isinstance(composite, Composite):
+        raise TypeError(f"composite is {composite!r}, expected a name (one of {', '.join(_PRESETS)}) or a Composite.")
+    if residual is None:
+        return composite
+    if residual not in _RESIDUALS:
+        raise ValueError(f"residual is {residual!r}, expected one of {', '.join(_RESIDUALS)}.")
+    return replace(composite, residual=_RESIDUALS[residual])

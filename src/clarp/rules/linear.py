@@ -1,0 +1,135 @@
+"""The one propagation through linear operations. A rule is the short table of terms that it gives."""
+
+from abc import abstractmethod
+from typing import ClassVar
+
+from torch import Tensor
+
+from clarp.operations import Average, Linear, Operation
+from clarp.operations.base import Kept, over_seeds
+from clarp.rules.parts import WHOLE, Bound, Branch, Part, Term
+from clarp.rules.rule import Rule, Shares, Site, divide
+
+
+class LinearRule(Rule):
+    """``z = sum_k f(x_k, w_k) + b`` forwards, ``R_in = sum_k x_k f_transposed(R / z, w_k)`` backwards.
+
+    Subclasses say which parts x_k of the input meet which parts w_k of the weight.
+    """
+
+    keeps: ClassVar[frozenset[Kept]] = frozenset({"inputs"})
+
+    @abstractmethod
+    def branches(self) -> tuple[Branch, ...]:
+        """The table of terms."""
+
+    @property
+    def stabiliser(self) -> float:
+        """What is added to the size of z."""
+        return 0.0
+
+    @property
+    def reads_pixels_only(self) -> bool:
+        """Whether it makes sense at the pixels only, because it needs their bounds."""
+        return any(isinstance(term.input, Bound) for branch in self.branches() for term in branch.terms)
+
+    def weight_parts(self, operation: Operation, *, non_negative: bool) -> tuple[Part, ...]:
+        """The parts of the weight in its terms."""
+        branches = (b.given(**_known(operation, non_negative=non_negative)) for b in self.branches())
+        return tuple({term.weight: None for branch in branches for term in branch.terms})
+
+    def propagate(self, relevance: Tensor, site: Site) -> Shares:
+        """Hand relevance (K, B, ...) of the output to the one input."""
+        total: Tensor | None = None
+        absorbed: Tensor | None = None
+        for branch in self.branches():
+            handed, bias = _Fraction(branch, site).hand(relevance, self.stabiliser)
+            if handed is not None:
+                total = handed if total is None else total + handed
+            if bias is not None:
+                absorbed = bias if absorbed is None else absorbed + bias
+        if total is None:
+            total = relevance.new_zeros(*relevance.shape[:2], *site.record.shapes[0][1:])
+        return Shares((total,), absorbed)
+
+
+def _known(operation: Operation, *, non_negative: bool) -> dict[str, bool]:
+    return {"input_non_negative": non_negative, "weight_non_negative": isinstance(operation, Average)}
+
+
+class _Fraction:
+    """One branch at one site: ``coefficient * sum_k x_k f_transposed(R / z, w_k)``."""
+
+    def __init__(self, branch: Branch, site: Site) -> None:
+        assert isinstance(site.operation, Linear)
+        known = _known(site.operation, non_negative=site.non_negative)
+        self.operation: Linear = site.operation
+        self.site = site
+        self.branch = branch.given(**known)
+        self.sure_sign = branch.sure_sign(**known)
+        self.inputs = [self._input(term) for term in self.branch.terms]
+
+    def _input(self, term: Term) -> Tensor:
+        if isinstance(term.input, Bound):
+            assert self.site.bounds is not None
+            return self.site.bounds[0 if term.input.end == "low" else 1]
+        x = self.site.record.input()
+        x = x if self.site.modulation is None else x * self.site.modulation
+        part = term.input(x)
+        assert isinstance(part, Tensor)
+        return part
+
+    def _bias(self) -> Tensor | None:
+        if self.branch.bias is None:
+            return None
+        _, bias = self.operation.parameters(self.site.tensors)
+        part = None if bias is None else self.branch.bias(bias)
+        assert part is None or isinstance(part, Tensor)
+        return part
+
+    def _denominator(self, bias: Tensor | None) -> Tensor:
+        _, own_bias = self.operation.parameters(self.site.tensors)
+        whole = [(term.input, term.weight, term.sign) for term in self.branch.terms] == [(WHOLE, WHOLE, 1.0)]
+        complete = own_bias is None or self.branch.bias == WHOLE
+        if whole and complete and self.site.modulation is None and self.site.record.output is not None:
+            return self.site.record.output
+        z: Tensor | None = None
+        for x, term in zip(self.inputs, self.branch.terms, strict=True):
+            weight = self.site.weight(term.weight)
+            if x.ndim > len(self.site.record.shapes[0]):
+                y = over_seeds(lambda v, w=weight: self.operation.apply(v, w), x)  # type: ignore[misc]
+            else:
+                y = self.operation.apply(x, weight)
+            y = y if term.sign > 0 else -y
+            z = y if z is None else z + y
+        assert z is not None
+        return z if bias is None else z + bias
+
+    def hand(self, relevance: Tensor, epsilon: float) -> tuple[Tensor | None, Tensor | None]:
+        """What the input gets (K, B, ...), and what the bias absorbs (K, B)."""
+        if not self.branch.terms:
+            return None, None
+        bias = self._bias()
+        z = self._denominator(bias)
+        if self.branch.where != "everywhere":
+            true = self.site.record.result()
+            relevance = relevance * (true > 0 if self.branch.where == "positive" else true < 0)
+        ratio = divide(relevance, z, epsilon, non_negative=self.sure_sign)
+        if self.branch.coefficient != 1.0:
+            ratio = ratio * self.branch.coefficient
+        total: Tensor | None = None
+        for x, term in zip(self.inputs, self.branch.terms, strict=True):
+            weight = self.site.weight(term.weight)
+            shape = self.site.record.shapes[0]
+            back = over_seeds(lambda r, w=weight: self.operation.transpose(r, w, shape), ratio)  # type: ignore[misc]
+            handed = back * (x if term.sign > 0 else -x)
+            total = handed if total is None else total + handed
+        return total, None if bias is None else _weighted_sum(ratio, bias)
+
+
+def _weighted_sum(ratio: Tensor, bias: Tensor) -> Tensor:
+    """``sum_j ratio_j bias_j`` over each sample: (K, B, ...) and (C, 1, ...) or (C,) to (K, B)."""
+    first = ratio.ndim - bias.ndim
+    missing = [axis for axis in range(2, ratio.ndim) if axis < first or bias.shape[axis - first] == 1]
+    ratio = ratio.sum(missing, keepdim=True) if missing else ratio
+    return (ratio * bias).flatten(2).sum(2)

@@ -1,0 +1,109 @@
+"""What a rule is: how one operation hands the relevance of its output to its inputs."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from clarp.operations import Operation, Record
+from clarp.operations.base import Kept, Tensors
+from clarp.rules.parts import Part, Value
+
+
+@dataclass(frozen=True)
+class Site:
+    """Everything that a rule may look at while it works on one operation.
+
+    Attributes:
+        operation: the operation.
+        record: what the forward pass kept.
+        tensors: the weights by name.
+        weight: gives a part of the operation's weight, prepared once.
+        non_negative: whether the first input can't be negative.
+        bounds: the lowest and highest input, each (B or 1, ...), where the operation reads the pixels.
+        modulation: what the input is multiplied with before the rule reads it (selection in neuron form), (K, B, ...).
+    """
+
+    operation: Operation
+    record: Record
+    tensors: Tensors
+    weight: Callable[[Part], Value]
+    non_negative: bool = False
+    bounds: tuple[Tensor, Tensor] | None = None
+    modulation: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What a rule hands on.
+
+    Attributes:
+        inputs: the relevance of each input, (K, B, ...).
+        bias: the relevance that the bias absorbed, (K, B), or None where the rule has no bias.
+    """
+
+    inputs: tuple[Tensor, ...]
+    bias: Tensor | None = None
+
+
+class Rule(ABC):
+    """Subclasses are frozen dataclasses: a rule can be printed, compared and tested alone."""
+
+    keeps: ClassVar[frozenset[Kept]] = frozenset()
+    """What it reads of the forward pass."""
+
+    @abstractmethod
+    def propagate(self, relevance: Tensor, site: Site) -> Shares:
+        """Hand relevance (K, B, ...) of the output to the inputs."""
+
+    def weight_parts(self, operation: Operation, *, non_negative: bool) -> tuple[Part, ...]:
+        """The parts of the operation's weight that it will ask for."""
+        del operation, non_negative
+        return ()
+
+
+@dataclass(frozen=True)
+class Pass(Rule):
+    """``R_in = R``: one element in, one element out, as in a ReLU."""
+
+    def propagate(self, relevance: Tensor, site: Site) -> Shares:
+        """Unchanged."""
+        del site
+        return Shares((relevance,))
+
+
+@dataclass(frozen=True)
+class Transport(Rule):
+    """``R_in = J^T R`` with the operation's Jacobian J of zeros and ones.
+
+    Each relevance goes where its value came from: through a view, a slice, a padding, and to the winner of a max
+    pooling (ties: the first).
+    """
+
+    def propagate(self, relevance: Tensor, site: Site) -> Shares:
+        """Back along the way that the values took."""
+        return Shares(site.operation.gradient(relevance, site.record, site.tensors))
+
+
+TINY = 1e-30
+
+
+def divide(relevance: Tensor, z: Tensor, epsilon: float = 0.0, *, non_negative: bool = False) -> Tensor:
+    """``R / (z + epsilon sign(z))`` with ``sign(0) = 1``; for epsilon = 0, zero where z is zero.
+
+    An output without a single contribution has nobody to hand its relevance to.
+
+    Args:
+        relevance: R.
+        z: broadcasts with R.
+        epsilon: not negative.
+        non_negative: whether z is known not to be negative, which saves two passes over memory.
+    """
+    if epsilon > 0:
+        return relevance / torch.where(z < 0, z - epsilon, z + epsilon)
+    if non_negative:
+        return relevance / torch.threshold(z, TINY, torch.inf)
+    return relevance / z.masked_fill(z.abs() <= TINY, torch.inf)

@@ -1,0 +1,175 @@
+"""Seeds: the initial relevance over the logits.
+
+Notation: logits z, target t, s = softmax over the rivals' logits only (``s_t = 0``, sums to 1), y = softmax(z).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isfinite
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+class Seed(ABC):
+    """Subclasses are frozen dataclasses."""
+
+    @property
+    def has_rivals(self) -> bool:
+        """Whether the seed gives the rivals any relevance."""
+        return True
+
+    @abstractmethod
+    def relevance(self, logits: Tensor, target: Tensor, rivals: Tensor) -> Tensor:
+        """The initial relevance.
+
+        Args:
+            logits: (B, N).
+            target: class of each of K explanations of each image, (K, B).
+            rivals: which classes the target is contrasted with, bool (K, B, N); never the target itself.
+
+        Returns:
+            (K, B, N).
+        """
+
+
+def _one_hot(logits: Tensor, target: Tensor) -> Tensor:
+    return torch.nn.functional.one_hot(target, logits.shape[-1]).to(logits.dtype)
+
+
+def _check_strength(strength: float) -> None:
+    if isinstance(strength, bool) or not isinstance(strength, int | float) or not isfinite(strength) or strength < 0:
+        raise ValueError(
+            f"strength is {strength!r}, expected a finite number of at least 0: 0 for no rivals, 1 for the published form."
+        )
+
+
+@dataclass(frozen=True)
+class Logit(Seed):
+    """LRP's seed: ``R_t = z_t``, nothing for the others (Bach et al. 2015)."""
+
+    @property
+    def has_rivals(self) -> bool:
+        """None."""
+        return False
+
+    def relevance(self, logits: Tensor, target: Tensor, rivals: Tensor) -> Tensor:
+        """``R_t = z_t``."""
+        del rivals
+        return _one_hot(logits, target) * logits
+
+
+@dataclass(frozen=True)
+class Uniform(Seed):
+    """CLRP1's seed: ``R_t = z_t``, ``R_n = -strength z_t / (number of rivals)`` (Gu et al. 2018, arXiv 1812.02100).
+
+    Attributes:
+        strength: 1 makes it sum to zero, 0 gives :class:`Logit`.
+
+    Raises:
+        ValueError: strength is not a finite number of at least 0.
+    """
+
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_strength(self.strength)
+
+    def relevance(self, logits: Tensor, target: Tensor, rivals: Tensor) -> Tensor:
+        """``z_t (e_t - strength / M)``."""
+        share = rivals / rivals.sum(-1, keepdim=True)
+        own = _one_hot(logits, target)
+        return (own * logits).sum(-1, keepdim=True) * (own - self.strength * share)
+
+
+@dataclass(frozen=True)
+class SoftmaxGradient(Seed):
+    """SGLRP's seed, divided by ``y_t (1 - y_t)``: ``R_t = 1``, ``R_n = -strength s_n`` (Iwana et al. 2019, 1908.04351).
+
+    The published form ``R_t = y_t (1 - y_t)``, ``R_n = -y_t y_n`` is the same map up to a positive factor, and
+    underflows where the network is sure.
+
+    Attributes:
+        rivals: "all", or how many of the strongest rivals to take.
+        strength: 1 is the published form and sums to zero; 0 leaves the target alone.
+        scaled: multiply by ``y_t (1 - y_t)`` again, with y the softmax over the target and its rivals.
+
+    Raises:
+        ValueError: rivals is neither "all" nor a positive integer, or strength is not a finite number of at least 0.
+    """
+
+    rivals: Literal["all"] | int = "all"
+    strength: float = 1.0
+    scaled: bool = False
+
+    def __post_init__(self) -> None:
+        _check_strength(self.strength)
+        number = isinstance(self.rivals, int) and not isinstance(self.rivals, bool)
+        if self.rivals != "all" and not (number and int(self.rivals) > 0):
+            raise ValueError(f"rivals is {self.rivals!r}, expected 'all' or how many of the strongest rivals to take, for example 5.")
+
+    @property
+    def has_rivals(self) -> bool:
+        """Unless their strength is zero."""
+        return self.strength > 0
+
+    def relevance(self, logits: Tensor, target: Tensor, rivals: Tensor) -> Tensor:
+        """``e_t - strength s``."""
+        if self.rivals != "all":
+            rivals = _strongest(logits, rivals, int(self.rivals))
+        relevance = softmax_direction(logits, target, rivals, self.strength)
+        if not self.scaled:
+            return relevance
+        own = logits.expand(rivals.shape).gather(-1, target.unsqueeze(-1))
+        others = logits.masked_fill(~rivals, -torch.inf).logsumexp(-1, keepdim=True)
+        total = torch.logaddexp(own, others)
+        return relevance * (own - total).exp() * (others - total).exp()
+
+
+@dataclass(frozen=True, eq=False)
+class Vector(Seed):
+    """Any initial relevance.
+
+    Attributes:
+        values: (N,), (B, N) or (B, K, N); or a callable (logits (B, N), target (B, K)) -> such a tensor.
+    """
+
+    values: Tensor | Callable[[Tensor, Tensor], Tensor]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.values, Tensor) and not callable(self.values):
+            raise TypeError(f"Vector got a {type(self.values).__name__}, expected a tensor over the logits or a callable that returns one.")
+
+    @property
+    def has_rivals(self) -> bool:
+        """The values say it all: no rivals to choose."""
+        return False
+
+    def relevance(self, logits: Tensor, target: Tensor, rivals: Tensor) -> Tensor:
+        """The values, as (K, B, N)."""
+        values = self.values(logits, target.t()) if callable(self.values) else self.values
+        values = values.to(logits)
+        shape = (logits.shape[0], target.shape[0], logits.shape[1])
+        if values.ndim == 2:
+            values = values.unsqueeze(1)
+        try:
+            spread = values.expand(shape)
+        except RuntimeError as error:
+            raise ValueError(
+                f"Vector gives values of shape {tuple(values.shape)}, expected (N,), (B, N) or (B, K, N) with (B, K, N) = {shape}."
+            ) from error
+        return spread.transpose(0, 1)
+
+
+def softmax_direction(logits: Tensor, target: Tensor, rivals: Tensor, strength: float = 1.0) -> Tensor:
+    """``e_t - strength s``: the gradient of log y_t over the logits up to the factor ``1 - y_t``, (K, B, N)."""
+    s = logits.masked_fill(~rivals, -torch.inf).softmax(-1)
+    return _one_hot(logits, target) - strength * s
+
+
+def _strongest(logits: Tensor, rivals: Tensor, count: int) -> Tensor:
+    ranked = logits.masked_fill(~rivals, -torch.inf)
+    best = ranked.topk(min(count, logits.shape[-1]), dim=-1).indices
+    return torch.zeros_like(rivals).scatter(-1, best, True) & rivals  # noqa: FBT003  scatter takes its value by position

@@ -1,0 +1,195 @@
+"""Selection: relevance follows what raises the target's probability (SLRP's step, Jung, Han, Choi 2021).
+
+The gradient g is that of ``z_t - sum_n s_n z_n`` with s the softmax over the rivals, which is the gradient of the
+softmax probability up to the factor ``y_t (1 - y_t)``; the factor does not change the selection, and would underflow.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from clarp.capture import Node
+from clarp.propagation import Plan, Program, Tape
+from clarp.seeds import softmax_direction
+
+Form = Literal["channel", "element", "neuron", "neuron-mask"]
+FLOOR = 1e-6
+"""What every neuron keeps in neuron form, relative to the strongest: where no input of an output is selected, the
+output's relevance is handed on as if there were no selection, and nothing is lost."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which relevance goes on, at which layers, by which gradient.
+
+    Forms, with A the output of a convolution and a its input:
+
+    - "channel" (form A): ``R_k <- alpha_k R_k`` at the output, ``alpha_k = ReLU(mean over positions of g_k)``, g = dy_t/dA;
+    - "element": ``R_k(u) <- alpha_k(u) R_k(u)`` with ``alpha = ReLU(g)`` at every position;
+    - "neuron" (form B2): the convolution's rule reads ``m a`` instead of a, with ``m = ReLU(g)``, g = dy_t/da; conserves;
+    - "neuron-mask" (form B1): the same with ``m = 1[g > 0]``.
+
+    The neuron forms leave out the convolutions that read the pixels, where the sign of a value means nothing.
+
+    In the first two, each sample is rescaled so that ``sum |R|`` stays what it was: only the shape of alpha matters,
+    and nothing underflows. Where no gradient is positive, selection is skipped, and the explanation counts it.
+
+    Attributes:
+        form: one of the four.
+        layers: "all" convolutions, the "last" one, the "last-stage" (all with the spatial size of the last), or names of
+            modules with shell wildcards, for example ("layer4.*",).
+        gradient: of the softmax "probability", or of the target's "logit".
+
+    Raises:
+        ValueError: an unknown form, layers or gradient.
+    """
+
+    form: Form = "channel"
+    layers: Literal["all", "last", "last-stage"] | tuple[str, ...] = "all"
+    gradient: Literal["probability", "logit"] = "probability"
+
+    def __post_init__(self) -> None:
+        if self.form not in get_args(Form):
+            raise ValueError(f"form is {self.form!r}, expected one of {', '.join(get_args(Form))}.")
+        if self.gradient not in ("probability", "logit"):
+            raise ValueError(f"gradient is {self.gradient!r}, expected 'probability' or 'logit'.")
+        if isinstance(self.layers, str):
+            if self.layers not in ("all", "last", "last-stage"):
+                raise ValueError(
+                    f"layers is {self.layers!r}, expected 'all', 'last', 'last-stage', or a tuple of module names, "
+                    f"for example ({self.layers!r},)."
+                )
+        elif not self.layers or not all(isinstance(name, str) for name in self.layers):
+            raise ValueError(f"layers is {self.layers!r}, expected 'all', 'last', 'last-stage', or a tuple of module names.")
+        else:
+            object.__setattr__(self, "layers", tuple(self.layers))
+
+    def nodes(self, plan: Plan) -> tuple[Node, ...]:
+        """The convolutions of a plan that it selects at.
+
+        Raises:
+            ValueError: there is no convolution, or a name matches none.
+        """
+        nodes = plan.convolutions()
+        if self.in_rule:
+            readers = {step.node.name for step in plan if step.reads_pixels}
+            nodes = tuple(node for node in nodes if node.name not in readers)
+        if not nodes:
+            raise ValueError(f"{self} needs convolutions{' behind the first' if self.in_rule else ''}, and the model has none. Use a method without selection, for example 'sglrp'.")
+        if self.layers == "last":
+            return nodes[-1:]
+        if self.layers == "last-stage":
+            return tuple(node for node in nodes if node.shape[1:] == nodes[-1].shape[1:])
+        if self.layers == "all":
+            return nodes
+        for pattern in self.layers:
+            if not any(fnmatchcase(node.module, pattern) for node in nodes):
+                modules = [node.module for node in nodes]
+                near = get_close_matches(pattern, modules, n=3, cutoff=0.0)
+                raise ValueError(f"layers has {pattern!r}, which is no convolution of the model. The nearest are {', '.join(near)}.")
+        return tuple(n for n in nodes if any(fnmatchcase(n.module, pattern) for pattern in self.layers))
+
+    @property
+    def in_rule(self) -> bool:
+        """Whether it changes the rule (neuron forms) and not the relevance (channel and element form)."""
+        return self.form in ("neuron", "neuron-mask")
+
+
+class RunningSelection:
+    """Selections at work on one batch: made from gradients, asked by the program on its way back.
+
+    Attributes:
+        skipped: at how many layers no gradient was positive, (K, B).
+    """
+
+    def __init__(self, seeds: tuple[int, int]) -> None:
+        self._alphas: dict[str, Tensor] = {}
+        self._modulations: dict[str, Tensor] = {}
+        self._seeds = seeds
+        self.skipped = torch.zeros(seeds, dtype=torch.long)
+
+    def add(self, selection: Selection, node: Node, gradient: Tensor) -> None:
+        """Select at one convolution by the gradient (K, B, ...) at its output, or at its input in neuron form."""
+        positive = gradient.clamp(min=0)
+        if selection.form == "channel":
+            positive = gradient.flatten(3).mean(3).clamp(min=0).view(*gradient.shape[:3], *(1,) * (gradient.ndim - 3))
+        strongest = positive.flatten(2).amax(2)
+        self.skipped = self.skipped + (strongest <= 0).to(self.skipped)
+        scale = strongest.masked_fill(strongest <= 0, 1).view(*strongest.shape, *(1,) * (positive.ndim - 2))
+        if selection.form == "neuron-mask":
+            self._modulations[node.name] = (positive > 0).to(positive) + FLOOR
+        elif selection.form == "neuron":
+            self._modulations[node.name] = positive / scale + FLOOR
+        else:
+            self._alphas[node.name] = positive / scale
+
+    def modulation(self, name: str) -> Tensor | None:
+        """What the input of this operation is multiplied with, or None."""
+        return self._modulations.get(name)
+
+    def select(self, name: str, relevance: Tensor) -> Tensor:
+        """``R <- alpha R``, rescaled to the same ``sum |R|``; relevance is (P K, B, ...) for P passes of K targets."""
+        alpha = self._alphas.get(name)
+        if alpha is None:
+            return relevance
+        passes = relevance.unflatten(0, (-1, self._seeds[0]))
+        selected = passes * alpha
+        before, after = (torch.linalg.vector_norm(r.flatten(3), 1, 3).sum(0) for r in (passes, selected))
+        scale = torch.where(after > 0, before / after, 0).view(*before.shape, *(1,) * (alpha.ndim - 2))
+        kept = (after > 0).view_as(scale)
+        return torch.where(kept, selected * scale, passes).flatten(0, 1)
+
+
+def select_by_gradients(
+    selections: Sequence[Selection], program: Program, tape: Tape, target: Tensor, rivals: Tensor
+) -> RunningSelection | None:
+    """Compute the gradients that the selections need, and make them ready.
+
+    Args:
+        selections: at each convolution the first one that names it counts.
+        program: the network.
+        tape: its forward pass.
+        target: (K, B).
+        rivals: bool (K, B, N).
+
+    Returns:
+        None where there is nothing to select.
+    """
+    if not selections:
+        return None
+    chosen: dict[str, tuple[Selection, Node]] = {}
+    for selection in selections:
+        for node in selection.nodes(program.plan):
+            chosen.setdefault(node.name, (selection, node))
+    running = RunningSelection((target.shape[0], target.shape[1]))
+    one_hot = torch.nn.functional.one_hot(target, tape.logits.shape[1]).to(tape.logits)
+    directions = {"probability": lambda: softmax_direction(tape.logits, target, rivals), "logit": lambda: one_hot}
+    for kind, direction in directions.items():
+        group = [(s, node) for s, node in chosen.values() if s.gradient == kind]
+        if group:
+            where = {node.name: node.inputs[0] if s.in_rule else node.name for s, node in group}
+            gradients = program.gradients(tape, direction(), set(where.values()))
+            for selection, node in group:
+                running.add(selection, node, gradients[where[node.name]])
+    return running
+
+
+def needs_rivals(selections: Sequence[Selection]) -> bool:
+    """Whether a selection's gradient is that of a probability."""
+    return any(selection.gradient == "probability" for selection in selections)
+
+
+def normalised(selection: Selection | Sequence[Selection] | None) -> tuple[Selection, ...]:
+    """One, several or no selections as a tuple."""
+    if selection is None:
+        return ()
+    selections = (selection,) if isinstance(selection, Selection) else tuple(selection)
+    for one in selections:
+        if not isinstance(one, Selection):
+            raise TypeError(f"selection is {selection!r}, expected a Selection, several, or None.")
+    return selections

@@ -1,0 +1,219 @@
+"""Every rule on every linear layer equals its brute-force twin, through the public API."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from clarp import rules
+from oracle import linear
+from oracle.calls import apart, composite, images, propagate
+from oracle.nets import randomise_
+
+TOLERANCE = 1e-10
+CHANNELS = 4
+LOW, HIGH = (-2.5, -3.0, -2.0, -4.0), (3.5, 3.0, 4.0, 2.5)  # wider than the pixels that ``pixels`` draws
+
+PLAIN = {
+    "zero": (rules.Zero(), linear.zero),
+    "epsilon": (rules.Epsilon(0.01), partial(linear.epsilon, epsilon=0.01)),
+    "epsilon-large": (rules.Epsilon(2.0), partial(linear.epsilon, epsilon=2.0)),
+    "zplus": (rules.ZPlus(), linear.zplus),
+    "gamma": (rules.Gamma(0.25), partial(linear.gamma, gamma=0.25)),
+    "gamma-large": (rules.Gamma(3.0), partial(linear.gamma, gamma=3.0)),
+    "alpha2-beta1": (rules.AlphaBeta(2, 1), partial(linear.alpha_beta, alpha=2.0, beta=1.0)),
+    "alpha1-beta0": (rules.AlphaBeta(1, 0), partial(linear.alpha_beta, alpha=1.0, beta=0.0)),
+    "flat": (rules.Flat(), linear.flat),
+    "wsquare": (rules.WSquare(), linear.wsquare),
+    "norm": (rules.Norm(), linear.norm),
+}
+ALL = [*PLAIN, "zbox"]
+
+
+def pixels(batch: int, height: int, width: int, seed: int) -> Tensor:
+    """Images (B, 4, H, W) of either sign, within LOW and HIGH."""
+    return images(batch, CHANNELS, height, width, seed=seed).clamp(-2.0, 2.0)
+
+
+def pair(name: str, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """The rule and its twin; ``shape`` of the images (C, H, W)."""
+    if name != "zbox":
+        return PLAIN[name]
+    low, high = (np.repeat(np.array(bound), shape[1] * shape[2]) for bound in (LOW, HIGH))
+    return rules.ZBox(LOW, HIGH), partial(linear.zbox, low=low, high=high)
+
+
+def check(model: nn.Module, layer: nn.Module, x: Tensor, name: str, seed: int = 1) -> None:
+    """``model`` is ``layer`` on the images, flattened before or after."""
+    model = model.double().eval()
+    rule, twin = pair(name, tuple(x.shape[1:]))
+    with torch.no_grad():
+        outputs = model(x).shape[1]
+    R = images(len(x), outputs, seed=seed)
+    ours = propagate(model, x, R, composite(rule))
+    shape = tuple(x.shape[1:]) if not isinstance(layer, nn.Linear) else (x[0].numel(),)
+    matrix = linear.affine(layer, shape)
+    theirs = np.stack([twin(matrix, a.reshape(-1).numpy(), r.numpy()) for a, r in zip(x, R, strict=True)])
+    assert apart(ours, theirs.reshape(x.shape)) < TOLERANCE
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> tuple[nn.Conv2d, int, int]:
+    groups = draw(st.sampled_from([1, 2, 4]))
+    kernel, dilation = draw(st.tuples(st.integers(1, 3), st.integers(1, 3))), draw(st.integers(1, 2))
+    same = draw(st.integers(0, 4)) == 0
+    conv = nn.Conv2d(
+        CHANNELS,
+        groups * draw(st.integers(1, 2)),
+        kernel,
+        stride=1 if same else draw(st.tuples(st.integers(1, 3), st.integers(1, 2))),
+        padding="same" if same else draw(st.tuples(st.integers(0, 2), st.integers(0, 2))),
+        dilation=dilation,
+        groups=groups,
+        bias=draw(st.booleans()),
+    )
+    height, width = draw(st.integers(5, 7)), draw(st.integers(5, 7))
+    return randomise_(conv, draw(st.integers(0, 99))), height, width
+
+
+@pytest.mark.parametrize("name", ALL)
+@settings(max_examples=6)
+@given(drawn=convolutions())
+def test_convolution(name: str, drawn: tuple[nn.Conv2d, int, int]) -> None:
+    conv, height, width = drawn
+    check(nn.Sequential(conv, nn.Flatten()), conv, pixels(2, height, width, seed=3), name)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("name", ALL)
+def test_dense(name: str, bias: bool) -> None:
+    layer = randomise_(nn.Linear(CHANNELS * 6, 5, bias=bias), 7)
+    check(nn.Sequential(nn.Flatten(), layer), layer, pixels(3, 2, 3, seed=4), name)
+
+
+CONVOLUTIONS = {
+    "padded, zbox sees no padding": {"kernel_size": 3, "padding": 2},
+    "kernel larger than the image": {"kernel_size": 5, "padding": 2},
+    "depthwise, strided": {"kernel_size": 3, "stride": 2, "padding": 1, "groups": CHANNELS},
+    "asymmetric": {"kernel_size": (1, 3), "stride": (2, 1), "padding": (0, 1), "dilation": (1, 2)},
+    "same, even kernel": {"kernel_size": (2, 4), "padding": "same"},
+    "valid": {"kernel_size": 2, "padding": "valid", "bias": False},
+    "stride leaves pixels unread": {"kernel_size": 1, "stride": 2},
+}
+
+
+@pytest.mark.parametrize("name", ["zbox", "flat", "wsquare", "gamma"])
+@pytest.mark.parametrize("which", CONVOLUTIONS)
+def test_awkward_convolution(name: str, which: str) -> None:
+    conv = randomise_(nn.Conv2d(CHANNELS, 4, **CONVOLUTIONS[which]), 2)
+    check(nn.Sequential(conv, nn.Flatten()), conv, pixels(2, 4, 5, seed=5), name)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_non_negative_input(name: str) -> None:
+    """After a ReLU parts of the table are known to be zero; dropping them changes nothing."""
+    conv = randomise_(nn.Conv2d(CHANNELS, 3, 3, padding=1), 5).double()
+    x = pixels(2, 5, 4, seed=8)
+    model = nn.Sequential(nn.ReLU(), conv, nn.Flatten())
+    rule, twin = PLAIN[name]
+    R = images(2, 60, seed=9)
+    matrix = linear.affine(conv, (CHANNELS, 5, 4))
+    theirs = [
+        twin(matrix, a.relu().reshape(-1).numpy(), r.numpy()).reshape(a.shape)
+        for a, r in zip(x, R, strict=True)
+    ]
+    assert apart(propagate(model, x, R, composite(rule)), np.stack(theirs)) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_dead_outputs_hand_on_nothing(name: str) -> None:
+    """Zero pixels, zero weights, zero denominators: finite, and as the formula says."""
+    conv = randomise_(nn.Conv2d(CHANNELS, 4, 3, bias=False), 6)
+    with torch.no_grad():
+        conv.weight[0] = 0.0  # an output without weights: z = 0 in every rule but flat
+        conv.weight[1] = conv.weight[1].abs()  # an output without negative weights
+        conv.weight[2, :2] = 0.0
+    x = pixels(3, 5, 5, seed=10)
+    x[0] = 0.0
+    x[1] = x[1].abs()
+    x[2, :, :3] = 0.0
+    check(nn.Sequential(conv, nn.Flatten()), conv, x, name)
+
+
+def test_epsilon_at_zero_counts_as_positive() -> None:
+    """``sign(0) = 1``: an output of exactly zero made of 1 - 1 is divided by +epsilon."""
+    layer = nn.Linear(2, 1, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[1.0, -1.0]]))
+    x = torch.ones(1, 2, 1, 1, dtype=torch.float64)
+    model = nn.Sequential(nn.Flatten(), layer).double().eval()
+    ours = propagate(model, x, torch.ones(1, 1, dtype=torch.float64), composite(rules.Epsilon(0.5)))
+    assert ours.flatten().tolist() == [2.0, -2.0]
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(2, 1), (1.5, 0.5), (1, 0)])
+def test_alpha_beta_of_other_strengths(alpha: float, beta: float) -> None:
+    conv = randomise_(nn.Conv2d(CHANNELS, 3, 3), 1).double()
+    x, R = pixels(1, 4, 4, seed=2), images(1, 12, seed=3)
+    theirs = linear.alpha_beta(
+        linear.affine(conv, (CHANNELS, 4, 4)), x.flatten().numpy(), R[0].numpy(), alpha=alpha, beta=beta
+    )
+    model = nn.Sequential(conv, nn.Flatten()).eval()
+    ours = propagate(model, x, R, composite(rules.AlphaBeta(alpha, beta)))
+    assert apart(ours, theirs.reshape(x.shape)) < TOLERANCE
+
+
+@pytest.mark.parametrize("spelling", ["scalars", "lists", "tensors", "explainer"])
+def test_box_bounds_in_every_spelling(spelling: str) -> None:
+    """Scalars, sequences, tensors; in the rule, or given to the explainer."""
+    conv = randomise_(nn.Conv2d(CHANNELS, 3, 3, padding=1), 1).double()
+    model = nn.Sequential(conv, nn.Flatten()).eval()
+    x, R = pixels(2, 4, 4, seed=2), images(2, 48, seed=3)
+    low, high = ((-3.0,) * 4, (4.0,) * 4) if spelling == "scalars" else (LOW, HIGH)
+    rule, bounds = rules.ZBox(), None
+    if spelling == "scalars":
+        rule = rules.ZBox(-3.0, 4.0)
+    elif spelling == "lists":
+        rule = rules.ZBox(list(LOW), list(HIGH))
+    elif spelling == "tensors":
+        rule = rules.ZBox(torch.tensor(LOW), torch.tensor(HIGH))
+    else:
+        bounds = (LOW, HIGH)
+    ours = propagate(model, x, R, composite(rule), bounds=bounds)
+    matrix = linear.affine(conv, (CHANNELS, 4, 4))
+    box = {"low": np.repeat(low, 16), "high": np.repeat(high, 16)}
+    theirs = [linear.zbox(matrix, a.flatten().numpy(), r.numpy(), **box) for a, r in zip(x, R, strict=True)]
+    assert apart(ours, np.stack(theirs).reshape(x.shape)) < TOLERANCE
+
+
+def test_box_without_bounds_takes_each_images_own() -> None:
+    """Unknown bounds are each image's own channel minima and maxima, so that a batch equals its samples."""
+    conv = randomise_(nn.Conv2d(CHANNELS, 3, 3, padding=1), 1).double()
+    model = nn.Sequential(conv, nn.Flatten()).eval()
+    x, R = pixels(2, 4, 4, seed=2), images(2, 48, seed=3)
+    ours = propagate(model, x, R, composite(rules.ZBox()))
+    matrix = linear.affine(conv, (CHANNELS, 4, 4))
+    theirs = []
+    for a, r in zip(x, R, strict=True):
+        low, high = (np.repeat(bound, 16) for bound in (a.amin((1, 2)).numpy(), a.amax((1, 2)).numpy()))
+        theirs.append(linear.zbox(matrix, a.flatten().numpy(), r.numpy(), low=low, high=high))
+    assert apart(ours, np.stack(theirs).reshape(x.shape)) < TOLERANCE
+
+
+def test_first_rule_meets_only_what_reads_the_pixels() -> None:
+    """``first`` in the convolution on the pixels, ``convolution`` in the next, ``dense`` in the head."""
+    one, two, head = nn.Conv2d(CHANNELS, 3, 3), nn.Conv2d(3, 3, 2), nn.Linear(12, 4)
+    model = randomise_(nn.Sequential(one, nn.ReLU(), two, nn.ReLU(), nn.Flatten(), head), 3).double().eval()
+    x, R = pixels(1, 5, 5, seed=2), images(1, 4, seed=3)
+    mixed = composite(rules.ZPlus(), dense=rules.Zero(), first=rules.Flat())
+    with torch.no_grad():
+        a, b = one(x).relu(), two(one(x).relu()).relu()
+    relevance = linear.zero(linear.affine(head, (12,)), b.flatten().numpy(), R[0].numpy())
+    relevance = linear.zplus(linear.affine(two, (3, 3, 3)), a.flatten().numpy(), relevance)
+    relevance = linear.flat(linear.affine(one, (CHANNELS, 5, 5)), x.flatten().numpy(), relevance)
+    assert apart(propagate(model, x, R, mixed), relevance.reshape(x.shape)) < TOLERANCE

@@ -1,0 +1,382 @@
+"""The methods are one family: what equals what, and where relevance is conserved."""
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import clarp
+from oracle import nets
+from oracle.calls import apart, composite, images, plain
+
+COMPOSITES = (
+    "zplus-box",
+    "epsilon-plus",
+    "epsilon-plus-flat",
+    "epsilon-alpha2-beta1",
+    "epsilon-alpha2-beta1-flat",
+    "epsilon-gamma-box",
+    "zero",
+    "epsilon",
+)
+METHODS = ("lrp", "clrp1", "clrp2", "sglrp", "slrp", "ssglrp")
+CLASSES = 6
+BOUNDS = ((-4.0, -5.0), (4.5, 4.0))
+PLAN: nets.Plan = (
+    ("conv", {"conv": {"in_channels": 2, "out_channels": 5, "kernel_size": 3, "padding": 1}, "norm": True}),
+    ("relu", {}),
+    ("max", {"kernel_size": 2, "stride": 2}),
+    ("residual", {"inputs": 5, "outputs": 6, "stride": 2, "bias": False}),
+    ("residual", {"inputs": 6, "outputs": 6, "stride": 1, "bias": False}),
+    ("dense", {"inputs": 24, "outputs": CLASSES, "bias": True}),
+)
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    made = nets.build(PLAN, seed=3)
+    with torch.no_grad():
+        made[-1].weight *= 4.0  # a softmax that is neither flat nor sure
+    return made
+
+
+def pixels(batch: int = 3, seed: int = 0) -> Tensor:
+    return images(batch, 2, 8, 8, seed=seed).clamp(-3, 3)
+
+
+def explain(model: nn.Module, method: Any, x: Tensor, target: Any = None, **options: Any) -> Any:
+    against = options.pop("against", None)
+    options = {"bounds": BOUNDS, "dtype": x.dtype} | options
+    return clarp.Explainer(model, method=method, **options)(x, target=target, against=against)
+
+
+def relevance(model: nn.Module, method: Any, x: Tensor, target: Any = None, **options: Any) -> Tensor:
+    return explain(model, method, x, target, **options).relevance
+
+
+def with_seed(seed: Any, name: str = "epsilon-plus") -> Any:
+    return plain(seed, clarp.composites.get(name))
+
+
+def given(vector: Tensor, name: str = "epsilon-plus") -> Any:
+    return with_seed(clarp.seeds.Vector(vector), name)
+
+
+def parallel(a: Tensor, b: Tensor) -> float:
+    """How far two batches of maps are from being positive multiples of each other, sample by sample."""
+    a, b = a.flatten(1), b.flatten(1)
+    return apart(a / a.norm(dim=1, keepdim=True), b / b.norm(dim=1, keepdim=True))
+
+
+def positive_targets(model: nn.Module, x: Tensor) -> Tensor:
+    """For every image the second best class: it has a positive logit here, as a map up to scale needs."""
+    logits = model(x).detach()
+    targets = logits.topk(2, dim=1).indices[:, 1]
+    assert (logits.gather(1, targets[:, None]) > 0).all()
+    return targets
+
+
+def one_hot(target: Tensor) -> Tensor:
+    return nn.functional.one_hot(target, CLASSES).double()
+
+
+# ---------------------------------------------------------------- seeds, by their formulas
+
+
+def test_logit_seed(model: nn.Module) -> None:
+    """LRP: ``R_t = z_t``, others 0."""
+    x, target = pixels(), torch.tensor([0, 3, 5])
+    z = model(x).detach()
+    expected = relevance(model, given(z * one_hot(target)), x)
+    assert apart(relevance(model, with_seed(clarp.seeds.Logit()), x, target), expected) < 1e-12
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.3, 0.0])
+@pytest.mark.parametrize("against", [None, [1], [0, 3, 4]])
+def test_uniform_seed(model: nn.Module, strength: float, against: list[int] | None) -> None:
+    """CLRP1: ``R_t = z_t``, ``R_n = -strength z_t / (N - 1)``; with ``against``, spread over those."""
+    x, target = pixels(), torch.tensor([0, 3, 5])
+    z = model(x).detach()
+    seed = torch.zeros_like(z)
+    for b, t in enumerate(target.tolist()):
+        rivals = [n for n in (range(CLASSES) if against is None else against) if n != t]
+        seed[b, t] = z[b, t]
+        for n in rivals:
+            seed[b, n] = -strength * z[b, t] / len(rivals)
+    ours = relevance(model, with_seed(clarp.seeds.Uniform(strength=strength)), x, target, against=against)
+    assert apart(ours, relevance(model, given(seed), x)) < 1e-12
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.3, 2.0, 0.0])
+@pytest.mark.parametrize("rivals", ["all", 2, 5])
+def test_softmax_gradient_seed(model: nn.Module, strength: float, rivals: Any) -> None:
+    """SGLRP: ``R_t = 1``, ``R_n = -strength s_n``, the softmax over the rivals only; top-k: the k strongest rivals."""
+    x, target = pixels(), torch.tensor([0, 3, 5])
+    z = model(x).detach()
+    seed = torch.zeros_like(z)
+    for b, t in enumerate(target.tolist()):
+        chosen = sorted((n for n in range(CLASSES) if n != t), key=lambda n: -z[b, n])
+        chosen = chosen if rivals == "all" else chosen[:rivals]
+        total = sum(math.exp(z[b, n]) for n in chosen)
+        seed[b, t] = 1.0
+        for n in chosen:
+            seed[b, n] = -strength * math.exp(z[b, n]) / total
+    method = with_seed(clarp.seeds.SoftmaxGradient(rivals=rivals, strength=strength))
+    assert apart(relevance(model, method, x, target), relevance(model, given(seed), x)) < 1e-12
+
+
+def test_scaled_seed_is_the_papers(model: nn.Module) -> None:
+    """``scaled=True``: ``R_t = y_t (1 - y_t)``, ``R_n = -y_t y_n``, the gradient of the probability."""
+    x, target = pixels(), torch.tensor([0, 3, 5])
+    z = model(x).detach().requires_grad_()
+    y = z.softmax(1)
+    (gradient,) = torch.autograd.grad(y.gather(1, target[:, None]).sum(), z)
+    ours = relevance(model, with_seed(clarp.seeds.SoftmaxGradient(scaled=True)), x, target)
+    assert apart(ours, relevance(model, given(gradient), x)) < 1e-12
+    factor = (y * (1 - y)).detach().gather(1, target[:, None])[:, :, None, None]
+    unscaled = relevance(model, with_seed(clarp.seeds.SoftmaxGradient()), x, target)
+    assert apart(ours, unscaled * factor) < 1e-12
+
+
+def test_softmax_gradient_seed_does_not_underflow(model: nn.Module) -> None:
+    """A network that is sure: the probability's gradient is exactly 0 there, the map is not."""
+    sure = nets.build(PLAN, seed=3)
+    with torch.no_grad():
+        sure[-1].weight *= 4000.0
+    x = pixels()
+    target = sure(x).argmax(1)
+    y = sure(x).detach().softmax(1).gather(1, target[:, None])
+    assert (y * (1 - y) == 0).any()
+    e = explain(sure, with_seed(clarp.seeds.SoftmaxGradient()), x, target)
+    assert torch.isfinite(e.relevance).all()
+    assert (e.relevance.abs().amax((1, 2, 3)) > 0).all()
+
+
+@pytest.mark.parametrize("shape", ["(N,)", "(B, N)", "(B, K, N)", "callable"])
+def test_vector_seed_in_every_shape(model: nn.Module, shape: str) -> None:
+    x, vector = pixels(), images(3, 2, CLASSES, seed=9)
+    expected = [relevance(model, given(vector[:, k]), x) for k in range(2)]
+    if shape == "(N,)":
+        each = [relevance(model, given(vector[b, 0]), x[b : b + 1])[0] for b in range(3)]
+        assert apart(torch.stack(each), expected[0]) < 1e-12
+        assert apart(relevance(model, given(vector[0, 0]), x)[0], expected[0][0]) < 1e-12
+    elif shape == "(B, N)":
+        both = relevance(model, given(vector[:, 0] + vector[:, 1]), x)
+        assert apart(both, expected[0] + expected[1]) < 1e-12
+    elif shape == "(B, K, N)":
+        assert apart(relevance(model, given(vector), x), torch.stack(expected, 1)) < 1e-12
+    else:
+        seed = clarp.seeds.Vector(lambda logits, target: logits.square())
+        squares = model(x).detach().square()
+        assert apart(relevance(model, with_seed(seed), x), relevance(model, given(squares), x)) < 1e-12
+
+
+def test_the_softmax_gradient_seed_sums_to_zero(model: nn.Module) -> None:
+    """With rules that conserve, so does the map: for the zero rule on a network without biases."""
+    bare = nets.build(PLAN, seed=3)
+    for module in bare.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.zeros_(module.bias)
+            nn.init.zeros_(module.running_mean)
+    total = relevance(bare, with_seed(clarp.seeds.SoftmaxGradient(), "zero"), pixels(), 1)
+    assert float(total.sum((1, 2, 3)).abs().max()) < 1e-10 * float(total.abs().sum())
+
+
+# ---------------------------------------------------------------- rivals
+
+
+@pytest.mark.parametrize("method", ["sglrp", "clrp1", "ssglrp"])
+def test_against_all_others_is_against_none(model: nn.Module, method: str) -> None:
+    """With the target among them or without: a class is never its own rival."""
+    x = pixels()
+    expected = relevance(model, method, x, 2)
+    for against in (
+        [0, 1, 3, 4, 5],
+        list(range(CLASSES)),
+        [5, 4, 3, 1, 0],
+        torch.arange(CLASSES).expand(3, -1),
+    ):
+        assert apart(relevance(model, method, x, 2, against=against), expected) < 1e-12
+
+
+@pytest.mark.parametrize("method", ["sglrp", "clrp1", "ssglrp"])
+def test_against_one_another(model: nn.Module, method: str) -> None:
+    """``against=[1, 4]`` with ``target=[[1, 4]]`` explains each against the other."""
+    x = pixels()
+    both = relevance(model, method, x, [[1, 4]] * 3, against=[1, 4])
+    assert apart(both[:, 0], relevance(model, method, x, 1, against=4)) < 1e-12
+    assert apart(both[:, 1], relevance(model, method, x, 4, against=[1])) < 1e-12
+
+
+def test_against_per_image(model: nn.Module) -> None:
+    x, against = pixels(), torch.tensor([[0, 2], [3, 4], [5, 0]])
+    ours = relevance(model, "sglrp", x, 1, against=against)
+    each = [relevance(model, "sglrp", x[b : b + 1], 1, against=against[b].tolist()) for b in range(3)]
+    assert apart(ours, torch.cat(each)) < 1e-12
+
+
+def test_against_a_class_twice_is_against_it_once(model: nn.Module) -> None:
+    x = pixels()
+    for method in ("sglrp", "clrp1"):
+        twice = relevance(model, method, x, 1, against=[2, 2, 4])
+        assert apart(twice, relevance(model, method, x, 1, against=[2, 4])) < 1e-12
+
+
+def test_target_against_a_rival_is_the_opposite_of_the_rival_against_the_target(model: nn.Module) -> None:
+    """With one rival the softmax over the rivals is 1: the seed is antisymmetric, and so is the map."""
+    x = pixels()
+    one = relevance(model, "sglrp", x, 1, against=4)
+    other = relevance(model, "sglrp", x, 4, against=1)
+    assert apart(one, -other) < 1e-12
+
+
+# ---------------------------------------------------------------- batches, targets
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_batch_equals_its_samples(model: nn.Module, method: str) -> None:
+    x = pixels(4)
+    together = explain(model, method, x)
+    alone = [explain(model, method, x[b : b + 1]) for b in range(4)]
+    assert apart(together.relevance, torch.cat([e.relevance for e in alone])) < 1e-12
+    assert apart(together.logits, torch.cat([e.logits for e in alone])) < 1e-12
+    assert torch.equal(together.target, torch.cat([e.target for e in alone]))
+
+
+def test_a_batch_equals_its_samples_without_bounds(model: nn.Module) -> None:
+    """Bounds that nobody gave are each image's own."""
+    x = pixels(3)
+    together = relevance(model, "ssglrp", x, 1, bounds=None)
+    alone = [relevance(model, "ssglrp", x[b : b + 1], 1, bounds=None) for b in range(3)]
+    assert apart(together, torch.cat(alone)) < 1e-12
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_k_targets_equal_k_calls(model: nn.Module, method: str) -> None:
+    x, targets = pixels(), torch.tensor([[0, 5, 2], [1, 1, 4], [3, 0, 5]])
+    together = explain(model, method, x, targets)
+    assert together.relevance.shape == (3, 3, 2, 8, 8)
+    assert together.heatmap.shape == (3, 3, 8, 8)
+    for k in range(3):
+        assert apart(together.relevance[:, k], relevance(model, method, x, targets[:, k])) < 1e-12
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_target_of_several_has_an_axis(model: nn.Module, method: str) -> None:
+    x, targets = pixels(), torch.tensor([[0], [1], [3]])
+    ours = explain(model, method, x, targets)
+    plain_call = explain(model, method, x, targets[:, 0])
+    assert ours.relevance.shape == (3, 1, 2, 8, 8)
+    assert apart(ours.relevance[:, 0], plain_call.relevance) < 1e-12
+    assert ours.target.shape == (3, 1)
+    assert plain_call.target.shape == (3,)
+
+
+def test_spellings_of_a_target(model: nn.Module) -> None:
+    x = pixels()
+    expected = relevance(model, "sglrp", x, torch.tensor([2, 2, 2]))
+    for target in (2, [2, 2, 2], (2, 2, 2), torch.tensor(2), torch.tensor([2, 2, 2], dtype=torch.int32)):
+        assert torch.equal(relevance(model, "sglrp", x, target), expected)
+    best = explain(model, "sglrp", x)
+    assert torch.equal(best.target, model(x).argmax(1))
+    assert torch.equal(best.relevance, relevance(model, "sglrp", x, best.target))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_twice_the_same(model: nn.Module, method: str) -> None:
+    x = pixels()
+    explainer = clarp.Explainer(model, method=method, bounds=BOUNDS, dtype=torch.float64)
+    first = explainer(x, target=1).relevance
+    explainer(pixels(seed=5), target=2)
+    assert torch.equal(explainer(x, target=1).relevance, first)
+    assert torch.equal(relevance(model, method, x, 1), first)
+
+
+def test_attribute_is_the_explainer(model: nn.Module) -> None:
+    x = pixels()
+    for method in METHODS:
+        ours = clarp.attribute(model, x, [1, 2, 3], method, bounds=BOUNDS)
+        assert torch.equal(ours, relevance(model, method, x, [1, 2, 3]))
+
+
+def test_heatmap_is_the_sum_over_colour(model: nn.Module) -> None:
+    e = explain(model, "ssglrp", pixels(), [[1, 2]] * 3)
+    assert torch.equal(e.heatmap, e.relevance.sum(2))
+
+
+# ---------------------------------------------------------------- linearity, conservation
+
+
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_linear_in_the_seed(model: nn.Module, name: str) -> None:
+    """For fixed activations: the map of a sum is the sum of the maps. It is why one signed pass is two passes."""
+    x = pixels()
+    a, b = images(3, CLASSES, seed=5), images(3, CLASSES, seed=6)
+    maps = [relevance(model, given(seed, name), x) for seed in (a, b, 2.0 * a - 0.5 * b)]
+    assert apart(2.0 * maps[0] - 0.5 * maps[1], maps[2]) < 1e-10
+
+
+def bias_free(*, signed: bool) -> nn.Module:
+    """A network without a bias anywhere; its dense head has positive weights unless ``signed``."""
+    made = nets.build(PLAN, seed=5)
+    with torch.no_grad():
+        for module in made.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+                module.bias.zero_()
+            if isinstance(module, nn.BatchNorm2d):
+                module.bias.zero_()
+                module.running_mean.zero_()
+    return made
+
+
+CONSERVING = {
+    "zero": clarp.rules.Zero(),
+    "zplus": clarp.rules.ZPlus(),
+    "alpha2-beta1": clarp.rules.AlphaBeta(2, 1),
+    "gamma": clarp.rules.Gamma(0.25),
+    "flat": clarp.rules.Flat(),
+    "wsquare": clarp.rules.WSquare(),
+    "norm": clarp.rules.Norm(),
+    "box": clarp.rules.ZBox(-5.0, 5.0),
+}
+
+
+@pytest.mark.parametrize("residual", [clarp.rules.Ratio(), clarp.rules.Norm()], ids=["ratio", "proportional"])
+@pytest.mark.parametrize("which", CONSERVING)
+def test_conservation(which: str, residual: Any) -> None:
+    """Without bias every rule hands on all it got, wherever every output has something to hand it to.
+
+    A seed on the outputs of a network whose values are all generic; alpha-beta needs both signs in every output, so
+    it and z+ get relevance only where they have contributions: the logits' own, through one wide layer.
+    """
+    torch.manual_seed(4)
+    conv, head = nn.Conv2d(2, 6, 3, bias=False), nn.Linear(6 * 36, CLASSES, bias=False)
+    body = nn.Conv2d(6, 6, 3, padding=1, bias=False)
+    model = nn.Sequential(conv, nets.Residual(body, nn.Identity()), nn.MaxPool2d(1), nn.Flatten(), head)
+    model = model.double().eval()  # no ReLU: every value is signed and none is zero
+    seed = images(3, CLASSES, seed=2)
+    method = plain(clarp.seeds.Vector(seed), composite(CONSERVING[which], residual=residual))
+    total = relevance(model, method, pixels()).sum((1, 2, 3))
+    assert torch.allclose(total, seed.sum(1), rtol=1e-9, atol=1e-9)
+
+
+def test_conservation_through_relus() -> None:
+    """The zero rule on a network with ReLUs and no bias: dead units have no relevance to lose."""
+    model = bias_free(signed=True)
+    z = model(pixels()).detach()
+    total = relevance(model, given(z, "zero"), pixels()).sum((1, 2, 3))
+    assert torch.allclose(total, z.sum(1), rtol=1e-9)
+
+
+def test_what_epsilon_absorbs_is_what_is_missing(model: nn.Module) -> None:
+    """The ledger accounts for every difference between what went in and what came out."""
+    for name in COMPOSITES:
+        seed = images(1, CLASSES, seed=3)
+        e = explain(model, given(seed, name), pixels(1))
+        assert dataclasses.is_dataclass(e.ledger) or hasattr(e.ledger, "__iter__")
+        assert str(e.ledger)

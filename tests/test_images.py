@@ -1,0 +1,139 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from clarp.images import find_photos, open_photo
+
+
+@pytest.fixture
+def rgb():
+    """A picture of 30 x 20 pixels in which every corner is different."""
+    generator = np.random.default_rng(0)
+    return Image.fromarray(generator.integers(0, 256, (20, 30, 3), dtype=np.uint8))
+
+
+def pixels(image):
+    return np.asarray(image).astype(int)
+
+
+def saved(image, path, **options):
+    image.save(path, **options)
+    return path
+
+
+class TestOpenPhoto:
+    def test_a_plain_photo_comes_out_as_it_is(self, tmp_path, rgb):
+        opened = open_photo(saved(rgb, tmp_path / "a.png"))
+        assert opened.mode == "RGB"
+        assert (pixels(opened) == pixels(rgb)).all()
+
+    # What the EXIF orientation asks for, as NumPy turns and flips: 3 is upside down, 6 lies on its side.
+    @pytest.mark.parametrize(
+        ("orientation", "stored"),
+        [
+            (1, lambda a: a),
+            (2, lambda a: a[:, ::-1]),
+            (3, lambda a: a[::-1, ::-1]),
+            (4, lambda a: a[::-1]),
+            (6, lambda a: np.rot90(a, 1)),
+            (8, lambda a: np.rot90(a, -1)),
+        ],
+    )
+    def test_exif_rotation_is_honoured(self, tmp_path, rgb, orientation, stored):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        image = Image.fromarray(np.ascontiguousarray(stored(np.asarray(rgb))))
+        opened = open_photo(saved(image, tmp_path / "a.png", exif=exif))
+        assert opened.size == rgb.size
+        assert (pixels(opened) == pixels(rgb)).all()
+
+    def test_cmyk(self, tmp_path):
+        image = Image.new("CMYK", (8, 8), (0, 255, 255, 0))  # magenta and yellow make red
+        opened = open_photo(saved(image, tmp_path / "a.jpg", quality=95))
+        assert opened.mode == "RGB"
+        assert abs(pixels(opened) - (255, 0, 0)).max() <= 3
+
+    def test_sixteen_bits(self, tmp_path):
+        values = np.array([[0, 257, 32768, 65535]], dtype=np.uint16)
+        opened = open_photo(saved(Image.fromarray(values), tmp_path / "a.png"))
+        assert pixels(opened).tolist() == [[[v, v, v] for v in (0, 1, 128, 255)]]
+
+    def test_alpha_is_laid_on_white(self, tmp_path):
+        image = Image.new("RGBA", (1, 3), (255, 0, 0, 255))
+        image.putpixel((0, 1), (255, 0, 0, 0))
+        image.putpixel((0, 2), (255, 0, 0, 127))
+        opened = open_photo(saved(image, tmp_path / "a.png"))
+        assert pixels(opened)[:, 0].tolist() == [[255, 0, 0], [255, 255, 255], [255, 128, 128]]
+
+    def test_palette_with_and_without_transparency(self, tmp_path):
+        image = Image.new("P", (2, 1))
+        image.putpalette([10, 20, 30, 200, 100, 50])
+        image.putpixel((1, 0), 1)
+        opaque = open_photo(saved(image, tmp_path / "opaque.png"))
+        assert pixels(opaque)[0].tolist() == [[10, 20, 30], [200, 100, 50]]
+        clear = open_photo(saved(image, tmp_path / "clear.png", transparency=0))
+        assert pixels(clear)[0].tolist() == [[255, 255, 255], [200, 100, 50]]
+
+    @pytest.mark.parametrize("mode", ["1", "L", "LA"])
+    def test_greys(self, tmp_path, mode):
+        opened = open_photo(
+            saved(Image.new(mode, (2, 2), 0 if mode != "LA" else (0, 255)), tmp_path / "a.png")
+        )
+        assert opened.mode == "RGB"
+        assert (pixels(opened) == 0).all()
+
+    def test_the_first_frame_of_a_moving_picture(self, tmp_path):
+        frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+        path = saved(frames[0], tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+        assert pixels(open_photo(path))[0, 0].tolist() == [255, 0, 0]
+
+    def test_a_truncated_jpeg(self, tmp_path, rgb):
+        path = saved(rgb.resize((300, 200)), tmp_path / "a.jpg")
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with pytest.raises(ValueError, match=r"a\.jpg: the picture can't be read: .*truncated"):
+            open_photo(path)
+
+    def test_a_text_file_called_jpg(self, tmp_path):
+        (tmp_path / "a.jpg").write_text("not a photo")
+        with pytest.raises(ValueError, match=r"a\.jpg: not a picture"):
+            open_photo(tmp_path / "a.jpg")
+
+    def test_zero_bytes(self, tmp_path):
+        (tmp_path / "a.jpg").touch()
+        with pytest.raises(ValueError, match="empty"):
+            open_photo(tmp_path / "a.jpg")
+
+    def test_missing_and_folder(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"nowhere\.jpg: no such file"):
+            open_photo(tmp_path / "nowhere.jpg")
+        with pytest.raises(ValueError, match="a folder, where a photo was expected"):
+            open_photo(tmp_path)
+
+    def test_floating_point_is_refused_with_a_reason(self, tmp_path):
+        path = saved(Image.new("F", (2, 2), 0.5), tmp_path / "a.tif")
+        with pytest.raises(ValueError, match="floating point, of unknown range; save it with 8 bits"):
+            open_photo(path)
+
+    def test_thirty_two_bits_beyond_sixteen_are_refused(self, tmp_path):
+        path = saved(Image.new("I", (2, 2), 70_000), tmp_path / "a.tif")
+        with pytest.raises(ValueError, match="don't fit 16 bits"):
+            open_photo(path)
+
+
+class TestFindPhotos:
+    def test_folders_are_searched_sorted_and_each_photo_counts_once(self, tmp_path):
+        for name in ["b.JPG", "sub/a.png", "note.txt", ".hidden/c.jpg", "sub/.d.jpg"]:
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).touch()
+        found = find_photos([tmp_path, tmp_path / "sub" / "a.png"])
+        assert [path.relative_to(tmp_path).as_posix() for path in found] == ["b.JPG", "sub/a.png"]
+
+    def test_a_named_file_counts_whatever_its_suffix(self, tmp_path):
+        (tmp_path / "photo.dat").touch()
+        assert find_photos([tmp_path / "photo.dat"]) == [tmp_path / "photo.dat"]
+
+    def test_errors(self, tmp_path):
+        with pytest.raises(ValueError, match="no photo in this folder"):
+            find_photos([tmp_path])
+        with pytest.raises(FileNotFoundError, match="no such file or folder"):
+            find_photos([tmp_path / "nowhere"])

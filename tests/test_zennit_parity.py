@@ -1,0 +1,236 @@
+"""The same maps as zennit on VGG16 and ResNet50, with random weights and random batch-norm statistics.
+
+Both sides treat the bias alike: rules that know none here have ``zero_params="bias"`` there. zennit divides by
+``z + 1e-6 sign(z)`` in every rule, ours exactly, so zennit gets an exact stabiliser. Its batch-norm canonizer folds the
+statistics but leaves ``1 / sqrt(1 + eps)`` behind, which the logits show too: ``eps`` is 0 here.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import clarp
+from oracle import nets, network
+from oracle.calls import apart, composite, images, propagate
+
+pytest.importorskip("clarp.models._torchvision")  # before zennit, which imports torchvision
+
+from torchvision import models
+from zennit import composites as zc
+from zennit import rules as zr
+from zennit.canonizers import SequentialMergeBatchNorm
+from zennit.layer import Sum
+from zennit.torchvision import ResNetCanonizer
+from zennit.types import Activation, AvgPool, BatchNorm, Convolution
+
+CLASSES = 12
+LOW, HIGH = (-2.1, -2.0, -1.8), (2.2, 2.4, 2.6)
+
+
+def exact(z: Tensor) -> Tensor:
+    """Division by it is exact, and hands on nothing where ``z`` is zero."""
+    return torch.where(z == 0, torch.inf, z)
+
+
+def pixels(*, size: int = 64, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Two images within the bounds of every channel."""
+    return images(2, 3, size, size, dtype=dtype).clamp(-1.8, 2.2)
+
+
+def randomise_(model: nn.Module) -> nn.Module:
+    """Random batch-norm statistics around the ones that occur, so that activations neither die nor explode."""
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        nn.init.uniform_(norm.weight, 0.4, 1.4)
+        nn.init.normal_(norm.bias, 0.1, 0.3)
+        norm.momentum = 1.0
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+                nn.init.normal_(module.bias, 0.0, 0.1)
+        if norms:
+            model.train()(images(8, 3, 64, 64, seed=5, dtype=torch.float32))
+        for norm in norms:
+            scale = norm.running_var.sqrt()
+            norm.running_mean += 0.4 * scale * torch.randn_like(scale)
+            norm.running_var *= torch.empty_like(scale).uniform_(0.5, 2.0)
+            norm.eps = 0.0
+    return model.double().eval()
+
+
+def make_vgg16(*, norm: bool = False) -> nn.Module:
+    """torchvision's VGG16; only the two wide dense layers are narrower (they would be 0.9 GB in float64)."""
+    with torch.device("meta"):
+        model = models.VGG(nn.Identity(), num_classes=CLASSES, init_weights=False)
+    model.features = models.vgg.make_layers(models.vgg.cfgs["D"], batch_norm=norm)
+    model.classifier[0], model.classifier[3] = nn.Linear(512 * 49, 64), nn.Linear(64, 64)
+    model.classifier[6] = nn.Linear(64, CLASSES)
+    for module in model.features:
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return model
+
+
+@pytest.fixture(scope="module")
+def networks() -> dict[str, nn.Module]:
+    torch.manual_seed(0)
+    return {
+        "vgg16": randomise_(make_vgg16()),
+        "vgg16_bn": randomise_(make_vgg16(norm=True)),
+        "resnet50": randomise_(models.resnet50(weights=None, num_classes=CLASSES)),
+    }
+
+
+Rule = Callable[[], Any]
+
+
+def zennit_map(model: nn.Module, x: Tensor, seed: Tensor, rules: tuple[Rule, Rule, Rule]) -> Tensor:
+    """zennit's relevance for the initial relevance ``seed``, with its canonizers.
+
+    ``rules`` are those of the convolutions, of the dense layers, and of the first layer.
+    """
+    convolution, dense, first = rules
+    canonizer = ResNetCanonizer() if isinstance(model, models.ResNet) else SequentialMergeBatchNorm()
+    hooks = zc.SpecialFirstLayerMapComposite(
+        layer_map=[
+            (Activation, zr.Pass()),
+            (Sum, zr.Norm(stabilizer=exact)),
+            (AvgPool, zr.Norm(stabilizer=exact)),
+            (BatchNorm, zr.Pass()),
+            (Convolution, convolution()),
+            (nn.Linear, dense()),
+        ],
+        first_map=[((Convolution, nn.Linear), first())],
+        canonizers=[canonizer],
+    )
+    x = x.clone().requires_grad_()
+    with hooks.context(model) as modified:
+        (relevance,) = torch.autograd.grad(modified(x), x, seed)
+    return relevance
+
+
+def epsilon() -> Any:
+    return zr.Epsilon(1e-6)
+
+
+def zplus() -> Any:
+    return zr.ZPlus(stabilizer=exact, zero_params="bias")
+
+
+def alpha_beta() -> Any:
+    return zr.AlphaBeta(2, 1, stabilizer=exact, zero_params="bias")
+
+
+def gamma() -> Any:
+    return zr.Gamma(0.25, stabilizer=exact)
+
+
+def flat() -> Any:
+    return zr.Flat(stabilizer=exact)
+
+
+def wsquare() -> Any:
+    return zr.WSquare(stabilizer=exact, zero_params="bias")
+
+
+def box() -> Any:
+    low, high = (torch.tensor(bound, dtype=torch.float64)[None, :, None, None] for bound in (LOW, HIGH))
+    return zr.ZBox(low, high, stabilizer=exact, zero_params="bias")
+
+
+NAMED: dict[str, tuple[Rule, Rule, Rule]] = {
+    "epsilon": (epsilon, epsilon, epsilon),
+    "epsilon-plus": (zplus, epsilon, zplus),
+    "epsilon-plus-flat": (zplus, epsilon, flat),
+    "epsilon-alpha2-beta1": (alpha_beta, epsilon, alpha_beta),
+    "epsilon-alpha2-beta1-flat": (alpha_beta, epsilon, flat),
+    "epsilon-gamma-box": (gamma, epsilon, box),
+    "zplus-box": (zplus, zplus, box),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("network", ["vgg16", "vgg16_bn", "resnet50"])
+def test_named_composite(networks: dict[str, nn.Module], network: str, name: str) -> None:
+    x, R = pixels(), images(2, CLASSES, seed=1)
+    model = networks[network]
+    chosen = clarp.composites.get(name, residual="proportional")
+    ours = propagate(model, x, R, chosen, bounds=(LOW, HIGH))
+    assert apart(ours, zennit_map(model, x, R, NAMED[name])) < 1e-9
+
+
+OWN: dict[str, tuple[Any, Rule]] = {
+    "gamma everywhere": (clarp.rules.Gamma(0.25), gamma),
+    "alpha2-beta1 everywhere": (clarp.rules.AlphaBeta(2, 1), alpha_beta),
+    "w-square everywhere": (clarp.rules.WSquare(), wsquare),
+    "flat everywhere": (clarp.rules.Flat(), flat),
+}
+
+
+@pytest.mark.parametrize("which", OWN)
+def test_one_rule_everywhere(networks: dict[str, nn.Module], which: str) -> None:
+    """The dense layers too; the signed pixels meet the same rule."""
+    rule, theirs = OWN[which]
+    x, R = pixels(), images(2, CLASSES, seed=1)
+    model = networks["resnet50"]
+    ours = propagate(model, x, R, composite(rule, residual=clarp.rules.Norm()))
+    assert apart(ours, zennit_map(model, x, R, (theirs, theirs, theirs))) < 1e-9
+
+
+@pytest.mark.parametrize("name", ["epsilon-plus", "epsilon-gamma-box", "zplus-box"])
+def test_float32(networks: dict[str, nn.Module], name: str) -> None:
+    """What users run: the same explanation in float32, against zennit in float64."""
+    x, R = pixels(), images(2, CLASSES, seed=1)
+    model = networks["vgg16_bn"]
+    theirs = zennit_map(model, x, R, NAMED[name])
+    single = make_vgg16(norm=True).eval()
+    single.load_state_dict(model.state_dict())
+    for module in single.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 0.0
+    chosen = clarp.composites.get(name, residual="proportional")
+    ours = propagate(single, x.float(), R.float(), chosen, bounds=(LOW, HIGH))
+    assert apart(ours, theirs) < 1e-4
+
+
+def test_a_seed_of_one_class(networks: dict[str, nn.Module]) -> None:
+    """clarp's LRP starts with the logit; zennit's users pass ``logits * one_hot`` for the same."""
+    x, model = pixels(), networks["vgg16"]
+    target = torch.tensor([3, 7])
+    ours = clarp.attribute(model, x, target, "lrp", composite="epsilon-plus")
+    with torch.no_grad():
+        logits = model(x)
+    seed = logits * nn.functional.one_hot(target, CLASSES)
+    assert apart(ours, zennit_map(model, x, seed, NAMED["epsilon-plus"])) < 1e-9
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_the_twins_agree_with_zennit_too(name: str) -> None:
+    """The oracle of the other tests was written from the formulas; here it meets somebody else's code."""
+    plan = (
+        (
+            "conv",
+            {"conv": {"in_channels": 3, "out_channels": 4, "kernel_size": 3, "padding": 1}, "norm": True},
+        ),
+        ("relu", {}),
+        ("max", {"kernel_size": 2}),
+        (
+            "conv",
+            {"conv": {"in_channels": 4, "out_channels": 4, "kernel_size": 3, "stride": 2}, "norm": True},
+        ),
+        ("relu", {}),
+        ("global", {"inputs": 4, "outputs": CLASSES}),
+    )
+    model = nets.build(plan)
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.eps = 0.0
+    x, R = pixels(size=8), images(2, CLASSES, seed=1)
+    low, high = (np.repeat(np.array(bound), 64) for bound in (LOW, HIGH))
+    twin = network.composites(low, high)[name]
+    ours = [network.propagate(model, a, r, twin) for a, r in zip(x.numpy(), R.numpy(), strict=True)]
+    assert apart(torch.from_numpy(np.stack(ours)), zennit_map(model, x, R, NAMED[name])) < 1e-12
