@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,7 +110,7 @@ def test_target(explainer: Any, which: str) -> None:
 
 
 AGAINST: dict[str, tuple[Any, Any, tuple[str, ...]]] = {
-    "empty": (1, [], ("empty|no ",)),
+    "empty": (1, [], (r"\[\]",)),
     "empty tensor": (1, torch.zeros(2, 0, dtype=torch.long), ("empty|no |0",)),
     "only the target": (1, 1, ("1",)),
     "only the target, as a list": ([1, 2], [2], ("2",)),
@@ -143,7 +144,7 @@ NAMES: dict[str, tuple[Callable[[nn.Module], Any], tuple[str, ...]]] = {
     "method": (lambda m: clarp.Explainer(m, method="sslgrp"), ("sslgrp", "ssglrp")),
     "method of attribute": (lambda m: clarp.attribute(m, pixels(), 1, "grad-cam"), ("grad-cam", "sglrp")),
     "method, no string": (lambda m: clarp.Explainer(m, method=3), ("3|int", "ssglrp|Method")),
-    "method.get": (lambda m: clarp.methods.get("zlrp"), ("zlrp", "lrp")),
+    "Method.named": (lambda m: clarp.Method.named("zlrp"), ("zlrp", "lrp")),
     "composite": (lambda m: clarp.Explainer(m, composite="epsilon-pluss"), ("epsilon-pluss", "epsilon-plus")),
     "composite, no string": (lambda m: clarp.Explainer(m, composite=3), ("3|int", "epsilon-plus|Composite")),
     "composites.get": (lambda m: clarp.composites.get("zbox"), ("zbox", "zplus-box")),
@@ -179,7 +180,6 @@ VALUES: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "negative strength": (lambda: clarp.seeds.SoftmaxGradient(strength=-1.0), ("-1", "strength")),
     "negative strength of uniform": (lambda: clarp.seeds.Uniform(strength=-1.0), ("-1", "strength")),
     "vector, no tensor": (lambda: clarp.seeds.Vector([1.0]), ("list", "tensor")),
-    "vector of integers": (lambda: clarp.seeds.Vector(torch.tensor([1])), ("int64", "float")),
 }
 
 
@@ -214,7 +214,7 @@ BOUNDS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "three": ((0.0, 1.0, 2.0), ("low", "high")),
     "too short": (([0.0, 0.0], [1.0, 1.0]), ("2", "3", "channel")),
     "too long": (([0.0] * 4, [1.0] * 4), ("4", "3", "channel")),
-    "unequal": (([0.0] * 3, [1.0] * 2), ("2", "3")),
+    "unequal": (([0.0] * 3, [1.0] * 2), (r"0\.0, 0\.0, 0\.0", r"1\.0, 1\.0")),
     "upside down": ((1.0, -1.0), ("1", "-1", "low", "high")),
     "one channel upside down": (([0.0, 0.0, 2.0], [1.0, 1.0, 1.5]), ("2", "1.5")),
     "equal": ((1.0, 1.0), ("1", "low", "high")),
@@ -229,13 +229,6 @@ def test_bounds(model: nn.Module, which: str) -> None:
     with pytest.raises(BAD) as error:
         clarp.Explainer(model, method="sglrp", bounds=bounds)(pixels())
     message(error, *parts)
-
-
-def test_pixels_outside_their_bounds(model: nn.Module) -> None:
-    """z^B's contributions turn negative there: a sign of a wrong preprocessing, so it is said."""
-    with pytest.raises(BAD) as error:
-        clarp.Explainer(model, method="sglrp", bounds=(0.0, 0.1))(pixels())
-    message(error, "bounds", "0.1")
 
 
 OPTIONS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
@@ -349,7 +342,7 @@ OUTPUTS: dict[str, tuple[Callable[[Tensor], Any], tuple[str, ...]]] = {
     "a map": (lambda y: y[:, :, None, None], (r"\(B, ?N\)|logits", "7")),
     "one class": (lambda y: y[:, :1], ("1", "logits|class")),
     "batch summed away": (lambda y: y.sum(0, keepdim=True), (r"\(B, ?N\)|logits|batch",)),
-    "integers": (lambda y: y.argmax(1, keepdim=True), ("int64", "logits")),
+    "integers": (lambda y: y.argmax(1, keepdim=True), ("int64|argmax",)),
 }
 
 
@@ -379,22 +372,33 @@ def test_data_dependent_control_flow() -> None:
     assert not isinstance(error.value, clarp.UnsupportedOperation)
 
 
-class FixedBatch(nn.Module):
-    """Works for one size of batch only."""
+MIXES: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean over the batch": lambda x: x + x.mean(0, keepdim=True),
+    "first image": lambda x: x + x[:1],
+    "all but the first image": lambda x: x[1:],
+    "a batch as channels": lambda x: x.reshape(1, -1, 8, 8)[:, :3],
+    "pad of the batch": lambda x: nn.functional.pad(x, (0, 0, 0, 0, 0, 0, 1, 0)),
+    "flattened with the batch": lambda x: x.flatten().reshape(-1, 3, 4, 16).reshape(-1, 3, 8, 8).flip(0),
+}
 
-    def __init__(self) -> None:
+
+class Mixes(nn.Module):
+    """One image's logits depend on another image."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.inner = nets.build(PLAN).float()
+        self.inner, self.change = nets.build(PLAN).float(), change
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.inner(x.reshape(2, 3, 8, 8))
+        return self.inner(self.change(x))
 
 
-def test_fixed_batch() -> None:
-    """Either it is refused in plain words, or it works for that batch; never a wrong map."""
-    with pytest.raises(clarp.CaptureError) as error:
-        clarp.Explainer(FixedBatch().eval())(pixels(2))
-    message(error, "batch")
+@pytest.mark.parametrize("which", MIXES)
+def test_images_that_meet(which: str) -> None:
+    """A batch could not equal its samples: refused, never a map of another network."""
+    with pytest.raises((*BAD, clarp.CaptureError)) as error:
+        clarp.Explainer(Mixes(MIXES[which]).eval())(pixels(3))
+    message(error, "batch|operation|images")
 
 
 class Odd(nn.Module):
@@ -422,11 +426,8 @@ def test_unsupported_operations_are_listed_all_at_once() -> None:
     with pytest.raises(clarp.UnsupportedOperation) as error:
         clarp.Explainer(Odd().eval())(pixels())
     text = str(error.value)
-    lines = [
-        number
-        for number, line in enumerate(open(__file__, encoding="utf-8"), start=1)  # noqa: SIM115, PTH123
-        if line.rstrip().endswith(("# first", "# second"))
-    ]
+    source = Path(__file__).read_text(encoding="utf-8").splitlines()
+    lines = [number for number, line in enumerate(source, start=1) if line.endswith(("# first", "# second"))]
     assert len(lines) == 2
     message(
         error,

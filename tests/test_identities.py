@@ -1,5 +1,6 @@
 """The methods are one family: what equals what, and where relevance is conserved."""
 
+import copy
 import dataclasses
 import math
 from typing import Any
@@ -167,7 +168,8 @@ def test_vector_seed_in_every_shape(model: nn.Module, shape: str) -> None:
         both = relevance(model, given(vector[:, 0] + vector[:, 1]), x)
         assert apart(both, expected[0] + expected[1]) < 1e-12
     elif shape == "(B, K, N)":
-        assert apart(relevance(model, given(vector), x), torch.stack(expected, 1)) < 1e-12
+        ours = relevance(model, given(vector), x, [[0, 1]] * 3)
+        assert apart(ours, torch.stack(expected, 1)) < 1e-12
     else:
         seed = clarp.seeds.Vector(lambda logits, target: logits.square())
         squares = model(x).detach().square()
@@ -176,13 +178,7 @@ def test_vector_seed_in_every_shape(model: nn.Module, shape: str) -> None:
 
 def test_the_softmax_gradient_seed_sums_to_zero(model: nn.Module) -> None:
     """With rules that conserve, so does the map: for the zero rule on a network without biases."""
-    bare = nets.build(PLAN, seed=3)
-    for module in bare.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.zeros_(module.bias)
-            nn.init.zeros_(module.running_mean)
+    bare = bias_free()
     total = relevance(bare, with_seed(clarp.seeds.SoftmaxGradient(), "zero"), pixels(), 1)
     assert float(total.sum((1, 2, 3)).abs().max()) < 1e-10 * float(total.abs().sum())
 
@@ -321,8 +317,8 @@ def test_linear_in_the_seed(model: nn.Module, name: str) -> None:
     assert apart(2.0 * maps[0] - 0.5 * maps[1], maps[2]) < 1e-10
 
 
-def bias_free(*, signed: bool) -> nn.Module:
-    """A network without a bias anywhere; its dense head has positive weights unless ``signed``."""
+def bias_free() -> nn.Module:
+    """The same network without a bias anywhere."""
     made = nets.build(PLAN, seed=5)
     with torch.no_grad():
         for module in made.modules():
@@ -367,16 +363,219 @@ def test_conservation(which: str, residual: Any) -> None:
 
 def test_conservation_through_relus() -> None:
     """The zero rule on a network with ReLUs and no bias: dead units have no relevance to lose."""
-    model = bias_free(signed=True)
+    model = bias_free()
     z = model(pixels()).detach()
     total = relevance(model, given(z, "zero"), pixels()).sum((1, 2, 3))
     assert torch.allclose(total, z.sum(1), rtol=1e-9)
 
 
-def test_what_epsilon_absorbs_is_what_is_missing(model: nn.Module) -> None:
-    """The ledger accounts for every difference between what went in and what came out."""
-    for name in COMPOSITES:
-        seed = images(1, CLASSES, seed=3)
-        e = explain(model, given(seed, name), pixels(1))
-        assert dataclasses.is_dataclass(e.ledger) or hasattr(e.ledger, "__iter__")
-        assert str(e.ledger)
+# ---------------------------------------------------------------- the family
+
+
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_no_selection_and_no_rivals_is_lrp(model: nn.Module, name: str) -> None:
+    """Up to a positive scale, where the target's logit is positive: LRP's map has the logit's sign."""
+    x = pixels()
+    target = positive_targets(model, x)
+    lrp = relevance(model, "lrp", x, target, composite=name)
+    silent = clarp.Method(seed=clarp.seeds.SoftmaxGradient(strength=0.0), selection=None, composite=name)
+    assert parallel(relevance(model, silent, x, target), lrp) < 1e-10
+    logits = model(x).detach().gather(1, target[:, None])[:, :, None, None]
+    assert apart(relevance(model, silent, x, target) * logits, lrp) < 1e-10
+    uniform = clarp.Method(seed=clarp.seeds.Uniform(strength=0.0), selection=None, composite=name)
+    assert apart(relevance(model, uniform, x, target), lrp) < 1e-12
+
+
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_no_selection_is_sglrp(model: nn.Module, name: str) -> None:
+    without = dataclasses.replace(clarp.Method.named("ssglrp"), selection=None, composite=name)
+    ours = relevance(model, without, pixels(), 2)
+    assert torch.equal(ours, relevance(model, "sglrp", pixels(), 2, composite=name))
+
+
+@pytest.mark.parametrize("name", COMPOSITES)
+@pytest.mark.parametrize("layers", ["last", "all", "last-stage"])
+def test_no_rivals_with_selection_is_slrp(model: nn.Module, name: str, layers: str) -> None:
+    """With selection at the same layers, up to a positive scale, where the logit is positive."""
+    x = pixels()
+    target = positive_targets(model, x)
+    selection = clarp.Selection(layers=layers)
+    silent = clarp.Method(clarp.seeds.SoftmaxGradient(strength=0.0), selection, name)
+    slrp = dataclasses.replace(clarp.Method.named("slrp"), selection=selection, composite=name)
+    assert parallel(relevance(model, silent, x, target), relevance(model, slrp, x, target)) < 1e-10
+
+
+def test_the_presets_are_what_their_papers_say() -> None:
+    """Seed and selection of each row; all six with the papers' composite."""
+    named = {name: clarp.Method.named(name) for name in METHODS}
+    assert set(METHODS) <= set(clarp.methods())
+    assert all(method.composite == clarp.composites.get("zplus-box") for method in named.values())
+    seeds = {name: type(method.seed).__name__ for name, method in named.items()}
+    assert seeds == {
+        "lrp": "Logit",
+        "clrp1": "Uniform",
+        "clrp2": "Logit",
+        "sglrp": "SoftmaxGradient",
+        "slrp": "Logit",
+        "ssglrp": "SoftmaxGradient",
+    }
+    layers = {name: [one.layers for one in method.selections] for name, method in named.items()}
+    assert layers == {"lrp": [], "clrp1": [], "clrp2": [], "sglrp": [], "slrp": ["last"], "ssglrp": ["all"]}
+
+
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_uniform_rivals_are_clrp1(model: nn.Module, name: str) -> None:
+    """CLRP and SGLRP differ in the rivals' weights only: equal logits make the softmax uniform."""
+    x = pixels()
+    uniform = clarp.Method(seed=clarp.seeds.Uniform(), selection=None, composite=name)
+    assert torch.equal(relevance(model, uniform, x, 3), relevance(model, "clrp1", x, 3, composite=name))
+    level = nets.build(PLAN, seed=3)
+    with torch.no_grad():  # every class the same logit: s_n = 1 / (N - 1)
+        level[-1].weight.zero_()
+        level[-1].bias.fill_(1.0)
+        z = level(x)
+    seeds = [clarp.seeds.SoftmaxGradient(), clarp.seeds.Uniform()]
+    vectors = []
+    for seed in seeds:
+        target, rivals = torch.full((1, 3), 3), torch.ones(1, 3, CLASSES, dtype=torch.bool)
+        rivals[..., 3] = False
+        vectors.append(seed.relevance(z, target, rivals))
+    assert apart(*vectors) < 1e-12
+
+
+@pytest.mark.parametrize("name", ["zplus-box", "epsilon-plus-flat"])
+@pytest.mark.parametrize(
+    "seed", [clarp.seeds.SoftmaxGradient(), clarp.seeds.Uniform()], ids=["softmax", "uniform"]
+)
+@pytest.mark.parametrize("selection", [None, clarp.Selection("neuron", "last")])
+def test_one_signed_pass_is_two_passes(model: nn.Module, name: str, seed: Any, selection: Any) -> None:
+    """Propagation is linear in the seed: the target's map minus the rivals', with normalisation none."""
+    signed = clarp.Method(seed, selection, name)
+    two = clarp.Method(seed, selection, name, passes="two_pass")
+    maps = [relevance(model, method, pixels(), [[1, 2]] * 3) for method in (signed, two)]
+    assert apart(*maps) < 1e-10
+
+
+def test_two_passes_are_selected_alike() -> None:
+    """Channel selection scales both passes by the same factor: in a chain, the same map up to a positive scale."""
+    chain = nets.build(
+        (*PLAN[:3], ("twice", {"channels": 5, "bias": True}), ("global", {"inputs": 5, "outputs": CLASSES}))
+    )
+    signed = clarp.Method.named("ssglrp")
+    two = dataclasses.replace(signed, passes="two_pass")
+    for target in range(CLASSES):
+        assert parallel(*(relevance(chain, method, pixels(), target) for method in (signed, two))) < 1e-9
+
+
+def parts(model: nn.Module, x: Tensor, target: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    """The target's map and the rivals' map (both with positive seeds) of SGLRP."""
+    z = model(x).detach()
+    own = one_hot(target)
+    s = z.masked_fill(own.bool(), -torch.inf).softmax(1)
+    return relevance(model, given(own, name), x), relevance(model, given(s, name), x)
+
+
+def test_rival_to_target_normalisation(model: nn.Module) -> None:
+    """SGLRP's published code: the rivals' map is scaled to the target map's sum, per image."""
+    x, target = pixels(), torch.tensor([0, 3, 5])
+    own, rival = parts(model, x, target, "zplus-box")
+    scale = own.sum((1, 2, 3), keepdim=True) / rival.sum((1, 2, 3), keepdim=True)
+    method = clarp.Method(clarp.seeds.SoftmaxGradient(), passes="two_pass", normalisation="rival-to-target")
+    ours = relevance(model, method, x, target)
+    assert apart(ours, own - scale * rival) < 1e-10
+    assert float((ours.sum((1, 2, 3)) / own.sum((1, 2, 3))).abs().max()) < 1e-10
+
+
+def test_unit_sum_normalisation_and_rectification(model: nn.Module) -> None:
+    """CLRP's published code: each map divided by its own sum, then the positive part."""
+    x, target = pixels(), torch.tensor([0, 3, 5])
+    own, rival = parts(model, x, target, "zplus-box")
+    difference = own / own.sum((1, 2, 3), keepdim=True) - rival / rival.sum((1, 2, 3), keepdim=True)
+    method = clarp.Method(clarp.seeds.SoftmaxGradient(), passes="two_pass", normalisation="unit-sum")
+    assert apart(relevance(model, method, x, target), difference) < 1e-10
+    rectified = dataclasses.replace(method, rectify=True)
+    assert apart(relevance(model, rectified, x, target), difference.clamp(min=0)) < 1e-10
+
+
+def negated(model: nn.Module, target: int) -> nn.Module:
+    """The model with the target's weights in the last layer negated."""
+    made = copy.deepcopy(model)
+    with torch.no_grad():
+        made[-1].weight[target] *= -1.0
+        made[-1].bias[target] *= -1.0
+    return made
+
+
+@pytest.mark.parametrize("name", ["zplus-box"])
+@pytest.mark.parametrize("normalisation", ["none", "unit-sum"])
+def test_clrp2_by_two_explicit_runs(model: nn.Module, name: str, normalisation: str) -> None:
+    """The target's map minus the map of the same relevance through the target's negated weights."""
+    x = pixels()
+    z = model(x).detach()
+    method = dataclasses.replace(clarp.Method.named("clrp2"), composite=name, normalisation=normalisation)
+    for target in (0, 4):
+        seed = z * one_hot(torch.full((3,), target))
+        own, dual = (relevance(each, given(seed, name), x) for each in (model, negated(model, target)))
+        if normalisation == "unit-sum":
+            sums = [each.sum((1, 2, 3), keepdim=True) for each in (own, dual)]
+            own, dual = (
+                e / torch.where(s == 0, torch.inf, s) for e, s in zip((own, dual), sums, strict=True)
+            )
+        assert apart(relevance(model, method, x, target), own - dual) < 1e-10
+
+
+def test_clrp2_needs_a_dense_rule_that_sees_signs() -> None:
+    """Epsilon gives both passes the same map: the difference would be zero."""
+    for name in ("epsilon-plus", "epsilon", "zero"):
+        with pytest.raises(ValueError, match="dual"):
+            dataclasses.replace(clarp.Method.named("clrp2"), composite=name)
+
+
+# ---------------------------------------------------------------- the ledger
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_the_ledger_adds_up(model: nn.Module, name: str, method: str) -> None:
+    """seed = pixels + selection + bias + epsilon, for every image and target."""
+    if method == "clrp2" and name != "zplus-box":
+        return
+    e = explain(model, method, pixels(), [[0, 1], [2, 3], [4, 5]], composite=name)
+    ledger = e.ledger
+    assert ledger.seed.shape == (3, 2)
+    assert apart(ledger.pixels, e.relevance.sum((2, 3, 4))) < 1e-10
+    absorbed = sum(ledger.total(what) for what in ("selection", "bias", "epsilon"))
+    size = sum(entry.arrived.abs() for entry in ledger).max()
+    assert float((ledger.seed - ledger.pixels - absorbed).abs().max()) < 1e-10 * float(size)
+    assert str(ledger)
+
+
+def test_the_ledger_says_what_absorbed(model: nn.Module) -> None:
+    """The bias takes ``b_j R_j / z_j`` with the zero rule; nothing else is lost where no unit is dead."""
+    head = nets.randomise_(nn.Linear(2 * 64, CLASSES), 3).double()
+    dense = nn.Sequential(nn.Flatten(), head).eval()
+    x, R = pixels(), images(3, CLASSES, seed=4)
+    z = dense(x).detach()
+    for name, divisor in (("zero", z), ("epsilon", z + 1e-6 * z.sign())):
+        (entry,) = [
+            e for e in explain(dense, given(R, name), x).ledger if type(e.node.operation).__name__ == "Dense"
+        ]
+        assert apart(entry.arrived, R.sum(1)) < 1e-12
+        assert apart(entry.bias, (head.bias.detach() * R / divisor).sum(1)) < 1e-10
+        assert apart(entry.epsilon + R.sum(1), ((1 - z / divisor) * R).sum(1) + R.sum(1)) < 1e-10
+
+
+def test_the_ledger_without_biases_is_empty() -> None:
+    """The zero rule on a network without biases: nothing is absorbed anywhere."""
+    ledger = explain(bias_free(), "sglrp", pixels(), 1, composite="zero").ledger
+    for entry in ledger:
+        for part in (entry.bias, entry.selection, entry.epsilon):
+            assert float(part.abs().max()) < 1e-9 * max(1.0, float(entry.arrived.abs().max()))
+
+
+def test_selection_leaves_its_trace(model: nn.Module) -> None:
+    """What channel selection moves stands in the ledger: the size is kept, the sum is not."""
+    ledger = explain(model, "ssglrp", pixels(), 1).ledger
+    assert float(ledger.total("selection").abs().max()) > 0
+    plain_ledger = explain(model, "sglrp", pixels(), 1).ledger
+    assert float(plain_ledger.total("selection").abs().max()) == 0

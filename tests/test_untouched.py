@@ -1,7 +1,7 @@
 """The user's model, and everything around it, is bit for bit what it was: after success and after failure."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -80,12 +80,12 @@ def same_bits(old: Tensor, new: Tensor) -> bool:
 
 def same(before: Any, after: Any) -> bool:
     """Equal bit for bit, NaN and all."""
-    if isinstance(before, Tensor):
+    if isinstance(before, Tensor) and isinstance(after, Tensor):
         old, new = (tensor.detach().reshape(-1).contiguous() for tensor in (before, after))
         return before.dtype == after.dtype and before.shape == after.shape and same_bits(old, new)
     if isinstance(before, dict):
         return list(before) == list(after) and all(same(before[key], after[key]) for key in before)
-    return bool(before == after)
+    return type(before) is type(after) and bool(before == after)
 
 
 @contextmanager
@@ -202,6 +202,37 @@ class Unsupported(nn.Module):
         return torch.cumsum(self.inner(x), 1)
 
 
+class Counts(nn.Module):
+    """Writes to a buffer at every call, as running statistics do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = model()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.inner(x)
+
+
+def test_a_model_that_writes_to_a_buffer() -> None:
+    """Explained or refused, the buffer is what it was."""
+    made, x = Counts().eval(), images(2, 3, 8, 8, dtype=torch.float32)
+    with untouched(made, x), suppress(clarp.CaptureError):
+        clarp.Explainer(made, method="ssglrp")(x)
+
+
+class Noisy(nn.Module):
+    """Draws random numbers, even in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = model()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(nn.functional.dropout(x, 0.5))
+
+
 FAILURES: dict[str, tuple[Callable[[], nn.Module], Callable[[Tensor], Tensor], dict[str, Any]]] = {
     "target": (model, lambda x: x, {"target": 99}),
     "target, wrong length": (model, lambda x: x, {"target": [1, 2, 3]}),
@@ -212,6 +243,7 @@ FAILURES: dict[str, tuple[Callable[[], nn.Module], Callable[[Tensor], Tensor], d
     "train mode": (lambda: training(nn.Module), lambda x: x, {}),
     "one dropout in train mode": (lambda: training(nn.Dropout), lambda x: x, {}),
     "one batch norm in train mode": (lambda: training(nn.BatchNorm2d), lambda x: x, {}),
+    "random": (lambda: Noisy().eval(), lambda x: x, {}),
     "raises": (lambda: Raises().eval(), lambda x: x, {}),
     "unsupported": (lambda: Unsupported().eval(), lambda x: x, {}),
 }

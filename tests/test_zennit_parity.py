@@ -173,12 +173,16 @@ OWN: dict[str, tuple[Any, Rule]] = {
 
 @pytest.mark.parametrize("which", OWN)
 def test_one_rule_everywhere(networks: dict[str, nn.Module], which: str) -> None:
-    """The dense layers too; the signed pixels meet the same rule."""
+    """The dense layers too; the signed pixels meet the same rule.
+
+    Flat and w-square give relevance to units whatever they are worth, and the proportional residual then divides by sums
+    that cancel: rounding noise grows, in zennit's map as in ours.
+    """
     rule, theirs = OWN[which]
     x, R = pixels(), images(2, CLASSES, seed=1)
     model = networks["resnet50"]
     ours = propagate(model, x, R, composite(rule, residual=clarp.rules.Norm()))
-    assert apart(ours, zennit_map(model, x, R, (theirs, theirs, theirs))) < 1e-9
+    assert apart(ours, zennit_map(model, x, R, (theirs, theirs, theirs))) < 1e-7
 
 
 @pytest.mark.parametrize("name", ["epsilon-plus", "epsilon-gamma-box", "zplus-box"])

@@ -1,17 +1,13 @@
 """The explainer: from a model and images to an explanation."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.export import ExportedProgram
+from torch import Tensor
 
-from clarp.capture import Graph, capture_exported, capture_module, example_shape
 from clarp.explanation import Explanation
 from clarp.method import Method
+from clarp.network import Model, Network
 from clarp.propagation import Ledger, Plan, Program, Tape, make_plan
 from clarp.rules import ZBox
 from clarp.rules.composites import Composite
@@ -28,7 +24,8 @@ class Explainer:
     parameters, no changed mode. When its parameters change, it is captured anew.
 
     Args:
-        model: a module in eval mode that returns logits (B, N), an exported program, or the path of a .pt2 file.
+        model: a module in eval mode that returns logits (B, N), an exported program, the path of a .pt2 file, or another
+            explainer's ``network``, to explain one model by several methods and capture it once.
         method: a name from :func:`clarp.methods`, or a :class:`clarp.Method`.
         composite: a name or a composite in place of the method's own.
         bounds: the lowest and the highest value of a pixel after preprocessing, a number or one per channel; for the
@@ -41,6 +38,7 @@ class Explainer:
         ValueError: an unknown name, or bounds that are no bounds.
 
     Example:
+        >>> from torch import nn
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).eval()
         >>> explainer = Explainer(model, method="sglrp", bounds=(0.0, 1.0))
         >>> explanation = explainer(torch.rand(2, 3, 8, 8), target=[1, 4])
@@ -50,7 +48,7 @@ class Explainer:
 
     def __init__(
         self,
-        model: nn.Module | ExportedProgram | str | Path,
+        model: Model | Network,
         method: str | Method = "ssglrp",
         *,
         composite: str | Composite | None = None,
@@ -59,16 +57,18 @@ class Explainer:
         dtype: torch.dtype | None = None,
     ) -> None:
         self.method = Method.named(method).with_composite(composite)
-        self.model = _loaded(model)
+        self.network = model if isinstance(model, Network) else Network(model)
         self.bounds = _checked_bounds(bounds)
         self._device = None if device is None else torch.device(device)
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-            raise TypeError(f"dtype is {dtype!r}, expected a floating type, for example torch.float64, or None.")
+            raise TypeError(
+                f"dtype is {dtype!r}, expected a floating type, for example torch.float64, or None."
+            )
         self._dtype = dtype
-        self._captured: dict[tuple[int, ...], _Captured] = {}
+        self._programs: dict[tuple[int, ...], Program] = {}
 
     def __repr__(self) -> str:
-        return f"Explainer({type(self.model).__name__}, method={self.method.name!r}, composite={self.method.rules.name!r})"
+        return f"Explainer({self.network.name}, method={self.method.name!r}, composite={self.method.rules.name!r})"
 
     def __call__(self, images: Tensor, target: Target = None, against: Against = None) -> Explanation:
         """Explain the model's decisions on images.
@@ -105,15 +105,13 @@ class Explainer:
         Raises:
             ValueError: no shape is known yet.
         """
-        if input_shape is None and self._captured:
-            return list(self._captured.values())[-1].program.plan
-        if input_shape is None and isinstance(self.model, ExportedProgram):
-            input_shape = [size for size in example_shape(self.model)[1:] if size is not None]
-        if input_shape is None or len(input_shape) != 3:
-            raise ValueError(f"input_shape is {input_shape!r}, expected (channels, height, width), for example plan((3, 224, 224)).")
-        dtype, device = self._home()
-        with torch.no_grad():
-            return self._program(torch.zeros(1, *input_shape, dtype=dtype, device=device)).plan
+        shape = self.network.input_shape() if input_shape is None else tuple(input_shape)
+        if shape is None or len(shape) != 3:
+            raise ValueError(
+                f"input_shape is {input_shape!r}, expected (channels, height, width), for example plan((3, 224, 224))."
+            )
+        self.network.check_mode()
+        return make_plan(self.network.graph(shape), self.method.rules)
 
     def _explain(
         self, images: Tensor, program: Program, tape: Tape, target: Target, against: Against
@@ -123,7 +121,9 @@ class Explainer:
         rivals = self._rivals(against, targets, tape.logits)
         running = select_by_gradients(self.method.selections, program, tape, targets, rivals)
         seed = self.method.seed.relevance(tape.logits, targets, rivals)
-        relevance, ledger = self._propagate(images, program, tape, seed, targets, running)
+        relevance, ledger = self._propagate(
+            images, program=program, tape=tape, seed=seed, targets=targets, running=running
+        )
         single = classes.ndim == 1
 
         def sample_first(value: Tensor) -> Tensor:
@@ -139,8 +139,10 @@ class Explainer:
             ledger=ledger.map(sample_first),
             selection_skipped=sample_first(skipped),
             images=images,
-            bounds_source="given" if self._bounds_given() else "each image's own minima and maxima per channel",
-            model=type(self.model).__name__,
+            bounds_source="given"
+            if self._bounds_given()
+            else "each image's own minima and maxima per channel",
+            model=self.network.name,
         )
 
     def _rivals(self, against: Against, targets: Tensor, logits: Tensor) -> Tensor:
@@ -156,6 +158,7 @@ class Explainer:
     def _propagate(
         self,
         images: Tensor,
+        *,
         program: Program,
         tape: Tape,
         seed: Tensor,
@@ -203,53 +206,30 @@ class Explainer:
                 + (". Add the batch axis: images.unsqueeze(0)." if images.ndim == 3 else ".")
             )
         if not images.is_floating_point():
-            raise TypeError(f"images is of type {images.dtype}, expected floating values, preprocessed as the model expects them.")
+            raise TypeError(
+                f"images is of type {images.dtype}, expected floating values, preprocessed as the model expects them."
+            )
         if not bool(torch.isfinite(images).all()):
             wrong = (~torch.isfinite(images)).flatten(1).any(1).nonzero().flatten().tolist()
             raise ValueError(f"images {wrong} of the batch hold NaN or infinity, expected finite values.")
-        if isinstance(self.model, nn.Module):
-            training = [name or "the model itself" for name, module in self.model.named_modules() if module.training]
-            if training:
-                raise ValueError(
-                    f"the model is in train mode (first: {training[0]}; {len(training)} module(s)), expected eval mode, where it "
-                    "is deterministic. Call model.eval() first."
-                )
-        dtype, device = self._home()
+        self.network.check_mode()
+        device = self.network.device
         if self._device is None and images.device != device:
-            raise ValueError(f"images is on {images.device}, and the model on {device}, expected the same. Move images: images.to({str(device)!r}).")
-        return images.detach().to(self._device or device, self._dtype or dtype)
-
-    def _home(self) -> tuple[torch.dtype, torch.device]:
-        """The model's own type and device, by its first floating parameter or buffer."""
-        for tensor in _state(self.model):
-            if tensor.is_floating_point():
-                return tensor.dtype, tensor.device
-        return torch.get_default_dtype(), torch.device("cpu")
+            raise ValueError(
+                f"images is on {images.device}, and the model on {device}, expected the same. Move images: images.to({str(device)!r})."
+            )
+        return images.detach().to(self._device or device, self._dtype or self.network.dtype)
 
     def _program(self, images: Tensor) -> Program:
-        """The program for images of this size, captured anew if the model's parameters changed."""
+        """The program for images of this size, made anew when the model was captured anew."""
         shape = tuple(images.shape[1:])
-        state = [(t.data_ptr(), 0 if t.is_inference() else t._version, t.dtype, t.device) for t in _state(self.model)]  # noqa: SLF001
-        captured = self._captured.get(shape)
-        if captured is None or captured.state != state:
-            graph = self._capture(shape)
-            program = Program(
-                make_plan(graph, self.method.rules), images.device, images.dtype, gradients=bool(self.method.selections)
-            )
-            captured = self._captured[shape] = _Captured(program, state)
-        return captured.program
-
-    def _capture(self, shape: tuple[int, ...]) -> Graph:
-        dtype, device = self._home()
-        if isinstance(self.model, nn.Module):
-            return capture_module(self.model, _example((2, *shape), dtype, device))
-        expected = example_shape(self.model)
-        if len(expected) != 4 or any(a not in (None, b) for a, b in zip(expected[1:], shape, strict=True)):
-            raise ValueError(
-                f"images has the shape (B, {', '.join(map(str, shape))}), and the exported program takes {expected} "
-                "(None: any). Resize the images, or export the model for this size."
-            )
-        return capture_exported(self.model, _example((expected[0] or 2, *shape), dtype, device))
+        graph = self.network.graph(shape)
+        program = self._programs.get(shape)
+        if program is None or program.plan.graph is not graph:
+            plan = make_plan(graph, self.method.rules)
+            program = Program(plan, images.device, images.dtype, gradients=bool(self.method.selections))
+            self._programs[shape] = program
+        return program
 
     def _bounds_given(self) -> bool:
         first = self.method.rules.first
@@ -273,16 +253,8 @@ class Explainer:
         return ends[0], ends[1]
 
 
-@dataclass(frozen=True)
-class _Captured:
-    """A program, and the state of the model's parameters that it was made from."""
-
-    program: Program
-    state: list[Any]
-
-
 def attribute(
-    model: nn.Module | ExportedProgram | str | Path,
+    model: Model | Network,
     images: Tensor,
     target: Target = None,
     method: str | Method = "ssglrp",
@@ -297,27 +269,6 @@ def attribute(
         Relevance (B, C, H, W), or (B, K, C, H, W) for a target of shape (B, K).
     """
     return Explainer(model, method, composite=composite, bounds=bounds)(images, target, against).relevance
-
-
-def _loaded(model: object) -> nn.Module | ExportedProgram:
-    if isinstance(model, str | Path):
-        path = Path(model)
-        if path.suffix != ".pt2" or not path.is_file():
-            raise ValueError(f"model is the path {str(path)!r}, expected an existing .pt2 file, a module or an exported program.")
-        return torch.export.load(path)
-    if not isinstance(model, nn.Module | ExportedProgram):
-        raise TypeError(f"model is a {type(model).__name__}, expected a torch.nn.Module, an ExportedProgram, or the path of a .pt2 file.")
-    return model
-
-
-def _state(model: nn.Module | ExportedProgram) -> list[Tensor]:
-    return list(model.state_dict.values()) if isinstance(model, ExportedProgram) else [*model.parameters(), *model.buffers()]
-
-
-def _example(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Random images for the check of the captured graph; the global random state stays as it is."""
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64).to(device, dtype)
 
 
 def _checked_bounds(bounds: object) -> Bounds | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file completely, or leave what was there before.
 
     The bytes go to a temporary name in the same folder, reach the disk, and are then renamed.
@@ -21,7 +21,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_atomically(Path(folder) / "a.txt", lambda file: file.write(b"whole") and None)
+    ...     write_atomically(Path(folder) / "a.txt", lambda file: file.write(b"whole"))
     ...     (Path(folder) / "a.txt").read_text()
     'whole'
     """

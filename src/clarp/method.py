@@ -53,12 +53,16 @@ class Method:
 
     def __post_init__(self) -> None:
         if not isinstance(self.seed, Seed):
-            raise TypeError(f"seed is {self.seed!r}, expected one of clarp.seeds, for example SoftmaxGradient().")
+            raise TypeError(
+                f"seed is {self.seed!r}, expected one of clarp.seeds, for example SoftmaxGradient()."
+            )
         object.__setattr__(self, "selection", normalised(self.selection))
         object.__setattr__(self, "composite", get_composite(self.composite))
         for field, choices in (("passes", get_args(Passes)), ("normalisation", get_args(Normalisation))):
             if getattr(self, field) not in choices:
-                raise ValueError(f"{field} is {getattr(self, field)!r}, expected one of {', '.join(choices)}.")
+                raise ValueError(
+                    f"{field} is {getattr(self, field)!r}, expected one of {', '.join(choices)}."
+                )
         if self.passes == "signed" and self.normalisation != "none":
             raise ValueError(
                 f"normalisation is {self.normalisation!r} with passes='signed', which makes one map. "
@@ -84,7 +88,9 @@ class Method:
         if isinstance(method, Method):
             return method
         if not isinstance(method, str):
-            raise TypeError(f"method is {method!r}, expected a name (one of {', '.join(_TABLE)}) or a clarp.Method.")
+            raise TypeError(
+                f"method is {method!r}, expected a name (one of {', '.join(_TABLE)}) or a clarp.Method."
+            )
         if method not in _TABLE:
             near = get_close_matches(method, _TABLE, n=3, cutoff=0.4)
             hint = f" Did you mean {' or '.join(near)}?" if near else ""

@@ -40,7 +40,12 @@ def _one_hot(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def _check_strength(strength: float) -> None:
-    if isinstance(strength, bool) or not isinstance(strength, int | float) or not isfinite(strength) or strength < 0:
+    if (
+        isinstance(strength, bool)
+        or not isinstance(strength, int | float)
+        or not isfinite(strength)
+        or strength < 0
+    ):
         raise ValueError(
             f"strength is {strength!r}, expected a finite number of at least 0: 0 for no rivals, 1 for the published form."
         )
@@ -77,8 +82,15 @@ class Uniform(Seed):
     def __post_init__(self) -> None:
         _check_strength(self.strength)
 
+    @property
+    def has_rivals(self) -> bool:
+        """Unless their strength is zero."""
+        return self.strength > 0
+
     def relevance(self, logits: Tensor, target: Tensor, rivals: Tensor) -> Tensor:
         """``z_t (e_t - strength / M)``."""
+        if self.strength == 0:
+            return Logit().relevance(logits, target, rivals)
         share = rivals / rivals.sum(-1, keepdim=True)
         own = _one_hot(logits, target)
         return (own * logits).sum(-1, keepdim=True) * (own - self.strength * share)
@@ -108,7 +120,9 @@ class SoftmaxGradient(Seed):
         _check_strength(self.strength)
         number = isinstance(self.rivals, int) and not isinstance(self.rivals, bool)
         if self.rivals != "all" and not (number and int(self.rivals) > 0):
-            raise ValueError(f"rivals is {self.rivals!r}, expected 'all' or how many of the strongest rivals to take, for example 5.")
+            raise ValueError(
+                f"rivals is {self.rivals!r}, expected 'all' or how many of the strongest rivals to take, for example 5."
+            )
 
     @property
     def has_rivals(self) -> bool:
@@ -140,7 +154,9 @@ class Vector(Seed):
 
     def __post_init__(self) -> None:
         if not isinstance(self.values, Tensor) and not callable(self.values):
-            raise TypeError(f"Vector got a {type(self.values).__name__}, expected a tensor over the logits or a callable that returns one.")
+            raise TypeError(
+                f"Vector got a {type(self.values).__name__}, expected a tensor over the logits or a callable that returns one."
+            )
 
     @property
     def has_rivals(self) -> bool:
@@ -149,6 +165,7 @@ class Vector(Seed):
 
     def relevance(self, logits: Tensor, target: Tensor, rivals: Tensor) -> Tensor:
         """The values, as (K, B, N)."""
+        del rivals
         values = self.values(logits, target.t()) if callable(self.values) else self.values
         values = values.to(logits)
         shape = (logits.shape[0], target.shape[0], logits.shape[1])
@@ -165,11 +182,13 @@ class Vector(Seed):
 
 def softmax_direction(logits: Tensor, target: Tensor, rivals: Tensor, strength: float = 1.0) -> Tensor:
     """``e_t - strength s``: the gradient of log y_t over the logits up to the factor ``1 - y_t``, (K, B, N)."""
-    s = logits.masked_fill(~rivals, -torch.inf).softmax(-1)
-    return _one_hot(logits, target) - strength * s
+    own = _one_hot(logits, target)
+    if strength == 0:
+        return own
+    return own - strength * logits.masked_fill(~rivals, -torch.inf).softmax(-1)
 
 
 def _strongest(logits: Tensor, rivals: Tensor, count: int) -> Tensor:
     ranked = logits.masked_fill(~rivals, -torch.inf)
     best = ranked.topk(min(count, logits.shape[-1]), dim=-1).indices
-    return torch.zeros_like(rivals).scatter(-1, best, True) & rivals  # noqa: FBT003  scatter takes its value by position
+    return torch.zeros_like(rivals).scatter(-1, best, True) & rivals

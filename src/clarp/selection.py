@@ -65,7 +65,9 @@ class Selection:
                     f"for example ({self.layers!r},)."
                 )
         elif not self.layers or not all(isinstance(name, str) for name in self.layers):
-            raise ValueError(f"layers is {self.layers!r}, expected 'all', 'last', 'last-stage', or a tuple of module names.")
+            raise ValueError(
+                f"layers is {self.layers!r}, expected 'all', 'last', 'last-stage', or a tuple of module names."
+            )
         else:
             object.__setattr__(self, "layers", tuple(self.layers))
 
@@ -80,7 +82,9 @@ class Selection:
             readers = {step.node.name for step in plan if step.reads_pixels}
             nodes = tuple(node for node in nodes if node.name not in readers)
         if not nodes:
-            raise ValueError(f"{self} needs convolutions{' behind the first' if self.in_rule else ''}, and the model has none. Use a method without selection, for example 'sglrp'.")
+            raise ValueError(
+                f"{self} needs convolutions{' behind the first' if self.in_rule else ''}, and the model has none. Use a method without selection, for example 'sglrp'."
+            )
         if self.layers == "last":
             return nodes[-1:]
         if self.layers == "last-stage":
@@ -91,7 +95,9 @@ class Selection:
             if not any(fnmatchcase(node.module, pattern) for node in nodes):
                 modules = [node.module for node in nodes]
                 near = get_close_matches(pattern, modules, n=3, cutoff=0.0)
-                raise ValueError(f"layers has {pattern!r}, which is no convolution of the model. The nearest are {', '.join(near)}.")
+                raise ValueError(
+                    f"layers has {pattern!r}, which is no convolution of the model. The nearest are {', '.join(near)}."
+                )
         return tuple(n for n in nodes if any(fnmatchcase(n.module, pattern) for pattern in self.layers))
 
     @property
@@ -115,9 +121,9 @@ class RunningSelection:
 
     def add(self, selection: Selection, node: Node, gradient: Tensor) -> None:
         """Select at one convolution by the gradient (K, B, ...) at its output, or at its input in neuron form."""
-        positive = gradient.clamp(min=0)
         if selection.form == "channel":
-            positive = gradient.flatten(3).mean(3).clamp(min=0).view(*gradient.shape[:3], *(1,) * (gradient.ndim - 3))
+            gradient = gradient.flatten(3).mean(3).view(*gradient.shape[:3], *(1,) * (gradient.ndim - 3))
+        positive = gradient.clamp(min=0)
         strongest = positive.flatten(2).amax(2)
         self.skipped = self.skipped + (strongest <= 0).to(self.skipped)
         scale = strongest.masked_fill(strongest <= 0, 1).view(*strongest.shape, *(1,) * (positive.ndim - 2))
@@ -137,12 +143,23 @@ class RunningSelection:
         alpha = self._alphas.get(name)
         if alpha is None:
             return relevance
-        passes = relevance.unflatten(0, (-1, self._seeds[0]))
-        selected = passes * alpha
-        before, after = (torch.linalg.vector_norm(r.flatten(3), 1, 3).sum(0) for r in (passes, selected))
-        scale = torch.where(after > 0, before / after, 0).view(*before.shape, *(1,) * (alpha.ndim - 2))
-        kept = (after > 0).view_as(scale)
-        return torch.where(kept, selected * scale, passes).flatten(0, 1)
+        sizes = (
+            relevance.unflatten(0, (-1, self._seeds[0])).abs()
+            if alpha.shape[3:].numel() > 1
+            else self._channel_sizes(relevance)
+        )
+        before, after = sizes.flatten(3).sum((0, 3)), (sizes * alpha).flatten(3).sum((0, 3))
+        shape = (*before.shape, *(1,) * (alpha.ndim - 2))
+        factor = torch.where((after > 0).view(shape), alpha * (before / after).view(shape), 1)
+        return relevance * factor.repeat(relevance.shape[0] // factor.shape[0], *(1,) * (factor.ndim - 1))
+
+    def _channel_sizes(self, relevance: Tensor) -> Tensor:
+        """``sum over positions of |R|``, (P, K, B, C, 1, ...)."""
+        positions = tuple(range(3, relevance.ndim))
+        sizes = (
+            torch.linalg.vector_norm(relevance, 1, positions, keepdim=True) if positions else relevance.abs()
+        )
+        return sizes.unflatten(0, (-1, self._seeds[0]))
 
 
 def select_by_gradients(
@@ -167,13 +184,12 @@ def select_by_gradients(
         for node in selection.nodes(program.plan):
             chosen.setdefault(node.name, (selection, node))
     running = RunningSelection((target.shape[0], target.shape[1]))
-    one_hot = torch.nn.functional.one_hot(target, tape.logits.shape[1]).to(tape.logits)
-    directions = {"probability": lambda: softmax_direction(tape.logits, target, rivals), "logit": lambda: one_hot}
-    for kind, direction in directions.items():
+    for kind in ("probability", "logit"):
         group = [(s, node) for s, node in chosen.values() if s.gradient == kind]
         if group:
+            direction = softmax_direction(tape.logits, target, rivals, strength=float(kind == "probability"))
             where = {node.name: node.inputs[0] if s.in_rule else node.name for s, node in group}
-            gradients = program.gradients(tape, direction(), set(where.values()))
+            gradients = program.gradients(tape, direction, set(where.values()))
             for selection, node in group:
                 running.add(selection, node, gradients[where[node.name]])
     return running

@@ -59,12 +59,14 @@ def resolve_rivals(against: Against, target: Tensor, classes: int) -> Tensor:
                 f"all, (M,), or one for each image, ({target.shape[1]}, M)."
             )
         if found.ndim > 2 or found.numel() == 0:
-            raise ValueError(f"against is {against!r}, expected at least one class, or None for all classes but the target.")
+            raise ValueError(
+                f"against is {against!r}, expected at least one class, or None for all classes but the target."
+            )
         _in_range("against", found, classes)
         sets = torch.zeros(*found.shape[:-1], classes, dtype=torch.bool, device=target.device)
-        sets = sets.scatter(-1, found, True)  # noqa: FBT003  scatter takes its value by position
+        sets = sets.scatter(-1, found, True)
         rivals = sets.expand(*target.shape, classes).clone()
-    rivals.scatter_(-1, target.unsqueeze(-1), False)  # noqa: FBT003
+    rivals.scatter_(-1, target.unsqueeze(-1), False)
     if not bool(rivals.any(-1).all()):
         raise ValueError(
             f"against is {against!r} for the target {target.t().tolist()} of {classes} class(es): nobody is left to be a rival. "
@@ -81,7 +83,9 @@ def _integers(name: str, value: object) -> Tensor:
         found = value if isinstance(value, Tensor) else torch.as_tensor(cast("Sequence[int]", value))
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name} is {value!r}, expected {expected} (in rows of the same length).") from error
-    if found.numel() and (found.dtype == torch.bool or found.dtype.is_floating_point or found.dtype.is_complex):
+    if found.numel() and (
+        found.dtype == torch.bool or found.dtype.is_floating_point or found.dtype.is_complex
+    ):
         raise TypeError(f"{name} is {value!r} of type {found.dtype}, expected {expected}.")
     return found.long()
 
@@ -89,4 +93,6 @@ def _integers(name: str, value: object) -> Tensor:
 def _in_range(name: str, found: Tensor, classes: int) -> None:
     wrong = found[(found < 0) | (found >= classes)]
     if wrong.numel():
-        raise ValueError(f"{name} has {wrong.unique().tolist()}, expected classes from 0 to {classes - 1} of the model's {classes}.")
+        raise ValueError(
+            f"{name} has {wrong.unique().tolist()}, expected classes from 0 to {classes - 1} of the model's {classes}."
+        )

@@ -43,7 +43,7 @@ def affine(layer: nn.Module, shape: tuple[int, ...]) -> Affine:
     nn.init.ones_(module.weight)
     if module.bias is not None:
         nn.init.zeros_(module.bias)
-    _, ones = _columns(module, shape)
+    _, ones = _columns(layer[0] if isinstance(layer, nn.Sequential) else layer, shape)
     return Affine(weight, bias, ones, output_shape)
 
 

@@ -81,6 +81,9 @@ def convolutions(draw: st.DrawFn) -> tuple[nn.Conv2d, int, int]:
     return randomise_(conv, draw(st.integers(0, 99))), height, width
 
 
+@pytest.mark.filterwarnings(
+    "ignore:Using padding='same' with even kernel:UserWarning"
+)  # PyTorch's, of the model itself
 @pytest.mark.parametrize("name", ALL)
 @settings(max_examples=6)
 @given(drawn=convolutions())
@@ -119,7 +122,7 @@ def test_non_negative_input(name: str) -> None:
     """After a ReLU parts of the table are known to be zero; dropping them changes nothing."""
     conv = randomise_(nn.Conv2d(CHANNELS, 3, 3, padding=1), 5).double()
     x = pixels(2, 5, 4, seed=8)
-    model = nn.Sequential(nn.ReLU(), conv, nn.Flatten())
+    model = nn.Sequential(nn.ReLU(), conv, nn.Flatten()).eval()
     rule, twin = PLAIN[name]
     R = images(2, 60, seed=9)
     matrix = linear.affine(conv, (CHANNELS, 5, 4))
@@ -128,6 +131,50 @@ def test_non_negative_input(name: str) -> None:
         for a, r in zip(x, R, strict=True)
     ]
     assert apart(propagate(model, x, R, composite(rule)), np.stack(theirs)) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_one_and_three_dimensions(name: str) -> None:
+    """Rows of pixels through a Conv1d, channels as depth through a Conv3d."""
+    x = pixels(2, 3, 4, seed=6)
+    for shape, made in (
+        ((CHANNELS, 12), nn.Conv1d(CHANNELS, 4, 3, stride=2, padding=1, groups=2)),
+        ((2, 2, 3, 4), nn.Conv3d(2, 3, 2, padding=(1, 0, 1), dilation=(1, 2, 1))),
+    ):
+        layer = randomise_weights(made)
+        model = nn.Sequential(nn.Flatten(), nn.Unflatten(1, shape), layer, nn.Flatten()).double().eval()
+        rule, twin = pair(name, tuple(x.shape[1:]))
+        R = images(2, model(x).shape[1], seed=3)
+        ours = propagate(model, x, R, composite(rule))
+        matrix = linear.affine(layer, shape)
+        theirs = [twin(matrix, a.flatten().numpy(), r.numpy()) for a, r in zip(x, R, strict=True)]
+        assert apart(ours, np.stack(theirs).reshape(x.shape)) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["zplus", "epsilon", "gamma", "flat", "zbox"])
+def test_dense_layer_on_rows(name: str) -> None:
+    """A dense layer on the last axis of (B, C, H, W): one matrix at many places."""
+    layer = randomise_(nn.Linear(5, 3), 4).double()
+    x = pixels(2, 2, 5, seed=6)
+    check(nn.Sequential(layer, nn.Flatten()), Everywhere(layer), x, name)
+
+
+class Everywhere(nn.Module):
+    """The layer as a map of the whole image; it is no nn.Linear, whose input would be flat."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+def randomise_weights(layer: nn.Module) -> nn.Module:
+    """The layer in float64, its bias away from zero."""
+    with torch.no_grad():
+        layer.bias.uniform_(-0.3, 0.3)
+    return layer.double()
 
 
 @pytest.mark.parametrize("name", ALL)

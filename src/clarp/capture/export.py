@@ -2,9 +2,9 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -13,7 +13,7 @@ from torch.export.graph_signature import InputKind
 
 from clarp.capture.graph import Graph, Node
 from clarp.capture.inplace import functional
-from clarp.capture.lowering import LOWERINGS, Call, Refused
+from clarp.capture.lowering import LOWERINGS, Call, Refused, no_lowering
 from clarp.capture.simplify import simplify
 from clarp.errors import CaptureError, UnsupportedOperation
 
@@ -58,7 +58,9 @@ def capture_exported(program: ExportedProgram, example: Tensor) -> Graph:
 def example_shape(program: ExportedProgram) -> tuple[int | None, ...]:
     """The shape of the images that an exported program takes, None where an axis is dynamic."""
     value = program.graph_module.graph.find_nodes(op="placeholder")
-    names = [spec.arg.name for spec in program.graph_signature.input_specs if spec.kind == InputKind.USER_INPUT]
+    names = [
+        spec.arg.name for spec in program.graph_signature.input_specs if spec.kind == InputKind.USER_INPUT
+    ]
     images = [node for node in value if node.name in names]
     if len(images) != 1 or not isinstance(images[0].meta.get("val"), Tensor):
         raise CaptureError(f"the exported program takes {len(images)} inputs, expected one tensor of images")
@@ -110,7 +112,9 @@ def _ends(program: ExportedProgram) -> tuple[fx.Node, fx.Node]:
     name = next(spec.arg.name for spec in signature.input_specs if spec.kind == InputKind.USER_INPUT)
     results = signature.user_outputs
     if len(results) != 1 or results[0] not in nodes:
-        raise CaptureError(f"the exported program returns {len(results)} values, expected one tensor of logits (B, N)")
+        raise CaptureError(
+            f"the exported program returns {len(results)} values, expected one tensor of logits (B, N)"
+        )
     return nodes[name], nodes[results[0]]
 
 
@@ -154,19 +158,19 @@ class _Lowering:
             return False
         args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: self.constants[n.name])
         with torch.no_grad():
-            self.constants[node.name] = node.target(*args, **kwargs)
+            self.constants[node.name] = cast("Callable[..., Tensor]", node.target)(*args, **kwargs)
         return True
 
     def _lower(self, node: fx.Node) -> None:
-        lowering = LOWERINGS.get(node.target)
+        lowering = LOWERINGS.get(node.target, no_lowering)
         try:
-            if lowering is None:
-                raise Refused("not supported yet")
             call = Call(node, self.constants, self.tensors, self.batch)
             operation, values = lowering(call)
             shape = call.shape()
         except Refused as reason:
-            self.refused.append(f"{node.target} in {module_path(node) or 'the model itself'} at {source_line(node)}: {reason}")
+            self.refused.append(
+                f"{node.target} in {module_path(node) or 'the model itself'} at {source_line(node)}: {reason}"
+            )
             return
         inputs = tuple(self.alias.get(value.name, value.name) for value in values)
         if operation is None:
@@ -213,7 +217,9 @@ def _checked(graph: Graph, example: Tensor, expected: Tensor) -> Graph:
     values = {graph.input: example}
     with torch.no_grad():
         for node in graph:
-            values[node.name], _ = node.operation.forward([values[name] for name in node.inputs], graph.tensors)
+            values[node.name], _ = node.operation.forward(
+                [values[name] for name in node.inputs], graph.tensors
+            )
     logits = values[graph.output]
     tolerance = 1e3 * torch.finfo(expected.dtype).eps ** 0.9
     scale = expected.abs().max().clamp(min=torch.finfo(expected.dtype).tiny)
@@ -224,4 +230,3 @@ def _checked(graph: Graph, example: Tensor, expected: Tensor) -> Graph:
             f"{tolerance:.2g}. Is the model's forward deterministic, and in eval mode? If so, please report this model."
         )
     return graph
-

@@ -7,10 +7,12 @@ that is read later, it is enough to let those later readers read the result. Oth
 
 import operator
 
+import torch
 from torch import fx
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
-from torch.ops import aten
+
+aten = torch.ops.aten
 
 FUNCTIONAL = {
     aten.relu_.default: aten.relu.default,
@@ -32,7 +34,8 @@ def functional(program: ExportedProgram) -> ExportedProgram:
             _rename(node)
         program.graph.lint()
         return program
-    return program.run_decompositions({})
+    decomposed: ExportedProgram = program.run_decompositions({})
+    return decomposed
 
 
 def _writes(node: fx.Node) -> bool:
@@ -45,7 +48,8 @@ def _views(node: fx.Node) -> bool:
         return node.target is operator.getitem
     return any(result.alias_info is not None for result in node.target._schema.returns) or (  # noqa: SLF001
         # These return their argument itself whenever they have nothing to do, and their schema does not say so.
-        node.target in {aten.dropout.default, aten.feature_dropout.default, aten.contiguous.default, aten.to.dtype}
+        node.target
+        in {aten.dropout.default, aten.feature_dropout.default, aten.contiguous.default, aten.to.dtype}
         or "reshape" in str(node.target)
         or "flatten" in str(node.target)
     )
@@ -68,7 +72,9 @@ def _sole_owner(writer: fx.Node) -> bool:
     names = [root]
     for name in names:
         names += [user for user in name.users if _writes(user) and user.args[0] is name]
-    return not any(_views(user) and not _writes(user) and user < writer for name in names for user in name.users)
+    return not any(
+        _views(user) and not _writes(user) and user < writer for name in names for user in name.users
+    )
 
 
 def _rename(writer: fx.Node) -> None:

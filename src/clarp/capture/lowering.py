@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch._ops import OpOverload
-from torch.ops import aten
 
 from clarp.operations import (
     AdaptiveAverage,
@@ -29,6 +28,8 @@ from clarp.operations import (
     Reshape,
     Slice,
 )
+
+aten = torch.ops.aten
 
 
 class Refused(Exception):  # noqa: N818  a signal between two functions, never seen by a user
@@ -59,7 +60,9 @@ class Call:
             return
         schema = self.node.target._schema.arguments  # noqa: SLF001  no public name
         given = dict(zip((a.name for a in schema), self.node.args, strict=False))
-        self.arguments = {a.name: self.node.kwargs.get(a.name, given.get(a.name, a.default_value)) for a in schema}
+        self.arguments = {
+            a.name: self.node.kwargs.get(a.name, given.get(a.name, a.default_value)) for a in schema
+        }
 
     def __getitem__(self, name: str | int) -> Any:
         return self.arguments[name]
@@ -107,6 +110,13 @@ class Call:
 Lowered = tuple[Operation | None, tuple[fx.Node, ...]]
 """The operation and the values that it reads; None instead of an operation that only passes its one value on."""
 
+
+def no_lowering(call: Call) -> Lowered:
+    """What an operation without a rule gets."""
+    del call
+    raise Refused("not supported")
+
+
 LOWERINGS: dict[Any, Callable[[Call], Lowered]] = {}
 
 
@@ -134,7 +144,9 @@ def _convolution(call: Call) -> Lowered:
     operation = Convolution(
         weight,
         call.constant("bias"),
-        *(_tuple(call[name], axes) for name in ("stride", "padding", "dilation")),
+        _tuple(call["stride"], axes),
+        _tuple(call["padding"], axes),
+        _tuple(call["dilation"], axes),
         call["groups"],
     )
     return operation, (x,)
@@ -169,9 +181,13 @@ def _addmm(call: Call) -> Lowered:
 @lowers(aten.batch_norm.default, aten._native_batch_norm_legit_no_training.default)  # noqa: SLF001  an ATen name
 def _batch_norm(call: Call) -> Lowered:
     if call.arguments.get("training"):
-        raise Refused("it uses batch statistics: the model was captured in train mode; call model.eval() first")
+        raise Refused(
+            "it uses batch statistics: the model was captured in train mode; call model.eval() first"
+        )
     x = call.value("input")
-    mean, variance = (call.constants[call.required(name)].double() for name in ("running_mean", "running_var"))
+    mean, variance = (
+        call.constants[call.required(name)].double() for name in ("running_mean", "running_var")
+    )
     scale = (variance + call["eps"]).rsqrt()
     weight, bias = call.constant("weight"), call.constant("bias")
     scale = scale if weight is None else scale * call.constants[weight].double()
@@ -200,7 +216,9 @@ def _clamp(call: Call) -> Lowered:
     low, high = call["min"], call.arguments.get("max")
     if low == 0 and high is None:
         return ReLU(), (call.value("self"),)
-    return HardTanh(-inf if low is None else float(low), inf if high is None else float(high)), (call.value("self"),)
+    return HardTanh(-inf if low is None else float(low), inf if high is None else float(high)), (
+        call.value("self"),
+    )
 
 
 @lowers(aten.max_pool2d.default)
@@ -222,7 +240,7 @@ def _average_pool(call: Call) -> Lowered:
 def _adaptive_average(call: Call) -> Lowered:
     x = call.value("self")
     same = call.shape() == call.shape(x)
-    return None if same else AdaptiveAverage(tuple(call["output_size"])), (x,)
+    return None if same else AdaptiveAverage((call.shape()[-2], call.shape()[-1])), (x,)
 
 
 @lowers(aten.mean.dim)
@@ -241,7 +259,9 @@ def _add(call: Call) -> Lowered:
         raise Refused(f"it adds {call['alpha']} times a value, expected plain a + b")
     a, b = call.value("self"), call.value("other")
     if call.shape(a) != call.shape(b):
-        raise Refused(f"it adds values of the shapes {call.shape(a)} and {call.shape(b)}, expected the same shape")
+        raise Refused(
+            f"it adds values of the shapes {call.shape(a)} and {call.shape(b)}, expected the same shape"
+        )
     return Add(), (a, b)
 
 

@@ -1,8 +1,8 @@
 """Data sets for the evaluation: photos, what is in them, and where; and the geometry between photo and model.
 
-Every reader returns a :class:`Dataset` of :class:`Sample` in a fixed order with ids that are the same everywhere.
-Files that are missing or damaged become problems with names; annotations that contradict their pictures are refused
-with file and line.
+Every reader returns a :class:`Dataset` of :class:`Sample` in a fixed order with ids that are the same
+everywhere. Files that are missing or damaged become problems with names; annotations that contradict their
+pictures are refused with file and line.
 """
 
 from clarp.data.coco import coco

@@ -83,7 +83,8 @@ def read_xml(path: Path) -> Element:
 def json_lines(text: str, key: str) -> list[int]:
     r"""The line on which each element begins of the array or object ``key`` at the top level of a JSON text.
 
-    An empty key means the top level itself. Only called to word a message, so it reads the text a second time.
+    An empty key means the top level itself. Only called to word a message, so it reads the text a second
+    time.
 
     >>> json_lines('{"a": 1,\n "b": [\n  {"id": 5},\n  {"id": 6}]}', "b")
     [3, 4]

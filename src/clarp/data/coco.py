@@ -1,6 +1,7 @@
 """COCO by its instances json."""
 
 import json
+import warnings
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,28 +40,33 @@ class RunLengths:
     def mask(self, size: Size) -> Tensor:
         """(H, W) bool; the size was compared with the photo's when the data set was read."""
         del size
-        decode = optional("pycocotools.mask", _PURPOSE).decode
-        return torch.from_numpy(decode({"size": list(self.size), "counts": self.counts}).astype(bool))
+        masks = optional("pycocotools.mask", _PURPOSE)
+        with warnings.catch_warnings():
+            # pycocotools 2.0.11 hands its array to numpy in the way of numpy 1.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pixels = masks.decode({"size": list(self.size), "counts": self.counts})
+        return torch.from_numpy(pixels.astype(bool))
 
 
 def coco(annotations: str | Path, images: str | Path) -> Dataset:
     """COCO (Lin 2014): ``annotations/instances_val2014.json`` with the folder ``val2014``.
 
-    Class indices number the categories in the order of their ids without gaps, 0 to 79, as the classifiers trained
-    on COCO do. An object's place is its mask; crowds are objects too, as in TorchRay. Needs pycocotools.
+    Class indices number the categories in the order of their ids without gaps, 0 to 79, as the classifiers
+    trained on COCO do. An object's place is its mask; crowds are objects too, as in TorchRay. Needs
+    pycocotools.
 
     Args:
         annotations: the json file.
         images: the folder of the photos.
 
     Returns:
-        Samples in the order of the image ids; their ids are the file names. An image without objects is a sample
-        without labels. Photos that are missing or damaged are problems.
+        Samples in the order of the image ids; their ids are the file names. An image without objects is a
+        sample without labels. Photos that are missing or damaged are problems.
 
     Raises:
         ValueError: no such file or folder, or not COCO's json.
-        AnnotationError: a size that is not the photo's, a box or mask outside it, an unknown category or image id:
-            all of them at once, with file and line.
+        AnnotationError: a size that is not the photo's, a box or mask outside it, an unknown category or
+            image id: all of them at once, with file and line.
     """
     path, folder = Path(annotations), existing_folder(images)
     text, content = _content(path)
@@ -78,7 +84,7 @@ def coco(annotations: str | Path, images: str | Path) -> Dataset:
     samples: list[Sample] = []
     problems: list[Problem] = []
     for identity, (number, record) in sorted(pictures.items()):
-        photo = Photo(record["file_name"], folder)
+        photo = Photo(record["file_name"], folder, as_stored=True)
         try:
             size = photo.size()
         except UnreadableImageError as error:

@@ -94,8 +94,9 @@ def composites(
 ) -> Dataset:
     """Squares with two cut-outs of different classes, one in each half.
 
-    The halves lie side by side or one above the other, by the seed; in each, the cut-out's longer side (relative to
-    the half) takes between 3/4 and all of the half, at a place by the seed. So the two never overlap.
+    The halves lie side by side or one above the other, by the seed; in each, the cut-out's longer side
+    (relative to the half) takes between 3/4 and all of the half, at a place by the seed. So the two never
+    overlap.
 
     Args:
         cutouts: single-label samples of files with transparency, for example
@@ -110,7 +111,8 @@ def composites(
 
     Raises:
         ValueError: fewer than two classes, or a sample that isn't one file with one label.
-        AnnotationError: a cut-out without any transparent pixel, or without any opaque one; all of them at once.
+        AnnotationError: a cut-out without any transparent pixel, or without any opaque one; all of them at
+            once.
         UnreadableImageError: a cut-out is missing or damaged; ``cutouts.verified()`` sorts those out first.
     """
     maker = _Maker(cutouts, _checked(cutouts), side, background, seed)

@@ -6,20 +6,19 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from clarp.data.sample import AnnotationError, Contradiction, Dataset, Label, Photo, Problem, Sample
-
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2"}
-)
-"""Files that count as photos; all others are reported, not opened."""
+from clarp.images import SUFFIXES
 
 
-def image_folder(root: str | Path, classes: Sequence[str] | None = None) -> Dataset:
+def image_folder(
+    root: str | Path, classes: Sequence[str] | None = None, *, as_stored: bool = False
+) -> Dataset:
     """One folder per class: ``root/tabby/cat1.jpg``, at any depth below the class folder.
 
     Args:
         root: the folder of class folders. Hidden files and folders (a leading dot) are left alone.
-        classes: the model's class names by index; a folder gets the index of its name. None: the folders in the
-            order of their names are classes 0, 1, 2, ...
+        classes: the model's class names by index; a folder gets the index of its name. None: the folders in
+            the order of their names are classes 0, 1, 2, ...
+        as_stored: leave rotation tags (EXIF) alone.
 
     Returns:
         Samples sorted by path; their ids are their paths below ``root``.
@@ -37,7 +36,8 @@ def image_folder(root: str | Path, classes: Sequence[str] | None = None) -> Data
     index = _index_of_folders([folder.name for folder in folders], classes)
     samples: list[Sample] = []
     problems: list[Problem] = []
-    for photo in _photos(root, problems):
+    for path in _photos(root, problems):
+        photo = Photo(path, root, as_stored)
         folder, _, inside = photo.file.partition("/")
         if inside:
             samples.append(Sample(photo.file, photo, ((index[folder],),)))
@@ -61,13 +61,13 @@ def image_table(
         root: the folder that the table's paths start from.
         table: the table's path below ``root``.
         file_column: the column with the paths.
-        class_column: the column with the classes: an index, several indices separated by spaces (any of them is
-            right, the best first), or one name of ``classes``.
+        class_column: the column with the classes: an index, several indices separated by spaces (any of them
+            is right, the best first), or one name of ``classes``.
         classes: the model's class names by index.
 
     Returns:
-        Samples in the table's order; their ids are their paths. Photos below ``root`` that the table doesn't list
-        are problems of the kind "unlabelled".
+        Samples in the table's order; their ids are their paths. Photos below ``root`` that the table doesn't
+        list are problems of the kind "unlabelled".
 
     Raises:
         ValueError: no such folder, table or column.
@@ -93,9 +93,9 @@ def image_table(
         raise AnnotationError(wrong)
     others: list[Problem] = []
     problems += [
-        Problem("unlabelled", photo.file, f"not listed in {table}")
-        for photo in _photos(root, others)
-        if photo.file not in listed
+        Problem("unlabelled", file, f"not listed in {table}")
+        for file in _photos(root, others)
+        if file not in listed
     ]
     problems += [problem for problem in others if problem.file != table]
     return Dataset(root.name, tuple(samples.values()), tuple(classes), tuple(problems))
@@ -113,14 +113,14 @@ def existing_folder(root: str | Path) -> Path:
     return root
 
 
-def _photos(root: Path, problems: list[Problem]) -> Iterator[Photo]:
-    """The photos below a folder, sorted by path; other files are added to the problems."""
+def _photos(root: Path, problems: list[Problem]) -> Iterator[str]:
+    """The paths of the photos below a folder, sorted; other files are added to the problems."""
     for path in sorted(root.rglob("*")):
         file = path.relative_to(root).as_posix()
         if path.is_dir() or any(part.startswith(".") for part in file.split("/")):
             continue
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            yield Photo(file, root)
+        if path.suffix.lower() in SUFFIXES:
+            yield file
         else:
             problems.append(Problem("not an image", file, f"its name ends in {path.suffix or 'nothing'!r}"))
 

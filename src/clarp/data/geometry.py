@@ -1,12 +1,16 @@
 """Where a pixel of the photo lies in the model's input, and back.
 
-Coordinates are edges: a picture of width W covers [0, W), its pixel c covers [c, c + 1) and has its centre at c + 1/2.
-A box is (left, top, right, bottom) in such coordinates, so its area is (right - left) (bottom - top).
+Coordinates are edges: a picture of width W covers [0, W), its pixel c covers [c, c + 1) and has its centre at
+c + 1/2. A box is (left, top, right, bottom) in such coordinates: its width is right - left.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,6 +20,9 @@ Box = tuple[float, float, float, float]
 """(left, top, right, bottom) in pixel edges."""
 
 
+_PARTS = 4
+
+
 @dataclass(frozen=True)
 class Geometry:
     """The geometric part of a preprocessing: resize the photo, then cut a window out of it.
@@ -23,8 +30,8 @@ class Geometry:
     Attributes:
         original: (height, width) of the photo.
         resized: (height, width) after resizing, before the crop.
-        crop: (top, left, height, width) of the window in the resized photo; top and left are negative where the
-            crop is larger than the photo and the preprocessing pads.
+        crop: (top, left, height, width) of the window in the resized photo; top and left are negative where
+            the crop is larger than the photo and the preprocessing pads.
 
     >>> g = Geometry.of((375, 500), resize=256, crop=224)
     >>> g.resized, g.crop
@@ -54,13 +61,45 @@ class Geometry:
             original, resized, (_middle(resized[0], height), _middle(resized[1], width), height, width)
         )
 
+    @classmethod
+    def measured(cls, preprocess: Callable[[Image.Image], Tensor], original: Size) -> "Geometry":
+        """The geometry of any preprocessing that resizes and crops, measured on pictures of coordinates.
+
+        A picture that goes evenly from black to white shows, after the preprocessing, at each pixel how far
+        along the photo it lies; a line through those values gives the size before the crop and where the crop
+        begins, both rounded to pixels. It runs the preprocessing ten times, so keep the result for photos of
+        the same size.
+
+        Args:
+            preprocess: RGB photo to tensor (C, h, w).
+            original: (height, width) of the photo.
+
+        Raises:
+            ValueError: the preprocessing does more than resize and crop: it turns, warps, or draws lots.
+        """
+        black, white = (_grey(preprocess, np.full(original, level)) for level in (0.0, 1.0))
+        span = torch.where(white == black, torch.nan, white - black)  # equal where the preprocessing pads
+        lines = []
+        for axis in (0, 1):
+            along = ((np.arange(original[axis]) + 0.5) / original[axis]).reshape(
+                (-1, 1) if axis == 0 else (1, -1)
+            )
+            # Pictures have 256 levels; several pictures, each for a part of the way, tell places apart more finely.
+            parts = [
+                np.broadcast_to(np.clip(along * _PARTS - part, 0, 1), original) for part in range(_PARTS)
+            ]
+            share = torch.stack([(_grey(preprocess, part) - black) / span for part in parts]).mean(dim=0)
+            lines.append(_line(share.nanmean(dim=1 - axis)))
+        (top, resized_height), (left, resized_width) = lines
+        return cls(original, (resized_height, resized_width), (top, left, *black.shape))
+
     @property
     def model(self) -> Size:
         """(height, width) of the model's input."""
         return self.crop[2], self.crop[3]
 
     def box_to_model(self, box: Box) -> Box | None:
-        """The part of a box of the photo that the model sees, in the model's pixels; None where it sees nothing of it."""
+        """The part of the photo's box that the model sees, in the model's pixels; None where it sees none."""
         down, right = self.resized[0] / self.original[0], self.resized[1] / self.original[1]
         top, left, height, width = self.crop
         seen = (
@@ -74,8 +113,8 @@ class Geometry:
     def mask_to_model(self, mask: Tensor) -> Tensor:
         """A mask of the photo in the model's pixels.
 
-        A model pixel belongs to the object if at least half of it does, by antialiased bilinear resizing; so an
-        object smaller than half a pixel of the model is gone, and padding never belongs to it.
+        A model pixel belongs to the object if at least half of it does, by antialiased bilinear resizing; so
+        an object smaller than half a pixel of the model is gone, and padding never belongs to it.
 
         Args:
             mask: (H, W) bool, of the size ``original``.
@@ -109,25 +148,23 @@ class Geometry:
             ValueError: the heatmap has another size than the model's input.
         """
         self._check(heatmap, self.model, "heatmap", "model's input")
-        y, x = self._centres()
-        grid = torch.stack((x.expand(len(y), -1), y[:, None].expand(-1, len(x))), dim=-1)
-        values = heatmap.to("cpu", torch.float64)[None, None]
-        sampled = F.grid_sample(values, grid[None], padding_mode="border", align_corners=False)[0, 0]
-        return sampled.masked_fill(~self.seen(), unseen)
+        y, x = self._places()
+        rows = _between(heatmap.detach().to("cpu", torch.float64), y)
+        return _between(rows.mT, x).mT.masked_fill(~self.seen(), unseen)
 
     def seen(self) -> Tensor:
         """(H, W) bool: the photo's pixels whose centre lies in the model's input."""
-        y, x = self._centres()
-        return (y.abs() <= 1)[:, None] & (x.abs() <= 1)
+        y, x = self._places()
+        return ((y >= 0) & (y <= self.crop[2]))[:, None] & ((x >= 0) & (x <= self.crop[3]))
 
-    def _centres(self) -> tuple[Tensor, Tensor]:
-        """The photo's pixel centres in the model's input, scaled so that -1 and 1 are the input's edges."""
-        top, left, height, width = self.crop
+    def _places(self) -> tuple[Tensor, Tensor]:
+        """Where the centres of the photo's rows and columns lie in the model's input, in edges."""
+        top, left, _, _ = self.crop
         rows = torch.arange(self.original[0], dtype=torch.float64) + 0.5
         columns = torch.arange(self.original[1], dtype=torch.float64) + 0.5
-        y = rows * (self.resized[0] / self.original[0]) - top
-        x = columns * (self.resized[1] / self.original[1]) - left
-        return 2 * y / height - 1, 2 * x / width - 1
+        return rows * self.resized[0] / self.original[0] - top, columns * self.resized[1] / self.original[
+            1
+        ] - left
 
     @staticmethod
     def _check(given: Tensor, expected: Size, what: str, whose: str) -> None:
@@ -136,6 +173,37 @@ class Geometry:
                 f"this {what} has the shape {tuple(given.shape)}, but the {whose} is {expected[0]} x {expected[1]} "
                 f"(height x width): give the {what} of that picture, or the geometry of this one"
             )
+
+
+def _between(values: Tensor, places: Tensor) -> Tensor:
+    """Rows of (n, m) interpolated at places (k,) in edges: (k, m); between equal values exactly that value."""
+    positions = (places - 0.5).clamp(0, len(values) - 1)
+    before = positions.floor().long()
+    after = (before + 1).clamp(max=len(values) - 1)
+    return torch.lerp(values[before], values[after], (positions - before)[:, None])
+
+
+def _grey(preprocess: Callable[[Image.Image], Tensor], levels: NDArray[np.float64]) -> Tensor:
+    """What a grey picture of levels (H, W) in 0 ... 1 becomes: (h, w), the mean over channels."""
+    grey = (levels * 255).round().astype(np.uint8)
+    picture = Image.fromarray(np.repeat(grey[:, :, None], 3, axis=2))
+    return preprocess(picture).detach().to("cpu", torch.float64).mean(dim=0)
+
+
+def _line(share: Tensor) -> tuple[int, int]:
+    """Where the crop begins, and the length before the crop, from the share of the way at each pixel, (n,)."""
+    positions = np.arange(len(share)) + 0.5
+    values = share.numpy()
+    # At both ends the border's pixels are repeated, or padding begins (NaN).
+    inner = (values > 0.02) & (values < 0.98)
+    if inner.sum() >= 2:
+        slope, offset = np.polyfit(positions[inner], values[inner], 1)
+        if slope > 0 and np.abs(slope * positions[inner] + offset - values[inner]).max() < 0.02:
+            return round(offset / slope), round(1 / slope)
+    raise ValueError(
+        "this preprocessing does more than resize and crop, so boxes and masks can't follow it: use one that doesn't turn, "
+        "warp or choose at random, or give a Geometry made by hand"
+    )
 
 
 def _pair(size: int | Size) -> Size:

@@ -28,11 +28,12 @@ def imagenet(root: str | Path, split: Literal["val", "train"] = "val") -> Datase
     """ILSVRC 2012 in one of two layouts.
 
     - folders by synset: ``root/val/n01440764/*.JPEG`` (or ``root`` itself holds the synset folders);
-    - Kaggle's: ``root/ILSVRC/Data/CLS-LOC/val/*.JPEG`` with ``root/LOC_val_solution.csv``, which has boxes too.
+    - Kaggle's: ``root/ILSVRC/Data/CLS-LOC/val/*.JPEG`` with ``root/LOC_val_solution.csv``, which has boxes
+      too.
 
-    The class index of a synset is its line in ``LOC_synset_mapping.txt`` or ``synset_words.txt`` below ``root``;
-    without either, all 1000 synset folders must be there and are counted in order of their names, which is the
-    order that every published classifier uses.
+    The class index of a synset is its line in ``LOC_synset_mapping.txt`` or ``synset_words.txt`` below
+    ``root``; without either, all 1000 synset folders must be there and are counted in order of their names,
+    which is the order that every published classifier uses.
 
     Args:
         root: the folder that holds the split.
@@ -79,7 +80,7 @@ def _from_folders(folder: Path, name: str, mapping: dict[str, str]) -> Dataset:
             f"{folder} has {len(found)} synset folders, so their order does not tell the class indices: put "
             f"{_MAPPINGS[0]} (a line 'n01440764 tench, Tinca tinca' per class, in order) beside it"
         )
-    by_synset = image_folder(folder, synsets)
+    by_synset = image_folder(folder, synsets, as_stored=True)
     words = tuple(mapping.values()) or tuple(synsets)
     return Dataset(name, by_synset.samples, words, by_synset.problems)
 
@@ -116,7 +117,9 @@ def _from_solution(folder: Path, solution: Path, name: str, mapping: dict[str, s
 def _photo(folder: Path, identity: str, parts: list[str]) -> Photo:
     """Validation photos lie flat, training photos in folders by synset."""
     nested = f"{parts[0]}/{identity}.JPEG" if parts else ""
-    return Photo(nested if nested and (folder / nested).is_file() else f"{identity}.JPEG", folder)
+    return Photo(
+        nested if nested and (folder / nested).is_file() else f"{identity}.JPEG", folder, as_stored=True
+    )
 
 
 def _objects(parts: list[str], index: dict[str, int], photo: Photo) -> tuple[Object, ...] | str:

@@ -42,8 +42,9 @@ def mosaics(
     """Mosaics of photos of different classes, for the grid pointing game (Boehle 2021).
 
     The protocol takes photos that the model gets right with confidence: choose them first, for example
-    ``photos.select(lambda sample: sample.id in confident)``. Photos are shuffled by the seed and dealt out, each
-    once before any comes a second time; a photo whose class is in the mosaic already waits for the next one.
+    ``photos.select(lambda sample: sample.id in confident)``. Photos are shuffled by the seed and dealt out,
+    each once before any comes a second time; a photo whose class is in the mosaic already waits for the next
+    one.
 
     Args:
         photos: single-label samples of files.
@@ -53,11 +54,13 @@ def mosaics(
         seed: another seed, other mosaics; the same seed, the same mosaics on every machine.
 
     Returns:
-        Samples with n^2 objects, one per cell and in the order of the cells, row by row; so an object's place in
-        ``objects`` is the ``cells`` of :class:`~clarp.evaluation.GridPointingGame`. Ids begin with the seed.
+        Samples with n^2 objects, one per cell and in the order of the cells, row by row; so an object's place
+        in ``objects`` is the ``cells`` of :class:`~clarp.evaluation.GridPointingGame`. Ids begin with the
+        seed.
 
     Raises:
-        ValueError: too few photos of different classes for one mosaic, or a sample that isn't one file with one label.
+        ValueError: too few photos of different classes for one mosaic, or a sample that isn't one file with
+            one label.
     """
     for sample in photos:
         if len(sample.labels) != 1 or not isinstance(sample.picture, Photo):

@@ -24,8 +24,8 @@ from clarp.data.sample import (
 def boxed_photos(root: str | Path, table: str = "boxes.json") -> Dataset:
     """Photos listed in a JSON table with their objects' boxes.
 
-    The table maps each file to ``{"width": 640, "height": 512, "objects": [{"label": "zebra", "classes": [340],
-    "box": [left, top, right, bottom]}, ...]}``, boxes in pixels, classes the best first.
+    The table maps each file to ``{"width": 640, "height": 512, "objects": [...]}`` with objects like
+    ``{"label": "zebra", "classes": [340], "box": [left, top, right, bottom]}``: pixels, the best class first.
 
     Returns:
         Samples in the order of the file names, which are their ids.
@@ -48,7 +48,7 @@ def boxed_photos(root: str | Path, table: str = "boxes.json") -> Dataset:
     problems: list[Problem] = []
     wrong: list[Contradiction] = []
     for file, record in sorted(content.items()):
-        photo = Photo(file, root)
+        photo = Photo(file, root, as_stored=True)
         try:
             size = photo.size()
         except UnreadableImageError as error:

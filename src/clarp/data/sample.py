@@ -4,6 +4,7 @@ import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
@@ -11,15 +12,17 @@ from typing import Literal, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from clarp.data.geometry import Box, Size
+from clarp.images import open_photo
 
 Label = tuple[int, ...]
 """The class ids that name one thing equally well, the best first: ``(281,)``, or ``(331, 330)`` for hare or rabbit."""
 ProblemKind = Literal["missing", "damaged", "unlabelled", "not an image"]
 _MAXIMUM_SHOWN = 20
+_QUARTER_TURNS = frozenset({5, 6, 7, 8})
 
 
 class UnreadableImageError(ValueError):
@@ -107,15 +110,19 @@ class Picture(Protocol):
 
 @dataclass(frozen=True)
 class Photo:
-    """An image file. Rotation tags (EXIF) are not applied: annotations and classifiers' training ignore them.
+    """An image file.
 
     Attributes:
         file: its path below ``root``, with forward slashes.
         root: the data set's folder; not part of ``repr``, so that a moved data set keeps its fingerprint.
+        as_stored: leave rotation tags (EXIF) alone, because annotations count the stored pixels, and
+            published results on annotated data sets ignore the tags. Otherwise the photo is upright, as
+            people see it.
     """
 
     file: str
     root: Path = field(repr=False)
+    as_stored: bool = False
 
     @property
     def path(self) -> Path:
@@ -124,23 +131,26 @@ class Photo:
 
     def size(self) -> Size:
         """(height, width), from the file's header."""
-        with self._opened() as image:
-            return image.height, image.width
+        with self._opened() as image, self._damage_named():
+            lying = not self.as_stored and image.getexif().get(ExifTags.Base.Orientation) in _QUARTER_TURNS
+            return (image.width, image.height) if lying else (image.height, image.width)
 
     def open(self) -> Image.Image:
-        """The image as RGB; transparent places keep the colour that they have under the transparency."""
-        with self._opened() as image:
-            return self._decoded(image, "RGB")
+        """The image as RGB."""
+        if not self.as_stored:
+            with self._damage_named():
+                return open_photo(self.path)
+        with self._opened() as image, self._damage_named():
+            return image.convert("RGB")
 
     def open_with_alpha(self) -> Image.Image:
-        """The image as RGBA."""
-        with self._opened() as image:
-            return self._decoded(image, "RGBA")
+        """The image as RGBA, as stored."""
+        with self._opened() as image, self._damage_named():
+            return image.convert("RGBA")
 
     def indices(self) -> NDArray[np.uint8]:
         """(H, W) palette indices of an indexed image."""
-        with self._opened() as image:
-            self._decoded(image, "RGB")
+        with self._opened() as image, self._damage_named():
             return np.array(image, dtype=np.uint8)
 
     def files(self) -> tuple["Photo", ...]:
@@ -148,29 +158,21 @@ class Photo:
         return (self,)
 
     def _opened(self) -> Image.Image:
+        # Pillow warns of very large images and of odd metadata; neither is a reason to leave one out.
+        with self._damage_named(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return Image.open(self.path)
+
+    @contextmanager
+    def _damage_named(self) -> Iterator[None]:
+        """Turn whatever Pillow raises into an error that names this file."""
         try:
-            # Pillow warns of very large images and of odd metadata; neither is a reason to leave one out.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return Image.open(self.path)
+            yield
         except FileNotFoundError as error:
             raise UnreadableImageError(Problem("missing", self.file, "no such file")) from error
-        except (
-            UnidentifiedImageError,
-            OSError,
-            SyntaxError,
-            ValueError,
-            Image.DecompressionBombError,
-        ) as error:
-            raise UnreadableImageError(Problem("damaged", self.file, _reason(error))) from error
-
-    def _decoded(self, image: Image.Image, mode: str) -> Image.Image:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return image.convert(mode)
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise UnreadableImageError(Problem("damaged", self.file, _reason(error))) from error
+        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+            reason = _reason(error).removeprefix(f"{self.path}: ")
+            raise UnreadableImageError(Problem("damaged", self.file, reason)) from error
 
 
 class Region(Protocol):
@@ -217,7 +219,8 @@ class Truth:
     Attributes:
         mask: (H, W) bool, the union of the label's objects, in the photo's pixels.
         difficult: the mask covers less than a quarter of the picture, and another label is present.
-        skip: the label's objects are all flagged difficult by the annotators, so the protocol doesn't ask about it.
+        skip: the label's objects are all flagged difficult by the annotators, so the protocol doesn't ask
+            about it.
     """
 
     mask: Tensor
@@ -320,8 +323,8 @@ class Dataset:
     def fingerprint(self) -> str:
         """SHA-256 of ids, labels, objects, and of each file's name, length, first and last 4 KiB.
 
-        Folders and dates are no part of it: a copy has the same fingerprint. Pixels in the middle of a file that
-        change without changing its length are not seen; that keeps it fast for a million files.
+        Folders and dates are no part of it: a copy has the same fingerprint. Pixels in the middle of a file
+        that change without changing its length are not seen; that keeps it fast for a million files.
         """
         digest = hashlib.sha256(repr((self.name, self.classes, self.as_is)).encode())
         for sample in self.samples:

@@ -69,21 +69,21 @@ def voc(
     (xmin - 1, ymin - 1, xmax, ymax).
 
     Args:
-        root: the folder that holds ``Annotations``, or the one above it (``VOCdevkit/VOC2007`` or ``VOCdevkit``
-            with one year in it).
+        root: the folder that holds ``Annotations``, or the one above it (``VOCdevkit/VOC2007`` or
+            ``VOCdevkit`` with one year in it).
         split: a list in ``ImageSets/Main`` (``ImageSets/Segmentation`` for segmentations): "test", "val",
             "trainval", ...; None: every annotation there is.
         place: an object's place is its box, as in the pointing game, or its pixels in ``SegmentationObject``.
         classes: the class names by index.
 
     Returns:
-        Samples in the list's order; ids are the names without ending. Photos and annotations that are missing or
-        damaged are problems.
+        Samples in the list's order; ids are the names without ending. Photos and annotations that are missing
+        or damaged are problems.
 
     Raises:
         ValueError: no such layout or list.
-        AnnotationError: a size that is not the photo's, a box outside it or without area, an unknown class: all of
-            them at once, with file and line.
+        AnnotationError: a size that is not the photo's, a box outside it or without area, an unknown class:
+            all of them at once, with file and line.
     """
     root = _base(existing_folder(root))
     samples: list[Sample] = []
@@ -91,8 +91,8 @@ def voc(
     wrong: list[Contradiction] = []
     for identity in _identities(root, split, place):
         file = f"Annotations/{identity}.xml"
-        photo = Photo(f"JPEGImages/{identity}.jpg", root)
-        places = Photo(f"SegmentationObject/{identity}.png", root)
+        photo = Photo(f"JPEGImages/{identity}.jpg", root, as_stored=True)
+        places = Photo(f"SegmentationObject/{identity}.png", root, as_stored=True)
         try:
             annotation = read_xml(root / file)
             size = photo.size()

@@ -21,6 +21,7 @@ from clarp.evaluation.metrics import (
     Rows,
     Sparseness,
     StrictPointing,
+    mean_image,
     mean_over_classes,
     probabilities,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "Rows",
     "Sparseness",
     "StrictPointing",
+    "mean_image",
     "mean_over_classes",
     "probabilities",
 ]

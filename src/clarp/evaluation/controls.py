@@ -14,10 +14,12 @@ from clarp.data._draw import below
 class RandomPosition:
     """A cone around a random pixel: 1 at its tip, falling in proportion to the distance, 0 at the farthest pixel.
 
-    So it points somewhere for every metric: by its greatest pixel, by its greatest window, and by the order of its pixels.
+    So it points somewhere for every metric: by its greatest pixel, by its greatest window, and by the order
+    of its pixels.
 
     Attributes:
-        seed: another seed, other pixels. The pixel depends on seed, size and the image's id only, not on the batch.
+        seed: another seed, other pixels. The pixel depends on seed, size and the image's id only, not on the
+            batch.
 
     >>> maps = RandomPosition()(torch.zeros(1, 3, 6, 8), ["a.jpg"])
     >>> maps.shape, float(maps.max()), float(maps.min())

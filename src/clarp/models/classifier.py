@@ -166,7 +166,7 @@ class Classifier:
     def _nearest(self, wanted: str) -> str:
         """The end of a sentence about an unknown class: labels with that word first, then similar ones."""
         with_word = [label for label in self.labels if wanted and wanted in _plain(label).split()]
-        plain = {_plain(label): label for label in self.labels}
+        plain = {_plain(name): label for label in self.labels for name in (label, *label.split(","))}
         similar = [plain[match] for match in difflib.get_close_matches(wanted, plain, n=5)]
         nearest = list(dict.fromkeys(with_word + similar))[:5]
         if not nearest:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from clarp.operations.base import Kept, Operation, Record, Tensors
@@ -27,7 +28,7 @@ class ReLU(Elementwise):
     def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
         """``g 1[y > 0]``."""
         del tensors
-        return (gradient * (record.result() > 0),)
+        return (torch.ops.aten.threshold_backward.default(gradient, record.result().expand_as(gradient), 0),)
 
     def keeps_sign(self, signs: Sequence[bool]) -> bool:
         """Never negative."""

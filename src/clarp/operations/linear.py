@@ -207,7 +207,7 @@ class AveragePool(Average):
 class AdaptiveAverage(Average):
     """``torch.nn.functional.adaptive_avg_pool2d`` to this size."""
 
-    size: tuple[int, ...]
+    size: tuple[int, int]
 
     def average(self, x: Tensor) -> Tensor:
         """The mean of each adaptive window."""

@@ -81,7 +81,10 @@ class Slice(Routing):
 
         def back(g: Tensor) -> Tensor:
             sizes = [g.shape[0], *record.shapes[0][1:]]
-            return torch.ops.aten.slice_backward.default(g, sizes, self.axis, self.start, self.end, self.step)
+            placed: Tensor = torch.ops.aten.slice_backward.default(
+                g, sizes, self.axis, self.start, self.end, self.step
+            )
+            return placed
 
         return (over_seeds(back, gradient),)
 
@@ -127,6 +130,5 @@ class Concatenate(Routing):
     def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
         """Each gets its own part."""
         del tensors
-        return gradient.split([shape[self.axis] for shape in record.shapes], self.axis + 1)
-
-
+        sizes = [shape[self.axis] for shape in record.shapes]
+        return torch.split(gradient, sizes, self.axis + 1)

@@ -1,7 +1,7 @@
 """Where the relevance went: conservation as a table that one can read."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -37,8 +37,14 @@ class Entry:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Entry":
         """The same entry with a linear function applied to all its tensors."""
-        fields = ("arrived", "handed_on", "selection", "bias")
-        return replace(self, **{field: function(getattr(self, field)) for field in fields})
+        return Entry(
+            self.node,
+            self.rule,
+            function(self.arrived),
+            function(self.handed_on),
+            function(self.selection),
+            function(self.bias),
+        )
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,9 @@ class Ledger:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Ledger":
         """The same ledger with a linear function applied to all its tensors."""
-        return Ledger(function(self.seed), function(self.pixels), tuple(e.map(function) for e in self.entries))
+        return Ledger(
+            function(self.seed), function(self.pixels), tuple(e.map(function) for e in self.entries)
+        )
 
     def summary(self) -> dict[str, list[float] | list[list[float]]]:
         """The totals: seed = pixels + selection + bias + epsilon."""
@@ -74,11 +82,24 @@ class Ledger:
 
     def __str__(self) -> str:
         fields = ("arrived", "handed_on", "selection", "bias", "epsilon")
-        rows = [("module", "operation", "rule", *fields)]
+        rows: list[tuple[str, ...]] = [("module", "operation", "rule", *fields)]
         for entry in self.entries:
             numbers = (f"{getattr(entry, f).flatten()[0].item():+.4g}" for f in fields)
-            rows.append((entry.node.module or "(model)", type(entry.node.operation).__name__, repr(entry.rule), *numbers))
+            rows.append(
+                (
+                    entry.node.module or "(model)",
+                    type(entry.node.operation).__name__,
+                    repr(entry.rule),
+                    *numbers,
+                )
+            )
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = ["  ".join(cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))) for row in rows]
+        lines = [
+            "  ".join(
+                cell.ljust(w) if i < 3 else cell.rjust(w)
+                for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in rows
+        ]
         seed, pixels = (value.flatten()[0].item() for value in (self.seed, self.pixels))
         return "\n".join([*lines, f"seed {seed:+.4g}, pixels {pixels:+.4g}"])

@@ -199,7 +199,8 @@ class Program:
         for node in self.plan.graph:
             if isinstance(node.operation, Routing) and all(name in moved for name in node.inputs):
                 low, high = (
-                    node.operation.forward([moved[name][end] for name in node.inputs], self.tensors)[0] for end in (0, 1)
+                    node.operation.forward([moved[name][end] for name in node.inputs], self.tensors)[0]
+                    for end in (0, 1)
                 )
                 moved[node.name] = (low, high)
         return moved

@@ -16,7 +16,7 @@ from clarp.operations import Add
 from clarp.operations.base import Kept
 from clarp.rules.linear import LinearRule
 from clarp.rules.merge import proportional
-from clarp.rules.parts import NEGATIVE, POSITIVE, WHOLE, Bound, Branch, Ones, Signed, Square, Term
+from clarp.rules.parts import NEGATIVE, POSITIVE, WHOLE, Beyond, Branch, Ones, Signed, Square, Term
 from clarp.rules.rule import Shares, Site
 
 _WHOLE_KEEPS: frozenset[Kept] = frozenset({"inputs", "output"})
@@ -24,7 +24,9 @@ _WHOLE_KEEPS: frozenset[Kept] = frozenset({"inputs", "output"})
 
 def _number(rule: str, name: str, value: float, low: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{rule} got {name}={value!r}, expected a number. Pass for example {name}={max(low, 0.25)}.")
+        raise TypeError(
+            f"{rule} got {name}={value!r}, expected a number. Pass for example {name}={max(low, 0.25)}."
+        )
     if not (isfinite(value) and value >= low):
         raise ValueError(f"{rule} got {name}={value!r}, expected a finite number of at least {low}.")
 
@@ -195,10 +197,8 @@ class ZBox(LinearRule):
         object.__setattr__(self, "high", high)
 
     def branches(self) -> tuple[Branch, ...]:
-        """(x, w), (-low, w+), (-high, w-)."""
-        return (
-            Branch((Term(WHOLE, WHOLE), Term(Bound("low"), POSITIVE, -1.0), Term(Bound("high"), NEGATIVE, -1.0))),
-        )
+        """(x - low, w+), (x - high, w-): the formula's three terms in two, all of one sign."""
+        return (Branch((Term(Beyond("low"), POSITIVE), Term(Beyond("high"), NEGATIVE))),)
 
 
 def _floats(name: str, values: Sequence[float] | Tensor | float) -> tuple[float, ...]:

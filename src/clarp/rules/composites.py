@@ -50,29 +50,26 @@ class Composite:
 
     def rule(self, operation: Operation, *, reads_pixels: bool) -> Rule:
         """The rule for this operation."""
-        match operation:
-            case Convolution() | Dense() if reads_pixels and self.first is not None:
-                return self.first
-            case Convolution():
-                return self.convolution
-            case Dense():
-                return self.dense
-            case Average():
-                return self.average
-            case Add():
-                return self.residual
-            case Elementwise():
-                return Pass()
-            case Routing() | MaxPool():
-                return Transport()
-            case _:
-                raise TypeError(f"no rule for {operation!r}; this is a fault of clarp, please report it")
+        if reads_pixels and self.first is not None and isinstance(operation, Convolution | Dense):
+            return self.first
+        table: tuple[tuple[type[Operation], Rule], ...] = (
+            (Convolution, self.convolution),
+            (Dense, self.dense),
+            (Average, self.average),
+            (Add, self.residual),
+            (Elementwise, Pass()),
+            (Routing, Transport()),
+            (MaxPool, Transport()),
+        )
+        return next(rule for kind, rule in table if isinstance(operation, kind))
 
 
 def _expect(rule: object, kind: type | tuple[type, ...], field: str) -> None:
     if not isinstance(rule, kind):
         names = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
-        raise TypeError(f"Composite got {field}={rule!r}, expected a {names}, for example ZPlus() or Ratio() of clarp.rules.")
+        raise TypeError(
+            f"Composite got {field}={rule!r}, expected a {names}, for example ZPlus() or Ratio() of clarp.rules."
+        )
 
 
 _PRESETS = {
@@ -121,7 +118,9 @@ def get(composite: str | Composite, residual: Literal["ratio", "proportional"] |
             )
         composite = _PRESETS[composite]
     if not isinstance(composite, Composite):
-        raise TypeError(f"composite is {composite!r}, expected a name (one of {', '.join(_PRESETS)}) or a Composite.")
+        raise TypeError(
+            f"composite is {composite!r}, expected a name (one of {', '.join(_PRESETS)}) or a Composite."
+        )
     if residual is None:
         return composite
     if residual not in _RESIDUALS:

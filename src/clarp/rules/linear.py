@@ -7,7 +7,7 @@ from torch import Tensor
 
 from clarp.operations import Average, Linear, Operation
 from clarp.operations.base import Kept, over_seeds
-from clarp.rules.parts import WHOLE, Bound, Branch, Part, Term
+from clarp.rules.parts import WHOLE, Beyond, Branch, Part, Term
 from clarp.rules.rule import Rule, Shares, Site, divide
 
 
@@ -31,7 +31,7 @@ class LinearRule(Rule):
     @property
     def reads_pixels_only(self) -> bool:
         """Whether it makes sense at the pixels only, because it needs their bounds."""
-        return any(isinstance(term.input, Bound) for branch in self.branches() for term in branch.terms)
+        return any(isinstance(term.input, Beyond) for branch in self.branches() for term in branch.terms)
 
     def weight_parts(self, operation: Operation, *, non_negative: bool) -> tuple[Part, ...]:
         """The parts of the weight in its terms."""
@@ -70,9 +70,9 @@ class _Fraction:
         self.inputs = [self._input(term) for term in self.branch.terms]
 
     def _input(self, term: Term) -> Tensor:
-        if isinstance(term.input, Bound):
+        if isinstance(term.input, Beyond):
             assert self.site.bounds is not None
-            return self.site.bounds[0 if term.input.end == "low" else 1]
+            return self.site.record.input() - self.site.bounds[0 if term.input.end == "low" else 1]
         x = self.site.record.input()
         x = x if self.site.modulation is None else x * self.site.modulation
         part = term.input(x)
@@ -89,7 +89,7 @@ class _Fraction:
 
     def _denominator(self, bias: Tensor | None) -> Tensor:
         _, own_bias = self.operation.parameters(self.site.tensors)
-        whole = [(term.input, term.weight, term.sign) for term in self.branch.terms] == [(WHOLE, WHOLE, 1.0)]
+        whole = self.branch.terms == (Term(WHOLE, WHOLE),)
         complete = own_bias is None or self.branch.bias == WHOLE
         if whole and complete and self.site.modulation is None and self.site.record.output is not None:
             return self.site.record.output
@@ -100,10 +100,9 @@ class _Fraction:
                 y = over_seeds(lambda v, w=weight: self.operation.apply(v, w), x)  # type: ignore[misc]
             else:
                 y = self.operation.apply(x, weight)
-            y = y if term.sign > 0 else -y
-            z = y if z is None else z + y
+            z = y if z is None else z.add_(y)
         assert z is not None
-        return z if bias is None else z + bias
+        return z if bias is None else z.add_(bias)
 
     def hand(self, relevance: Tensor, epsilon: float) -> tuple[Tensor | None, Tensor | None]:
         """What the input gets (K, B, ...), and what the bias absorbs (K, B)."""
@@ -117,14 +116,18 @@ class _Fraction:
         ratio = divide(relevance, z, epsilon, non_negative=self.sure_sign)
         if self.branch.coefficient != 1.0:
             ratio = ratio * self.branch.coefficient
+        shape = self.site.record.shapes[0]
         total: Tensor | None = None
         for x, term in zip(self.inputs, self.branch.terms, strict=True):
             weight = self.site.weight(term.weight)
-            shape = self.site.record.shapes[0]
             back = over_seeds(lambda r, w=weight: self.operation.transpose(r, w, shape), ratio)  # type: ignore[misc]
-            handed = back * (x if term.sign > 0 else -x)
-            total = handed if total is None else total + handed
+            total = _product(back, x) if total is None else total.addcmul_(back, x)
         return total, None if bias is None else _weighted_sum(ratio, bias)
+
+
+def _product(fresh: Tensor, factor: Tensor) -> Tensor:
+    """The product, in the memory of the first."""
+    return fresh.mul_(factor) if fresh.is_contiguous() else fresh * factor
 
 
 def _weighted_sum(ratio: Tensor, bias: Tensor) -> Tensor:

@@ -65,11 +65,11 @@ class Square(Part):
 
 
 @dataclass(frozen=True)
-class Bound:
-    """The lowest or the highest value that a pixel can have: z^B's other inputs.
+class Beyond:
+    """``x - l`` or ``x - h``: how far a pixel is from the lowest or the highest value that it can have.
 
     Attributes:
-        end: which of the two.
+        end: from which of the two.
     """
 
     end: Literal["low", "high"]
@@ -82,17 +82,15 @@ NEGATIVE = Signed(0.0, 1.0)
 
 @dataclass(frozen=True)
 class Term:
-    """``sign * f(part of x, part of w)``.
+    """``f(part of x, part of w)``.
 
     Attributes:
-        input: the part of the input, or the bound that takes its place.
+        input: the part of the input.
         weight: the part of the weight.
-        sign: 1 or -1.
     """
 
-    input: Part | Bound
+    input: Part | Beyond
     weight: Part
-    sign: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -121,21 +119,21 @@ class Branch:
             if weight_non_negative and isinstance(weight, Signed):
                 weight = Signed(weight.positive, weight.positive)
             if Signed(0.0, 0.0) not in (part, weight):
-                terms.append(Term(part, weight, term.sign))
+                terms.append(Term(part, weight))
         return replace(self, terms=tuple(terms))
 
     def sure_sign(self, *, input_non_negative: bool, weight_non_negative: bool) -> bool:
         """Whether z can't be negative, whatever the values."""
         return self.bias is None and all(
-            term.sign * _sign(term.input, known=input_non_negative) * _sign(term.weight, known=weight_non_negative) > 0
+            _sign(term.input, known=input_non_negative) * _sign(term.weight, known=weight_non_negative) > 0
             for term in self.terms
         )
 
 
-def _sign(part: Part | Bound, *, known: bool) -> int:
+def _sign(part: Part | Beyond, *, known: bool) -> int:
     """The sign of a part of a value: 1, -1, or 0 for unknown; ``known``: the value is non-negative."""
     if not isinstance(part, Signed):
-        return 0 if isinstance(part, Bound) else 1
-    if known or part.negative == 0:
-        return 1 if part.positive > 0 else 0
-    return -1 if part.positive == 0 and part.negative > 0 else 0
+        return 0 if isinstance(part, Beyond) else 1
+    if part.positive == 0:
+        return -1
+    return 1 if known or part.negative == 0 else 0

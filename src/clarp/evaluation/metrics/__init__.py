@@ -10,7 +10,7 @@ from clarp.evaluation.metrics.localisation import (
     StrictPointing,
 )
 from clarp.evaluation.metrics.masking import PatchMasking
-from clarp.evaluation.metrics.perturbation import Fill, probabilities
+from clarp.evaluation.metrics.perturbation import Fill, mean_image, probabilities
 from clarp.evaluation.metrics.pointing import PointingGame, mean_over_classes
 from clarp.evaluation.metrics.sparseness import Sparseness
 
@@ -53,6 +53,7 @@ __all__ = [
     "Rows",
     "Sparseness",
     "StrictPointing",
+    "mean_image",
     "mean_over_classes",
     "probabilities",
 ]

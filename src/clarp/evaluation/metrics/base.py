@@ -58,7 +58,8 @@ class Rows(Mapping[str, Tensor]):
 class Metric(ABC):
     """A question about heatmaps, asked of a batch.
 
-    Subclasses are frozen dataclasses: picklable, comparable, and with a ``repr`` that tells their whole configuration.
+    Subclasses are frozen dataclasses: picklable, comparable, and with a ``repr`` that tells their whole
+    configuration.
     """
 
     name: ClassVar[str]
@@ -92,8 +93,8 @@ class Heatmaps:
     """Heatmaps that metrics can rely on.
 
     Attributes:
-        values: (B, H, W) float64 on the CPU, so that ranks and ties are the same on every device. A map with NaN
-            or infinity says nothing, so it is treated as a map of zeros.
+        values: (B, H, W) float64 on the CPU, so that ranks and ties are the same on every device. A map with
+            NaN or infinity says nothing, so it is treated as a map of zeros.
         degenerate: (B,) bool, maps that are constant, those with NaN or infinity included.
     """
 

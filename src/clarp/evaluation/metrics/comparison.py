@@ -22,13 +22,14 @@ _PURPOSE = "Comparing heatmaps"
 class ClassSensitivity(Metric):
     """How alike the maps of two classes in one image are: lower is better, for a map should depend on its class.
 
-    - ``overlap``: with P and Q the positive parts, each divided by its sum, ``sum min(P, Q) / sum max(P, Q)``.
+    - ``overlap``: ``sum min(P, Q) / sum max(P, Q)``, P and Q the positive parts, each divided by its sum.
     - ``correlation``: Pearson's, over pixels.
     - ``rank_correlation``: Spearman's, over pixels, equal values share their mean rank.
 
-    A statistic that doesn't exist (a constant map, or for the overlap one without positive relevance) is NaN: a map
-    that says nothing must not look discriminative. The comparison of a class's map with another's goes back to the critique
-    that many methods give the same map for every class (Nie 2018, arXiv 1805.07039; Sixt 2020, arXiv 1912.09818).
+    A statistic that doesn't exist (a constant map, or for the overlap one without positive relevance) is NaN:
+    a map that says nothing must not look discriminative. The comparison of a class's map with another's goes
+    back to the critique that many methods give the same map for every class (Nie 2018, arXiv 1805.07039; Sixt
+    2020, arXiv 1912.09818).
     """
 
     name: ClassVar[str] = "class-sensitivity"
@@ -68,14 +69,16 @@ class ClassSensitivity(Metric):
 class ParameterRandomisation(Metric):
     """The model parameter randomisation test (Adebayo 2018, arXiv 1810.03292): lower is better.
 
-    A map that explains the model must change when the model's weights become random. The modules that own parameters,
-    in the order in which the model registered them, are divided into ``points`` groups of nearly equal number, from the output to
-    the input. Order "cascading": after randomising groups 1 ... i; "independent": group i alone. Randomised parameters are normal
-    draws with the mean and standard deviation of the trained ones, by seed and parameter name; batch norm's running statistics stay.
+    A map that explains the model must change when the model's weights become random. The modules that own
+    parameters, in the order in which the model registered them, are divided into ``points`` groups of nearly
+    equal number, from the output to the input. Order "cascading": after randomising groups 1 ... i;
+    "independent": group i alone. Randomised parameters are normal draws with the mean and standard deviation
+    of the trained ones, by seed and parameter name; batch norm's running statistics stay.
 
-    ``rank@f`` is Spearman's correlation of the trained and the randomised model's map, ``ssim@f`` their structural similarity
-    (Wang 2004, Gaussian window of sigma 1.5; each map divided by its greatest magnitude), f = i / points. ``rank`` is the mean over
-    f. A constant map, or one with NaN or infinity, makes them NaN.
+    ``rank@f`` is Spearman's correlation of the trained and the randomised model's map, ``ssim@f`` their
+    structural similarity (Wang 2004, Gaussian window of sigma 1.5; each map divided by its greatest
+    magnitude), f = i / points. ``rank`` is the mean over f. A constant map, or one with NaN or infinity,
+    makes them NaN.
 
     Attributes:
         order: "cascading" or "independent".
@@ -109,7 +112,7 @@ class ParameterRandomisation(Metric):
             curve[f"ssim@{point / self.points:.2f}"] = "lower"
         return {"rank": "lower", **curve, "degenerate": "none"}
 
-    def randomised(self, model: nn.Module) -> Iterator[nn.Module]:
+    def randomised(self, model: Model) -> Iterator[nn.Module]:
         """The randomised copies, one per point; ``model`` itself is not changed.
 
         Raises:
@@ -132,7 +135,7 @@ class ParameterRandomisation(Metric):
 
     def __call__(
         self,
-        model: nn.Module,
+        model: Model,
         images: Tensor,
         maps: Tensor,
         *,
@@ -148,8 +151,8 @@ class ParameterRandomisation(Metric):
             maps: (B, H, W) or (B, C, H, W).
             targets: (B,) class ids, passed on to ``attribute``.
             attribute: the method that made the maps.
-            copies: what :meth:`randomised` gave, kept for many batches, so that ``attribute`` can keep what it prepares
-                for each of them too; None: made anew.
+            copies: what :meth:`randomised` gave, kept for many batches, so that ``attribute`` can keep what
+                it prepares for each of them too; None: made anew.
         """
         trained = Heatmaps.of(maps, like=images)
         columns: dict[str, Tensor] = {}

@@ -106,9 +106,12 @@ class Insertion(Metric):
 class AOPC(Metric):
     """Area over the perturbation curve, most relevant first (Samek 2017, arXiv 1509.06321): higher is better.
 
-    The image is divided into a grid of ``size`` x ``size`` regions from the upper left (those at the right and
-    lower border are cut off there), ordered by the sum of their relevance, equal ones row by row. With x_k the image
-    whose first k regions are filled and L the number of steps, ``aopc = sum_{k=0..L} (y_t(x_0) - y_t(x_k)) / (L + 1)``.
+    The image is divided into a grid of ``size`` x ``size`` regions from the upper left (those at the right
+    and lower border are cut off there), ordered by the sum of their relevance, equal ones row by row. With
+    x_k the image whose first k regions are filled and L the number of steps,
+
+    ``aopc = sum_{k=0..L} (y_t(x_0) - y_t(x_k)) / (L + 1)``.
+
     Samek fills with noise and takes the network's score; here the fill is deterministic and y_t the softmax
     probability, as in the other metrics.
 

@@ -23,9 +23,9 @@ from clarp.evaluation.metrics.base import (
 class StrictPointing(Metric):
     """The strict pointing game (after SGLRP, Iwana 2019, arXiv 1908.04351).
 
-    A hit: the map has positive relevance, and no pixel at or above ``threshold`` times its maximum lies outside the
-    object. A constant map, one with NaN or infinity, and one without positive relevance is a miss; an empty mask
-    gives NaN.
+    A hit: the map has positive relevance, and no pixel at or above ``threshold`` times its maximum lies
+    outside the object. A constant map, one with NaN or infinity, and one without positive relevance is a
+    miss; an empty mask gives NaN.
 
     Attributes:
         threshold: in (0, 1], relative to the map's maximum; several are a curve, one column each.
@@ -80,9 +80,10 @@ class StrictPointing(Metric):
 class EnergyPointing(Metric):
     """The energy-based pointing game (Score-CAM, Wang 2020, arXiv 1910.01279).
 
-    ``energy = sum over the object of max(0, R) / sum over the image of max(0, R)``. It is also the relevance mass accuracy of
-    Arras 2022. A map without positive relevance, or with NaN or infinity, has energy 0; an empty mask gives NaN.
-    ``area`` is the mask's share of the image: what a map that is equal everywhere reaches.
+    ``energy = sum over the object of max(0, R) / sum over the image of max(0, R)``. It is also the relevance
+    mass accuracy of Arras 2022. A map without positive relevance, or with NaN or infinity, has energy 0; an
+    empty mask gives NaN. ``area`` is the mask's share of the image: what a map that is equal everywhere
+    reaches.
     """
 
     name: ClassVar[str] = "energy-pointing"
@@ -115,8 +116,9 @@ class EnergyPointing(Metric):
 class RelevanceRankAccuracy(Metric):
     """Relevance rank accuracy (Arras 2022, arXiv 2003.07258).
 
-    With K the number of the object's pixels: the share of the K most relevant pixels, equal ones row by row, that lie
-    in the object. A constant map, or one with NaN or infinity, ranks nothing and has accuracy 0; an empty mask gives NaN.
+    With K the number of the object's pixels: the share of the K most relevant pixels, equal ones row by row,
+    that lie in the object. A constant map, or one with NaN or infinity, ranks nothing and has accuracy 0; an
+    empty mask gives NaN.
     """
 
     name: ClassVar[str] = "rank-accuracy"
@@ -149,11 +151,13 @@ class RelevanceRankAccuracy(Metric):
 
 @dataclass(frozen=True)
 class GridPointingGame(Metric):
-    """The grid pointing game (Boehle 2021, arXiv 2104.00032), on mosaics of n x n photos (:func:`clarp.data.mosaics`).
+    """The grid pointing game (Boehle 2021, arXiv 2104.00032) on mosaics: :func:`clarp.data.mosaics`.
 
-    ``energy = sum over the target's cell of max(0, R) / sum over the mosaic of max(0, R)``; chance is 1 / n^2. ``hit``: the greatest
-    value, of equal ones the first, row by row, lies in the target's cell. A map without positive relevance has energy 0; a
-    constant map, or one with NaN or infinity, has energy 0 (unless it is constant and positive: then chance) and is no hit.
+    ``energy = sum over the target's cell of max(0, R) / sum over the mosaic of max(0, R)``; chance is 1/n^2.
+
+    ``hit``: the greatest value, of equal ones the first, row by row, lies in the target's cell.
+
+    A map without positive relevance, or with NaN or infinity, has energy 0; a constant map is no hit.
 
     Attributes:
         n: cells per side; row i of cells begins at pixel ``i H // n``.

@@ -25,8 +25,8 @@ class PatchMasking(Metric):
     ``drop@k = y_t(image) - y_t(image with a k x k patch filled)``, y_t the softmax probability of the target.
     The patch sits where the map (channels summed) is greatest:
 
-    - centre "pixel": its middle is the arg-max pixel, as in the reference code; for even k the middle is the pixel
-      to the lower right of it. The part beyond the border is cut off; the image is never left out.
+    - centre "pixel": its middle is the arg-max pixel, as in the reference code; for even k the middle is the
+      pixel to the lower right of it. The part beyond the border is cut off; the image is never left out.
     - centre "window": it is the k x k window inside the image with the greatest total relevance.
 
     A map that is constant, or has NaN or infinity, names no place: nothing is covered and its drop is 0.
@@ -43,7 +43,8 @@ class PatchMasking(Metric):
     >>> image = torch.ones(1, 3, 8, 8)
     >>> def model(x):  # class 0 lives from the pixel in row 2, column 5
     ...     return torch.stack((4 * x[:, 0, 2, 5], torch.zeros(len(x))), dim=1)
-    >>> heatmap = torch.zeros(1, 8, 8).index_put((torch.tensor(0), torch.tensor(2), torch.tensor(5)), torch.tensor(1.0))
+    >>> heatmap = torch.zeros(1, 8, 8)
+    >>> heatmap[0, 2, 5] = 1.0
     >>> rows = PatchMasking(size=3)(model, image, heatmap, targets=torch.tensor([0]))
     >>> round(float(rows["drop@3"]), 4)  # softmax of 4 minus softmax of 0
     0.482

@@ -1,22 +1,21 @@
 """Running the model on images with some pixels filled in: all variants of a batch together, in bounded pieces."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from clarp.evaluation.metrics.base import Model
 
 Fill = Literal["mean", "colour", "blur"]
 """What covered pixels show.
 
-- "mean": the data set's mean image, where the call gives ``mean_image`` (C, H, W), preprocessed like the images;
-  without one the mean colour.
+- "mean": the data set's mean image, where the call gives ``mean_image`` (C, H, W), preprocessed like the
+  images; without one the mean colour.
 - "colour": the mean colour, which is 0 after a preprocessing that subtracts it.
-- "blur": the image itself, blurred by a Gaussian of sigma = 5 px at 224 px (RISE's insertion game, Petsiuk 2018).
+- "blur": the image itself, blurred by a Gaussian of sigma = 5 px at 224 px (the insertion game of RISE).
 """
 _BLUR = 5 / 224
 _MODES = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)  # noqa: SLF001  torch has no public base class
@@ -32,10 +31,10 @@ def probabilities(model: Model, images: Tensor, targets: Tensor | None = None, *
         chunk: at most so many images go through the model at once.
 
     Raises:
-        ValueError: a model in training mode whose batch norm or dropout would let images change each other, an
-            output that is not (B, N), or a target that is no class.
+        ValueError: a model in training mode whose batch norm or dropout would let images change each other,
+            an output that is not (B, N), or a target that is no class.
     """
-    pieces = [_softmax(model, piece) for piece in images.split(chunk)]
+    pieces = [_softmax(model, piece) for piece in torch.split(images, chunk)]
     return _of_targets(torch.cat(pieces), targets)
 
 
@@ -43,7 +42,7 @@ def predicted(model: Model, images: Tensor, targets: Tensor | None, *, chunk: in
     """The targets (B,), or where they are None the model's arg-max."""
     if targets is not None:
         return targets.detach().cpu()
-    return torch.cat([_softmax(model, piece).argmax(dim=1) for piece in images.split(chunk)])
+    return torch.cat([_softmax(model, piece).argmax(dim=1) for piece in torch.split(images, chunk)])
 
 
 def filling(images: Tensor, fill: Fill, mean_image: Tensor | None = None) -> Tensor:
@@ -64,6 +63,22 @@ def filling(images: Tensor, fill: Fill, mean_image: Tensor | None = None) -> Ten
     return mean_image.to(images).expand_as(images)
 
 
+def mean_image(batches: Iterable[Tensor]) -> Tensor:
+    """The mean image of a data set: (C, H, W) from preprocessed batches (B, C, H, W), summed in float64.
+
+    >>> mean_image([torch.zeros(1, 3, 2, 2), torch.ones(3, 3, 2, 2)])[0]
+    tensor([[0.7500, 0.7500],
+            [0.7500, 0.7500]])
+    """
+    total, count = torch.zeros(()), 0
+    for batch in batches:
+        total = total + batch.detach().to("cpu", torch.float64).sum(dim=0)
+        count += len(batch)
+    if count == 0:
+        raise ValueError("there are no images to take the mean of: give at least one batch")
+    return (total / count).float()
+
+
 def masked_probabilities(
     model: Model,
     images: Tensor,
@@ -80,13 +95,14 @@ def masked_probabilities(
         model: images to logits (B, N).
         images: (B, C, H, W).
         fill: (B, C, H, W), what covered pixels show.
-        covered: from image numbers (n,) and variant numbers (n,) to the covered pixels (n, H, W), all on the CPU.
+        covered: from image numbers (n,) and variant numbers (n,) to the covered pixels (n, H, W), all on the
+            CPU.
         variants: V, the number of variants of each image.
         targets: (B,) class ids.
         chunk: at most so many variants exist at once.
     """
     pieces: list[Tensor] = []
-    for numbers in torch.arange(len(images) * variants).split(chunk):
+    for numbers in torch.split(torch.arange(len(images) * variants), chunk):
         image, variant = numbers // variants, numbers % variants
         mask = covered(image, variant).to(images.device)[:, None]
         here = image.to(images.device)
@@ -106,14 +122,22 @@ def gaussian_blur(images: Tensor, sigma: float, mode: Literal["constant", "repli
     """
     if sigma == 0:
         return images
+    height, width = images.shape[2:]
+    down, across = _blur_matrix(height, sigma, mode).to(images), _blur_matrix(width, sigma, mode).to(images)
+    return down @ images @ across.mT
+
+
+def _blur_matrix(length: int, sigma: float, mode: Literal["constant", "replicate"]) -> Tensor:
+    """(length, length): row i weighs the pixels that make up pixel i. Products are faster than convolving."""
     radius = math.ceil(4 * sigma)
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).to(images)
-    flat = images.flatten(0, 1)[:, None]
-    flat = F.conv2d(F.pad(flat, (0, 0, radius, radius), mode=mode), kernel.view(1, 1, -1, 1))
-    flat = F.conv2d(F.pad(flat, (radius, radius, 0, 0), mode=mode), kernel.view(1, 1, 1, -1))
-    return flat.view(images.shape)
+    offsets = torch.arange(-radius, radius + 1)
+    weights = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)
+    sources = torch.arange(length)[:, None] + offsets
+    kernel = (weights / weights.sum()).expand_as(sources)
+    if mode == "constant":
+        kernel = kernel * ((sources >= 0) & (sources < length))
+    matrix = torch.zeros(length, length, dtype=torch.float64)
+    return matrix.scatter_add_(1, sources.clamp(0, length - 1), kernel)
 
 
 def _softmax(model: Model, images: Tensor) -> Tensor:

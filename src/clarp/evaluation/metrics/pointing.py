@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from clarp.data.geometry import Geometry
 from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, Rows, only_where
@@ -17,22 +16,23 @@ from clarp.evaluation.metrics.perturbation import gaussian_blur
 class PointingGame(Metric):
     """The pointing game in TorchRay's protocol (Zhang 2016, arXiv 1608.00507; Fong 2019, arXiv 1910.08485).
 
-    The map is brought back to the original image (bilinear), smoothed, and its greatest value is the point, of equal
-    ones the first, row by row. A hit: some pixel of the class's objects lies closer than ``tolerance`` to the point,
-    ``(u - u')^2 + (v - v')^2 < tolerance^2`` between pixel positions; or the point is itself such a pixel.
+    The map is brought back to the original image (bilinear), smoothed, and its greatest value is the point,
+    of equal ones the first, row by row. A hit: some pixel of the class's objects lies closer than
+    ``tolerance`` to the point, ``(u - u')^2 + (v - v')^2 < tolerance^2`` between pixel positions; or the
+    point is itself such a pixel.
 
     - A map that is constant, or has NaN or infinity, is a miss.
-    - An image without the class (empty mask) and one that the protocol skips (VOC: all its objects are flagged
-      difficult) give NaN: they are not counted.
+    - An image without the class (empty mask) and one that the protocol skips (VOC: all its objects are
+      flagged difficult) give NaN: they are not counted.
     - Pixels that the preprocessing's crop cut away can't be the point, but can be near it.
 
     Accuracy is the mean over classes of each class's mean: :func:`mean_over_classes`.
 
     Attributes:
         tolerance: in pixels of the original image; 0 and 1 ask for the object's own pixels.
-        smoothing: sigma of the Gaussian in units of the original image's longer side, cut at 4 sigma, zeros beyond the
-            border. TorchRay takes 0.02 for pixel-level maps (gradient, guided backprop; LRP's are such), and 0 for maps of
-            few cells (Grad-CAM).
+        smoothing: sigma of the Gaussian in units of the original image's longer side, cut at 4 sigma, zeros
+            beyond the border. TorchRay takes 0.02 for pixel-level maps (gradient, guided backprop; LRP's are
+            such), and 0 for maps of few cells (Grad-CAM).
 
     Raises:
         ValueError: a negative tolerance or smoothing.
@@ -60,7 +60,7 @@ class PointingGame(Metric):
 
     @property
     def columns(self) -> dict[str, Direction]:
-        """``hit``; ``hit_difficult`` (NaN outside the difficult subset); the point's ``row`` and ``column``; ``degenerate``."""
+        """``hit``; ``hit_difficult``, NaN outside that subset; the point's ``row``, ``column``; ``degenerate``."""
         return {
             "hit": "higher",
             "hit_difficult": "higher",
@@ -90,14 +90,14 @@ class PointingGame(Metric):
             targets: not used.
             masks: B masks (H, W) bool in the pixels of their original images, which may differ in size.
             geometries: how each image was preprocessed; None: it was resized without a crop.
-            difficult: (B,) which image and class belong to the difficult subset (:class:`clarp.data.Truth`); None: none.
+            difficult: (B,) which belong to the difficult subset (:class:`clarp.data.Truth`); None: none.
             skip: (B,) which the protocol doesn't ask about; None: none.
 
         Returns:
             Rows with the columns of :attr:`columns`.
 
         Raises:
-            ValueError: another number of masks, geometries or flags than maps, or a mask that is not its image's.
+            ValueError: another number of masks, geometries or flags than maps, or another image's mask.
         """
         del model, images, targets
         heatmaps = Heatmaps.of(maps)
@@ -108,13 +108,15 @@ class PointingGame(Metric):
             raise ValueError(
                 f"{len(masks)} masks do not fit {count} maps: give one mask and one geometry per map"
             )
-        points = [
-            self._point(
-                heatmaps.values[i],
-                geometries[i] if geometries else Geometry.of(_size(mask), resize=_size(heatmaps.values[i])),
-            )
-            for i, mask in enumerate(masks)
-        ]
+        if geometries is None:
+            geometries = [Geometry.of(_size(mask), resize=_size(heatmaps.values[0])) for mask in masks]
+        for mask, geometry in zip(masks, geometries, strict=True):
+            if _size(mask) != geometry.original:
+                raise ValueError(
+                    f"a mask of {_size(mask)} pixels (height, width) is not of the image of {geometry.original} that was "
+                    f"preprocessed: give the mask in the original image's pixels"
+                )
+        points = [self._point(value, place) for value, place in zip(heatmaps.values, geometries, strict=True)]
         hits = torch.tensor([self.is_hit(mask, point) for mask, point in zip(masks, points, strict=True)])
         asked = torch.tensor([bool(mask.any()) for mask in masks]) & ~left_out
         hit = only_where(asked, hits & ~heatmaps.degenerate)

@@ -1,0 +1,6 @@
+"""``python -m clarp``."""
+
+from clarp.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""The command line: arguments in, exit codes out; the work is done in `clarp.commands`.
+
+Exit codes: 0 everything done, 1 some photos could not be explained, 2 nothing could be done as asked.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Explain an image classifier: which pixels made it say this class, and not that one.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Model = Annotated[
+    str,
+    typer.Option(
+        help="A name from `clarp models`, a .pt2 file, or file.py:function (returns an nn.Module in eval mode)."
+    ),
+]
+Weights = Annotated[Path | None, typer.Option(help="Weights for the model: safetensors, or a state dict.")]
+Labels = Annotated[Path | None, typer.Option(help="A text file with one class name a line.")]
+Method = Annotated[str, typer.Option(help="A name from `clarp methods`.")]
+Composite = Annotated[
+    str | None, typer.Option(help="Rules in place of the method's own, such as epsilon-plus.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+@app.command()
+def explain(
+    photos: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")],
+    *,
+    model: Model = "efficientnet-lite0",
+    weights: Weights = None,
+    labels: Labels = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Class to explain, by name or number, several with commas; the top class if left out."
+        ),
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="Classes to contrast it with, several with commas; all others if left out."),
+    ] = None,
+    method: Method = "ssglrp",
+    composite: Composite = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the pictures, the raw relevance, and manifest.json.")
+    ] = Path("clarp-out"),
+    batch_size: Annotated[int, typer.Option(min=1, help="Photos that are explained at once.")] = 8,
+    device: Annotated[
+        str | None, typer.Option(help="Where to compute; the GPU if left out and there is one, else the CPU.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Explain photos: a heatmap over each, and the top predictions."""
+    from clarp.commands.explain import Request, run
+
+    request = Request(
+        photos=tuple(photos),
+        model=model,
+        weights=weights,
+        labels=labels,
+        targets=tuple(target or ()),
+        against=tuple(against or ()),
+        method=method,
+        composite=composite,
+        out=out,
+        batch_size=batch_size,
+        device=device,
+    )
+    raise typer.Exit(run(request, json=json))
+
+
+@app.command()
+def models(json: Json = False) -> None:
+    """List the models by name."""
+    from clarp.commands import listing
+
+    listing.models(json=json)
+
+
+@app.command()
+def methods(json: Json = False) -> None:
+    """List the methods: seed, selection and rules of each."""
+    from clarp.commands import listing
+
+    listing.methods(json=json)
+
+
+@app.command()
+def plan(
+    model: Annotated[str, typer.Argument(help="As --model of `clarp explain`.")],
+    weights: Weights = None,
+    method: Method = "ssglrp",
+    composite: Composite = None,
+    json: Json = False,
+) -> None:
+    """Print which rule every operation of a model gets."""
+    from clarp.commands import listing
+
+    listing.plan(model, weights, method, composite, json=json)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from clarp import __version__
+
+        typer.echo(f"clarp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    del version
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; what can't be done as asked becomes one sentence and exit code 2.
+
+    Args:
+        arguments: without the program's name; None for those of the process.
+    """
+    from clarp.errors import CaptureError
+
+    try:
+        app(None if arguments is None else list(arguments))
+    except (ValueError, TypeError, OSError, ImportError, CaptureError) as error:
+        typer.echo(f"clarp: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,298 @@
+"""``clarp explain``: photos through a classifier and an explainer, to pictures, arrays and a manifest."""
+
+import hashlib
+import json as json_format
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext, redirect_stdout
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor
+
+from clarp import models
+from clarp.commands.manifest import describe, finite, output_stems, percent, slug
+from clarp.explainer import Explainer
+from clarp.explanation import Explanation
+from clarp.files import write_atomically
+from clarp.images import find_photos, open_photo
+from clarp.method import Method
+from clarp.models import Classifier
+from clarp.render import overlay
+
+TOP = 5
+NO_RIVALS = "nothing: the method has no rivals"
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arguments of the command, as they were given."""
+
+    photos: tuple[Path, ...]
+    model: str
+    weights: Path | None
+    labels: Path | None
+    targets: tuple[str, ...]
+    against: tuple[str, ...]
+    method: str
+    composite: str | None
+    out: Path
+    batch_size: int
+    device: str | None
+
+
+@dataclass(frozen=True)
+class _Photo:
+    path: Path
+    image: Tensor
+
+
+def run(request: Request, *, json: bool) -> int:
+    """Explain the photos, write the files, report on standard output.
+
+    Args:
+        request: what to do.
+        json: print the manifest and nothing else; whatever libraries print goes to standard error.
+
+    Returns:
+        0 if every photo was explained, else 1.
+
+    Raises:
+        ValueError, TypeError, OSError, ImportError, CaptureError: an argument does not hold, or the model can't be
+            explained; nothing was written.
+    """
+    with redirect_stdout(sys.stderr) if json else nullcontext():
+        manifest = _Run.prepared(request).explain(report=not json)
+    if json:
+        sys.stdout.write(json_format.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+    return 1 if manifest["failed"] else 0
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A request whose arguments have been found to hold."""
+
+    request: Request
+    paths: list[Path]
+    classifier: Classifier
+    targets: list[int]
+    against: list[int]
+    explainer: Explainer
+    device: torch.device
+
+    @classmethod
+    def prepared(cls, request: Request) -> "_Run":
+        """Check everything that can be checked before the first photo."""
+        paths = find_photos(request.photos)
+        method = Method.named(request.method).with_composite(request.composite)
+        device = _device(request.device)
+        classifier = models.load(request.model, request.weights, request.labels)
+        targets, against = classes(classifier, request.targets), classes(classifier, request.against)
+        if against and not method.has_rivals:
+            raise ValueError(
+                f"--against was given, but the method {method.name!r} has no rivals; leave it out, or use ssglrp."
+            )
+        for target in targets:
+            if against and set(against) <= {target}:
+                raise ValueError(
+                    f"--target and --against are both {classifier.labels[target]!r}; name another class."
+                )
+        explainer = Explainer(classifier.module, method, bounds=classifier.bounds, device=device)
+        request.out.mkdir(parents=True, exist_ok=True)
+        return cls(request, paths, classifier, targets, against, explainer, device)
+
+    def explain(self, *, report: bool) -> dict[str, Any]:
+        """Explain all photos and return the manifest, which is also written."""
+        for note in self.classifier.notes:
+            sys.stderr.write(f"clarp: note: {note}\n")
+        stems = output_stems(self.paths)
+        records: dict[Path, dict[str, Any]] = {}
+        failed: dict[Path, str] = {}
+        console = Console(stderr=True, soft_wrap=True)
+        # On a terminal the report must not run into the bar, so rich prints it above; a redirected one stays as it is.
+        bar = Progress(
+            console=console,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),
+            disable=not console.is_terminal,
+        )
+        with bar:
+            task = bar.add_task("explaining", total=len(self.paths))
+            for batch in self._batches(failed, lambda: bar.advance(task)):
+                for photo, explanation, row in self._explanations(batch, failed):
+                    record = self._write(photo, explanation, row, stems[photo.path])
+                    records[photo.path] = record
+                    bar.advance(task)
+                    if report:
+                        sys.stdout.write(_summary(record, self.request.out))
+        for path, reason in failed.items():
+            sys.stderr.write(f"clarp: skipped {path}: {reason.removeprefix(f'{path}: ')}\n")
+        manifest = describe(self.classifier, self.explainer.method, self.device, self.request.batch_size)
+        manifest["photos"] = [records[path] for path in self.paths if path in records]
+        manifest["failed"] = [
+            {"file": str(path), "error": failed[path]} for path in self.paths if path in failed
+        ]
+        text = json_format.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        write_atomically(self.request.out / "manifest.json", lambda file: file.write(text.encode()))
+        return manifest
+
+    def _batches(self, failed: dict[Path, str], on_failure: Callable[[], None]) -> Iterator[list[_Photo]]:
+        """Photos of the same size after preprocessing, as many as a batch may have, in their order."""
+        batch: list[_Photo] = []
+        for path in self.paths:
+            try:
+                photo = self._opened(path)
+            except (ValueError, OSError) as error:
+                failed[path] = str(error)
+                on_failure()
+                continue
+            if batch and (len(batch) == self.request.batch_size or batch[0].image.shape != photo.image.shape):
+                yield batch
+                batch = []
+            batch.append(photo)
+        if batch:
+            yield batch
+
+    def _opened(self, path: Path) -> _Photo:
+        image = open_photo(path)
+        try:
+            return _Photo(path, self.classifier.preprocess(image))
+        except Exception as error:  # the user's own preprocessing may raise anything
+            raise ValueError(f"the preprocessing failed with {type(error).__name__}: {error}.") from error
+
+    def _explanations(
+        self, batch: list[_Photo], failed: dict[Path, str]
+    ) -> Iterator[tuple[_Photo, Explanation, int]]:
+        """Each photo with the explanation that it is in, and its row there; a photo that spoils its batch is left out."""
+        target = [self.targets] * len(batch) if self.targets else None
+        try:
+            images = torch.stack([photo.image for photo in batch])
+            explanation = self.explainer(images, target=target, against=self.against or None)
+        except ValueError as error:
+            if len(batch) == 1:
+                failed[batch[0].path] = str(error)
+                return
+            for photo in batch:
+                yield from self._explanations([photo], failed)
+            return
+        for row, photo in enumerate(batch):
+            yield photo, explanation, row
+
+    def _write(self, photo: _Photo, explanation: Explanation, row: int, stem: str) -> dict[str, Any]:
+        """Write the pictures and arrays of one photo, and return what the manifest says of it."""
+        probabilities = explanation.probabilities[row].double().cpu()
+        targets = explanation.target[row].view(-1).tolist()
+        relevance = explanation.relevance[row].float().cpu().view(len(targets), *photo.image.shape)
+        skipped = explanation.selection_skipped[row].view(-1).tolist()
+        seen = self.classifier.photo(photo.image)
+        named = partial(self._named, probabilities)
+        explanations = []
+        for k, target in enumerate(targets):
+            rivals = [index for index in self.against if index != target]
+            name = f"{stem}.{target}-{slug(self.classifier.labels[target])}.{self.explainer.method.name}"
+            caption = self._caption(photo.path, float(probabilities[target]), target, rivals, skipped[k])
+            picture = overlay(relevance[k].double().sum(0).numpy(), seen, caption)
+            write_atomically(self.request.out / f"{name}.png", partial(picture.save, format="PNG"))
+            write_atomically(self.request.out / f"{name}.npy", partial(np.save, arr=relevance[k].numpy()))
+            explanations.append(
+                {
+                    "target": named(target),
+                    "against": [named(index) for index in rivals] if rivals else self._unnamed_rivals(),
+                    "selection_skipped": skipped[k],
+                    "ledger": {
+                        part: finite(_at(values, row, k))
+                        for part, values in explanation.ledger.summary().items()
+                    },
+                    "overlay": f"{name}.png",
+                    "relevance": f"{name}.npy",
+                }
+            )
+        return {
+            "file": str(photo.path),
+            "sha256": hashlib.sha256(photo.path.read_bytes()).hexdigest(),
+            "predictions": [
+                named(index) for index in probabilities.topk(min(TOP, len(probabilities))).indices.tolist()
+            ],
+            "explanations": explanations,
+        }
+
+    def _named(self, probabilities: Tensor, index: int) -> dict[str, Any]:
+        return {
+            "class": index,
+            "label": self.classifier.labels[index],
+            "probability": finite(float(probabilities[index])),
+        }
+
+    def _unnamed_rivals(self) -> str:
+        return "all other classes" if self.explainer.method.has_rivals else NO_RIVALS
+
+    def _caption(
+        self, path: Path, probability: float, target: int, rivals: Sequence[int], skipped: int
+    ) -> str:
+        labels = [label.replace("_", " ") for label in self.classifier.labels]
+        method, model = self.explainer.method, Path(self.classifier.name).name
+        title = f"{labels[target]} ({percent(probability)})"
+        if rivals:
+            more = f" and {len(rivals) - 3} more" if len(rivals) > 3 else ""
+            title += f" against {', '.join(labels[index] for index in rivals[:3])}{more}"
+        elif method.has_rivals:
+            title += " against all other classes"
+        note = f" · selection was skipped at {skipped} layers" if skipped else ""
+        return f"{title}\n{method.name.upper()} ({method.rules.name}) · {model} · {path.name}{note}"
+
+
+def classes(classifier: Classifier, names: Sequence[str]) -> list[int]:
+    """Class indices from what the user wrote: names or numbers, several in one string with commas.
+
+    A string that is a label with a comma in it counts as that label.
+
+    Raises:
+        ValueError: an unknown or ambiguous class.
+    """
+    found: list[int] = []
+    for name in names:
+        try:
+            found.append(classifier.class_index(name))
+        except ValueError:
+            parts = [part.strip() for part in name.split(",") if part.strip()]
+            if len(parts) < 2:
+                raise
+            found += [classifier.class_index(part) for part in parts]
+    return list(dict.fromkeys(found))
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"--device {name} can't be used here ({reason}); use cpu, or leave it out."
+        ) from error
+    return device
+
+
+def _summary(record: dict[str, Any], out: Path) -> str:
+    """A photo's part of the report for people."""
+    lines = [record["file"]]
+    lines += [f"  {percent(p['probability']):>6}  {p['label']} ({p['class']})" for p in record["predictions"]]
+    for explanation in record["explanations"]:
+        against = explanation["against"]
+        rivals = ", ".join(rival["label"] for rival in against) if isinstance(against, list) else against
+        lines.append(f"  {explanation['target']['label']} against {rivals}: {out / explanation['overlay']}")
+    return "\n".join(lines) + "\n"
+
+
+def _at(values: Any, row: int, k: int) -> float:
+    """One number of a ledger's totals, which are (B,) or (B, K)."""
+    value = values[row]
+    return float(value[k] if isinstance(value, list) else value)

@@ -1,0 +1,61 @@
+"""``clarp models``, ``clarp methods`` and ``clarp plan``: what there is, as text or JSON."""
+
+import json as json_format
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from clarp import models as registry
+from clarp.explainer import Explainer
+from clarp.method import Method
+from clarp.method import methods as method_names
+
+
+def models(*, json: bool) -> None:
+    """List the names of the models."""
+    names = registry.names()
+    _print(list(names), names, json=json)
+
+
+def methods(*, json: bool) -> None:
+    """List the methods, and what each is made of."""
+    found = [Method.named(name) for name in method_names()]
+    rows = [
+        {
+            "name": method.name,
+            "seed": repr(method.seed),
+            "selection": ", ".join(f"{s.form}, {s.layers}, {s.gradient}" for s in method.selections)
+            or "none",
+            "passes": method.passes,
+            "composite": method.rules.name,
+        }
+        for method in found
+    ]
+    _print(rows, _table(rows), json=json)
+
+
+def plan(model: str, weights: Path | None, method: str, composite: str | None, *, json: bool) -> None:
+    """Print which rule every operation of a model gets, for photos of the model's size."""
+    with redirect_stdout(sys.stderr) if json else nullcontext():
+        classifier = registry.load(model, weights)
+        explainer = Explainer(classifier.module, method, composite=composite, bounds=classifier.bounds)
+        shape = classifier.preprocess(Image.new("RGB", (320, 320))).shape
+        found = explainer.plan(tuple(shape))
+    _print(found.rows(), [str(found)], json=json)
+
+
+def _table(rows: Sequence[dict[str, str]]) -> list[str]:
+    widths = {column: max(len(column), *(len(row[column]) for row in rows)) for column in rows[0]}
+    lines = [{column: column for column in widths}, *rows]
+    return [
+        "  ".join(line[column].ljust(width) for column, width in widths.items()).rstrip() for line in lines
+    ]
+
+
+def _print(document: Any, lines: Iterable[str], *, json: bool) -> None:
+    text = json_format.dumps(document, indent=2, ensure_ascii=False) if json else "\n".join(lines)
+    sys.stdout.write(text + "\n")

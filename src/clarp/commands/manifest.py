@@ -1,0 +1,99 @@
+"""What a run says of itself, and the names of its files."""
+
+import math
+import platform
+import re
+import shlex
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import clarp
+from clarp.method import Method
+from clarp.models import Classifier
+
+
+def describe(classifier: Classifier, method: Method, device: torch.device, batch_size: int) -> dict[str, Any]:
+    """The manifest's head: versions, command, model, method, composite and bounds."""
+    return {
+        "clarp": clarp.__version__,
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+        "command": shlex.join(["clarp", *sys.argv[1:]]),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": {
+            "name": classifier.name,
+            "classes": len(classifier.labels),
+            "weights_sha256": classifier.weights_sha256(),
+            "preprocessing": " ".join(repr(classifier.preprocess).split()),
+            "notes": list(classifier.notes),
+        },
+        "method": {"name": method.name, "definition": repr(method)},
+        "composite": {"name": method.rules.name, "definition": repr(method.rules)},
+        "bounds": _bounds(classifier, method),
+        "device": str(device),
+        "batch_size": batch_size,
+    }
+
+
+def _bounds(classifier: Classifier, method: Method) -> dict[str, Any]:
+    if not method.needs_bounds:
+        return {"source": "not used by this composite"}
+    if classifier.bounds is None:
+        return {"source": "each image's own minima and maxima per channel"}
+    low, high = classifier.bounds
+    source = "measured: what the preprocessing makes of a black and of a white picture"
+    return {"source": source, "low": low.tolist(), "high": high.tolist()}
+
+
+def finite(value: float) -> float | None:
+    """The number, or None where JSON has no word for it."""
+    return value if math.isfinite(value) else None
+
+
+def percent(probability: float | None) -> str:
+    """A probability for people.
+
+    >>> percent(0.3186), percent(0.0001), percent(None)
+    ('31.9%', '<0.1%', 'NaN')
+    """
+    if probability is None:
+        return "NaN"
+    return "<0.1%" if probability < 0.0005 else f"{probability:.1%}"
+
+
+def slug(label: str) -> str:
+    """A label as part of a file name.
+
+    >>> slug("Crock Pot")
+    'crock-pot'
+    """
+    return "-".join(re.findall(r"\w+", label.lower()))[:40] or "class"
+
+
+def output_stems(paths: Iterable[Path]) -> dict[Path, str]:
+    """A file name for each photo, without suffix: its own, and a number where that is taken.
+
+    Names that differ only in case count as the same, because they are on some file systems.
+
+    >>> list(output_stems([Path("a/cat.jpg"), Path("b/Cat.png"), Path("dog.jpg")]).values())
+    ['cat', 'Cat-2', 'dog']
+    """
+    stems: dict[Path, str] = {}
+    taken: set[str] = set()
+    for path in paths:
+        own = path.stem[:80]
+        stem, number = own, 2
+        while stem.casefold() in taken:
+            stem, number = f"{own}-{number}", number + 1
+        taken.add(stem.casefold())
+        stems[path] = stem
+    return stems

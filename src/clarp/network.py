@@ -1,0 +1,136 @@
+"""The user's model as the engine sees it: captured once for each size of image, anew when its parameters change."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from clarp.capture import Graph, capture_exported, capture_module, example_shape
+
+Model = nn.Module | ExportedProgram | str | Path
+
+
+class Network:
+    """A model and the graphs captured of it; the model itself is never changed.
+
+    Args:
+        model: a module that returns logits (B, N), an exported program, or the path of a .pt2 file.
+
+    Raises:
+        TypeError: something else.
+        ValueError: the path is no .pt2 file.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = _loaded(model)
+        self._captured: dict[tuple[int, ...], _Captured] = {}
+
+    @property
+    def name(self) -> str:
+        """The name of the model's class."""
+        return type(self.model).__name__
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the model's first floating parameter or buffer."""
+        return next((t.dtype for t in self._tensors() if t.is_floating_point()), torch.get_default_dtype())
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the model's first parameter or buffer."""
+        return next((t.device for t in self._tensors()), torch.device("cpu"))
+
+    def check_mode(self) -> None:
+        """Refuse a model in train mode.
+
+        Raises:
+            ValueError: a module is in train mode.
+        """
+        if not isinstance(self.model, nn.Module):
+            return
+        training = [
+            name or "the model itself" for name, module in self.model.named_modules() if module.training
+        ]
+        if training:
+            raise ValueError(
+                f"the model is in train mode ({len(training)} module(s), first: {training[0]}), expected eval mode, where it "
+                "is deterministic. Call model.eval() first."
+            )
+
+    def input_shape(self) -> tuple[int, ...] | None:
+        """(C, H, W) where it is known: an exported program's own, or that of the last capture."""
+        if self._captured:
+            return list(self._captured)[-1]
+        if isinstance(self.model, ExportedProgram):
+            shape = example_shape(self.model)[1:]
+            return tuple(size for size in shape if size is not None) if None not in shape else None
+        return None
+
+    def graph(self, shape: tuple[int, ...]) -> Graph:
+        """The graph for images (C, H, W); the same object as long as no parameter changes.
+
+        Raises:
+            CaptureError: the model can't be captured.
+            ValueError: the model does not take such images.
+        """
+        state = [_state(tensor) for tensor in self._tensors()]
+        captured = self._captured.get(shape)
+        if captured is None or captured.state != state:
+            captured = self._captured[shape] = _Captured(self._capture(shape), state)
+        return captured.graph
+
+    def _capture(self, shape: tuple[int, ...]) -> Graph:
+        if isinstance(self.model, nn.Module):
+            return capture_module(self.model, self._example((2, *shape)))
+        expected = example_shape(self.model)
+        if len(expected) != len(shape) + 1 or any(
+            a not in (None, b) for a, b in zip(expected[1:], shape, strict=True)
+        ):
+            raise ValueError(
+                f"images has the shape (B, {', '.join(map(str, shape))}), and the exported program takes {expected} "
+                "(None: any). Resize the images, or export the model for this size."
+            )
+        return capture_exported(self.model, self._example((expected[0] or 2, *shape)))
+
+    def _example(self, shape: Sequence[int]) -> Tensor:
+        """Random images for the check of the captured graph; the global random state stays as it is."""
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(self.device, self.dtype)
+
+    def _tensors(self) -> list[Tensor]:
+        if isinstance(self.model, ExportedProgram):
+            return list(self.model.state_dict.values())
+        return [*self.model.parameters(), *self.model.buffers()]
+
+
+@dataclass(frozen=True)
+class _Captured:
+    """A graph, and the state of the model's parameters that it was made from."""
+
+    graph: Graph
+    state: list[Any]
+
+
+def _state(tensor: Tensor) -> tuple[Any, ...]:
+    """What changes when a parameter does: its memory, or the count of its in-place changes (none in inference mode)."""
+    version = 0 if tensor.is_inference() else tensor._version  # noqa: SLF001  there is no public name
+    return tensor.data_ptr(), version, tensor.dtype, tensor.device
+
+
+def _loaded(model: object) -> nn.Module | ExportedProgram:
+    if isinstance(model, str | Path):
+        path = Path(model)
+        if path.suffix != ".pt2" or not path.is_file():
+            raise ValueError(
+                f"model is the path {str(path)!r}, expected an existing .pt2 file, a module or an exported program."
+            )
+        return torch.export.load(path)
+    if not isinstance(model, nn.Module | ExportedProgram):
+        raise TypeError(
+            f"model is a {type(model).__name__}, expected a torch.nn.Module, an ExportedProgram, or the path of a .pt2 file."
+        )
+    return model
