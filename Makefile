@@ -6,6 +6,9 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 DECLARED := pyproject.toml constraints.txt
 CODE := src tests examples benchmarks
 
+# Threads that wait should sleep: on a busy machine, spinning ones cost more time than the work.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: demo test test-slow lint venv
 
 demo: $(VENV)/.models  ## explain the cat against the coffee, and the coffee against the cat, to ./demo/

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -367,14 +367,18 @@ def test_any_program(rows: list[Row], seed: int) -> None:
     """
     model = nets.randomise_(Program(tuple(rows)), seed).double().eval()
     x = images(2, 2, 5, 5, seed=seed)
+    try:
+        with torch.no_grad():
+            logits = model(x.clone())
+    except RuntimeError:  # PyTorch refuses to write where the same memory is read
+        reject()
     zero = clarp.composites.get("zero", residual="proportional")
     try:
         explanation = clarp.Explainer(model, "lrp", composite=zero, dtype=torch.float64)(x, 1)
     except clarp.UnsupportedOperation:
         assert any(kind in {"relu_ a part", "relu_ a view"} for kind, *_ in rows)
         return
-    with torch.no_grad():
-        assert apart(explanation.logits, model(x.clone())) < 1e-12
+    assert apart(explanation.logits, logits) < 1e-12
     assert apart(explanation.relevance, x * slopes(model, x, 1)) < 1e-6
 
 

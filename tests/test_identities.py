@@ -48,10 +48,19 @@ def pixels(batch: int = 3, seed: int = 0) -> Tensor:
     return images(batch, 2, 8, 8, seed=seed).clamp(-3, 3)
 
 
+EXPLAINERS: dict[Any, Any] = {}
+
+
 def explain(model: nn.Module, method: Any, x: Tensor, target: Any = None, **options: Any) -> Any:
+    """Named methods keep their explainer, with the model that it is for: a capture takes longer than an explanation."""
     against = options.pop("against", None)
     options = {"bounds": BOUNDS, "dtype": x.dtype} | options
-    return clarp.Explainer(model, method=method, **options)(x, target=target, against=against)
+    if not isinstance(method, str):
+        return clarp.Explainer(model, method=method, **options)(x, target=target, against=against)
+    key = (model, method, *options.items())
+    if key not in EXPLAINERS:
+        EXPLAINERS[key] = clarp.Explainer(model, method=method, **options)
+    return EXPLAINERS[key](x, target=target, against=against)
 
 
 def relevance(model: nn.Module, method: Any, x: Tensor, target: Any = None, **options: Any) -> Tensor:
@@ -107,6 +116,7 @@ def test_uniform_seed(model: nn.Module, strength: float, against: list[int] | No
         seed[b, t] = z[b, t]
         for n in rivals:
             seed[b, n] = -strength * z[b, t] / len(rivals)
+    against = against if strength else None  # without rivals there is nobody to choose
     ours = relevance(model, with_seed(clarp.seeds.Uniform(strength=strength)), x, target, against=against)
     assert apart(ours, relevance(model, given(seed), x)) < 1e-12
 

@@ -111,7 +111,8 @@ class Explainer:
                 f"input_shape is {input_shape!r}, expected (channels, height, width), for example plan((3, 224, 224))."
             )
         self.network.check_mode()
-        return make_plan(self.network.graph(shape), self.method.rules)
+        dtype = self._dtype or self.network.dtype or torch.get_default_dtype()
+        return make_plan(self.network.graph(shape, dtype), self.method.rules)
 
     def _explain(
         self, images: Tensor, program: Program, tape: Tape, target: Target, against: Against
@@ -218,12 +219,12 @@ class Explainer:
             raise ValueError(
                 f"images is on {images.device}, and the model on {device}, expected the same. Move images: images.to({str(device)!r})."
             )
-        return images.detach().to(self._device or device, self._dtype or self.network.dtype)
+        return images.detach().to(self._device or device, self._dtype or self.network.dtype or images.dtype)
 
     def _program(self, images: Tensor) -> Program:
         """The program for images of this size, made anew when the model was captured anew."""
         shape = tuple(images.shape[1:])
-        graph = self.network.graph(shape)
+        graph = self.network.graph(shape, images.dtype)
         program = self._programs.get(shape)
         if program is None or program.plan.graph is not graph:
             plan = make_plan(graph, self.method.rules)

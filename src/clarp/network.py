@@ -27,7 +27,7 @@ class Network:
 
     def __init__(self, model: Model) -> None:
         self.model = _loaded(model)
-        self._captured: dict[tuple[int, ...], _Captured] = {}
+        self._captured: dict[tuple[tuple[int, ...], torch.dtype], _Captured] = {}
 
     @property
     def name(self) -> str:
@@ -35,9 +35,9 @@ class Network:
         return type(self.model).__name__
 
     @property
-    def dtype(self) -> torch.dtype:
-        """The type of the model's first floating parameter or buffer."""
-        return next((t.dtype for t in self._tensors() if t.is_floating_point()), torch.get_default_dtype())
+    def dtype(self) -> torch.dtype | None:
+        """The type of the model's first floating parameter or buffer; None if it has none."""
+        return next((t.dtype for t in self._tensors() if t.is_floating_point()), None)
 
     @property
     def device(self) -> torch.device:
@@ -64,28 +64,29 @@ class Network:
     def input_shape(self) -> tuple[int, ...] | None:
         """(C, H, W) where it is known: an exported program's own, or that of the last capture."""
         if self._captured:
-            return list(self._captured)[-1]
+            return list(self._captured)[-1][0]
         if isinstance(self.model, ExportedProgram):
             shape = example_shape(self.model)[1:]
             return tuple(size for size in shape if size is not None) if None not in shape else None
         return None
 
-    def graph(self, shape: tuple[int, ...]) -> Graph:
-        """The graph for images (C, H, W); the same object as long as no parameter changes.
+    def graph(self, shape: tuple[int, ...], dtype: torch.dtype) -> Graph:
+        """The graph for images (C, H, W) with tensors of this type; the same object as long as no parameter changes.
 
         Raises:
             CaptureError: the model can't be captured.
             ValueError: the model does not take such images.
         """
         state = [_state(tensor) for tensor in self._tensors()]
-        captured = self._captured.get(shape)
+        captured = self._captured.get((shape, dtype))
         if captured is None or captured.state != state:
-            captured = self._captured[shape] = _Captured(self._capture(shape), state)
+            captured = self._captured[shape, dtype] = _Captured(self._capture(shape, dtype), state)
         return captured.graph
 
-    def _capture(self, shape: tuple[int, ...]) -> Graph:
+    def _capture(self, shape: tuple[int, ...], dtype: torch.dtype) -> Graph:
+        own = self.dtype or dtype
         if isinstance(self.model, nn.Module):
-            return capture_module(self.model, self._example((2, *shape)))
+            return capture_module(self.model, self._example((2, *shape), own), dtype)
         expected = example_shape(self.model)
         if len(expected) != len(shape) + 1 or any(
             a not in (None, b) for a, b in zip(expected[1:], shape, strict=True)
@@ -94,12 +95,12 @@ class Network:
                 f"images has the shape (B, {', '.join(map(str, shape))}), and the exported program takes {expected} "
                 "(None: any). Resize the images, or export the model for this size."
             )
-        return capture_exported(self.model, self._example((expected[0] or 2, *shape)))
+        return capture_exported(self.model, self._example((expected[0] or 2, *shape), own), dtype)
 
-    def _example(self, shape: Sequence[int]) -> Tensor:
+    def _example(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """Random images for the check of the captured graph; the global random state stays as it is."""
         generator = torch.Generator().manual_seed(0)
-        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(self.device, self.dtype)
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(self.device, dtype)
 
     def _tensors(self) -> list[Tensor]:
         if isinstance(self.model, ExportedProgram):
@@ -116,9 +117,15 @@ class _Captured:
 
 
 def _state(tensor: Tensor) -> tuple[Any, ...]:
-    """What changes when a parameter does: its memory, or the count of its in-place changes (none in inference mode)."""
+    """What changes when a parameter does: its memory, the count of its in-place changes, and a few of its values.
+
+    The count misses changes through ``.data``, and tensors made in inference mode have none; the sum of up to 256
+    values sees most of those.
+    """
     version = 0 if tensor.is_inference() else tensor._version  # noqa: SLF001  there is no public name
-    return tensor.data_ptr(), version, tensor.dtype, tensor.device
+    flat = tensor.detach().flatten()
+    sample = flat[:: max(1, flat.numel() // 256)].double().sum().item()
+    return tensor.data_ptr(), version, tensor.dtype, tensor.device, sample
 
 
 def _loaded(model: object) -> nn.Module | ExportedProgram:
@@ -129,6 +136,7 @@ def _loaded(model: object) -> nn.Module | ExportedProgram:
                 f"model is the path {str(path)!r}, expected an existing .pt2 file, a module or an exported program."
             )
         return torch.export.load(path)
+    model = getattr(model, "_orig_mod", model)  # what torch.compile has wrapped
     if not isinstance(model, nn.Module | ExportedProgram):
         raise TypeError(
             f"model is a {type(model).__name__}, expected a torch.nn.Module, an ExportedProgram, or the path of a .pt2 file."

@@ -91,7 +91,8 @@ class Uniform(Seed):
         """``z_t (e_t - strength / M)``."""
         if self.strength == 0:
             return Logit().relevance(logits, target, rivals)
-        share = rivals / rivals.sum(-1, keepdim=True)
+        weights = rivals.to(logits)
+        share = weights / weights.sum(-1, keepdim=True)
         own = _one_hot(logits, target)
         return (own * logits).sum(-1, keepdim=True) * (own - self.strength * share)
 
@@ -167,6 +168,10 @@ class Vector(Seed):
         """The values, as (K, B, N)."""
         del rivals
         values = self.values(logits, target.t()) if callable(self.values) else self.values
+        if not isinstance(values, Tensor) or not bool(torch.isfinite(values).all()):
+            raise ValueError(
+                f"Vector gives the {type(values).__name__} {values!r}, expected a tensor of finite numbers over the logits."
+            )
         values = values.to(logits)
         shape = (logits.shape[0], target.shape[0], logits.shape[1])
         if values.ndim == 2:

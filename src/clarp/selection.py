@@ -134,9 +134,10 @@ class RunningSelection:
         else:
             self._alphas[node.name] = positive / scale
 
-    def modulation(self, name: str) -> Tensor | None:
-        """What the input of this operation is multiplied with, or None."""
-        return self._modulations.get(name)
+    def modulation(self, name: str, seeds: int) -> Tensor | None:
+        """What the input of this operation is multiplied with, (P K, B, ...) for P K seeds, or None."""
+        found = self._modulations.get(name)
+        return None if found is None else found.repeat(seeds // self._seeds[0], *(1,) * (found.ndim - 1))
 
     def select(self, name: str, relevance: Tensor) -> Tensor:
         """``R <- alpha R``, rescaled to the same ``sum |R|``; relevance is (P K, B, ...) for P passes of K targets."""

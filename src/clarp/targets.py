@@ -60,7 +60,7 @@ def resolve_rivals(against: Against, target: Tensor, classes: int) -> Tensor:
             )
         if found.ndim > 2 or found.numel() == 0:
             raise ValueError(
-                f"against is {against!r}, expected at least one class, or None for all classes but the target."
+                f"against is {against!r} of the shape {tuple(found.shape)}, expected at least one class, or None for all classes but the target."
             )
         _in_range("against", found, classes)
         sets = torch.zeros(*found.shape[:-1], classes, dtype=torch.bool, device=target.device)

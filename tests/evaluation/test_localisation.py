@@ -118,6 +118,12 @@ def test_a_constant_positive_map_has_the_energy_of_chance(batch):
     assert rows["degenerate"].tolist() == [1.0] * 5
 
 
+def test_a_pixel_at_the_threshold_counts():
+    heatmap, mask = torch.tensor([[[1.0, 0.5, 0.25]]]), torch.tensor([[[True, False, False]]])
+    rows = StrictPointing((0.5, 0.51))(None, None, heatmap, masks=mask)
+    assert (rows["hit@0.5"].item(), rows["hit@0.51"].item()) == (0.0, 1.0)
+
+
 def test_strict_pointing_needs_positive_relevance(batch):
     maps = -2.0 + batch.masks.double()  # greatest, -1, inside the object
     assert StrictPointing()(None, None, maps, masks=batch.masks)["hit@0.5"].tolist() == [0.0] * 5

@@ -266,5 +266,9 @@ class TestFilling:
         )
         torch.testing.assert_close(gaussian_blur(batch.images, sigma, mode), torch.from_numpy(expected))
 
+    def test_the_blur_is_5_pixels_at_224(self):
+        images = torch.rand(1, 2, 100, 224, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        torch.testing.assert_close(filling(images, "blur"), gaussian_blur(images, 5.0, "replicate"))
+
     def test_blur_by_nothing(self, batch):
         assert gaussian_blur(batch.images, 0, "constant") is batch.images

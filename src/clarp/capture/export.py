@@ -2,57 +2,72 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
 
+from clarp.capture.check import check_logits, check_one_image, first_line, own_logits
 from clarp.capture.graph import Graph, Node
-from clarp.capture.inplace import functional
+from clarp.capture.inplace import functional, writes
 from clarp.capture.lowering import LOWERINGS, Call, Refused, no_lowering
 from clarp.capture.simplify import simplify
 from clarp.errors import CaptureError, UnsupportedOperation
 
 TORCH = f"{Path(torch.__file__).parent}{os.sep}"
+HERE = f"{Path(__file__).parent}{os.sep}"
 FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
 
-def capture_module(model: nn.Module, example: Tensor) -> Graph:
+def capture_module(model: nn.Module, example: Tensor, dtype: torch.dtype) -> Graph:
     """The graph of a model in eval mode, for images of one size.
 
     Args:
         model: returns logits (B, N); it is not changed.
         example: images (2, C, H, W) of the type and on the device of the model.
+        dtype: of the graph's tensors.
 
     Raises:
         CaptureError: the model can't be exported, or its output isn't (B, N).
         UnsupportedOperation: it has operations that no rule covers.
         ValueError: the model refuses such images.
     """
-    expected = _run(model, example)
-    try:
-        program = torch.export.export(model, (example,), dynamic_shapes=({0: Dim.AUTO},), strict=False)
-    except Exception as error:
-        raise CaptureError(
-            f"{type(model).__name__} could not be exported by torch.export for images of shape {tuple(example.shape)}: "
-            f"{_first_line(error)}. Expected a forward without Python branches on tensor values; "
-            "replace such a branch (for example by torch.where), or pass an ExportedProgram."
-        ) from error
-    return _checked(capture_program(program), example, expected)
+    with torch.random.fork_rng([example.device] if example.is_cuda else []):
+        expected = own_logits(model, example)
+        graph = capture_program(_export(model, example), dtype)
+        check_logits(graph, example, expected)
+        check_one_image(graph, model, example[:1])
+    return graph
 
 
-def capture_exported(program: ExportedProgram, example: Tensor) -> Graph:
+def capture_exported(program: ExportedProgram, example: Tensor, dtype: torch.dtype) -> Graph:
     """The graph of an exported program; the same errors as :func:`capture_module`.
 
     Args:
         program: from ``torch.export.export`` of a model in eval mode, or ``torch.export.load``.
         example: images (B, C, H, W), with the program's own B where that is fixed.
+        dtype: of the graph's tensors.
     """
-    return _checked(capture_program(program), example, _run(program.module(), example))
+    graph = capture_program(program, dtype)
+    check_logits(graph, example, own_logits(program.module(), example))
+    return graph
+
+
+def _export(model: nn.Module, example: Tensor) -> ExportedProgram:
+    try:
+        return torch.export.export(model, (example,), dynamic_shapes=({0: Dim.AUTO},), strict=False)
+    except Exception as error:
+        frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+        raise CaptureError(
+            f"{type(model).__name__} could not be exported by torch.export for images of shape {tuple(example.shape)}, at "
+            f"{_innermost(frames)}: {first_line(error)}. Expected a forward without Python branches on tensor values; "
+            "replace such a branch (for example by torch.where), or pass an ExportedProgram."
+        ) from error
 
 
 def example_shape(program: ExportedProgram) -> tuple[int | None, ...]:
@@ -67,42 +82,11 @@ def example_shape(program: ExportedProgram) -> tuple[int | None, ...]:
     return tuple(size if isinstance(size, int) else None for size in images[0].meta["val"].shape)
 
 
-def _run(model: nn.Module, example: Tensor) -> Tensor:
-    try:
-        with torch.no_grad():
-            output = model(example)
-    except Exception as error:
-        raise ValueError(
-            f"the model refuses images of shape {tuple(example.shape[1:])} (channels, height, width): {_first_line(error)}. "
-            "Pass images as the model expects them, after its own preprocessing."
-        ) from error
-    if not isinstance(output, Tensor):
-        raise CaptureError(
-            f"the model returns {_described(output)}, expected one tensor of logits (B, N). "
-            "Wrap the model in a module that returns only the logits."
-        )
-    if output.ndim != 2 or output.shape[0] != example.shape[0]:
-        raise CaptureError(
-            f"the model returns a tensor of shape {tuple(output.shape)} for {example.shape[0]} images, expected logits (B, N). "
-            "Wrap the model in a module that returns one row of logits for each image."
-        )
-    return output
-
-
-def _described(output: Any) -> str:
-    keys = f" with the keys {list(output)}" if isinstance(output, dict) else ""
-    return f"a {type(output).__name__}{keys}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip().rstrip(".")
-
-
-def capture_program(program: ExportedProgram) -> Graph:
+def capture_program(program: ExportedProgram, dtype: torch.dtype) -> Graph:
     """The simplified graph of an exported program, unchecked."""
     program = functional(program)
     images, output = _ends(program)
-    return simplify(_Lowering(program, images).graph(output))
+    return simplify(_Lowering(program, images).graph(output), dtype)
 
 
 def _ends(program: ExportedProgram) -> tuple[fx.Node, fx.Node]:
@@ -134,7 +118,9 @@ class _Lowering:
     def graph(self, output: fx.Node) -> Graph:
         reached = _reaching(output)
         for node in self.order:
-            if node.op == "call_function" and node in reached and not self._constant(node):
+            if writes(node):  # even if nobody reads its result by name, somebody may read what it wrote
+                self._refuse(node, "it writes into memory that other values share")
+            elif node.op == "call_function" and node in reached and not self._constant(node):
                 self._lower(node)
         if self.refused:
             listed = "\n".join(f"  {line}" for line in self.refused)
@@ -168,9 +154,7 @@ class _Lowering:
             operation, values = lowering(call)
             shape = call.shape()
         except Refused as reason:
-            self.refused.append(
-                f"{node.target} in {module_path(node) or 'the model itself'} at {source_line(node)}: {reason}"
-            )
+            self._refuse(node, str(reason))
             return
         inputs = tuple(self.alias.get(value.name, value.name) for value in values)
         if operation is None:
@@ -178,6 +162,10 @@ class _Lowering:
             return
         self.alias[node.name] = node.name
         self.nodes.append(Node(node.name, operation, inputs, shape, module_path(node), source_line(node)))
+
+    def _refuse(self, node: fx.Node, reason: str) -> None:
+        place = module_path(node) or "the model itself"
+        self.refused.append(f"{node.target} in {place} at {source_line(node)}: {reason}")
 
 
 def _reaching(output: fx.Node) -> set[fx.Node]:
@@ -207,26 +195,11 @@ def module_path(node: fx.Node) -> str:
 
 def source_line(node: fx.Node) -> str:
     """The innermost line outside torch that made this call, as "file.py:38"."""
-    frames = [(m["file"], m["line"]) for m in FRAME.finditer(node.meta.get("stack_trace") or "")]
-    own = [frame for frame in frames if not frame[0].startswith(TORCH)]
+    trace = FRAME.finditer(node.meta.get("stack_trace") or "")
+    return _innermost([(frame["file"], frame["line"]) for frame in trace])
+
+
+def _innermost(frames: Sequence[tuple[str, object]]) -> str:
+    """The last of these lines that is neither torch's nor ours, as "file.py:38"."""
+    own = [frame for frame in frames if not frame[0].startswith((TORCH, HERE))]
     return "{}:{}".format(*own[-1]) if own else "an unknown line"
-
-
-def _checked(graph: Graph, example: Tensor, expected: Tensor) -> Graph:
-    """Compare the simplified graph's logits with the model's own."""
-    values = {graph.input: example}
-    with torch.no_grad():
-        for node in graph:
-            values[node.name], _ = node.operation.forward(
-                [values[name] for name in node.inputs], graph.tensors
-            )
-    logits = values[graph.output]
-    tolerance = 1e3 * torch.finfo(expected.dtype).eps ** 0.9
-    scale = expected.abs().max().clamp(min=torch.finfo(expected.dtype).tiny)
-    error = ((logits - expected).abs().max() / scale).item()
-    if logits.shape != expected.shape or not error <= tolerance:
-        raise CaptureError(
-            f"the captured graph's logits differ from the model's own by {error:.2g} of their maximum, expected at most "
-            f"{tolerance:.2g}. Is the model's forward deterministic, and in eval mode? If so, please report this model."
-        )
-    return graph

@@ -16,6 +16,7 @@ aten = torch.ops.aten
 
 FUNCTIONAL = {
     aten.relu_.default: aten.relu.default,
+    aten.relu6_.default: aten.relu6.default,
     aten.hardtanh_.default: aten.hardtanh.default,
     aten.clamp_.default: aten.clamp.default,
     aten.add_.Tensor: aten.add.Tensor,
@@ -26,7 +27,7 @@ FUNCTIONAL = {
 
 def functional(program: ExportedProgram) -> ExportedProgram:
     """The same program without in-place operations."""
-    writers = [node for node in program.graph.nodes if _writes(node)]
+    writers = [node for node in program.graph.nodes if writes(node)]
     if any(node.target not in FUNCTIONAL for node in writers):
         return program  # to be refused by name, together with whatever else has no rule
     if all(_sole_owner(node) for node in writers):
@@ -38,7 +39,8 @@ def functional(program: ExportedProgram) -> ExportedProgram:
     return decomposed
 
 
-def _writes(node: fx.Node) -> bool:
+def writes(node: fx.Node) -> bool:
+    """Whether this call changes one of its arguments."""
     return isinstance(node.target, OpOverload) and node.target._schema.is_mutable  # noqa: SLF001  no public name
 
 
@@ -57,7 +59,7 @@ def _views(node: fx.Node) -> bool:
 
 def _root(node: fx.Node) -> fx.Node:
     """The value that a chain of in-place operations has been writing into."""
-    while _writes(node):
+    while writes(node):
         target = node.args[0]
         assert isinstance(target, fx.Node)
         node = target
@@ -71,9 +73,9 @@ def _sole_owner(writer: fx.Node) -> bool:
         return False
     names = [root]
     for name in names:
-        names += [user for user in name.users if _writes(user) and user.args[0] is name]
+        names += [user for user in name.users if writes(user) and user.args[0] is name]
     return not any(
-        _views(user) and not _writes(user) and user < writer for name in names for user in name.users
+        _views(user) and not writes(user) and user < writer for name in names for user in name.users
     )
 
 

@@ -192,8 +192,7 @@ def _batch_norm(call: Call) -> Lowered:
     weight, bias = call.constant("weight"), call.constant("bias")
     scale = scale if weight is None else scale * call.constants[weight].double()
     shift = -mean * scale if bias is None else call.constants[bias].double() - mean * scale
-    dtype = x.meta["val"].dtype
-    return Affine(call.new("scale", scale.to(dtype)), call.new("shift", shift.to(dtype))), (x,)
+    return Affine(call.new("scale", scale), call.new("shift", shift)), (x,)
 
 
 @lowers(aten.relu.default)

@@ -7,22 +7,24 @@ what nobody reads is dropped, and every value that can't be negative is marked.
 from collections.abc import Callable
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from clarp.capture.graph import Graph, Node
 from clarp.operations import Affine, Convolution, Dense, Pad, WeightedLinear
 
 
-def simplify(graph: Graph) -> Graph:
+def simplify(graph: Graph, dtype: torch.dtype) -> Graph:
     """Fold, drop and mark.
 
-    A fold is tried wherever one operation is the only reader of another, until none is left.
+    A fold is tried wherever one operation is the only reader of another. Folds compute in float64; dtype is the type of
+    the tensors in the end.
     """
     graph = _drop_unread(graph)
     for fold in (_fold_affine_behind, _fold_affine_before, _fold_padding):
         graph = _fold_everywhere(graph, fold)
     used = {name for node in graph for name in _tensor_names(node)}
-    kept = {name: tensor for name, tensor in graph.tensors.items() if name in used}
+    kept = {name: tensor.to(dtype) for name, tensor in graph.tensors.items() if name in used}
     return _mark_signs(replace(graph, tensors=kept))
 
 
@@ -57,7 +59,7 @@ def _fold_affine_behind(first: Node, second: Node, tensors: dict[str, Tensor]) -
     weight = tensors[linear.weight]
     scaled = weight.double() * scale.view(-1, *(1,) * (weight.ndim - 1))
     bias = shift if linear.bias is None else tensors[linear.bias].double() * scale + shift
-    folded = _with_tensors(linear, first.name, scaled.to(weight.dtype), bias.to(weight.dtype), tensors)
+    folded = _with_tensors(linear, first.name, scaled, bias, tensors)
     return replace(second, operation=folded, inputs=first.inputs, module=first.module, source=first.source)
 
 
@@ -76,7 +78,7 @@ def _fold_affine_before(first: Node, second: Node, tensors: dict[str, Tensor]) -
     through = (weight.double() * shift.view(shape)).flatten(1).sum(1)
     bias = through if linear.bias is None else tensors[linear.bias].double() + through
     scaled = weight.double() * scale.view(shape)
-    folded = _with_tensors(linear, second.name, scaled.to(weight.dtype), bias.to(weight.dtype), tensors)
+    folded = _with_tensors(linear, second.name, scaled, bias, tensors)
     return replace(second, operation=folded, inputs=first.inputs)
 
 

@@ -22,7 +22,7 @@ class Selector(Protocol):
     def select(self, name: str, relevance: Tensor) -> Tensor:
         """Change the relevance (K, B, ...) that arrived at this operation's output."""
 
-    def modulation(self, name: str) -> Tensor | None:
+    def modulation(self, name: str, seeds: int) -> Tensor | None:
         """What this operation's input is multiplied with before its rule reads it, (K, B, ...), or None."""
 
 
@@ -155,7 +155,12 @@ class Program:
                 selected = selector.select(node.name, relevance)
                 left = total if selected is relevance else _sum(selected)
                 relevance = selected
-            site = self._site(step, tape, moved, None if selector is None else selector.modulation(node.name))
+            site = self._site(
+                step,
+                tape,
+                moved,
+                None if selector is None else selector.modulation(node.name, len(relevance)),
+            )
             if node.name == head:
                 assert dual_from is not None
                 first = step.rule.propagate(relevance[:dual_from], site)

@@ -204,10 +204,10 @@ class ZBox(LinearRule):
 def _floats(name: str, values: Sequence[float] | Tensor | float) -> tuple[float, ...]:
     """Numbers per channel as a tuple; a single number is one for all channels."""
     values = values.flatten().tolist() if isinstance(values, Tensor) else values
-    numbers = tuple(float(v) for v in values) if isinstance(values, Sequence) else (float(values),)
-    if not numbers or not all(isfinite(v) for v in numbers):
+    numbers = tuple(values) if isinstance(values, Sequence) else (values,)
+    if not numbers or not all(isinstance(v, int | float) and isfinite(v) for v in numbers):
         raise ValueError(f"ZBox got {name}={values!r}, expected finite numbers, one per channel.")
-    return numbers
+    return tuple(float(v) for v in numbers)
 
 
 @dataclass(frozen=True)
