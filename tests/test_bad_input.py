@@ -196,7 +196,7 @@ VECTORS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "wrong batch": (torch.ones(3, 7), ("3", "2")),
     "NaN": (torch.full((7,), torch.nan), ("nan|finite",)),
     "callable, wrong shape": (lambda logits, target: logits[:, :2], (r"2", "7")),
-    "callable, no tensor": (lambda logits, target: 1.0, ("float", "tensor")),
+    "callable, no tensor": (lambda logits, target: 1.0, (r"1\.0", "tensor")),
 }
 
 

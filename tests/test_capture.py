@@ -1,7 +1,9 @@
 """The captured graph computes what the model computes: real architectures, aliases, shared and changed weights."""
 
 import copy
+import gc
 import importlib.util
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,13 @@ def test_a_users_own_resnet34(shared: Path) -> None:
         explanation = explainer(x)
         assert apart(explanation.logits, logits) < 1e-4
         assert torch.isfinite(explanation.relevance).all()
+
+
+SMALL: nets.Plan = (
+    ("conv", {"conv": {"in_channels": 2, "out_channels": 3, "kernel_size": 3}, "norm": True}),
+    ("relu", {}),
+    ("global", {"inputs": 3, "outputs": 4}),
+)
 
 
 class Network(nn.Module):
@@ -542,34 +551,63 @@ CHANGES: dict[str, Callable[[nn.Module], Any]] = {
 @pytest.mark.parametrize("composite", ["epsilon", "epsilon-plus"])
 def test_changed_weights_are_seen(which: str, composite: str) -> None:
     """An explainer must not explain the weights of yesterday: it notices, or it says that it cannot."""
-    plan: nets.Plan = (
-        ("conv", {"conv": {"in_channels": 2, "out_channels": 3, "kernel_size": 3}, "norm": True}),
-        ("relu", {}),
-        ("global", {"inputs": 3, "outputs": 4}),
-    )
-    model, x = nets.build(plan), images(2, 2, 6, 6)
+    model, x = nets.build(SMALL), images(2, 2, 6, 6)
     explainer = clarp.Explainer(model, "lrp", composite=composite, dtype=torch.float64)
     before = explainer(x, target=1).relevance
     with torch.no_grad():
         CHANGES[which](model)
-    fresh = clarp.Explainer(model, "lrp", composite=composite, dtype=torch.float64)(x, target=1)
+    fresh = clarp.Explainer(copy.deepcopy(model), "lrp", composite=composite, dtype=torch.float64)(
+        x, target=1
+    )
     assert apart(fresh.relevance, before) > 1e-6, "a change that changes nothing proves nothing"
     again = explainer(x, target=1)
     assert torch.equal(again.logits, fresh.logits)
     assert torch.equal(again.relevance, fresh.relevance)
 
 
+@pytest.mark.parametrize("write", ["through .data", "in inference mode", "under no_grad"])
+def test_a_pruned_filter_is_seen(write: str) -> None:
+    """One filter of many set to zero, the way that pruning scripts do it: 12 of 512, one after the other."""
+    wide = nn.Conv2d(8, 512, 1)
+    model = nets.randomise_(
+        nn.Sequential(nn.Conv2d(2, 8, 3), nn.ReLU(), wide, nn.ReLU(), nets.Mean(), nn.Linear(512, 4)), 1
+    )
+    model, x = model.double().eval(), images(1, 2, 6, 6)
+    explainer = clarp.Explainer(model, "lrp", composite="epsilon-plus")
+    missed = []
+    for k in range(12):
+        if write == "through .data":
+            wide.weight.data[k] = 0.0
+        elif write == "in inference mode":
+            with torch.inference_mode():
+                wide.weight[k] = 0.0
+        else:
+            with torch.no_grad():
+                wide.weight[k] = 0.0
+        fresh = clarp.Explainer(copy.deepcopy(model), "lrp", composite="epsilon-plus")
+        if apart(explainer(x, 1).relevance, fresh(x, 1).relevance) > 1e-12:
+            missed.append(k)
+    assert not missed
+
+
+def test_nothing_keeps_the_model_alive() -> None:
+    """No registry of models: without its explainer and itself, a model is gone."""
+    model = nets.build(SMALL)
+    seen = weakref.ref(model)
+    explainer = clarp.Explainer(model, "ssglrp")
+    explanation = explainer(images(2, 2, 6, 6), 1)
+    del model, explainer
+    gc.collect()
+    assert seen() is None
+    assert explanation.relevance.shape == (2, 2, 6, 6)
+
+
 def test_a_half_precision_model_is_explained_in_the_dtype_asked_for() -> None:
     """bfloat16 weights, explained in float64: the same as converting the model first."""
-    plan: nets.Plan = (
-        ("conv", {"conv": {"in_channels": 2, "out_channels": 3, "kernel_size": 3}, "norm": True}),
-        ("relu", {}),
-        ("global", {"inputs": 3, "outputs": 4}),
-    )
-    model = nets.build(plan).bfloat16()
+    model = nets.build(SMALL).bfloat16()
     x = images(2, 2, 6, 6)
     ours = clarp.Explainer(model, "sglrp", dtype=torch.float64)(x, target=1).relevance
-    theirs = clarp.Explainer(nets.build(plan).bfloat16().double(), "sglrp", dtype=torch.float64)(
+    theirs = clarp.Explainer(nets.build(SMALL).bfloat16().double(), "sglrp", dtype=torch.float64)(
         x, target=1
     ).relevance
     assert ours.dtype == torch.float64
@@ -578,12 +616,7 @@ def test_a_half_precision_model_is_explained_in_the_dtype_asked_for() -> None:
 
 def test_folding_is_done_in_the_dtype_asked_for() -> None:
     """float32 weights, explained in float64: the fold may not round to float32 on the way."""
-    plan: nets.Plan = (
-        ("conv", {"conv": {"in_channels": 2, "out_channels": 3, "kernel_size": 3}, "norm": True}),
-        ("relu", {}),
-        ("global", {"inputs": 3, "outputs": 4}),
-    )
-    model, x = nets.build(plan).float(), images(2, 2, 6, 6)
+    model, x = nets.build(SMALL).float(), images(2, 2, 6, 6)
     explanation = clarp.Explainer(model, "sglrp", dtype=torch.float64)(x, target=1)
     with torch.no_grad():
         assert apart(explanation.logits, copy.deepcopy(model).double()(x)) < 1e-12

@@ -589,3 +589,26 @@ def test_selection_leaves_its_trace(model: nn.Module) -> None:
     assert float(ledger.total("selection").abs().max()) > 0
     plain_ledger = explain(model, "sglrp", pixels(), 1).ledger
     assert float(plain_ledger.total("selection").abs().max()) == 0
+
+
+# ---------------------------------------------------------------- what an explanation holds
+
+
+def test_the_fields_of_an_explanation(model: nn.Module) -> None:
+    """Shapes and types as documented, for one target of each image and for several."""
+    x = pixels()
+    one, two = explain(model, "ssglrp", x, 1, against=[2, 3]), explain(model, "ssglrp", x, [[0, 1]] * 3)
+    assert one.relevance.shape == (3, 2, 8, 8)
+    assert one.heatmap.shape == (3, 8, 8)
+    assert one.logits.shape == (3, CLASSES)
+    assert one.target.tolist() == [1, 1, 1]
+    assert one.target.dtype == torch.int64
+    assert one.against.tolist() == [2, 3]
+    assert one.against.dtype == torch.int64
+    assert two.against is None
+    assert two.target.tolist() == [[0, 1]] * 3
+    assert torch.as_tensor(one.selection_skipped).shape == (3,)
+    assert torch.as_tensor(two.selection_skipped).shape == (3, 2)
+    assert one.method == clarp.Method.named("ssglrp")
+    assert one.ledger.seed.shape == (3,)
+    assert two.ledger.seed.shape == (3, 2)

@@ -109,6 +109,86 @@ def plan(
     listing.plan(model, weights, method, composite, json=json)
 
 
+@app.command()
+def evaluate(
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            help="A folder (class folders, labels.csv, boxes.json, ImageNet, VOC, COCO), mosaics:FOLDER, or composites:FOLDER."
+        ),
+    ],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder of the run; the same command goes on where it stopped.")],
+    model: Annotated[
+        str | None, typer.Option(help="As of `clarp explain`; efficientnet-lite0, or the suite's models.")
+    ] = None,
+    weights: Weights = None,
+    labels: Labels = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            help="With commas: names from `clarp methods`, lrp@COMPOSITE, gradcam, gradcam@LAYER, ..."
+        ),
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="With commas: patch-masking, pointing:smoothing=0.02, deletion, ...")
+    ] = None,
+    suite: Annotated[str | None, typer.Option(help="A named protocol: ssglrp-paper, or torchray.")] = None,
+    composite: Composite = None,
+    target: Annotated[
+        str, typer.Option(help="Explain each `label` of a photo, or the class `predicted` for it.")
+    ] = "label",
+    limit: Annotated[int | None, typer.Option(min=1, help="So many photos, evenly spread.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Photos that are explained at once.")] = 8,
+    device: Annotated[
+        str | None, typer.Option(help="Where to compute; the GPU if left out and there is one, else the CPU.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of mosaics and composites.")] = 0,
+) -> None:
+    """Measure how good heatmaps are, on a data set; stop it and go on as you like."""
+    from clarp.commands.evaluate import Request, run
+
+    if target not in {"label", "predicted"}:
+        raise ValueError(f"--target is {target!r}, expected label or predicted.")
+    request = Request(
+        dataset=dataset,
+        model=model,
+        weights=weights,
+        labels=labels,
+        methods=_listed(methods),
+        metrics=_listed(metrics),
+        suite=suite,
+        composite=composite,
+        target="label" if target == "label" else "predicted",
+        out=out,
+        limit=limit,
+        batch_size=batch_size,
+        device=device,
+        seed=seed,
+    )
+    raise typer.Exit(run(request))
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="What `clarp evaluate --out` wrote.")],
+    *,
+    reference: Annotated[
+        str, typer.Option(help="The method that the others are compared with, image by image.")
+    ] = "ssglrp",
+    resamples: Annotated[int, typer.Option(min=100, help="Of the bootstrap and the test.")] = 9999,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap and the test.")] = 0,
+) -> None:
+    """Make tables and curves of a run: terminal, CSV, Markdown, LaTeX, PNG."""
+    from clarp.commands.report import run
+
+    raise typer.Exit(run(folder, reference, resamples, seed))
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         from clarp import __version__

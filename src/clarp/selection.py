@@ -156,10 +156,8 @@ class RunningSelection:
 
     def _channel_sizes(self, relevance: Tensor) -> Tensor:
         """``sum over positions of |R|``, (P, K, B, C, 1, ...)."""
-        positions = tuple(range(3, relevance.ndim))
-        sizes = (
-            torch.linalg.vector_norm(relevance, 1, positions, keepdim=True) if positions else relevance.abs()
-        )
+        sizes = relevance.abs()
+        sizes = sizes.flatten(3).sum(3).view(*sizes.shape[:3], *(1,) * (sizes.ndim - 3))
         return sizes.unflatten(0, (-1, self._seeds[0]))
 
 

@@ -202,4 +202,4 @@ def source_line(node: fx.Node) -> str:
 def _innermost(frames: Sequence[tuple[str, object]]) -> str:
     """The last of these lines that is neither torch's nor ours, as "file.py:38"."""
     own = [frame for frame in frames if not frame[0].startswith((TORCH, HERE))]
-    return "{}:{}".format(*own[-1]) if own else "an unknown line"
+    return "{}:{}".format(*own[-1]) if own else "torch's own code"

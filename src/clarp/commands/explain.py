@@ -91,7 +91,7 @@ class _Run:
         """Check everything that can be checked before the first photo."""
         paths = find_photos(request.photos)
         method = Method.named(request.method).with_composite(request.composite)
-        device = _device(request.device)
+        device = device_named(request.device)
         classifier = models.load(request.model, request.weights, request.labels)
         targets, against = classes(classifier, request.targets), classes(classifier, request.against)
         if against and not method.has_rivals:
@@ -267,7 +267,12 @@ def classes(classifier: Classifier, names: Sequence[str]) -> list[int]:
     return list(dict.fromkeys(found))
 
 
-def _device(name: str | None) -> torch.device:
+def device_named(name: str | None) -> torch.device:
+    """The device of ``--device``; None: the GPU if there is one, else the CPU.
+
+    Raises:
+        ValueError: it can't be used here.
+    """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -17,13 +17,13 @@ class Step:
         node: the operation at its place in the network.
         rule: how it hands relevance on.
         reads_pixels: whether it is a linear operation that reads the image itself, perhaps reshaped.
-        input_non_negative: whether its first input can't be negative.
+        signs: for each input whether it can't be negative.
     """
 
     node: Node
     rule: Rule
     reads_pixels: bool
-    input_non_negative: bool
+    signs: tuple[bool, ...]
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,6 @@ def make_plan(graph: Graph, composite: Composite) -> Plan:
             moved.add(node.name)
         reads_pixels = from_pixels and isinstance(node.operation, Convolution | Dense)
         rule = composite.rule(node.operation, reads_pixels=reads_pixels)
-        steps.append(Step(node, rule, reads_pixels, signs[node.inputs[0]]))
+        steps.append(Step(node, rule, reads_pixels, tuple(signs[name] for name in node.inputs)))
         signs[node.name] = node.non_negative
     return Plan(graph, composite, tuple(steps))

@@ -64,7 +64,7 @@ class Program:
         self.tensors = {name: tensor.to(device, dtype) for name, tensor in plan.graph.tensors.items()}
         self._parts: dict[tuple[str, Part], Tensor] = {}
         for step in plan:
-            for part in step.rule.weight_parts(step.node.operation, non_negative=step.input_non_negative):
+            for part in step.rule.weight_parts(step.node.operation, non_negative=step.signs[0]):
                 self._prepare(step.node.operation, part)
         self._kept = {plan.graph.output}
         for step in plan:
@@ -193,7 +193,7 @@ class Program:
             tape.record(step.node),
             self.tensors,
             lambda part: self._weight(operation, part),
-            step.input_non_negative,
+            step.signs,
             moved.get(step.node.inputs[0]) if step.reads_pixels else None,
             modulation,
         )

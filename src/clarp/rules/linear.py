@@ -3,11 +3,12 @@
 from abc import abstractmethod
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
-from clarp.operations import Average, Linear, Operation
+from clarp.operations import Average, Convolution, Dense, Linear, Operation
 from clarp.operations.base import Kept, over_seeds
-from clarp.rules.parts import WHOLE, Beyond, Branch, Part, Term
+from clarp.rules.parts import WHOLE, Beyond, Branch, Part, Term, Value
 from clarp.rules.rule import Rule, Shares, Site, divide
 
 
@@ -62,12 +63,30 @@ class _Fraction:
 
     def __init__(self, branch: Branch, site: Site) -> None:
         assert isinstance(site.operation, Linear)
-        known = _known(site.operation, non_negative=site.non_negative)
+        known = _known(site.operation, non_negative=site.signs[0])
         self.operation: Linear = site.operation
         self.site = site
         self.branch = branch.given(**known)
         self.sure_sign = branch.sure_sign(**known)
-        self.inputs = [self._input(term) for term in self.branch.terms]
+        inputs = [self._input(term) for term in self.branch.terms]
+        weights = [site.weight(term.weight) for term in self.branch.terms]
+        self.axis, self.stacked = self._stackable(len(inputs))
+        if self.stacked:
+            # One operation on twice the channels: a convolution with few channels costs as much as one with twice as many.
+            stacked = torch.cat([w for w in weights if isinstance(w, Tensor)], 1)
+            self.pairs: list[tuple[Tensor, Value]] = [(torch.cat(inputs, self.axis), stacked)]
+        else:
+            self.pairs = list(zip(inputs, weights, strict=True))
+
+    def _stackable(self, terms: int) -> tuple[int, int]:
+        """The channels' axis, counted from the end, and how many terms to stack there (0: none)."""
+        if terms < 2:
+            return 0, 0
+        if isinstance(self.operation, Dense):
+            return -1, terms
+        if isinstance(self.operation, Convolution) and self.operation.groups == 1:
+            return -1 - len(self.operation.stride), terms
+        return 0, 0
 
     def _input(self, term: Term) -> Tensor:
         if isinstance(term.input, Beyond):
@@ -94,8 +113,7 @@ class _Fraction:
         if whole and complete and self.site.modulation is None and self.site.record.output is not None:
             return self.site.record.output
         z: Tensor | None = None
-        for x, term in zip(self.inputs, self.branch.terms, strict=True):
-            weight = self.site.weight(term.weight)
+        for x, weight in self.pairs:
             if x.ndim > len(self.site.record.shapes[0]):
                 y = over_seeds(lambda v, w=weight: self.operation.apply(v, w), x)  # type: ignore[misc]
             else:
@@ -113,15 +131,17 @@ class _Fraction:
         if self.branch.where != "everywhere":
             true = self.site.record.result()
             relevance = relevance * (true > 0 if self.branch.where == "positive" else true < 0)
-        ratio = divide(relevance, z, epsilon, non_negative=self.sure_sign)
+        reuse = z is not self.site.record.output
+        ratio = divide(relevance, z, epsilon, non_negative=self.sure_sign, reuse=reuse)
         if self.branch.coefficient != 1.0:
             ratio = ratio * self.branch.coefficient
-        shape = self.site.record.shapes[0]
         total: Tensor | None = None
-        for x, term in zip(self.inputs, self.branch.terms, strict=True):
-            weight = self.site.weight(term.weight)
-            back = over_seeds(lambda r, w=weight: self.operation.transpose(r, w, shape), ratio)  # type: ignore[misc]
+        for x, weight in self.pairs:
+            shape = x.shape[-len(self.site.record.shapes[0]) :]
+            back = over_seeds(lambda r, w=weight, s=shape: self.operation.transpose(r, w, s), ratio)  # type: ignore[misc]
             total = _product(back, x) if total is None else total.addcmul_(back, x)
+        if self.stacked and total is not None:
+            total = total.unflatten(self.axis, (self.stacked, -1)).sum(self.axis - 1)
         return total, None if bias is None else _weighted_sum(ratio, bias)
 
 

@@ -20,9 +20,10 @@ class Ratio(Rule):
 
     def propagate(self, relevance: Tensor, site: Site) -> Shares:
         """Split by size."""
-        a, b = site.record.input(0).abs(), site.record.input(1).abs()
-        share = a.div_(b.add_(a)).nan_to_num_(nan=0.5)
-        first = relevance * share
+        a = site.record.input(0).abs()
+        b = site.record.input(1) if site.signs[1] else site.record.input(1).abs()
+        share = a.div_(a + b).nan_to_num_(nan=0.5)
+        first = share.mul_(relevance[0]).unsqueeze(0) if relevance.shape[0] == 1 else relevance * share
         return Shares((first, relevance - first))
 
 

@@ -22,7 +22,7 @@ class Site:
         record: what the forward pass kept.
         tensors: the weights by name.
         weight: gives a part of the operation's weight, prepared once.
-        non_negative: whether the first input can't be negative.
+        signs: for each input whether it can't be negative.
         bounds: the lowest and highest input, each (B or 1, ...), where the operation reads the pixels.
         modulation: what the input is multiplied with before the rule reads it (selection in neuron form), (K, B, ...).
     """
@@ -31,7 +31,7 @@ class Site:
     record: Record
     tensors: Tensors
     weight: Callable[[Part], Value]
-    non_negative: bool = False
+    signs: tuple[bool, ...] = (False, False)
     bounds: tuple[Tensor, Tensor] | None = None
     modulation: Tensor | None = None
 
@@ -91,7 +91,9 @@ class Transport(Rule):
 TINY = 1e-30
 
 
-def divide(relevance: Tensor, z: Tensor, epsilon: float = 0.0, *, non_negative: bool = False) -> Tensor:
+def divide(
+    relevance: Tensor, z: Tensor, epsilon: float = 0.0, *, non_negative: bool = False, reuse: bool = False
+) -> Tensor:
     """``R / (z + epsilon sign(z))`` with ``sign(0) = 1``; for epsilon = 0, zero where z is zero.
 
     An output without a single contribution has nobody to hand its relevance to.
@@ -101,9 +103,15 @@ def divide(relevance: Tensor, z: Tensor, epsilon: float = 0.0, *, non_negative: 
         z: broadcasts with R.
         epsilon: not negative.
         non_negative: whether z is known not to be negative, which saves two passes over memory.
+        reuse: whether the memory of z may be overwritten.
     """
     if epsilon > 0:
         return relevance / torch.where(z < 0, z - epsilon, z + epsilon)
-    if non_negative:
+    if not non_negative:
+        return relevance / z.masked_fill(z.abs() <= TINY, torch.inf)
+    if not reuse:
         return relevance / torch.threshold(z, TINY, torch.inf)
-    return relevance / z.masked_fill(z.abs() <= TINY, torch.inf)
+    safe = torch.threshold_(z, TINY, torch.inf)
+    if relevance.shape[0] > 1 or relevance.ndim == safe.ndim:
+        return relevance / safe
+    return torch.div(relevance[0], safe, out=safe).unsqueeze(0)  # fresh memory costs more than the division

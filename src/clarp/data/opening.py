@@ -1,0 +1,110 @@
+"""A data set from what a user writes on the command line: the layout is found by looking."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from clarp.data.coco import coco
+from clarp.data.composites import composites
+from clarp.data.folder import image_folder, image_table
+from clarp.data.imagenet import imagenet
+from clarp.data.mosaics import mosaics
+from clarp.data.pairs import boxed_photos
+from clarp.data.sample import Dataset
+from clarp.data.voc import voc
+
+COMPOSITES = 500
+"""How many composites are made where no number is given."""
+_SYNSET = re.compile(r"n\d{8}")
+_LAYOUTS = (
+    "class folders, labels.csv, boxes.json, ImageNet's, Pascal VOC's, or COCO's instances_*.json; "
+    "mosaics:FOLDER and composites:FOLDER make pictures of what is in a folder"
+)
+
+
+def open_dataset(
+    spec: str, classes: Sequence[str] = (), *, count: int | None = None, seed: int = 0
+) -> Dataset:
+    """Open a data set, its layout found by what lies in the folder.
+
+    ============================== ==================================================================
+    what is there                  how it is read
+    ============================== ==================================================================
+    ``boxes.json``                 :func:`boxed_photos`
+    ``labels.csv``                 :func:`image_table`, column ``class`` or ``classes``
+    ``Annotations/`` or ``VOC*/``  :func:`voc`, the first of the lists test, val that exists, else all
+    synset folders, or ImageNet's  :func:`imagenet`, ``val``
+    ``annotations/instances_*``    :func:`coco`; also ``FILE.json``, or ``FILE.json:FOLDER of photos``
+    other folders                  :func:`image_folder`
+    ``mosaics:...``                :func:`mosaics`, 2 x 2, of any of the above
+    ``composites:...``             :func:`composites` of cut-outs with ``labels.csv``
+    ============================== ==================================================================
+
+    Args:
+        spec: the folder, file, or ``mosaics:`` or ``composites:`` and a folder.
+        classes: the model's class names by index, for folders and tables with names.
+        count: how many mosaics or composites to make; None: one dealing of all photos, and 500.
+        seed: of mosaics and composites.
+
+    Raises:
+        ValueError: nothing there, or no layout that is known; and what the readers raise.
+    """
+    kind, _, rest = spec.partition(":")
+    if kind == "mosaics":
+        return mosaics(open_dataset(rest, classes), count=count, seed=seed)
+    if kind == "composites":
+        number = COMPOSITES if count is None else count
+        return composites(open_dataset(rest, classes).verified(), number, seed=seed)
+    if spec.endswith(".json") or ".json:" in spec:
+        file, _, folder = spec.rpartition(".json")
+        annotations = Path(f"{file}.json")
+        return coco(annotations, folder.removeprefix(":") or _photos_beside(annotations))
+    root = Path(spec)
+    if not root.is_dir():
+        raise ValueError(f"{spec} is not a folder, expected a data set: {_LAYOUTS}.")
+    return _by_layout(root, classes)
+
+
+def _by_layout(root: Path, classes: Sequence[str]) -> Dataset:
+    if (root / "boxes.json").is_file():
+        return boxed_photos(root)
+    if (root / "labels.csv").is_file():
+        header = (root / "labels.csv").read_text(encoding="utf-8-sig").partition("\n")[0].split(",")
+        column = "classes" if "classes" in [name.strip() for name in header] else "class"
+        return image_table(root, class_column=column, classes=classes)
+    for base in (root, *sorted(root.glob("VOC*"))):
+        if (base / "Annotations").is_dir():
+            lists = base / "ImageSets" / "Main"
+            split = next((name for name in ("test", "val") if (lists / f"{name}.txt").is_file()), None)
+            return voc(root, split)
+    if annotations := sorted((root / "annotations").glob("instances_*.json")):
+        if len(annotations) > 1:
+            names = ", ".join(path.name for path in annotations)
+            raise ValueError(f"{root}/annotations has {names}: give the one that is meant as a file.")
+        return coco(annotations[0], _photos_beside(annotations[0]))
+    if _is_imagenet(root):
+        return imagenet(root)
+    try:
+        return image_folder(root, classes or None)
+    except ValueError as error:
+        raise ValueError(f"{error}. Layouts that are known: {_LAYOUTS}.") from error
+
+
+def _photos_beside(annotations: Path) -> Path:
+    """``val2014`` beside ``annotations/instances_val2014.json``, else ``images`` beside the file."""
+    split = annotations.parent.parent / annotations.stem.partition("_")[2]
+    return (
+        split
+        if annotations.stem.startswith("instances_") and split.is_dir()
+        else annotations.parent / "images"
+    )
+
+
+def _is_imagenet(root: Path) -> bool:
+    return (root / "LOC_val_solution.csv").is_file() or any(
+        _SYNSET.fullmatch(path.name)
+        for folder in (root, root / "val")
+        if folder.is_dir()
+        for path in folder.iterdir()
+        if path.is_dir()
+    )

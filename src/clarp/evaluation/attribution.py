@@ -1,0 +1,138 @@
+"""Everything that makes heatmaps, behind one call: clarp's methods, captum's baselines, and the controls."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from clarp.evaluation.baselines import BASELINES, Baseline
+from clarp.evaluation.controls import CentrePosition, RandomPosition
+from clarp.explainer import Bounds, Explainer
+from clarp.method import Method, methods
+from clarp.network import Network
+
+CONTROLS: tuple[RandomPosition | CentrePosition, ...] = (RandomPosition(), CentrePosition())
+"""What every run has beside the methods asked for."""
+
+
+class Attributor(Protocol):
+    """Makes heatmaps for one model."""
+
+    @property
+    def name(self) -> str:
+        """In the tables."""
+        ...
+
+    @property
+    def definition(self) -> str:
+        """The whole configuration in words, for the fingerprint."""
+        ...
+
+    @property
+    def coarse(self) -> bool:
+        """Whether its maps have few cells, or one tip; the pointing game doesn't smooth such maps."""
+        ...
+
+    def __call__(self, images: Tensor, targets: Tensor, ids: Sequence[str]) -> Tensor:
+        """Heatmaps (B, H, W) of images (B, C, H, W) for targets (B,); ids as the data set has them."""
+        ...
+
+    def on(self, model: nn.Module) -> "Attributor":
+        """The same method for another model of the same architecture."""
+        ...
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """One of clarp's methods."""
+
+    explainer: Explainer
+    name: str
+    coarse: bool = False
+
+    @property
+    def definition(self) -> str:
+        """Seed, selection and rules."""
+        return repr(self.explainer.method)
+
+    def __call__(self, images: Tensor, targets: Tensor, ids: Sequence[str]) -> Tensor:
+        """The relevance, summed over the channels."""
+        del ids
+        return self.explainer(images, target=targets).heatmap
+
+    def on(self, model: nn.Module) -> "Relevance":
+        """Another network, captured anew."""
+        return Relevance(Explainer(model, self.explainer.method, bounds=self.explainer.bounds), self.name)
+
+
+@dataclass(frozen=True)
+class Control:
+    """A map that knows nothing of the model."""
+
+    position: RandomPosition | CentrePosition
+    coarse: bool = True
+
+    @property
+    def name(self) -> str:
+        """``random`` or ``centre``."""
+        return self.position.name
+
+    @property
+    def definition(self) -> str:
+        """Name and seed."""
+        return repr(self.position)
+
+    def __call__(self, images: Tensor, targets: Tensor, ids: Sequence[str]) -> Tensor:
+        """Cones."""
+        del targets
+        return self.position(images, ids)
+
+    def on(self, model: nn.Module) -> "Control":
+        """The same: no model is looked at."""
+        del model
+        return self
+
+
+def attributors(
+    names: Sequence[str],
+    network: Network,
+    *,
+    bounds: Bounds | None = None,
+    composite: str | None = None,
+    image: Tensor | None = None,
+) -> tuple[Attributor, ...]:
+    """The methods by their names, then the controls.
+
+    Args:
+        names: clarp's methods (``lrp``; ``lrp@epsilon-plus`` with another composite), captum's baselines
+            (``gradient``; ``gradcam@layer4`` names the layer). ``random`` and ``centre`` may be named, and are always in.
+        network: the model, captured once for all.
+        bounds: of the pixels, for the z^B rule.
+        composite: for clarp's methods without an ``@``.
+        image: (C, H, W) as the model will see it, to find Grad-CAM's layer.
+
+    Raises:
+        ValueError: an unknown name, composite or layer, or a name given twice.
+        TypeError: a baseline for an exported program.
+    """
+    controls = {control.name for control in CONTROLS}
+    wanted = [name for name in names if name not in controls]
+    twice = sorted({name for name in wanted if wanted.count(name) > 1})
+    if twice:
+        raise ValueError(f"the methods name {', '.join(twice)} more than once, expected each once.")
+    found: list[Attributor] = []
+    for name in wanted:
+        head, _, option = name.partition("@")
+        if head in methods():
+            method = Method.named(head).with_composite(option or composite)
+            found.append(Relevance(Explainer(network, method, bounds=bounds), name))
+        elif head in BASELINES:
+            found.append(Baseline.of(name, network, image))
+        else:
+            known = (*methods(), *BASELINES)
+            near = get_close_matches(head, known, n=3, cutoff=0.4)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise ValueError(f"unknown method {name!r}, expected one of {', '.join(known)}.{hint}")
+    return (*found, *(Control(position) for position in CONTROLS))

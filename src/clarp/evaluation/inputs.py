@@ -1,0 +1,207 @@
+"""What goes into an evaluation: samples become tensors with their truth, in the background and in order."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from clarp.data.geometry import Geometry, Size
+from clarp.data.sample import Dataset, Label, Problem, Sample, Truth, UnreadableImageError
+from clarp.models import Classifier
+
+_AHEAD = 16
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """One question: one label in one picture.
+
+    Attributes:
+        number: the sample's place in the run.
+        sample: the picture.
+        label: the class ids that name it; any of them is right.
+        image: (C, H, W), preprocessed.
+        place: how the photo became the tensor; None where nobody asks.
+        truth: where the label's objects are; None where nobody asks.
+        cell: the label's place among the objects.
+    """
+
+    number: int
+    sample: Sample
+    label: Label
+    image: Tensor
+    place: Geometry | None
+    truth: Truth | None
+    cell: int
+
+
+@dataclass
+class Loader:
+    """Opens samples for one model.
+
+    Attributes:
+        classifier: its preprocessing is used; pictures that already have the model's size are only normalised.
+        as_is: whether the pictures have.
+        located: load masks.
+        placed: find out how each photo becomes a tensor.
+        all_labels: one unit per label; otherwise one per sample, with its first label.
+    """
+
+    classifier: Classifier
+    as_is: bool
+    located: bool
+    placed: bool
+    all_labels: bool = True
+    _places: dict[Size, Geometry] = field(default_factory=dict, repr=False)
+
+    def check(self, sample: Sample) -> None:
+        """Refuse a preprocessing that can't do what is asked, before anything starts.
+
+        Raises:
+            ValueError: it isn't linear in the colours, and pictures are to be normalised only; or it does more
+                than resize and crop, and masks are to follow it.
+        """
+        if self.as_is:
+            self._check_scale()
+        if self.placed:
+            try:
+                self._place(sample.size)
+            except UnreadableImageError:
+                self._place((300, 400))
+
+    def tensor(self, sample: Sample) -> Tensor:
+        """The picture as the model sees it, (C, H, W).
+
+        Raises:
+            UnreadableImageError: missing, damaged, or the preprocessing can't take it.
+        """
+        photo = sample.image()
+        try:
+            image = self._normalised(photo) if self.as_is else self.classifier.preprocess(photo)
+        except Exception as error:  # the user's own preprocessing may raise anything
+            reason = f"the preprocessing failed with {type(error).__name__}: {error}"
+            raise UnreadableImageError(Problem("damaged", sample.id, reason)) from error
+        if not bool(torch.isfinite(image).all()):
+            raise UnreadableImageError(
+                Problem("damaged", sample.id, "the preprocessing made NaN or infinity of it")
+            )
+        return image
+
+    def units(self, numbered: tuple[int, Sample]) -> list[Unit] | Problem:
+        """The questions about one sample, or why it can't be asked."""
+        number, sample = numbered
+        try:
+            image = self.tensor(sample)
+            place = self._place(sample.size) if self.placed else None
+            labels = sample.labels if self.all_labels else sample.labels[:1] or ((),)
+            return [
+                Unit(
+                    number,
+                    sample,
+                    label,
+                    image,
+                    place,
+                    sample.truth(label) if self.located else None,
+                    next((n for n, thing in enumerate(sample.objects) if thing.label == label), -1),
+                )
+                for label in labels
+            ]
+        except UnreadableImageError as error:
+            return error.problem
+
+    def _place(self, size: Size) -> Geometry:
+        if self.as_is:
+            return Geometry.of(size)
+        if size not in self._places:
+            self._places[size] = Geometry.measured(self.classifier.preprocess, size)
+        return self._places[size]
+
+    def _normalised(self, photo: Image.Image) -> Tensor:
+        scale = self.classifier.pixel_scale
+        assert scale is not None
+        pixels = torch.from_numpy(np.array(photo, dtype=np.float64) / 255)
+        return (torch.einsum("kc,hwc->khw", scale.colours, pixels) + scale.black[:, None, None]).float()
+
+    def _check_scale(self) -> None:
+        """A picture of one grey must come out as the line between black and white says."""
+        grey = Image.new("RGB", (320, 320), (127, 127, 127))
+        if self.classifier.pixel_scale is not None:
+            expected = self._normalised(grey)[:, :1, :1]
+            if bool(torch.isclose(self.classifier.preprocess(grey).float(), expected, atol=1e-4).all()):
+                return
+        raise ValueError(
+            f"the preprocessing of {self.classifier.name} is not linear in the colours, so pictures that already have the "
+            "model's size (mosaics, composites) can't be normalised without it: use a data set of photos."
+        )
+
+
+def label_limit(dataset: Dataset, classes: int) -> None:
+    """Refuse a data set whose classes are not the model's.
+
+    Raises:
+        ValueError: a class id that the model doesn't have, or another number of classes.
+    """
+    if dataset.classes and len(dataset.classes) != classes:
+        raise ValueError(
+            f"{dataset.name} numbers {len(dataset.classes)} classes, and the model has {classes}: their ids don't mean the "
+            "same. Give a model that was trained on these classes (--weights, --labels)."
+        )
+    for sample in dataset:
+        for label in sample.labels:
+            if max(label) >= classes:
+                raise ValueError(
+                    f"{sample.id} has the class {max(label)}, and the model's {classes} classes are 0 to {classes - 1}."
+                )
+
+
+def ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """``map`` in the items' order, a few items ahead in the background.
+
+    >>> list(ahead(abs, [-1, 2, -3]))
+    [1, 2, 3]
+    """
+    waiting: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def batches(units: Iterable[Unit], size: int) -> Iterator[list[Unit]]:
+    """Units in their order, at most ``size`` together, and only tensors of one shape."""
+    batch: list[Unit] = []
+    for unit in units:
+        if batch and (len(batch) == size or batch[0].image.shape != unit.image.shape):
+            yield batch
+            batch = []
+        batch.append(unit)
+    if batch:
+        yield batch
+
+
+def spread(dataset: Dataset, limit: int | None) -> Sequence[Sample]:
+    """All samples, or ``limit`` of them, evenly spread over the data set.
+
+    >>> from clarp.data import Dataset
+    >>> spread(Dataset("letters", tuple("abcdefg")), 3)
+    ['a', 'c', 'e']
+    """
+    count = len(dataset)
+    if limit is None or limit >= count:
+        return dataset.samples
+    return [dataset[number * count // limit] for number in range(limit)]

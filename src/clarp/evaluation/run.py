@@ -1,0 +1,356 @@
+"""A run: a data set, a model, methods and metrics become rows, part by part; it goes on where it was stopped."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from clarp.data._optional import optional
+from clarp.data.sample import Dataset, Problem, Sample
+from clarp.evaluation.attribution import Attributor, attributors
+from clarp.evaluation.baselines import Baseline
+from clarp.evaluation.fingerprint import of_classifier, of_machine
+from clarp.evaluation.inputs import Loader, Unit, ahead, batches, label_limit, spread
+from clarp.evaluation.metrics import (
+    Attribute,
+    ClassSensitivity,
+    GridPointingGame,
+    Metric,
+    ParameterRandomisation,
+    PatchMasking,
+    PointingGame,
+    mean_image,
+)
+from clarp.evaluation.questions import Batch, TargetKind, check_truth
+from clarp.evaluation.store import Store
+from clarp.files import write_atomically
+from clarp.models import Classifier
+from clarp.network import Network
+
+_SAMPLES_PER_PART = 32
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is of, besides data set and model.
+
+    Attributes:
+        methods: names, see :func:`clarp.evaluation.attribution.attributors`.
+        metrics: by their names in the tables.
+        composite: for clarp's methods that name none.
+        target: explain each label of a picture, or the class that the model predicts.
+        limit: so many samples, evenly spread; None: all.
+        batch_size: images that are explained at once.
+        seed: another seed, other random draws (mosaics, composites); part of the fingerprint.
+    """
+
+    methods: tuple[str, ...]
+    metrics: Mapping[str, Metric]
+    composite: str | None = None
+    target: TargetKind = "label"
+    limit: int | None = None
+    batch_size: int = 8
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        images: samples in the run.
+        computed: of these, asked now and not by an earlier process.
+        problems: files that gave no rows.
+    """
+
+    images: int
+    computed: int
+    problems: tuple[Problem, ...]
+
+
+@dataclass(eq=False)
+class Run:
+    """A run that has been found to make sense; nothing is written before :meth:`complete`.
+
+    Args:
+        dataset: what is asked about.
+        classifier: who is asked.
+        settings: how.
+        folder: where everything goes.
+        device: where to compute.
+
+    Raises:
+        ValueError: a name, a class or a combination that doesn't hold; for example a metric that needs to know
+            where the objects are, and a data set that doesn't say.
+        TypeError: a baseline for an exported program.
+    """
+
+    dataset: Dataset
+    classifier: Classifier
+    settings: Settings
+    folder: Path
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __post_init__(self) -> None:
+        label_limit(self.dataset, len(self.classifier.labels))
+        check_truth(self.dataset, self.settings.metrics, self.settings.target)
+        if not self.samples:
+            raise ValueError(
+                f"{self.dataset} - nothing to evaluate; give a data set with at least one picture."
+            )
+        self.loader.check(self.samples[0])
+        self.store = Store(self.folder)
+        module = self.classifier.module
+        self.model: nn.Module = (module.module() if isinstance(module, ExportedProgram) else module).to(
+            self.device
+        )
+        self.network = Network(module)
+        names = self.settings.methods
+        self.attributors = attributors(
+            names,
+            self.network,
+            bounds=self.classifier.bounds,
+            composite=self.settings.composite,
+            image=self._first_image() if any(name == "gradcam" for name in names) else None,
+        )
+
+    @cached_property
+    def samples(self) -> Sequence[Sample]:
+        """The samples of the run, in order."""
+        return spread(self.dataset, self.settings.limit)
+
+    @cached_property
+    def loader(self) -> Loader:
+        """Opens them."""
+        return Loader(
+            self.classifier,
+            as_is=self.dataset.as_is,
+            located=any(sample.objects for sample in self.samples),
+            placed=any("masks" in metric.truth for metric in self.settings.metrics.values()),
+            all_labels=self.settings.target == "label",
+        )
+
+    @property
+    def ranges(self) -> list[tuple[int, int]]:
+        """The parts: ranges of samples that depend on their number and the batch size only."""
+        size = self.settings.batch_size * max(1, _SAMPLES_PER_PART // self.settings.batch_size)
+        count = len(self.samples)
+        return [(start, min(start + size, count)) for start in range(0, count, size)]
+
+    def complete(self, advance: Callable[[int, int], None] | None = None) -> Outcome:
+        """Compute the parts that are missing, and put the table together.
+
+        Args:
+            advance: told after every batch how many samples of how many to compute now are done.
+
+        Raises:
+            ValueError: the folder has another run, or another process is at work in it.
+        """
+        with self.store.locked(), _repeatable(self.device):
+            self.store.begin(self.fingerprint(), self.about())
+            missing = [ends for ends in self.ranges if not self.store.has(*ends)]
+            total = sum(stop - start for start, stop in missing)
+            before = 0
+
+            def told(done: int) -> None:
+                if advance is not None:
+                    advance(before + done, total)
+
+            told(0)
+            for start, stop in missing:
+                columns, problems = self._part(start, stop, told)
+                self.store.write_part(start, stop, columns, self._schema(), problems)
+                before += stop - start
+            listed = [problem for problem in self.dataset.problems if problem.kind in {"missing", "damaged"}]
+            problems = self.store.merge(self.ranges, listed)
+        return Outcome(len(self.samples), total, tuple(problems))
+
+    def fingerprint(self) -> dict[str, Any]:
+        """All that the rows depend on; a change of any entry is another run."""
+        settings = self.settings
+        return {
+            "model": of_classifier(self.classifier),
+            "data set": {
+                "name": self.dataset.name,
+                "samples": len(self.dataset),
+                "content": self.dataset.fingerprint(),
+            },
+            "methods": {method.name: method.definition for method in self.attributors},
+            "metrics": {name: repr(metric) for name, metric in settings.metrics.items()},
+            "target": settings.target,
+            "limit": settings.limit,
+            "batch size": settings.batch_size,
+            "seed": settings.seed,
+            **of_machine(self.device, foreign=any(isinstance(m, Baseline) for m in self.attributors)),
+        }
+
+    def about(self) -> dict[str, Any]:
+        """What a report needs to know besides the rows."""
+        return {
+            "samples": len(self.samples),
+            "parts": len(self.ranges),
+            "dataset": str(self.dataset),
+            "model": self.classifier.name,
+            "notes": list(self.classifier.notes),
+            "classes": list(self.dataset.classes or self.classifier.labels),
+            "columns": {
+                f"{name}/{column}": direction
+                for name, metric in self.settings.metrics.items()
+                for column, direction in metric.columns.items()
+            },
+        }
+
+    def _schema(self) -> Any:
+        arrow = optional("pyarrow", "A run's rows")
+        texts = ("id", "label", "method")
+        numbers = ("sample", "class", "target", "predicted")
+        kinds = {name: arrow.string() for name in texts} | {name: arrow.int32() for name in numbers}
+        kinds |= {"probability": arrow.float64(), "difficult": arrow.bool_()}
+        kinds |= dict.fromkeys(self.about()["columns"], arrow.float64())
+        return arrow.schema(list(kinds.items()))
+
+    def _part(
+        self, start: int, stop: int, advance: Callable[[int], None]
+    ) -> tuple[dict[str, list[Any]], list[Problem]]:
+        """The rows of a range of samples; they depend on nothing that ran before."""
+        problems: list[Problem] = []
+        columns: dict[str, list[Any]] = {name: [] for name in self._schema().names}
+
+        def units() -> Iterator[list[Unit]]:
+            numbered = [(number, self.samples[number]) for number in range(start, stop)]
+            for found in ahead(self.loader.units, numbered):
+                if isinstance(found, Problem):
+                    problems.append(found)
+                else:
+                    yield found
+
+        for batch in batches(chain.from_iterable(units()), self.settings.batch_size):
+            for name, values in self._rows(batch).items():
+                columns[name] += values
+            advance(batch[-1].number + 1 - start)
+        advance(stop - start)
+        return columns, problems
+
+    def _rows(self, units: list[Unit]) -> dict[str, list[Any]]:
+        """The rows of a batch: unit by unit, and within a unit method by method."""
+        images = torch.stack([unit.image for unit in units]).to(self.device, self.network.dtype)
+        with torch.no_grad():
+            logits = self.model(images)
+        targets = self._targets(logits, units)
+        shares = logits.to("cpu", torch.float64).softmax(dim=1)
+        before = shares.gather(1, targets[:, None])[:, 0]
+        asked = Batch(units, images, logits, targets, before)
+        values = [self._asked(method, asked) for method in self.attributors]
+        methods, count = len(self.attributors), len(units)
+
+        def each(column: list[Any]) -> list[Any]:
+            return [value for value in column for _ in range(methods)]
+
+        rows = {
+            "id": each([unit.sample.id for unit in units]),
+            "label": each([" ".join(map(str, unit.label)) for unit in units]),
+            "method": [method.name for method in self.attributors] * count,
+            "sample": each([unit.number for unit in units]),
+            "class": each([unit.label[0] if unit.label else -1 for unit in units]),
+            "target": each(targets.tolist()),
+            "predicted": each(shares.argmax(dim=1).tolist()),
+            "probability": each(before.tolist()),
+            "difficult": each([unit.truth.difficult if unit.truth else None for unit in units]),
+        }
+        for name in values[0]:
+            rows[name] = torch.stack([found[name] for found in values], dim=1).flatten().tolist()
+        return rows
+
+    def _targets(self, logits: Tensor, units: list[Unit]) -> Tensor:
+        """(B,) on the CPU: of the ids that name the label the one with the greatest logit, or the prediction."""
+        if self.settings.target == "predicted":
+            return logits.argmax(dim=1).cpu()
+        rows = zip(units, logits.tolist(), strict=True)
+        return torch.tensor([max(unit.label, key=row.__getitem__) for unit, row in rows])
+
+    def _asked(self, method: Attributor, asked: Batch) -> dict[str, Tensor]:
+        """Every metric of one method, (B,) each."""
+        maps = method(asked.images, asked.targets, asked.ids)
+        found: dict[str, Tensor] = {}
+        for name, metric in self.settings.metrics.items():
+            chosen = metric
+            if isinstance(metric, PointingGame) and method.coarse:
+                chosen = replace(metric, smoothing=0.0)
+            truth = self._truth(chosen, method, asked)
+            rows = chosen(self.model, asked.images, maps, targets=asked.targets, **truth)
+            found |= {f"{name}/{column}": rows[column] for column in rows}
+        return found
+
+    def _truth(self, metric: Metric, method: Attributor, asked: Batch) -> dict[str, Any]:
+        """What a metric needs to know of a batch."""
+        if isinstance(metric, PointingGame):
+            return asked.located()
+        if isinstance(metric, GridPointingGame):
+            return {"cells": torch.tensor([unit.cell for unit in asked.units])}
+        if "masks" in metric.truth:
+            return {"masks": asked.masks}
+        if isinstance(metric, ClassSensitivity):
+            return {"other_maps": method(asked.images, asked.rivals, asked.ids)}
+        if isinstance(metric, ParameterRandomisation):
+            return {"attribute": self._attribute(method, asked.ids), "copies": self._copies[metric]}
+        truth: dict[str, Any] = {}
+        if getattr(metric, "fill", None) == "mean":
+            truth["mean_image"] = self.mean_image
+        if isinstance(metric, PatchMasking):
+            truth["before"] = asked.before
+        return truth
+
+    @cached_property
+    def mean_image(self) -> Tensor:
+        """The mean of the run's preprocessed images, (C, H, W), computed once and kept in the folder."""
+        path = self.folder / "mean_image.npy"
+        if not path.exists():
+            found = mean_image(
+                image[None] for image in ahead(self._tensor, self.samples) if image is not None
+            )
+            write_atomically(path, lambda file: np.save(file, found.numpy()))
+        return torch.from_numpy(np.load(path)).to(self.device)
+
+    def _tensor(self, sample: Sample) -> Tensor | None:
+        try:
+            return self.loader.tensor(sample)
+        except ValueError:
+            return None  # a part will name it
+
+    def _first_image(self) -> Tensor | None:
+        return next((image for image in map(self._tensor, self.samples) if image is not None), None)
+
+    @cached_property
+    def _copies(self) -> dict[Metric, list[nn.Module]]:
+        """The randomised models of each metric that asks for some, made once."""
+        metrics = self.settings.metrics.values()
+        return {m: list(m.randomised(self.model)) for m in metrics if isinstance(m, ParameterRandomisation)}
+
+    @cached_property
+    def _elsewhere(self) -> dict[tuple[str, int], Attributor]:
+        """Each method on each randomised model, so that a copy is captured once."""
+        return {}
+
+    def _attribute(self, method: Attributor, ids: Sequence[str]) -> Attribute:
+        def attribute(model: nn.Module, images: Tensor, targets: Tensor | None) -> Tensor:
+            assert targets is not None
+            key = (method.name, id(model))
+            if key not in self._elsewhere:
+                self._elsewhere[key] = method.on(model)
+            return self._elsewhere[key](images, targets, ids)
+
+        return attribute
+
+
+def _repeatable(device: torch.device) -> Any:
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)

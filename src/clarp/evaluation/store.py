@@ -1,0 +1,213 @@
+"""The folder of a run: what it is of, who is writing, and its rows in parts that are whole or absent."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clarp.data._optional import optional
+from clarp.data.sample import Problem
+from clarp.files import write_atomically
+
+_PURPOSE = "A run's rows"
+_RUN, _ROWS, _PROBLEMS, _LOCK = "run.json", "rows.parquet", "problems.json", ".lock"
+_SEAL = b"clarp.part"
+
+
+@dataclass(frozen=True)
+class Store:
+    """A run's folder.
+
+    ====================  ==========================================================================
+    ``run.json``          the fingerprint (what must not change) and what a report needs to know
+    ``parts/*.parquet``   rows of fixed ranges of samples, each with the problems found in its range
+    ``rows.parquet``      all rows, when the last part is there
+    ``problems.json``     every file that gave no rows, with the reason
+    ====================  ==========================================================================
+    """
+
+    folder: Path
+
+    @property
+    def rows_path(self) -> Path:
+        """The table of all rows."""
+        return self.folder / _ROWS
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder; the lock goes with the process, however it ends.
+
+        Raises:
+            ValueError: another process holds it.
+        """
+        filelock = optional("filelock", "A run")
+        (self.folder / "parts").mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self.folder / _LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            raise ValueError(
+                f"{self.folder}: another process is at work in this folder. Wait for it, or give another --out."
+            ) from error
+        try:
+            for leftover in [*self.folder.glob(".*.tmp"), *self.folder.glob("parts/.*.tmp")]:
+                leftover.unlink()
+            yield
+        finally:
+            lock.release()
+
+    def begin(self, fingerprint: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+        """Say what the run is of, or check that it still is.
+
+        Raises:
+            ValueError: the folder has a run of something else; the message says what changed.
+        """
+        path = self.folder / _RUN
+        document = json.loads(json.dumps({"fingerprint": fingerprint, **about}, allow_nan=False))
+        if not path.exists():
+            if any(self.folder.glob("parts/*.parquet")):
+                raise ValueError(
+                    f"{self.folder} has parts but no {_RUN}: give another --out, or remove the folder."
+                )
+            self._write(path, document)
+            return
+        changed = _changes(self.about()["fingerprint"], document["fingerprint"])
+        if changed:
+            lines = "\n".join(f"  {line}" for line in changed)
+            raise ValueError(
+                f"{self.folder} has a run of something else; what changed:\n{lines}\n"
+                "Give another --out, or run it as it was begun."
+            )
+
+    def about(self) -> dict[str, Any]:
+        """What ``run.json`` says.
+
+        Raises:
+            ValueError: there is no run in this folder.
+        """
+        path = self.folder / _RUN
+        if not path.is_file():
+            raise ValueError(
+                f"{self.folder} has no {_RUN}: give the folder that `clarp evaluate --out` wrote."
+            )
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    def part_path(self, start: int, stop: int) -> Path:
+        """The part of the samples ``start`` to ``stop - 1``."""
+        return self.folder / "parts" / f"{start:08d}-{stop:08d}.parquet"
+
+    def has(self, start: int, stop: int) -> bool:
+        """Whether that part is there and whole, and of this run.
+
+        Raises:
+            ValueError: there is a file of that name that is not.
+        """
+        path = self.part_path(start, stop)
+        return path.exists() and self._sealed(path) is not None
+
+    def write_part(
+        self,
+        start: int,
+        stop: int,
+        columns: Mapping[str, Sequence[Any]],
+        schema: Any,
+        problems: Iterable[Problem],
+    ) -> None:
+        """Write a part, whole or not at all."""
+        arrow, parquet = optional("pyarrow", _PURPOSE), optional("pyarrow.parquet", _PURPOSE)
+        found = [[problem.kind, problem.file, problem.reason] for problem in problems]
+        seal = json.dumps({"run": self._digest(), "problems": found})
+        table = arrow.table(dict(columns), schema=schema.with_metadata({_SEAL: seal.encode()}))
+        write_atomically(self.part_path(start, stop), lambda file: parquet.write_table(table, file))
+
+    def merge(self, ranges: Sequence[tuple[int, int]], listed: Sequence[Problem]) -> list[Problem]:
+        """Write ``rows.parquet`` and ``problems.json`` from all parts, and return all problems.
+
+        Args:
+            ranges: of the parts, in order.
+            listed: the problems that the data set knew of before.
+        """
+        parquet = optional("pyarrow.parquet", _PURPOSE)
+        paths = [self.part_path(*ends) for ends in ranges]
+        problems = list(listed)
+        for path in paths:
+            problems += [Problem(*problem) for problem in self._sealed(path)["problems"]]
+        schema = parquet.read_schema(paths[0]).remove_metadata()
+
+        def write(file: Any) -> None:
+            with parquet.ParquetWriter(file, schema) as writer:
+                for path in paths:
+                    writer.write_table(parquet.read_table(path).replace_schema_metadata(None))
+
+        write_atomically(self.rows_path, write)
+        entries = [{"kind": p.kind, "file": p.file, "reason": p.reason} for p in problems]
+        self._write(self.folder / _PROBLEMS, {"count": len(entries), "problems": entries})
+        return problems
+
+    def rows(self) -> Any:
+        """All rows that there are, a pyarrow table.
+
+        Raises:
+            ValueError: not one part is there.
+        """
+        arrow, parquet = optional("pyarrow", _PURPOSE), optional("pyarrow.parquet", _PURPOSE)
+        if self.rows_path.is_file():
+            return parquet.read_table(self.rows_path)
+        paths = sorted(self.folder.glob("parts/*.parquet"))
+        if not paths:
+            raise ValueError(f"{self.folder} has no rows yet: let `clarp evaluate` finish at least one part.")
+        return arrow.concat_tables([parquet.read_table(path).replace_schema_metadata(None) for path in paths])
+
+    def problems(self) -> int:
+        """How many files gave no rows, as far as the run has come."""
+        path = self.folder / _PROBLEMS
+        if path.is_file():
+            return int(json.loads(path.read_text(encoding="utf-8"))["count"])
+        return sum(len(self._sealed(path)["problems"]) for path in self.folder.glob("parts/*.parquet"))
+
+    def _sealed(self, path: Path) -> Any:
+        """What a part says of itself."""
+        parquet = optional("pyarrow.parquet", _PURPOSE)
+        try:
+            seal = json.loads((parquet.read_schema(path).metadata or {})[_SEAL])
+        except (OSError, KeyError, ValueError) as error:
+            raise ValueError(f"{path} is damaged. Remove it, and the run makes it again.") from error
+        if seal["run"] != self._digest():
+            raise ValueError(f"{path} belongs to another run. Remove it, and the run makes its own.")
+        return seal
+
+    def _digest(self) -> str:
+        text = json.dumps(self.about()["fingerprint"], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @staticmethod
+    def _write(path: Path, document: object) -> None:
+        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """One line for each entry that differs.
+
+    >>> _changes({"batch size": 8, "limit": None}, {"batch size": 4, "limit": None})
+    ['batch size: 8 -> 4']
+    """
+    lines: list[str] = []
+    for name in dict.fromkeys([*old, *new]):
+        before, after = old.get(name), new.get(name)
+        if before == after:
+            continue
+        if isinstance(before, dict) and isinstance(after, dict):
+            lines += [f"{name}, {line}" for line in _changes(before, after)]
+        else:
+            lines.append(f"{name}: {_shown(before)} -> {_shown(after)}")
+    return lines
+
+
+def _shown(value: Any) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 200 else f"{text[:100]} ... {text[-90:]}"
