@@ -23,6 +23,7 @@ from clarp import models
 from clarp.commands.explain import device_named
 from clarp.data.opening import open_dataset
 from clarp.data.sample import Dataset
+from clarp.evaluation.confident import confident
 from clarp.evaluation.questions import TargetKind
 from clarp.evaluation.run import Outcome, Run, Settings
 from clarp.evaluation.specs import metrics
@@ -88,8 +89,13 @@ def _evaluated(request: Request, suite: Suite | None, model: str, out: Path) -> 
     for note in classifier.notes:
         _say(f"note: {note}")
     made = request.dataset.partition(":")[0] in {"mosaics", "composites"}
+    device = device_named(request.device)
     dataset = open_dataset(
-        request.dataset, classifier.labels, count=request.limit if made else None, seed=request.seed
+        request.dataset,
+        classifier.labels,
+        count=request.limit if made else None,
+        seed=request.seed,
+        choose=lambda photos: confident(photos, classifier, out, device),
     )
     methods, specs = request.methods or _METHODS, request.metrics or _METRICS
     if suite is not None:
@@ -103,7 +109,7 @@ def _evaluated(request: Request, suite: Suite | None, model: str, out: Path) -> 
         batch_size=request.batch_size,
         seed=request.seed,
     )
-    evaluation = Run(dataset, classifier, settings, out, device_named(request.device))
+    evaluation = Run(dataset, classifier, settings, out, device)
     with _progress(f"{classifier.name} on {dataset.name}") as advance:
         outcome = evaluation.complete(advance)
     _report(dataset, outcome, out)

@@ -1,7 +1,7 @@
 """A data set from what a user writes on the command line: the layout is found by looking."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from clarp.data.coco import coco
@@ -23,7 +23,12 @@ _LAYOUTS = (
 
 
 def open_dataset(
-    spec: str, classes: Sequence[str] = (), *, count: int | None = None, seed: int = 0
+    spec: str,
+    classes: Sequence[str] = (),
+    *,
+    count: int | None = None,
+    seed: int = 0,
+    choose: Callable[[Dataset], Dataset] = lambda photos: photos,
 ) -> Dataset:
     """Open a data set, its layout found by what lies in the folder.
 
@@ -45,13 +50,15 @@ def open_dataset(
         classes: the model's class names by index, for folders and tables with names.
         count: how many mosaics or composites to make; None: one dealing of all photos, and 500.
         seed: of mosaics and composites.
+        choose: the photos that mosaics are made of; the protocol wants those that the model gets right with
+            confidence.
 
     Raises:
         ValueError: nothing there, or no layout that is known; and what the readers raise.
     """
     kind, _, rest = spec.partition(":")
     if kind == "mosaics":
-        return mosaics(open_dataset(rest, classes), count=count, seed=seed)
+        return mosaics(choose(open_dataset(rest, classes)), count=count, seed=seed)
     if kind == "composites":
         number = COMPOSITES if count is None else count
         return composites(open_dataset(rest, classes).verified(), number, seed=seed)

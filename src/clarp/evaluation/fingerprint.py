@@ -20,7 +20,7 @@ def of_classifier(classifier: Classifier) -> dict[str, str]:
     noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
     seen = classifier.preprocess(Image.fromarray(noise)).detach().cpu().contiguous()
     return {
-        "name": classifier.name,
+        "name": Path(classifier.name).name,  # where a file lies changes nothing
         "weights": classifier.weights_sha256(),
         "architecture": _sha(re.sub(r"0x[0-9a-f]+", "", repr(classifier.module))),
         "source": _source(classifier.name),

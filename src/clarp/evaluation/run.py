@@ -35,7 +35,7 @@ from clarp.files import write_atomically
 from clarp.models import Classifier
 from clarp.network import Network
 
-_SAMPLES_PER_PART = 32
+_SAMPLES_PER_PART = 16
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -204,10 +205,14 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         if isinstance(before, dict) and isinstance(after, dict):
             lines += [f"{name}, {line}" for line in _changes(before, after)]
         else:
-            lines.append(f"{name}: {_shown(before)} -> {_shown(after)}")
+            one, other = ("nothing" if value is None else str(value) for value in (before, after))
+            start = max(0, len(commonprefix([one, other])) - 30)
+            lines.append(f"{name}: {_shown(one, start)} -> {_shown(other, start)}")
     return lines
 
 
-def _shown(value: Any) -> str:
-    text = "nothing" if value is None else str(value)
-    return text if len(text) <= 200 else f"{text[:100]} ... {text[-90:]}"
+def _shown(text: str, start: int) -> str:
+    """The text, or if it is long the piece of it around the first difference."""
+    if len(text) <= 150:
+        return text
+    return ("... " if start else "") + text[start : start + 120] + (" ..." if start + 120 < len(text) else "")

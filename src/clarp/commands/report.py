@@ -1,0 +1,42 @@
+"""``clarp report``: a run's folder becomes tables and curves."""
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from clarp.evaluation.store import Store
+from clarp.evaluation.tables import Report
+from clarp.evaluation.writing import blocks, explanation, headline, write
+
+
+def run(folder: Path, reference: str, resamples: int, seed: int) -> int:
+    """Print the tables and write the files below ``folder/report``.
+
+    Returns:
+        0.
+
+    Raises:
+        ValueError: the folder has no run, no rows yet, or no such method.
+    """
+    store = Store(folder)
+    names = list(store.about()["fingerprint"]["methods"])
+    if reference not in names and reference == "ssglrp":
+        reference = names[0]  # the default, of a run without it
+    report = Report.of(store, reference, resamples=resamples, seed=seed)
+    console = Console(soft_wrap=False, width=None if sys.stdout.isatty() else 160)
+    console.print(headline(report), markup=False, highlight=False)
+    for title, (head, *lines) in blocks(report):
+        table = Table(title=title, title_justify="left", title_style="bold")
+        for place, name in enumerate(head):
+            table.add_column(
+                name.replace("[", r"\["), justify="left" if place == 0 else "right", no_wrap=place == 0
+            )
+        for line in lines:
+            table.add_row(*(cell.replace("[", r"\[") for cell in line))
+        console.print(table)
+    console.print(explanation(report), markup=False, highlight=False)
+    for path in write(report, folder / "report"):
+        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+    return 0

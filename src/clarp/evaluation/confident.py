@@ -1,0 +1,62 @@
+"""The photos that a model gets right with confidence: what the grid pointing game makes its mosaics of."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from clarp.data.sample import Dataset, Sample, UnreadableImageError
+from clarp.evaluation.inputs import Loader, ahead
+from clarp.files import write_atomically
+from clarp.models import Classifier
+
+CONFIDENCE = 0.9
+"""The least probability of a right answer."""
+
+
+def confident(photos: Dataset, classifier: Classifier, folder: Path, device: torch.device) -> Dataset:
+    """The photos whose label the model gives at least :data:`CONFIDENCE` (Boehle 2021 asks for such, without a number).
+
+    What was found is kept in the folder, so that a run that goes on does not look again.
+
+    Raises:
+        ValueError: there are none.
+    """
+    path = folder / "confident.json"
+    key = hashlib.sha256(f"{photos.fingerprint()} {classifier.weights_sha256()}".encode()).hexdigest()
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if kept.get("of") != key:
+        kept = {"of": key, "confidence": CONFIDENCE, "photos": _found(photos, classifier, device)}
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda file: file.write(json.dumps(kept, indent=1).encode()))
+    ids = set(kept["photos"])
+    if not ids:
+        raise ValueError(
+            f"{classifier.name} gives none of the {len(photos)} photos of {photos.name} its label with a probability of "
+            f"{CONFIDENCE}, so there is nothing to make mosaics of: give photos of classes that it knows."
+        )
+    return photos.select(lambda sample: sample.id in ids)
+
+
+def _found(photos: Dataset, classifier: Classifier, device: torch.device) -> list[str]:
+    module = classifier.module
+    model = (module.module() if isinstance(module, ExportedProgram) else module).to(device)
+    loader = Loader(classifier, as_is=photos.as_is, located=False, placed=False)
+
+    def opened(sample: Sample) -> Tensor | None:
+        try:
+            return loader.tensor(sample)
+        except UnreadableImageError:
+            return None
+
+    ids: list[str] = []
+    for sample, image in zip(photos, ahead(opened, photos), strict=True):
+        if image is not None and sample.labels:
+            with torch.no_grad():
+                shares = model(image[None].to(device)).double().softmax(dim=1)[0].tolist()
+            if max(shares[index] for index in sample.labels[0]) >= CONFIDENCE:
+                ids.append(sample.id)
+    return ids

@@ -1,0 +1,270 @@
+"""From rows to numbers: means with intervals, paired differences, ratios, classes, subsets and curves."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clarp.evaluation.statistics import Array, Sampling, bootstrap, holm, means, sign_flip_test
+from clarp.evaluation.store import Store
+
+RATIO_TO = "lrp"
+_NAN = float("nan")
+_UNITS_PER_CLASS = 10
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its 95 % interval."""
+
+    mean: float = _NAN
+    low: float = _NAN
+    high: float = _NAN
+
+
+@dataclass(frozen=True)
+class Line:
+    """One method in one column of one subset.
+
+    Attributes:
+        column: metric and column, ``patch-masking/drop@9``.
+        better: "higher" or "lower".
+        subset: "all" or "difficult".
+        method: its name.
+        n: rows that count.
+        absent: rows that don't (NaN: the question didn't arise).
+        value: the mean over rows.
+        classes: the mean over classes of each class's mean (the pointing game's accuracy); without an interval where
+            a class has fewer than 10 units, because resampling would leave such classes out.
+        ratio: ``value`` over LRP's, NaN where LRP's interval reaches zero, or lower is better.
+        difference: the reference minus this method, over the rows that both have.
+        p: of that difference being zero, two-sided sign-flip test.
+        p_holm: corrected for all tests of the report.
+    """
+
+    column: str
+    better: str
+    subset: str
+    method: str
+    n: int
+    absent: int
+    value: Interval
+    classes: Interval
+    ratio: float
+    difference: Interval
+    p: float
+    p_holm: float = _NAN
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A metric at several sizes or shares.
+
+    Attributes:
+        name: metric and what is drawn, ``patch-masking/drop``.
+        at: (K,) the sizes or shares.
+        values: by method the means (K,).
+    """
+
+    name: str
+    at: tuple[float, ...]
+    values: dict[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class ClassLine:
+    """The mean of each method in one column for one class."""
+
+    column: str
+    index: int
+    name: str
+    n: int
+    values: dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows of a run as arrays; units are (picture, label) pairs in order.
+
+    Attributes:
+        methods: M names.
+        values: by column (units, M).
+        clusters: (units,) the picture of each, numbered without gaps.
+        classes: (units,) class ids.
+        difficult: (units,) bool, None where nobody said.
+    """
+
+    methods: tuple[str, ...]
+    values: dict[str, Array]
+    clusters: NDArray[np.int64]
+    classes: NDArray[np.int64]
+    difficult: NDArray[np.bool_] | None
+
+    @classmethod
+    def of(cls, store: Store) -> "Rows":
+        """Read them; a part of them if the run isn't complete."""
+        table, about = store.rows(), store.about()
+        methods = tuple(about["fingerprint"]["methods"])
+        count = len(methods)
+        columns = {name: table.column(name).to_numpy().reshape(-1, count) for name in about["columns"]}
+        _, clusters = np.unique(table.column("sample").to_numpy()[::count], return_inverse=True)
+        flags = table.column("difficult").to_pylist()[::count]
+        difficult = None if not flags or None in flags else np.array(flags, dtype=bool)
+        classes = table.column("class").to_numpy()[::count].astype(np.int64)
+        return cls(methods, columns, clusters.astype(np.int64), classes, difficult)
+
+    def where(self, chosen: NDArray[np.bool_]) -> "Rows":
+        """The chosen units only."""
+        _, clusters = np.unique(self.clusters[chosen], return_inverse=True)
+        values = {name: column[chosen] for name, column in self.values.items()}
+        return replace(self, values=values, clusters=clusters, classes=self.classes[chosen], difficult=None)
+
+    def groups(self) -> list[NDArray[np.int64]]:
+        """The units of each class, in the order of the ids."""
+        return [np.flatnonzero(self.classes == index) for index in np.unique(self.classes)]
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """Everything that a report shows.
+
+    Attributes:
+        about: ``run.json``.
+        complete: whether all parts were there.
+        pictures: that gave rows.
+        problems: files that gave none.
+        reference: the method of the differences.
+        lines: the main table.
+        classes: per class, for the columns where a direction is better.
+        curves: metrics at several sizes or shares.
+    """
+
+    about: dict[str, Any]
+    complete: bool
+    pictures: int
+    problems: int
+    reference: str
+    lines: tuple[Line, ...]
+    classes: tuple[ClassLine, ...]
+    curves: tuple[Curve, ...]
+
+    @classmethod
+    def of(cls, store: Store, reference: str, *, resamples: int = 9999, seed: int = 0) -> "Report":
+        """Compute it from a run's folder.
+
+        Raises:
+            ValueError: no run there, no rows yet, or no such reference method.
+        """
+        about, rows = store.about(), Rows.of(store)
+        if reference not in rows.methods:
+            raise ValueError(
+                f"the run has no method {reference!r}, expected one of {', '.join(rows.methods)}."
+            )
+        directions = {name: better for name, better in about["columns"].items() if better != "none"}
+        subsets = {"all": rows}
+        if rows.difficult is not None and rows.difficult.any():
+            subsets["difficult"] = rows.where(rows.difficult)
+        found: list[Line] = []
+        for name, subset in subsets.items():
+            sampling = Sampling(subset.clusters, resamples, seed)
+            found += _lines(subset, name, directions, reference, sampling)
+        corrected = holm([line.p for line in found])
+        lines = tuple(replace(line, p_holm=float(p)) for line, p in zip(found, corrected, strict=True))
+        order = [(column, name) for column in directions for name in subsets]
+        lines = tuple(sorted(lines, key=lambda line: order.index((line.column, line.subset))))
+        return cls(
+            about=about,
+            complete=store.rows_path.is_file(),
+            pictures=len(np.unique(rows.clusters)),
+            problems=store.problems(),
+            reference=reference,
+            lines=lines,
+            classes=tuple(_classes(rows, list(directions), about["classes"])),
+            curves=tuple(_curves(rows)),
+        )
+
+
+def _lines(
+    rows: Rows, subset: str, directions: dict[str, str], reference: str, sampling: Sampling
+) -> list[Line]:
+    """All methods in all columns; every column is resampled by the same draws."""
+    count, at = len(rows.methods), rows.methods.index(reference)
+    if not directions:
+        return []
+    values = np.concatenate([rows.values[name] for name in directions], axis=1)
+    compared = np.concatenate([rows.values[name][:, [at]] - rows.values[name] for name in directions], axis=1)
+    groups = rows.groups()
+    whole = _intervals(values, sampling)
+    by_class = _over_classes(values, sampling, groups)
+    differences = _intervals(compared, sampling)
+    tests = sign_flip_test(compared, sampling)
+    n = np.isfinite(values).sum(axis=0)
+    lines: list[Line] = []
+    for number, (column, better) in enumerate(directions.items()):
+        base = number * count
+        lrp = whole[base + rows.methods.index(RATIO_TO)] if RATIO_TO in rows.methods else Interval()
+        for place, method in enumerate(rows.methods):
+            k, own = base + place, place == at
+            lines.append(
+                Line(
+                    column,
+                    better,
+                    subset,
+                    method,
+                    n=int(n[k]),
+                    absent=len(values) - int(n[k]),
+                    value=whole[k],
+                    classes=by_class[k],
+                    ratio=whole[k].mean / lrp.mean if better == "higher" and lrp.low > 0 else _NAN,
+                    difference=Interval() if own else differences[k],
+                    p=_NAN if own else float(tests[k]),
+                )
+            )
+    return lines
+
+
+def _intervals(
+    values: Array, sampling: Sampling, groups: Sequence[NDArray[np.int64]] | None = None
+) -> list[Interval]:
+    centre = means(values, groups)[0]
+    low, high = bootstrap(values, sampling, groups)
+    return [Interval(*map(float, ends)) for ends in zip(centre, low, high, strict=True)]
+
+
+def _over_classes(values: Array, sampling: Sampling, groups: Sequence[NDArray[np.int64]]) -> list[Interval]:
+    if len(groups) < 2:
+        return [Interval()] * values.shape[1]
+    if min(map(len, groups)) < _UNITS_PER_CLASS:
+        return [Interval(float(mean)) for mean in means(values, groups)[0]]
+    return _intervals(values, sampling, groups)
+
+
+def _classes(rows: Rows, columns: Sequence[str], names: Sequence[str]) -> list[ClassLine]:
+    lines: list[ClassLine] = []
+    for column in columns:
+        for group in rows.groups():
+            index = int(rows.classes[group[0]])
+            values = rows.values[column][group]
+            name = names[index] if 0 <= index < len(names) else str(index)
+            found = dict(zip(rows.methods, means(values)[0].tolist(), strict=True))
+            lines.append(ClassLine(column, index, name, len(group), found))
+    return lines
+
+
+def _curves(rows: Rows) -> list[Curve]:
+    """Columns that differ only in the number behind the @, where there are at least two."""
+    families: dict[str, list[tuple[float, str]]] = {}
+    for column in rows.values:
+        name, _, number = column.rpartition("@")
+        if name:
+            families.setdefault(name, []).append((float(number), column))
+    curves: list[Curve] = []
+    for name, points in families.items():
+        if len(points) > 1:
+            points.sort()
+            found = np.stack([means(rows.values[column])[0] for _, column in points])
+            values = {method: tuple(found[:, m].tolist()) for m, method in enumerate(rows.methods)}
+            curves.append(Curve(name, tuple(at for at, _ in points), values))
+    return curves

@@ -1,0 +1,192 @@
+"""A report as files: CSV for machines, Markdown and LaTeX for papers, curves as pictures."""
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from clarp.evaluation.tables import RATIO_TO, Curve, Interval, Line, Report
+from clarp.files import write_atomically
+
+DASH = "–"
+_LATEX = {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", DASH: "--", "±": r"$\pm$"}
+
+
+def write(report: Report, folder: Path) -> list[Path]:
+    """Write all files of a report.
+
+    Args:
+        report: what to write.
+        folder: made if it isn't there; files of an earlier report are replaced.
+
+    Returns:
+        What was written: ``summary.csv``, ``summary.md``, ``summary.tex``, ``classes.csv`` and the curves.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    for name, text in (
+        ("summary.csv", _csv(_flat(line) for line in report.lines)),
+        ("summary.md", markdown(report)),
+        ("summary.tex", latex(report)),
+        ("classes.csv", _csv(_class_rows(report))),
+    ):
+        path = folder / name
+        write_atomically(path, partial(_put, text.encode()))
+        written.append(path)
+    for curve in report.curves:
+        path = folder / f"{re.sub(r'[^a-zA-Z0-9=.+-]+', '-', curve.name)}.png"
+        canvas = FigureCanvasAgg(drawn(curve))
+        write_atomically(path, canvas.print_png)
+        written.append(path)
+    return written
+
+
+def blocks(report: Report) -> Iterator[tuple[str, list[list[str]]]]:
+    """For each column and subset a title, and a table: the head, then one line per method."""
+    for (column, subset, better), group in groupby(
+        report.lines, key=lambda line: (line.column, line.subset, line.better)
+    ):
+        lines = list(group)
+        title = f"{column}, {better} is better" + ("" if subset == "all" else f", {subset} subset")
+        head = ["method", "n", "mean [95 %]", "over classes", f"ratio to {RATIO_TO}"]
+        head += [f"{report.reference} minus it [95 %]", "p (Holm)"]
+        yield title, [head, *(_cells(line) for line in lines)]
+
+
+def headline(report: Report) -> str:
+    """What the tables are of, in a sentence or two."""
+    text = (
+        f"{report.pictures} pictures of {report.about['dataset']}; model {Path(report.about['model']).name}."
+    )
+    if not report.complete:
+        text += f" The run is not complete: {report.about['samples']} pictures belong to it."
+    if report.problems:
+        text += f" {report.problems} files gave no rows: problems.json."
+    return text
+
+
+def explanation(report: Report) -> str:
+    """How to read the tables."""
+    return (
+        "Intervals: percentile bootstrap over pictures, 95 %. Differences are paired, picture by picture; "
+        "p: sign-flip test, two-sided, Holm-corrected over all tests of this report. "
+        f"The ratio stands only where the interval of {RATIO_TO} lies above zero. "
+        f"The reference is {report.reference}."
+    )
+
+
+def markdown(report: Report) -> str:
+    """All tables as Markdown."""
+    parts = [headline(report), explanation(report)]
+    for title, (head, *lines) in blocks(report):
+        rows = [head, ["---", *["---:"] * (len(head) - 1)], *lines]
+        parts.append(f"**{title}**\n\n" + "\n".join("| " + " | ".join(row) + " |" for row in rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def latex(report: Report) -> str:
+    """All tables as LaTeX, for the package booktabs."""
+    parts: list[str] = [f"% {headline(report)}\n% {explanation(report)}"]
+    for title, (head, *lines) in blocks(report):
+        parts.append(
+            "\\begin{table}\n\\centering\n"
+            f"\\caption{{{_escaped(title)}}}\n\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}\n\\toprule\n"
+            + _latex_row(head)
+            + "\\midrule\n"
+            + "".join(map(_latex_row, lines))
+            + "\\bottomrule\n\\end{tabular}\n\\end{table}"
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def drawn(curve: Curve) -> Figure:
+    """A curve as a figure: one line per method."""
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for method, values in curve.values.items():
+        axes.plot(curve.at, values, marker="o" if len(curve.at) <= 12 else None, markersize=3, label=method)
+    axes.set_xlabel(_axis(curve.name))
+    axes.set_ylabel(curve.name)
+    axes.grid(visible=True, alpha=0.3)
+    axes.legend(fontsize="small")
+    return figure
+
+
+def _axis(name: str) -> str:
+    metric, _, column = name.partition("/")
+    kind = metric.partition(":")[0]
+    known = {"patch-masking": "side of the patch, pixels", "aopc": "regions filled"}
+    return known.get(kind, "share of the pixels" if column == "p" else "")
+
+
+def _put(data: bytes, file: BinaryIO) -> None:
+    file.write(data)
+
+
+def _cells(line: Line) -> list[str]:
+    p = DASH if math.isnan(line.p_holm) else "<0.001" if line.p_holm < 0.001 else f"{line.p_holm:.3f}"
+    ratio = DASH if math.isnan(line.ratio) else f"{line.ratio:.3f}"
+    counted = f"{line.n}" + (f" (+{line.absent} not asked)" if line.absent else "")
+    return [
+        line.method,
+        counted,
+        _interval(line.value),
+        _interval(line.classes),
+        ratio,
+        _interval(line.difference, sign=True),
+        p,
+    ]
+
+
+def _interval(value: Interval, *, sign: bool = False) -> str:
+    if math.isnan(value.mean):
+        return DASH
+    form = "+.4f" if sign else ".4f"
+    if math.isnan(value.low):
+        return f"{value.mean:{form}}"
+    return f"{value.mean:{form}} [{value.low:{form}}, {value.high:{form}}]"
+
+
+def _flat(line: Line) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in asdict(line).items():
+        if isinstance(value, dict):
+            found |= {name if end == "mean" else f"{name}_{end}": number for end, number in value.items()}
+        else:
+            found[name] = value
+    return found
+
+
+def _class_rows(report: Report) -> Iterator[dict[str, Any]]:
+    for line in report.classes:
+        yield {"column": line.column, "class": line.index, "name": line.name, "n": line.n, **line.values}
+
+
+def _csv(rows: Iterable[dict[str, Any]]) -> str:
+    """With an empty field where there is no number."""
+    file = io.StringIO()
+    writer: csv.DictWriter[str] | None = None
+    for row in rows:
+        if writer is None:
+            writer = csv.DictWriter(file, list(row), lineterminator="\n")
+            writer.writeheader()
+        writer.writerow({k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()})
+    return file.getvalue()
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return " & ".join(map(_escaped, cells)) + " \\\\\n"
+
+
+def _escaped(text: str) -> str:
+    escaped = "".join(_LATEX.get(letter, letter) for letter in text)
+    return re.sub(r"(?<![\w{])<", "$<$", escaped)

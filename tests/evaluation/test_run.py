@@ -1,0 +1,339 @@
+"""What a run refuses, what it reports, and that its rows are what the metrics say when they are asked directly."""
+
+import json
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from clarp.cli import main
+from clarp.data.opening import open_dataset
+from clarp.evaluation import (
+    CentrePosition,
+    EnergyPointing,
+    GridPointingGame,
+    PatchMasking,
+    PointingGame,
+    mean_image,
+)
+from clarp.evaluation.run import Run, Settings
+from clarp.evaluation.specs import metrics
+from clarp.evaluation.store import Store
+from clarp.explainer import attribute
+from clarp.models import load
+from evaluation.toys import parts_of, toy_boxes, toy_model, toy_photos
+
+parquet = pytest.importorskip("pyarrow.parquet")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def model(tmp_path):
+    return toy_model(tmp_path)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return toy_photos(tmp_path / "photos", 20)
+
+
+def run(dataset, model, out, methods=("lrp",), wanted=("patch-masking:size=5",), **settings):
+    classifier = load(model)
+    opened = open_dataset(str(dataset), classifier.labels)
+    return Run(opened, classifier, Settings(tuple(methods), metrics(wanted), batch_size=4, **settings), out)
+
+
+def rows(out):
+    return parquet.read_table(out / "rows.parquet").to_pylist()
+
+
+def clarp(*arguments):
+    with pytest.raises(SystemExit) as ending:
+        main([str(argument) for argument in arguments])
+    return ending.value.code or 0
+
+
+class TestTheRows:
+    def test_they_are_what_the_metric_says_of_every_method(self, photos, model, tmp_path):
+        outcome = run(photos, model, tmp_path / "run", ["lrp", "ssglrp"]).complete()
+        assert outcome.images == outcome.computed == 20
+        found = rows(tmp_path / "run")
+        assert len(found) == 20 * 4
+        assert [row["method"] for row in found[:4]] == ["lrp", "ssglrp", "random", "centre"]
+
+        classifier = load(model)
+        samples = open_dataset(str(photos), classifier.labels).samples
+        images = torch.stack([classifier.preprocess(sample.image()) for sample in samples])
+        targets = torch.tensor([sample.labels[0][0] for sample in samples])
+        mean = mean_image([images])
+        for method in ("lrp", "ssglrp", "centre"):
+            if method == "centre":
+                maps = CentrePosition()(images, [sample.id for sample in samples])
+            else:
+                maps = attribute(classifier.module, images, targets, method, bounds=classifier.bounds)
+            expected = PatchMasking(5)(classifier.module, images, maps, targets=targets, mean_image=mean)
+            own = [row for row in found if row["method"] == method]
+            assert [row["id"] for row in own] == [sample.id for sample in samples]
+            assert [row["target"] for row in own] == targets.tolist()
+            drops = [row["patch-masking:size=5/drop@5"] for row in own]
+            assert drops == pytest.approx(expected["drop@5"].tolist(), abs=1e-6)
+            assert [row["probability"] for row in own] == pytest.approx(expected["before"].tolist(), abs=1e-6)
+            assert max(map(abs, drops)) > 1e-4
+
+    def test_what_ran_before_changes_no_row(self, photos, model, tmp_path):
+        whole, late = run(photos, model, tmp_path / "a"), run(photos, model, tmp_path / "b")
+        whole.complete()
+        assert late.ranges == [(0, 16), (16, 20)]
+        late.complete()
+        late.store.part_path(0, 16).unlink()
+        late.store.rows_path.unlink()
+        run(photos, model, tmp_path / "b").complete()
+        assert whole.store.rows_path.read_bytes() == late.store.rows_path.read_bytes()
+
+    def test_predicted_targets(self, photos, model, tmp_path):
+        run(photos, model, tmp_path / "run", target="predicted").complete()
+        found = rows(tmp_path / "run")
+        assert all(row["target"] == row["predicted"] for row in found)
+        assert any(row["target"] != row["class"] for row in found)
+
+    def test_a_limit_takes_samples_from_all_over_the_data_set(self, photos, model, tmp_path):
+        run(photos, model, tmp_path / "run", limit=4).complete()
+        assert sorted({row["class"] for row in rows(tmp_path / "run")}) == [0, 1, 2, 3]
+
+    def test_located_metrics_get_the_label_s_mask_in_the_right_pixels(self, model, tmp_path):
+        boxes = toy_boxes(tmp_path / "boxes")
+        wanted = ("pointing:tolerance=3:smoothing=0.1", "energy-pointing", "class-sensitivity")
+        evaluation = run(boxes, model, tmp_path / "run", ["lrp"], wanted)
+        evaluation.complete()
+        found = rows(tmp_path / "run")
+        assert len(found) == 12 * 2 * 3
+        classifier = load(model)
+        for row in found:
+            sample = next(s for s in evaluation.dataset if s.id == row["id"])
+            assert row["label"] in {"0 1", "3"}
+            assert row["target"] in ({0, 1} if row["label"] == "0 1" else {3})
+            truth = sample.truth(tuple(map(int, row["label"].split())))
+            assert row["difficult"] == truth.difficult
+            image = classifier.preprocess(sample.image())[None]
+            target = torch.tensor([row["target"]])
+            if row["method"] == "lrp":
+                maps = attribute(classifier.module, image, target, "lrp", bounds=classifier.bounds)
+                smoothing = 0.1
+            elif row["method"] == "centre":
+                maps, smoothing = CentrePosition()(image, [row["id"]]), 0.0
+            else:
+                continue
+            place = evaluation.loader._place(sample.size)
+            hit = PointingGame(3, smoothing)(None, None, maps, masks=[truth.mask], geometries=[place])
+            assert row["pointing:tolerance=3:smoothing=0.1/hit"] == hit["hit"].item()
+            energy = EnergyPointing()(None, None, maps, masks=[place.mask_to_model(truth.mask)])
+            assert row["energy-pointing/energy"] == pytest.approx(energy["energy"].item(), abs=1e-6)
+        hits = [row["pointing:tolerance=3:smoothing=0.1/hit"] for row in found]
+        assert 0 < sum(hits) < len(hits)
+        overlaps = [row["class-sensitivity/overlap"] for row in found if row["method"] == "lrp"]
+        assert any(value < 0.999 for value in overlaps)
+        controls = [row["class-sensitivity/overlap"] for row in found if row["method"] != "lrp"]
+        assert controls == pytest.approx([1.0] * len(controls))
+
+    def test_parameter_randomisation_explains_the_copies(self, photos, model, tmp_path):
+        wanted = ("parameter-randomisation:points=2",)
+        run(photos, model, tmp_path / "run", ["lrp", "gradient"], wanted, limit=4).complete()
+        name = "parameter-randomisation:points=2/rank"
+        found = {}
+        for row in rows(tmp_path / "run"):
+            found.setdefault(row["method"], []).append(row[name])
+        assert all(abs(value) < 0.999 for value in found["lrp"] + found["gradient"])
+        assert found["centre"] == pytest.approx([1.0] * 4)
+
+    def test_mosaics_are_normalised_only_and_cells_are_the_labels(self, photos, model, tmp_path):
+        classifier = load(model)
+        dataset = open_dataset(f"mosaics:{photos}", classifier.labels, count=3)
+        settings = Settings(("gradient",), metrics(["grid-pointing"]), batch_size=4)
+        Run(dataset, classifier, settings, tmp_path / "run").complete()
+        found = [row for row in rows(tmp_path / "run") if row["method"] == "gradient"]
+        assert len(found) == 12
+        for number, row in enumerate(found):
+            sample, cell = dataset[number // 4], number % 4
+            pixels = torch.from_numpy(np.array(sample.image())).permute(2, 0, 1)[None] / 255 - 0.5
+            assert pixels.shape == (1, 3, 448, 448)
+            assert row["class"] == sample.labels[cell][0]
+            pixels.requires_grad_()
+            classifier.module(pixels)[0, row["target"]].backward()
+            heatmap = pixels.grad.abs().amax(1)
+            expected = GridPointingGame()(None, None, heatmap, cells=[cell])["energy"].item()
+            assert row["grid-pointing/energy"] == pytest.approx(expected, rel=1e-3)
+
+
+class TestDamagedPhotos:
+    def test_they_are_listed_counted_and_cost_nothing_else(self, photos, model, tmp_path, capsys):
+        (photos / "bee" / "005.png").write_bytes((photos / "bee" / "005.png").read_bytes()[:200])
+        (photos / "cow" / "zero.jpg").write_bytes(b"")
+        (photos / "notes.txt").write_text("no photo")
+        out = tmp_path / "run"
+        arguments = ["evaluate", photos, "--model", model, "--methods", "lrp", "--metrics", "sparseness"]
+        for _ in range(2):  # the second time from the parts
+            assert clarp(*arguments, "--out", out) == 1
+            said = capsys.readouterr()
+            assert "no rows for bee/005.png: damaged" in said.err
+            assert "2 gave no rows" in said.out
+            assert "notes.txt" in said.err
+        document = json.loads((out / "problems.json").read_text())
+        assert document["count"] == 2
+        assert [problem["file"] for problem in document["problems"]] == ["bee/005.png", "cow/zero.jpg"]
+        assert len(rows(out)) == 19 * 3
+
+    def test_a_photo_that_the_preprocessing_can_t_take_is_one_of_them(self, photos, model, tmp_path):
+        evaluation = run(photos, model, tmp_path / "run")
+        whole = evaluation.classifier.preprocess
+        evaluation.loader.classifier.__dict__["preprocess"] = lambda photo: (
+            whole(photo) * float("nan") if photo.getpixel((0, 0)) == first else whole(photo)
+        )
+        first = evaluation.samples[0].image().getpixel((0, 0))
+        outcome = evaluation.complete()
+        assert [problem.file for problem in outcome.problems] == [evaluation.samples[0].id]
+        assert "NaN" in outcome.problems[0].reason
+
+
+class TestRefusals:
+    def test_a_change_is_refused_and_named(self, photos, model, tmp_path):
+        out = tmp_path / "run"
+        run(photos, model, out).complete()
+        table = (out / "rows.parquet").read_bytes()
+        with pytest.raises(
+            ValueError, match=r"metrics, patch-masking:size=5: PatchMasking\(size=5.* -> nothing"
+        ):
+            run(photos, model, out, wanted=("sparseness",)).complete()
+        with pytest.raises(ValueError, match="limit: nothing -> 4"):
+            run(photos, model, out, limit=4).complete()
+        with pytest.raises(ValueError, match="methods, gradient: nothing -> captum gradient"):
+            run(photos, model, out, ["lrp", "gradient"]).complete()
+        with pytest.raises(ValueError, match=r"methods, lrp: .*zplus-box.* -> .*epsilon-plus"):
+            run(photos, model, out, composite="epsilon-plus").complete()
+        path = tmp_path / "toy.py"
+        text = path.read_text()
+        path.write_text(text.replace("manual_seed(0)", "manual_seed(1)"))
+        with pytest.raises(ValueError, match=r"model, weights: .* -> .*\n.*model, source"):
+            run(photos, model, out).complete()
+        path.write_text(text.replace("/ 255 - 0.5", "/ 255 - 0.4"))
+        with pytest.raises(ValueError, match="model, preprocessing"):
+            run(photos, model, out).complete()
+        path.write_text(text)
+        (photos / "ant" / "000.png").unlink()
+        with pytest.raises(ValueError, match=r"data set, samples: 20 -> 19\n.*data set, content"):
+            run(photos, model, out).complete()
+        assert (out / "rows.parquet").read_bytes() == table
+
+    def test_moving_everything_is_no_change(self, photos, model, tmp_path):
+        out = tmp_path / "run"
+        run(photos, model, out).complete()
+        (tmp_path / "elsewhere").mkdir()
+        moved = photos.rename(tmp_path / "elsewhere" / "photos")
+        assert run(moved, toy_model(tmp_path / "elsewhere"), out).complete().computed == 0
+
+    def test_two_at_once_in_one_folder(self, photos, model, tmp_path):
+        evaluation = run(photos, model, tmp_path / "run")
+        refused = []
+        with evaluation.store.locked():
+
+            def second():
+                try:
+                    run(photos, model, tmp_path / "run").complete()
+                except ValueError as error:
+                    refused.append(str(error))
+
+            other = threading.Thread(target=second)
+            other.start()
+            other.join()
+        assert len(refused) == 1
+        assert "another process is at work" in refused[0]
+        assert parts_of(tmp_path / "run") == []
+        assert evaluation.complete().computed == 20
+
+    def test_leftovers_of_a_killed_process_are_removed(self, photos, model, tmp_path):
+        out = tmp_path / "run"
+        (out / "parts").mkdir(parents=True)
+        (out / "parts" / ".00000000-00000016.parquet.1f.tmp").write_bytes(b"half")
+        run(photos, model, out).complete()
+        assert not list(out.rglob("*.tmp"))
+
+    def test_a_part_that_is_damaged_or_from_elsewhere(self, photos, model, tmp_path):
+        first, other = run(photos, model, tmp_path / "a"), run(photos, model, tmp_path / "b", ["sglrp"])
+        first.complete()
+        other.complete()
+        path = first.store.part_path(0, 16)
+        path.write_bytes(other.store.part_path(0, 16).read_bytes())
+        with pytest.raises(ValueError, match="belongs to another run"):
+            run(photos, model, tmp_path / "a").complete()
+        path.write_bytes(b"PAR1 and nothing else")
+        with pytest.raises(ValueError, match=r"is damaged. Remove it"):
+            run(photos, model, tmp_path / "a").complete()
+
+    @pytest.mark.parametrize(
+        ("wanted", "message"),
+        [
+            (("pointing",), "need to know where the objects are"),
+            (("grid-pointing",), "need to know where the objects are"),
+            (("paching",), "Did you mean"),
+            (("patch-masking:sise=3",), "its options are size, fill, centre, chunk"),
+            (("patch-masking:size=0",), "at least 1 pixel"),
+            (("sparseness", "sparseness"), "given twice"),
+        ],
+    )
+    def test_metrics_that_can_t_be_asked(self, photos, model, tmp_path, wanted, message):
+        with pytest.raises(ValueError, match=message):
+            run(photos, model, tmp_path / "run", wanted=wanted)
+        assert not (tmp_path / "run").exists()
+
+    def test_mosaics_only(self, model, tmp_path):
+        with pytest.raises(ValueError, match="give mosaics:FOLDER"):
+            run(toy_boxes(tmp_path / "boxes"), model, tmp_path / "run", wanted=("grid-pointing",))
+
+    def test_classes_that_are_not_the_model_s(self, model, tmp_path):
+        boxes = toy_boxes(tmp_path / "boxes", 2)
+        table = (boxes / "boxes.json").read_text()
+        (boxes / "boxes.json").write_text(table.replace('"classes": [3]', '"classes": [4]'))
+        with pytest.raises(ValueError, match="has the class 4, and the model's 4 classes are 0 to 3"):
+            run(boxes, model, tmp_path / "run")
+
+    def test_a_folder_without_a_run(self, tmp_path):
+        with pytest.raises(ValueError, match=r"has no run.json"):
+            Store(tmp_path).about()
+
+
+class TestSuites:
+    def test_a_suite_names_methods_and_metrics_and_leaves_out_what_has_no_truth(
+        self, photos, model, tmp_path, capsys
+    ):
+        out = tmp_path / "run"
+        assert clarp("evaluate", photos, "--suite", "ssglrp-paper", "--model", model, "--out", out) == 0
+        assert "are left out" in capsys.readouterr().err
+        about = Store(out).about()
+        assert list(about["fingerprint"]["methods"]) == ["lrp", "slrp", "sglrp", "ssglrp", "random", "centre"]
+        assert list(about["fingerprint"]["metrics"]) == [
+            "patch-masking:size=9",
+            "patch-masking:size=9:centre=window",
+        ]
+
+    def test_with_objects_it_points_too(self, model, tmp_path):
+        out = tmp_path / "run"
+        boxes = toy_boxes(tmp_path / "boxes", 4)
+        assert clarp("evaluate", boxes, "--suite", "torchray", "--model", model, "--out", out) == 0
+        assert list(Store(out).about()["fingerprint"]["metrics"]) == ["pointing:tolerance=15:smoothing=0.02"]
+
+    @pytest.mark.parametrize(
+        ("extra", "message"),
+        [
+            (["--suite", "torchrai"], "Did you mean torchray"),
+            (["--suite", "torchray", "--metrics", "sparseness"], "leave out --methods and --metrics"),
+            (["--suite", "torchray"], "asks where objects are"),
+            (["--target", "both"], "expected label or predicted"),
+        ],
+    )
+    def test_refusals(self, photos, model, tmp_path, capsys, *, extra, message):
+        assert clarp("evaluate", photos, "--model", model, "--out", tmp_path / "run", *extra) == 2
+        assert message in capsys.readouterr().err

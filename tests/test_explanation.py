@@ -1,0 +1,132 @@
+"""What comes back: shapes, files, the ledger."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import clarp
+
+
+def small(*, bias: bool = True) -> nn.Module:
+    torch.manual_seed(0)
+    return (
+        nn.Sequential(
+            nn.Conv2d(3, 4, 3, bias=bias),
+            nn.ReLU(),
+            nn.Conv2d(4, 5, 3, bias=bias),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(80, 6, bias=bias),
+        )
+        .double()
+        .eval()
+    )
+
+
+def test_saved_files(tmp_path: Path) -> None:
+    images = torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    explanation = clarp.Explainer(small(), "ssglrp", bounds=(0.0, 1.0))(images, target=[[1, 2], [3, 4]])
+    manifest = json.loads(explanation.save(tmp_path / "new" / "out").read_text())
+    folder = tmp_path / "new" / "out"
+    saved = np.load(folder / manifest["relevance"])
+    assert np.array_equal(saved, explanation.relevance.numpy())
+    assert [(row["image"], row["target"]) for row in manifest["explanations"]] == [
+        (0, 1),
+        (0, 2),
+        (1, 3),
+        (1, 4),
+    ]
+    for row in manifest["explanations"]:
+        with Image.open(folder / row["picture"]) as picture:
+            assert min(picture.size) > 50
+    assert manifest["method"] == "ssglrp"
+    assert manifest["against"] == "all other classes"
+    assert manifest["ledger"]["pixels"] == pytest.approx(explanation.heatmap.sum((2, 3)).numpy())
+    wanted = {manifest["relevance"], "manifest.json"} | {row["picture"] for row in manifest["explanations"]}
+    assert {path.name for path in folder.iterdir()} == wanted
+
+
+def test_heatmap_is_the_sum_over_channels() -> None:
+    explanation = clarp.Explainer(small(), "sglrp")(
+        torch.rand(2, 3, 8, 8, dtype=torch.float64), target=[[1, 2], [3, 4]]
+    )
+    assert explanation.heatmap.shape == (2, 2, 8, 8)
+    assert torch.equal(explanation.heatmap, explanation.relevance.sum(2))
+
+
+@pytest.mark.parametrize(
+    ("method", "composite"),
+    [(m, c) for m in clarp.methods() if m != "clrp2" for c in clarp.composites.names()]
+    + [("clrp2", "zplus-box")],
+)
+def test_the_ledger_adds_up(method: str, composite: str) -> None:
+    """seed = pixels + selection + bias + epsilon, and every operation's balance with its neighbours'."""
+    images = torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    explanation = clarp.Explainer(small(), method, composite=composite)(images, target=[1, 2])
+    ledger = explanation.ledger
+    lost = ledger.total("selection") + ledger.total("bias") + ledger.total("epsilon")
+    assert torch.allclose(ledger.seed, ledger.pixels + lost, atol=1e-10)
+    assert torch.allclose(ledger.pixels, explanation.heatmap.sum((1, 2)), atol=1e-10)
+    for later, earlier in zip(ledger.entries, ledger.entries[1:], strict=False):
+        assert torch.allclose(later.handed_on, earlier.arrived, atol=1e-10)
+
+
+def test_the_ledgers_shares_by_hand() -> None:
+    """One dense layer with epsilon: the bias takes b/(z+eps) of each output's relevance, the stabiliser eps/(z+eps)."""
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).double().eval()
+    images, seed, epsilon = (
+        torch.rand(1, 3, 2, 2, dtype=torch.float64),
+        torch.tensor([1.0, -2.0, 0.5]).double(),
+        0.1,
+    )
+    composite = clarp.composites.Composite("mine", clarp.rules.Epsilon(epsilon), clarp.rules.Epsilon(epsilon))
+    explanation = clarp.Explainer(model, clarp.Method(clarp.seeds.Vector(seed), composite=composite))(
+        images, target=0
+    )
+    z = model(images)[0].detach()
+    stabilised = z + epsilon * torch.where(z < 0, -1.0, 1.0).double()
+    entry = explanation.ledger.entries[0]
+    assert entry.bias.item() == pytest.approx(
+        (seed * model[1].bias.detach() / stabilised).sum().item(), rel=1e-12
+    )
+    assert entry.epsilon.item() == pytest.approx(
+        (seed * (stabilised - z) / stabilised).sum().item(), rel=1e-12
+    )
+
+
+def test_zplus_conserves_where_every_output_has_a_positive_contribution() -> None:
+    model = small(bias=False)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter[
+                ..., :1
+            ].abs_()  # one positive weight at every output is enough: the values behind it are positive
+            parameter.add_(0.05)
+    images = torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    seed = clarp.seeds.Vector(torch.rand(6, dtype=torch.float64))
+    explanation = clarp.Explainer(model, clarp.Method(seed), bounds=(0.0, 1.0))(images, 1)
+    assert torch.allclose(explanation.ledger.pixels, explanation.ledger.seed, rtol=1e-12)
+
+
+def test_plan_is_a_table() -> None:
+    explainer = clarp.Explainer(small(), "lrp")
+    text = str(explainer.plan((3, 8, 8)))
+    assert "Convolution" in text
+    assert "ZBox" in text
+    assert len(text.splitlines()) == 2 + len(explainer.plan())
+
+
+def test_one_capture_serves_several_methods() -> None:
+    images = torch.rand(1, 3, 8, 8, dtype=torch.float64)
+    first = clarp.Explainer(small(), "lrp")
+    first(images)
+    second = clarp.Explainer(first.network, "sglrp")
+    assert second.plan().graph is first.plan().graph
+    alone = clarp.Explainer(small(), "sglrp")(images).relevance
+    assert torch.equal(second(images).relevance, alone)
