@@ -98,7 +98,9 @@ def methods(json: Json = False) -> None:
 @app.command()
 def plan(
     model: Annotated[str, typer.Argument(help="As --model of `clarp explain`.")],
+    *,
     weights: Weights = None,
+    labels: Labels = None,
     method: Method = "ssglrp",
     composite: Composite = None,
     json: Json = False,
@@ -106,7 +108,7 @@ def plan(
     """Print which rule every operation of a model gets."""
     from clarp.commands import listing
 
-    listing.plan(model, weights, method, composite, json=json)
+    listing.plan(model, weights, labels, method, composite, json=json)
 
 
 @app.command()

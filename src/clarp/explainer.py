@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from clarp.explanation import Explanation
-from clarp.method import Method
+from clarp.method import Method, check_dual_rule
 from clarp.network import Model, Network
 from clarp.propagation import Ledger, Plan, Program, Tape, make_plan
 from clarp.rules import ZBox
@@ -140,9 +140,7 @@ class Explainer:
             ledger=ledger.map(sample_first),
             selection_skipped=sample_first(skipped),
             images=images,
-            bounds_source="given"
-            if self._bounds_given()
-            else "each image's own minima and maxima per channel",
+            bounds_source=self._bounds_source(program.plan),
             model=self.network.name,
         )
 
@@ -228,13 +226,18 @@ class Explainer:
         program = self._programs.get(shape)
         if program is None or program.plan.graph is not graph:
             plan = make_plan(graph, self.method.rules)
+            if self.method.passes == "dual":
+                check_dual_rule(next(step.rule for step in plan if step.node is plan.head()))
             program = Program(plan, images.device, images.dtype, gradients=bool(self.method.selections))
             self._programs[shape] = program
         return program
 
-    def _bounds_given(self) -> bool:
-        first = self.method.rules.first
-        return self.bounds is not None or (isinstance(first, ZBox) and first.low is not None)
+    def _bounds_source(self, plan: Plan) -> str:
+        rules = [step.rule for step in plan if step.reads_pixels and isinstance(step.rule, ZBox)]
+        if not rules:
+            return "not used"
+        given = self.bounds is not None or any(rule.low is not None for rule in rules)
+        return "given" if given else "each image's own minima and maxima per channel"
 
     def _bounds(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The lowest and highest pixels, each (B or 1, C, H, W)."""

@@ -100,7 +100,7 @@ class Explanation:
             "method": self.method.name,
             "method_definition": repr(self.method),
             "composite": self.method.rules.name,
-            "bounds": self.bounds_source if self.method.needs_bounds else "not used",
+            "bounds": self.bounds_source,
             "target": self.target.tolist(),
             "against": "all other classes" if self.against is None else self.against.tolist(),
             "selection_skipped": self.selection_skipped.tolist(),

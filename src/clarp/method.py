@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Literal, get_args
 
-from clarp.rules import Norm, ZBox
-from clarp.rules.basic import Epsilon, Zero
+from clarp.rules import Epsilon, Flat, Norm, Rule, WSquare, ZBox, Zero
 from clarp.rules.composites import Composite
 from clarp.rules.composites import get as get_composite
 from clarp.seeds import Logit, Seed, SoftmaxGradient, Uniform
@@ -68,11 +67,13 @@ class Method:
                 f"normalisation is {self.normalisation!r} with passes='signed', which makes one map. "
                 "Pass passes='two_pass', or normalisation='none'."
             )
-        if self.passes == "dual" and isinstance(self.rules.dense, Zero | Epsilon | Norm):
-            raise ValueError(
-                f"passes='dual' negates the last layer's weights, and {self.rules.dense!r} gives both passes the same map. "
-                "Take a composite whose dense rule sees the weights' signs, for example 'zplus-box'."
-            )
+        if self.passes == "dual":
+            check_dual_rule(self.rules.dense)
+            if self.seed.has_rivals:
+                raise ValueError(
+                    f"passes='dual' makes a map of the target's weights and one of the same weights negated, and "
+                    f"{self.seed!r} has rivals, which it would not use. Pass seed=Logit(), or passes='two_pass'."
+                )
 
     @staticmethod
     def named(method: "str | Method") -> "Method":
@@ -121,6 +122,19 @@ class Method:
     def with_composite(self, composite: str | Composite | None) -> "Method":
         """The same method with another composite; None changes nothing."""
         return self if composite is None else replace(self, composite=composite)
+
+
+def check_dual_rule(rule: Rule) -> None:
+    """Refuse a rule for the last layer to which the sign of the weights means nothing.
+
+    Raises:
+        ValueError: it gives both passes of CLRP2 the same map.
+    """
+    if isinstance(rule, Zero | Epsilon | Norm | Flat | WSquare):
+        raise ValueError(  # noqa: TRY004  it is a rule, but the wrong one for this place
+            f"passes='dual' negates the last layer's weights, and {rule!r} gives both passes the same map. "
+            "Take a composite whose rule for the last layer sees the weights' signs, for example 'zplus-box'."
+        )
 
 
 _ALL = Selection("channel", "all", "probability")

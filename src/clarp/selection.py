@@ -19,8 +19,9 @@ from clarp.seeds import softmax_direction
 
 Form = Literal["channel", "element", "neuron", "neuron-mask"]
 FLOOR = 1e-6
-"""What every neuron keeps in neuron form, relative to the strongest: where no input of an output is selected, the
-output's relevance is handed on as if there were no selection, and nothing is lost."""
+"""What every neuron keeps in neuron form, relative to the strongest: where no input of an output is selected, a rule
+without bias hands the output's relevance on as if there were no selection, and nothing is lost. (A rule with the bias in
+its denominator gives it to the bias.)"""
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Selection:
 
     Raises:
         ValueError: an unknown form, layers or gradient.
+        TypeError: layers is neither a word nor a tuple of names.
     """
 
     form: Form = "channel"
@@ -58,6 +60,10 @@ class Selection:
             raise ValueError(f"form is {self.form!r}, expected one of {', '.join(get_args(Form))}.")
         if self.gradient not in ("probability", "logit"):
             raise ValueError(f"gradient is {self.gradient!r}, expected 'probability' or 'logit'.")
+        if not isinstance(self.layers, str | tuple | list):
+            raise TypeError(
+                f"layers is {self.layers!r}, expected 'all', 'last', 'last-stage', or a tuple of module names."
+            )
         if isinstance(self.layers, str):
             if self.layers not in ("all", "last", "last-stage"):
                 raise ValueError(
@@ -126,13 +132,13 @@ class RunningSelection:
         positive = gradient.clamp(min=0)
         strongest = positive.flatten(2).amax(2)
         self.skipped = self.skipped + (strongest <= 0).to(self.skipped)
-        scale = strongest.masked_fill(strongest <= 0, 1).view(*strongest.shape, *(1,) * (positive.ndim - 2))
-        if selection.form == "neuron-mask":
-            self._modulations[node.name] = (positive > 0).to(positive) + FLOOR
-        elif selection.form == "neuron":
-            self._modulations[node.name] = positive / scale + FLOOR
+        shape = (*strongest.shape, *(1,) * (positive.ndim - 2))
+        relative = positive / strongest.masked_fill(strongest <= 0, 1).view(shape)
+        if selection.in_rule:
+            kept = (relative > 0).to(relative) if selection.form == "neuron-mask" else relative
+            self._modulations[node.name] = torch.where((strongest > 0).view(shape), kept + FLOOR, 1)
         else:
-            self._alphas[node.name] = positive / scale
+            self._alphas[node.name] = relative
 
     def modulation(self, name: str, seeds: int) -> Tensor | None:
         """What the input of this operation is multiplied with, (P K, B, ...) for P K seeds, or None."""

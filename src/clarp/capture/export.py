@@ -39,7 +39,7 @@ def capture_module(model: nn.Module, example: Tensor, dtype: torch.dtype) -> Gra
     """
     with torch.random.fork_rng([example.device] if example.is_cuda else []):
         expected = own_logits(model, example)
-        graph = capture_program(_export(model, example), dtype)
+        graph = capture_program(_export(model, example), dtype, own=True)
         check_logits(graph, example, expected)
         check_one_image(graph, model, example[:1])
     return graph
@@ -53,7 +53,7 @@ def capture_exported(program: ExportedProgram, example: Tensor, dtype: torch.dty
         example: images (B, C, H, W), with the program's own B where that is fixed.
         dtype: of the graph's tensors.
     """
-    graph = capture_program(program, dtype)
+    graph = capture_program(program, dtype, own=False)
     check_logits(graph, example, own_logits(program.module(), example))
     return graph
 
@@ -82,9 +82,9 @@ def example_shape(program: ExportedProgram) -> tuple[int | None, ...]:
     return tuple(size if isinstance(size, int) else None for size in images[0].meta["val"].shape)
 
 
-def capture_program(program: ExportedProgram, dtype: torch.dtype) -> Graph:
-    """The simplified graph of an exported program, unchecked."""
-    program = functional(program)
+def capture_program(program: ExportedProgram, dtype: torch.dtype, *, own: bool) -> Graph:
+    """The simplified graph of an exported program, unchecked; ``own``: whether the program is ours to change."""
+    program = functional(program, own=own)
     images, output = _ends(program)
     return simplify(_Lowering(program, images).graph(output), dtype)
 

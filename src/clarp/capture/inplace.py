@@ -25,15 +25,24 @@ FUNCTIONAL = {
 }
 
 
-def functional(program: ExportedProgram) -> ExportedProgram:
-    """The same program without in-place operations."""
+def functional(program: ExportedProgram, *, own: bool) -> ExportedProgram:
+    """The same program without in-place operations.
+
+    Args:
+        program: any program.
+        own: whether its graph is ours to change.
+    """
     writers = [node for node in program.graph.nodes if writes(node)]
-    if any(node.target not in FUNCTIONAL for node in writers):
-        return program  # to be refused by name, together with whatever else has no rule
-    if all(_sole_owner(node) for node in writers):
-        for node in writers:
+    known = [node for node in writers if node.target in FUNCTIONAL and _sole_owner(node)]
+    unknown = any(node.target not in FUNCTIONAL for node in writers)
+    if unknown and not own:
+        return program
+    if own and (unknown or len(known) == len(writers)):
+        for node in known:  # what is unknown will be refused by name, together with whatever else has no rule
             _rename(node)
         program.graph.lint()
+        return program
+    if not writers:
         return program
     decomposed: ExportedProgram = program.run_decompositions({})
     return decomposed

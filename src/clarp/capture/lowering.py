@@ -346,7 +346,9 @@ def _concatenate(call: Call) -> Lowered:
 def _nothing(call: Call) -> Lowered:
     x = call.value(next(iter(call.arguments)))
     if call.arguments.get("train"):
-        raise Refused("it drops at random: the model was captured in train mode; call model.eval() first")
+        raise Refused(
+            "it drops at random: call model.eval() first, or pass training=self.training where the model calls F.dropout"
+        )
     if call.node.meta["val"].dtype != x.meta["val"].dtype:
         raise Refused(f"it changes the type from {x.meta['val'].dtype} to {call.node.meta['val'].dtype}")
     return None, (x,)

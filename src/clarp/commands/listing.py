@@ -38,10 +38,12 @@ def methods(*, json: bool) -> None:
     _print(rows, _table(rows), json=json)
 
 
-def plan(model: str, weights: Path | None, method: str, composite: str | None, *, json: bool) -> None:
+def plan(
+    model: str, weights: Path | None, labels: Path | None, method: str, composite: str | None, *, json: bool
+) -> None:
     """Print which rule every operation of a model gets, for photos of the model's size."""
     with redirect_stdout(sys.stderr) if json else nullcontext():
-        classifier = registry.load(model, weights)
+        classifier = registry.load(model, weights, labels)
         explainer = Explainer(classifier.module, method, composite=composite, bounds=classifier.bounds)
         shape = classifier.preprocess(Image.new("RGB", (320, 320))).shape
         found = explainer.plan(tuple(shape))

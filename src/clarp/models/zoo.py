@@ -55,7 +55,9 @@ def load(name: str, weights: Path | None = None, labels: Sequence[str] | None = 
             name, weights=None, num_classes=len(classes), **_arguments(name, default)
         )
         load_weights(module, _renamed(name, read_state(weights)), weights.name)
-        notes = [f"weights: {weights}; preprocessing and labels: those of torchvision's {default}"]
+        notes = [
+            f"weights: {weights}; preprocessing and class names (unless given): those of torchvision's {default}"
+        ]
     return Classifier(name, module.eval(), classes, default.transforms(), tuple(notes))
 
 

