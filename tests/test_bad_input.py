@@ -460,3 +460,10 @@ def test_attribute_needs_nothing_but_a_model_and_images(model: nn.Module) -> Non
         assert torch.isfinite(relevance).all()
     for against in (0, [0, 1], torch.tensor([[0, 1], [5, 4]])):
         assert torch.isfinite(clarp.attribute(model, pixels(), 6, "sglrp", against=against)).all()
+
+
+def test_images_in_other_units_than_the_bounds(model: nn.Module) -> None:
+    """0..255 with bounds of 0..1: the commonest slip in preprocessing."""
+    explainer = clarp.Explainer(model, "lrp", bounds=(0.0, 1.0))
+    with pytest.raises(ValueError, match=r"255.*bounds"):
+        explainer(torch.full((1, 3, 8, 8), 255.0))

@@ -85,7 +85,7 @@ class Explainer:
 
         Raises:
             TypeError: images, target or against are not of their kind.
-            ValueError: a wrong shape, a value that is not finite, a class out of range, a model in train mode, rivals for
+            ValueError: a wrong shape, a value that is not finite or far outside bounds, a class out of range, a model in train mode, rivals for
                 a method that has none.
             CaptureError: the model can't be captured.
             UnsupportedOperation: it has operations that no rule covers; the message lists them all.
@@ -254,7 +254,13 @@ class Explainer:
                     f"bounds has {values.numel()} {name} values for images of {images.shape[1]} channels, expected one number, or one per channel."
                 )
             ends.append(values.view(1, -1, 1, 1).expand(1, *images.shape[1:]))
-        return ends[0], ends[1]
+        low, high = ends
+        if bool(((images < 2 * low - high) | (images > 2 * high - low)).any()):
+            raise ValueError(
+                f"images has values from {images.min().item():.4g} to {images.max().item():.4g}, more than the whole range of "
+                f"bounds outside it ({low.min().item():.4g} to {high.max().item():.4g}). Are both after the same preprocessing?"
+            )
+        return low, high
 
 
 def attribute(

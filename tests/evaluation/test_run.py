@@ -17,6 +17,7 @@ from clarp.evaluation import (
     PointingGame,
     mean_image,
 )
+from clarp.evaluation.confident import confident
 from clarp.evaluation.run import Run, Settings
 from clarp.evaluation.specs import metrics
 from clarp.evaluation.store import Store
@@ -135,8 +136,8 @@ class TestTheRows:
             assert row["energy-pointing/energy"] == pytest.approx(energy["energy"].item(), abs=1e-6)
         hits = [row["pointing:tolerance=3:smoothing=0.1/hit"] for row in found]
         assert 0 < sum(hits) < len(hits)
-        overlaps = [row["class-sensitivity/overlap"] for row in found if row["method"] == "lrp"]
-        assert any(value < 0.999 for value in overlaps)
+        alike = [row["class-sensitivity/correlation"] for row in found if row["method"] == "lrp"]
+        assert all(value < 0.999 for value in alike)
         controls = [row["class-sensitivity/overlap"] for row in found if row["method"] != "lrp"]
         assert controls == pytest.approx([1.0] * len(controls))
 
@@ -167,6 +168,61 @@ class TestTheRows:
             heatmap = pixels.grad.abs().amax(1)
             expected = GridPointingGame()(None, None, heatmap, cells=[cell])["energy"].item()
             assert row["grid-pointing/energy"] == pytest.approx(expected, rel=1e-3)
+
+    def test_an_exported_program_is_evaluated_too(self, photos, model, tmp_path):
+        module = load(model).module
+        dynamic = {0: torch.export.Dim("batch")}
+        example = torch.zeros(2, 3, 224, 224)
+        torch.export.save(
+            torch.export.export(module, (example,), dynamic_shapes=(dynamic,)), tmp_path / "toy.pt2"
+        )
+        names = tmp_path / "names.txt"
+        names.write_text("ant\nbee\ncow\ndog\n")
+        for computed in (4, 0):
+            classifier = load(str(tmp_path / "toy.pt2"), labels=names)
+            settings = Settings(("lrp",), metrics(["patch-masking"]), limit=4)
+            evaluation = Run(
+                open_dataset(str(photos), classifier.labels), classifier, settings, tmp_path / "run"
+            )
+            assert evaluation.complete().computed == computed
+        drops = [row["patch-masking/drop@9"] for row in rows(tmp_path / "run") if row["method"] == "lrp"]
+        assert len(drops) == 4
+        assert max(map(abs, drops)) > 0
+        with pytest.raises(TypeError, match="gradient is captum's"):
+            Run(evaluation.dataset, classifier, Settings(("gradient",), {}), tmp_path / "other")
+
+
+class TestConfidentPhotos:
+    def test_mosaics_are_made_of_those_that_the_model_gets_right(self, photos, model, tmp_path, monkeypatch):
+        classifier = load(model)
+        dataset = open_dataset(str(photos), classifier.labels)
+        shares = {}
+        for sample in dataset:
+            image = classifier.preprocess(sample.image())[None]
+            logits = classifier.module(image).detach()
+            shares[sample.id] = float(logits.softmax(1)[0, sample.labels[0][0]])
+        limit = sorted(shares.values())[10]
+        monkeypatch.setattr("clarp.evaluation.confident.CONFIDENCE", limit - 1e-6)
+        found = confident(dataset, classifier, tmp_path / "run", torch.device("cpu"))
+        assert {sample.id for sample in found} == {name for name, share in shares.items() if share >= limit}
+        assert len(found) == 10
+        kept = tmp_path / "run" / "confident.json"
+        kept.write_text(kept.read_text().replace(found[0].id, "nobody"))  # what is kept is not computed again
+        assert len(confident(dataset, classifier, tmp_path / "run", torch.device("cpu"))) == 9
+
+    def test_none_at_all(self, photos, model, tmp_path, capsys):
+        arguments = [
+            "--model",
+            model,
+            "--methods",
+            "lrp",
+            "--metrics",
+            "grid-pointing",
+            "--out",
+            tmp_path / "run",
+        ]
+        assert clarp("evaluate", f"mosaics:{photos}", *arguments) == 2
+        assert "gives none of the 20 photos" in capsys.readouterr().err
 
 
 class TestDamagedPhotos:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from clarp.evaluation.baselines import BASELINES, Baseline
@@ -102,6 +103,7 @@ def attributors(
     bounds: Bounds | None = None,
     composite: str | None = None,
     image: Tensor | None = None,
+    device: torch.device | None = None,
 ) -> tuple[Attributor, ...]:
     """The methods by their names, then the controls.
 
@@ -112,6 +114,7 @@ def attributors(
         bounds: of the pixels, for the z^B rule.
         composite: for clarp's methods without an ``@``.
         image: (C, H, W) as the model will see it, to find Grad-CAM's layer.
+        device: where clarp's methods compute; None: where the model is.
 
     Raises:
         ValueError: an unknown name, composite or layer, or a name given twice.
@@ -127,7 +130,7 @@ def attributors(
         head, _, option = name.partition("@")
         if head in methods():
             method = Method.named(head).with_composite(option or composite)
-            found.append(Relevance(Explainer(network, method, bounds=bounds), name))
+            found.append(Relevance(Explainer(network, method, bounds=bounds, device=device), name))
         elif head in BASELINES:
             found.append(Baseline.of(name, network, image))
         else:

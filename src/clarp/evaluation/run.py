@@ -119,6 +119,7 @@ class Run:
             self.network,
             bounds=self.classifier.bounds,
             composite=self.settings.composite,
+            device=self.device,
             image=self._first_image() if any(name == "gradcam" for name in names) else None,
         )
 

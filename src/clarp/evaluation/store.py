@@ -1,11 +1,11 @@
 """The folder of a run: what it is of, who is writing, and its rows in parts that are whole or absent."""
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +206,8 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
             lines += [f"{name}, {line}" for line in _changes(before, after)]
         else:
             one, other = ("nothing" if value is None else str(value) for value in (before, after))
-            start = max(0, len(commonprefix([one, other])) - 30)
+            same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+            start = max(0, len(list(same)) - 30)
             lines.append(f"{name}: {_shown(one, start)} -> {_shown(other, start)}")
     return lines
 

@@ -162,7 +162,12 @@ class Report:
             raise ValueError(
                 f"the run has no method {reference!r}, expected one of {', '.join(rows.methods)}."
             )
-        directions = {name: better for name, better in about["columns"].items() if better != "none"}
+        # The pointing game's hit_difficult says again what the difficult subset says of hit.
+        directions = {
+            name: better
+            for name, better in about["columns"].items()
+            if better != "none" and not name.endswith("_difficult")
+        }
         subsets = {"all": rows}
         if rows.difficult is not None and rows.difficult.any():
             subsets["difficult"] = rows.where(rows.difficult)
