@@ -42,12 +42,16 @@ def test_saved_files(tmp_path: Path) -> None:
         (1, 4),
     ]
     for row in manifest["explanations"]:
-        with Image.open(folder / row["picture"]) as picture:
+        with Image.open(folder / row["overlay"]) as picture:
             assert min(picture.size) > 50
+        with Image.open(folder / row["heatmap"]) as picture:
+            assert picture.size == (8, 8)
     assert manifest["method"] == "ssglrp"
     assert manifest["against"] == "all other classes"
     assert manifest["ledger"]["pixels"] == pytest.approx(explanation.heatmap.sum((2, 3)).numpy())
-    wanted = {manifest["relevance"], "manifest.json"} | {row["picture"] for row in manifest["explanations"]}
+    wanted = {manifest["relevance"], "manifest.json"} | {
+        row[kind] for row in manifest["explanations"] for kind in ("heatmap", "overlay")
+    }
     assert {path.name for path in folder.iterdir()} == wanted
 
 

@@ -60,7 +60,9 @@ class Explanation:
         )
 
     def save(self, folder: str | Path) -> Path:
-        """Write the relevance (.npy), a picture of each heatmap (.png), and ``manifest.json``, each whole or not at all.
+        """Write the relevance (.npy), each heatmap alone and over its photo (.png), and ``manifest.json``.
+
+        Each file is written whole or not at all.
 
         Args:
             folder: made if it does not exist; files of an earlier explanation in it are replaced.
@@ -68,7 +70,9 @@ class Explanation:
         Returns:
             The path of the manifest.
         """
-        from clarp.render import overlay  # noqa: PLC0415  pictures are drawn on request only
+        from PIL import Image  # noqa: PLC0415
+
+        from clarp.render import colours, overlay  # noqa: PLC0415  pictures are drawn on request only
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -80,11 +84,17 @@ class Explanation:
         for i in range(batch):
             for k, target in enumerate(targets[i].tolist()):
                 probability = self.probabilities[i, target].item()
-                name = f"{i:04d}-class{target}.png"
+                name = f"{i:04d}-class{target}"
+                heatmap = heatmaps[i, k].double().cpu().numpy()
                 caption = f"class {target} ({probability:.1%}), {self.method.name}, {self.model}"
-                picture = overlay(heatmaps[i, k].double().cpu().numpy(), _photo(self.images[i]), caption)
-                write_atomically(folder / name, lambda file, p=picture: p.save(file, format="PNG"))  # type: ignore[misc]
-                entries.append({"image": i, "target": target, "probability": probability, "picture": name})
+                pictures = {
+                    "heatmap": Image.fromarray(colours(heatmap)),
+                    "overlay": overlay(heatmap, _photo(self.images[i]), caption),
+                }
+                files = {kind: f"{name}-{kind}.png" for kind in pictures}
+                for kind, picture in pictures.items():
+                    write_atomically(folder / files[kind], lambda file, p=picture: p.save(file, format="PNG"))  # type: ignore[misc]
+                entries.append({"image": i, "target": target, "probability": probability, **files})
         manifest = {**self.describe(), "relevance": "relevance.npy", "explanations": entries}
         text = json.dumps(manifest, indent=2) + "\n"
         path = folder / "manifest.json"
