@@ -447,3 +447,11 @@ def test_the_pairs_of_objects(tmp_path, shared):
             (box,) = (o["box"] for o in entry["objects"] if explanation["target"]["class"] in o["classes"])
             assert box[0] <= x <= box[2]
             assert box[1] <= y <= box[3]
+
+
+def test_out_that_is_a_file(toy, tmp_path, capsys):
+    taken = tmp_path / "taken"
+    taken.write_text("a file")
+    assert clarp("explain", noise(tmp_path / "a.png"), "--model", toy, "--out", taken) == 2
+    assert "is a file" in capsys.readouterr().err
+    assert taken.read_text() == "a file"

@@ -70,7 +70,8 @@ def resolve_rivals(against: Against, target: Tensor, classes: int) -> Tensor:
     if not bool(rivals.any(-1).all()):
         raise ValueError(
             f"against is {against!r} for the target {target.t().tolist()} of {classes} class(es): nobody is left to be a rival. "
-            "Name at least one class other than the target, or use a method without rivals, for example 'lrp'."
+            + ("Name at least one class other than the target, or use" if classes > 1 else "Use")
+            + " a method without rivals, for example 'lrp'."
         )
     return rivals
 

@@ -40,3 +40,4 @@ def test_a_refusal_names_only_what_has_no_rule() -> None:
     assert "hardswish_" in str(refusal.value)
     assert "relu_" not in str(refusal.value)
     assert "1 operation" in str(refusal.value)
+    assert "share" not in str(refusal.value)

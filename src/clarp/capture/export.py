@@ -14,7 +14,7 @@ from torch.export.graph_signature import InputKind
 
 from clarp.capture.check import check_logits, check_one_image, first_line, own_logits
 from clarp.capture.graph import Graph, Node
-from clarp.capture.inplace import functional, writes
+from clarp.capture.inplace import FUNCTIONAL, functional, writes
 from clarp.capture.lowering import LOWERINGS, Call, Refused, no_lowering
 from clarp.capture.simplify import simplify
 from clarp.errors import CaptureError, UnsupportedOperation
@@ -119,7 +119,10 @@ class _Lowering:
         reached = _reaching(output)
         for node in self.order:
             if writes(node):  # even if nobody reads its result by name, somebody may read what it wrote
-                self._refuse(node, "it writes into memory that other values share")
+                shared = node.target in FUNCTIONAL
+                self._refuse(
+                    node, "it writes into memory that other values share" if shared else "not supported"
+                )
             elif node.op == "call_function" and node in reached and not self._constant(node):
                 self._lower(node)
         if self.refused:

@@ -103,6 +103,8 @@ class _Run:
                 raise ValueError(
                     f"--target and --against are both {classifier.labels[target]!r}; name another class."
                 )
+        if request.out.exists() and not request.out.is_dir():
+            raise ValueError(f"--out {request.out} is a file; name a folder.")
         explainer = Explainer(classifier.module, method, bounds=classifier.bounds, device=device)
         request.out.mkdir(parents=True, exist_ok=True)
         return cls(request, paths, classifier, targets, against, explainer, device)
