@@ -63,9 +63,10 @@ def _export(model: nn.Module, example: Tensor) -> ExportedProgram:
         return torch.export.export(model, (example,), dynamic_shapes=({0: Dim.AUTO},), strict=False)
     except Exception as error:
         frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+        line = _innermost(frames)
         raise CaptureError(
-            f"{type(model).__name__} could not be exported by torch.export for images of shape {tuple(example.shape)}, at "
-            f"{_innermost(frames)}: {first_line(error)}. Expected a forward without Python branches on tensor values; "
+            f"{type(model).__name__} could not be exported by torch.export for images of shape {tuple(example.shape)}"
+            f"{f', at {line}' if line else ''}: {first_line(error)}. Expected a forward without Python branches on tensor values; "
             "replace such a branch (for example by torch.where), or pass an ExportedProgram."
         ) from error
 
@@ -167,8 +168,9 @@ class _Lowering:
         self.nodes.append(Node(node.name, operation, inputs, shape, module_path(node), source_line(node)))
 
     def _refuse(self, node: fx.Node, reason: str) -> None:
-        place = module_path(node) or "the model itself"
-        self.refused.append(f"{node.target} in {place} at {source_line(node)}: {reason}")
+        path, line = module_path(node), source_line(node)
+        place = f"module {path!r}" if path else "the model itself"
+        self.refused.append(f"{node.target} in {place}{f' at {line}' if line else ''}: {reason}")
 
 
 def _reaching(output: fx.Node) -> set[fx.Node]:
@@ -197,12 +199,12 @@ def module_path(node: fx.Node) -> str:
 
 
 def source_line(node: fx.Node) -> str:
-    """The innermost line outside torch that made this call, as "file.py:38"."""
+    """The innermost line outside torch that made this call, as "file.py:38", or "" if torch alone made it."""
     trace = FRAME.finditer(node.meta.get("stack_trace") or "")
     return _innermost([(frame["file"], frame["line"]) for frame in trace])
 
 
 def _innermost(frames: Sequence[tuple[str, object]]) -> str:
-    """The last of these lines that is neither torch's nor ours, as "file.py:38"."""
+    """The last of these lines that is neither torch's nor ours, as "file.py:38", or "" if there is none."""
     own = [frame for frame in frames if not frame[0].startswith((TORCH, HERE))]
-    return "{}:{}".format(*own[-1]) if own else "torch's own code"
+    return "{}:{}".format(*own[-1]) if own else ""

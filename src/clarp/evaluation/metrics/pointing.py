@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import Any, ClassVar
 
 import torch
@@ -163,7 +164,7 @@ def mean_over_classes(values: Tensor, classes: Iterable[Any]) -> float:
     """
     groups: dict[Any, list[float]] = {}
     for value, name in zip(values.tolist(), classes, strict=True):
-        if value == value:  # noqa: PLR0124  false for NaN only
+        if not isnan(value):
             groups.setdefault(name, []).append(value)
     means = [sum(group) / len(group) for group in groups.values()]
     return sum(means) / len(means) if means else float("nan")
