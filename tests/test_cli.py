@@ -376,7 +376,15 @@ class TestTheRest:
     def test_methods(self, capsys):
         assert clarp("methods") == 0
         lines = capsys.readouterr().out.splitlines()
-        assert {line.split()[0] for line in lines[1:]} == {"lrp", "clrp1", "clrp2", "sglrp", "slrp", "ssglrp"}
+        assert {line.split()[0] for line in lines[1:]} == {
+            "lrp",
+            "clrp1",
+            "clrp2",
+            "sglrp",
+            "slrp",
+            "ssglrp",
+            "clarp",
+        }
 
     def test_plan(self, toy, capsys):
         assert clarp("plan", toy, "--composite", "epsilon-plus") == 0

@@ -1,10 +1,12 @@
-"""Selection where there is nothing to select by."""
+"""Selection: where there is nothing to select by, stages, and positions."""
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import clarp
+from clarp.operations import ReLU
+from clarp.selection import net_positive
 
 
 def never_positive() -> nn.Module:
@@ -39,3 +41,119 @@ def test_skipped_means_unchanged(form: str, composite: str) -> None:
     assert selected.selection_skipped.tolist() == [convolutions, convolutions]
     assert torch.allclose(selected.relevance, plain.relevance, rtol=1e-12)
     assert plain.relevance.abs().sum() > 0
+
+
+def residual_gap(channels: int = 6) -> nn.Module:
+    """Two stages with a residual block, no biases, global average pooling and one dense layer."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(3, channels, 3, padding=1, bias=False)
+            self.down = nn.Conv2d(channels, channels, 3, stride=2, padding=1, bias=False)
+            self.block = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+            self.head = nn.Linear(channels, 4, bias=False)
+
+        def features(self, x: Tensor) -> Tensor:
+            x = self.down(self.first(x).relu()).relu()
+            return (self.block(x) + x).relu()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.features(x).mean((2, 3)))
+
+    torch.manual_seed(0)
+    return Net().double().eval()
+
+
+def test_position_form_equals_a_loop() -> None:
+    relevance = torch.randn(2, 3, 4, 2, 2, dtype=torch.float64)
+    relevance[0, 0, :, 0, 0] = -1.0
+    expected = torch.zeros_like(relevance)
+    for k in range(2):
+        for b in range(3):
+            for u in range(2):
+                for v in range(2):
+                    values = relevance[k, b, :, u, v].tolist()
+                    net = max(0.0, sum(values))
+                    positive = sum(value for value in values if value > 0)
+                    for channel, value in enumerate(values):
+                        if value > 0 and positive > 0:
+                            expected[k, b, channel, u, v] = value * net / positive
+    assert torch.allclose(net_positive(relevance), expected, rtol=1e-12, atol=0)
+
+
+def test_evidence_is_the_decomposed_lead() -> None:
+    """What goes on behind the last features is each position's contribution to the target's lead, where it is positive."""
+    model = residual_gap()
+    images = torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    method = clarp.Method(clarp.seeds.Contrast(), clarp.Selection("position", "last"), "zero")
+    found = clarp.Explainer(model, method)(images, 1)
+
+    features = model.features(images)  # type: ignore[operator]
+    features.retain_grad()
+    logits = model.head(features.mean((2, 3)))  # type: ignore[operator]
+    rivals = logits.clone()
+    rivals[:, 1] = -torch.inf
+    lead = logits[:, 1] - (rivals.softmax(1).detach() * logits).sum(1)
+    lead.sum().backward()
+    evidence = (features * features.grad).sum(1)
+    assert torch.allclose(evidence.sum((1, 2)), lead)
+    assert (evidence < 0).any()
+    assert torch.allclose(found.heatmap.sum((1, 2)), evidence.clamp(min=0).sum((1, 2)))
+
+
+def test_stages_are_complements() -> None:
+    plan = clarp.Explainer(residual_gap(), "lrp").plan((3, 8, 8))
+    names = {
+        layers: [node.module for node in clarp.Selection("channel", layers).nodes(plan)]
+        for layers in ("all", "before-last-stage", "last-stage")
+    }
+    assert names["before-last-stage"] == ["first"]
+    assert names["last-stage"] == ["down", "block"]
+    assert names["all"] == ["first", "down", "block"]
+    (features,) = clarp.Selection("position", "last").nodes(plan)
+    assert features.name == plan.steps[-3].node.name  # then come the mean and the dense layer
+    assert isinstance(features.operation, ReLU)
+
+
+def test_a_last_convolution_behind_the_pooling_is_no_stage() -> None:
+    """MobileNetV3 of timm has a convolution behind its global pooling."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Conv2d(4, 5, 1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(5, 3),
+    ).eval()
+    plan = clarp.Explainer(model, "lrp").plan((3, 8, 8))
+    assert plan.features().shape == (4, 6, 6)
+    assert torch.isfinite(clarp.attribute(model, torch.rand(1, 3, 8, 8), 0, method="clarp")).all()
+
+
+def test_position_form_has_one_place() -> None:
+    with pytest.raises(ValueError, match="layers='last'"):
+        clarp.Selection("position")
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).eval()
+    with pytest.raises(ValueError, match="no convolution"):
+        clarp.attribute(model, torch.rand(1, 3, 2, 2), 0, method="clarp")
+
+
+def test_clarp_prefers_the_target_of_two_halves() -> None:
+    """Two classes live in two halves of the picture: the positive map of one lies in its own half."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 2, 1, bias=False), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2)
+    ).eval()
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[1.0, 0.1, 0.0], [0.1, 1.0, 0.0]]).view(2, 3, 1, 1))
+        model[4].weight.copy_(torch.eye(2) * 4)
+        model[4].bias.zero_()
+    image = torch.zeros(1, 3, 4, 8)
+    image[:, 0, :, :4] = 1  # red, class 0, on the left
+    image[:, 1, :, 4:] = 1  # green, class 1, on the right
+    first, second = clarp.Explainer(model, "clarp", bounds=(0, 1))(image, [[0, 1]]).heatmap[0]
+    assert first[:, :4].sum() > 0
+    assert first[:, 4:].sum() == 0
+    assert second[:, 4:].sum() > 0
+    assert second[:, :4].sum() == 0

@@ -143,6 +143,40 @@ class SoftmaxGradient(Seed):
         return relevance * (own - total).exp() * (others - total).exp()
 
 
+@dataclass(frozen=True)
+class Contrast(Seed):
+    """How far the target is ahead: ``R_t = z_t``, ``R_n = -strength s_n z_n`` (clarp's own).
+
+    :class:`SoftmaxGradient` times the logits, so it sums to the lead ``z_t - strength sum_n s_n z_n`` of the target over its
+    rivals. With the zero or epsilon rule in a head of one layer, every feature gets exactly what it contributes to
+    that lead, ``a_i (w_ti - strength sum_n s_n w_ni)``, signs included.
+
+    Attributes:
+        strength: of the rivals; 0 gives :class:`Logit`.
+
+    Raises:
+        ValueError: strength is not a finite number of at least 0.
+
+    >>> logits = torch.tensor([[3.0, 1.0, 1.0]])
+    >>> Contrast().relevance(logits, torch.tensor([[0]]), torch.tensor([[[False, True, True]]]))
+    tensor([[[ 3.0000, -0.5000, -0.5000]]])
+    """
+
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_strength(self.strength)
+
+    @property
+    def has_rivals(self) -> bool:
+        """Unless their strength is zero."""
+        return self.strength > 0
+
+    def relevance(self, logits: Tensor, target: Tensor, rivals: Tensor) -> Tensor:
+        """``z (e_t - strength s)``."""
+        return logits * softmax_direction(logits, target, rivals, self.strength)
+
+
 @dataclass(frozen=True, eq=False)
 class Vector(Seed):
     """Any initial relevance.

@@ -17,7 +17,9 @@ from clarp.capture import Node
 from clarp.propagation import Plan, Program, Tape
 from clarp.seeds import softmax_direction
 
-Form = Literal["channel", "element", "neuron", "neuron-mask"]
+Form = Literal["channel", "element", "neuron", "neuron-mask", "position"]
+Layers = Literal["all", "last", "last-stage", "before-last-stage"]
+_LAYERS = "expected 'all', 'last', 'last-stage', 'before-last-stage', or a tuple of module names"
 FLOOR = 1e-6
 """What every neuron keeps in neuron form, relative to the strongest: where no input of an output is selected, a rule
 without bias hands the output's relevance on as if there were no selection, and nothing is lost. (A rule with the bias in
@@ -33,26 +35,30 @@ class Selection:
     - "channel" (form A): ``R_k <- alpha_k R_k`` at the output, ``alpha_k = ReLU(mean over positions of g_k)``, g = dy_t/dA;
     - "element": ``R_k(u) <- alpha_k(u) R_k(u)`` with ``alpha = ReLU(g)`` at every position;
     - "neuron" (form B2): the convolution's rule reads ``m a`` instead of a, with ``m = ReLU(g)``, g = dy_t/da; conserves;
-    - "neuron-mask" (form B1): the same with ``m = 1[g > 0]``.
+    - "neuron-mask" (form B1): the same with ``m = 1[g > 0]``;
+    - "position" (clarp's own, needs no gradient): at the last features every position keeps its net relevance where that is
+      positive, shared over its positive channels: ``R_k(u) <- R_k(u)+ (sum_k' R_k'(u))+ / sum_k' R_k'(u)+``. What
+      speaks for the rivals cancels what speaks for the target before anything is rectified.
 
     The neuron forms leave out the convolutions that read the pixels, where the sign of a value means nothing.
 
-    In the first two, each sample is rescaled so that ``sum |R|`` stays what it was: only the shape of alpha matters,
+    In the channel and the element form, each sample is rescaled so that ``sum |R|`` stays what it was: only the shape of alpha matters,
     and nothing underflows. Where no gradient is positive, selection is skipped, and the explanation counts it.
 
     Attributes:
-        form: one of the four.
-        layers: "all" convolutions, the "last" one, the "last-stage" (all with the spatial size of the last), or names of
-            modules with shell wildcards, for example ("layer4.*",).
+        form: one of the five.
+        layers: "all" convolutions, the "last" one, the "last-stage" (all with the spatial size of the last), those
+            "before-last-stage", or names of modules with shell wildcards, for example ("layer4.*",). The position form acts
+            behind the "last" only.
         gradient: of the softmax "probability", or of the target's "logit".
 
     Raises:
-        ValueError: an unknown form, layers or gradient.
+        ValueError: an unknown form, layers or gradient, or the position form at other layers than "last".
         TypeError: layers is neither a word nor a tuple of names.
     """
 
     form: Form = "channel"
-    layers: Literal["all", "last", "last-stage"] | tuple[str, ...] = "all"
+    layers: Layers | tuple[str, ...] = "all"
     gradient: Literal["probability", "logit"] = "probability"
 
     def __post_init__(self) -> None:
@@ -60,29 +66,28 @@ class Selection:
             raise ValueError(f"form is {self.form!r}, expected one of {', '.join(get_args(Form))}.")
         if self.gradient not in ("probability", "logit"):
             raise ValueError(f"gradient is {self.gradient!r}, expected 'probability' or 'logit'.")
-        if not isinstance(self.layers, str | tuple | list):
-            raise TypeError(
-                f"layers is {self.layers!r}, expected 'all', 'last', 'last-stage', or a tuple of module names."
-            )
         if isinstance(self.layers, str):
-            if self.layers not in ("all", "last", "last-stage"):
-                raise ValueError(
-                    f"layers is {self.layers!r}, expected 'all', 'last', 'last-stage', or a tuple of module names, "
-                    f"for example ({self.layers!r},)."
-                )
+            if self.layers not in get_args(Layers):
+                raise ValueError(f"layers is {self.layers!r}, {_LAYERS}, for example ({self.layers!r},).")
+        elif not isinstance(self.layers, tuple | list):
+            raise TypeError(f"layers is {self.layers!r}, {_LAYERS}.")
         elif not self.layers or not all(isinstance(name, str) for name in self.layers):
-            raise ValueError(
-                f"layers is {self.layers!r}, expected 'all', 'last', 'last-stage', or a tuple of module names."
-            )
+            raise ValueError(f"layers is {self.layers!r}, {_LAYERS}.")
         else:
             object.__setattr__(self, "layers", tuple(self.layers))
+        if self.form == "position" and self.layers != "last":
+            raise ValueError(
+                f"layers is {self.layers!r} with form='position', which acts at the last features only. Pass layers='last'."
+            )
 
     def nodes(self, plan: Plan) -> tuple[Node, ...]:
-        """The convolutions of a plan that it selects at.
+        """Where in a plan it selects: at convolutions, or at the last features in position form.
 
         Raises:
             ValueError: there is no convolution, or a name matches none.
         """
+        if self.form == "position":
+            return (plan.features(),)
         nodes = plan.convolutions()
         if self.in_rule:
             readers = {step.node.name for step in plan if step.reads_pixels}
@@ -93,10 +98,11 @@ class Selection:
             )
         if self.layers == "last":
             return nodes[-1:]
-        if self.layers == "last-stage":
-            return tuple(node for node in nodes if node.shape[1:] == nodes[-1].shape[1:])
         if self.layers == "all":
             return nodes
+        if isinstance(self.layers, str):
+            size = plan.last_spatial().shape[1:]
+            return tuple(n for n in nodes if (n.shape[1:] == size) == (self.layers == "last-stage"))
         for pattern in self.layers:
             if not any(fnmatchcase(node.module, pattern) for node in nodes):
                 modules = [node.module for node in nodes]
@@ -122,6 +128,7 @@ class RunningSelection:
     def __init__(self, seeds: tuple[int, int]) -> None:
         self._alphas: dict[str, Tensor] = {}
         self._modulations: dict[str, Tensor] = {}
+        self._gates: set[str] = set()
         self._seeds = seeds
         self.skipped = torch.zeros(seeds, dtype=torch.long)
 
@@ -140,6 +147,10 @@ class RunningSelection:
         else:
             self._alphas[node.name] = relative
 
+    def gate(self, node: Node) -> None:
+        """Select positions by their net relevance at this operation's output."""
+        self._gates.add(node.name)
+
     def modulation(self, name: str, seeds: int) -> Tensor | None:
         """What the input of this operation is multiplied with, (P K, B, ...) for P K seeds, or None."""
         found = self._modulations.get(name)
@@ -147,6 +158,8 @@ class RunningSelection:
 
     def select(self, name: str, relevance: Tensor) -> Tensor:
         """``R <- alpha R``, rescaled to the same ``sum |R|``; relevance is (P K, B, ...) for P passes of K targets."""
+        if name in self._gates:
+            relevance = net_positive(relevance)
         alpha = self._alphas.get(name)
         if alpha is None:
             return relevance
@@ -167,13 +180,20 @@ class RunningSelection:
         return sizes.unflatten(0, (-1, self._seeds[0]))
 
 
+def net_positive(relevance: Tensor) -> Tensor:
+    """``R_k(u)+ (sum_k' R_k'(u))+ / sum_k' R_k'(u)+`` for relevance (K, B, C, ...)."""
+    positive = relevance.clamp(min=0)
+    net, total = relevance.sum(2, keepdim=True).clamp(min=0), positive.sum(2, keepdim=True)
+    return positive * (net / total.masked_fill(total <= 0, torch.inf))
+
+
 def select_by_gradients(
     selections: Sequence[Selection], program: Program, tape: Tape, target: Tensor, rivals: Tensor
 ) -> RunningSelection | None:
     """Compute the gradients that the selections need, and make them ready.
 
     Args:
-        selections: at each convolution the first one that names it counts.
+        selections: at each convolution the first one that names it counts; the position form is beside them.
         program: the network.
         tape: its forward pass.
         target: (K, B).
@@ -184,11 +204,14 @@ def select_by_gradients(
     """
     if not selections:
         return None
+    running = RunningSelection((target.shape[0], target.shape[1]))
     chosen: dict[str, tuple[Selection, Node]] = {}
     for selection in selections:
         for node in selection.nodes(program.plan):
-            chosen.setdefault(node.name, (selection, node))
-    running = RunningSelection((target.shape[0], target.shape[1]))
+            if selection.form == "position":
+                running.gate(node)
+            else:
+                chosen.setdefault(node.name, (selection, node))
     for kind in ("probability", "logit"):
         group = [(s, node) for s, node in chosen.values() if s.gradient == kind]
         if group:
@@ -202,7 +225,7 @@ def select_by_gradients(
 
 def needs_rivals(selections: Sequence[Selection]) -> bool:
     """Whether a selection's gradient is that of a probability."""
-    return any(selection.gradient == "probability" for selection in selections)
+    return any(s.gradient == "probability" and s.form != "position" for s in selections)
 
 
 def normalised(selection: Selection | Sequence[Selection] | None) -> tuple[Selection, ...]:

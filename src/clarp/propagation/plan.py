@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 from clarp.capture import Graph, Node
 from clarp.operations import Convolution, Dense, Routing, WeightedLinear
@@ -70,6 +71,31 @@ class Plan:
     def convolutions(self) -> tuple[Node, ...]:
         """The convolutions in the order of computation."""
         return tuple(step.node for step in self.steps if isinstance(step.node.operation, Convolution))
+
+    def last_spatial(self) -> Node:
+        """The last convolution that has more than one position.
+
+        Raises:
+            ValueError: there is none.
+        """
+        found = [node for node in self.convolutions() if prod(node.shape[1:]) > 1]
+        if not found:
+            raise ValueError(
+                "the model has no convolution with more than one position, expected one before its head. "
+                "Use a method without selection, for example 'sglrp'."
+            )
+        return found[-1]
+
+    def features(self) -> Node:
+        """The last features: the last value with as many positions as the last convolution's output.
+
+        So behind its normalisation, activation, residual sum or concatenation, and before the head pools.
+
+        Raises:
+            ValueError: there is no convolution with more than one position.
+        """
+        positions = self.last_spatial().shape[1:]
+        return next(node for node in reversed(self.graph.nodes) if node.shape[1:] == positions)
 
     def head(self) -> Node:
         """The linear operation that computes the logits: the last one with weights."""
