@@ -12,7 +12,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 .PHONY: demo test test-slow lint venv
 
 demo: $(VENV)/.models  ## explain the cat against the coffee, and the coffee against the cat, to ./demo/
-	$(BIN)/clarp explain src/clarp/assets/cat_and_coffee.jpg --method ssglrp --composite epsilon-gamma-box \
+	$(BIN)/clarp explain src/clarp/assets/cat_and_coffee.jpg --method ssglrp \
 		--target "Egyptian cat,espresso" --against "Egyptian cat,espresso" --out demo
 
 test: $(VENV)/.dev  ## everything that takes seconds

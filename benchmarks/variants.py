@@ -18,22 +18,22 @@ VARIANTS: dict[str, Method] = {
     "slrp": Method.named("slrp"),
     "slrp-all": Method(Logit(), _EVERYWHERE),
     "slrp-element": Method(Logit(), _ELEMENT),
-    # SSGLRP: form A, with weaker or fewer rivals (A-lambda), the neuron forms, element by element, ...
+    # SSGLRP: form B2, form A, with weaker or fewer rivals (A-lambda), form B1, element by element, ...
     "ssglrp": Method.named("ssglrp"),
-    "ssglrp-half": Method(SoftmaxGradient(strength=0.5), _EVERYWHERE),
-    "ssglrp-top5": Method(SoftmaxGradient(rivals=5), _EVERYWHERE),
-    "ssglrp-b1": Method(SoftmaxGradient(), Selection("neuron-mask", "all")),
-    "ssglrp-b2": Method(SoftmaxGradient(), Selection("neuron", "all")),
+    "ssglrp-channel": Method(SoftmaxGradient(), _EVERYWHERE),
+    "channel-half": Method(SoftmaxGradient(strength=0.5), _EVERYWHERE),
+    "channel-top5": Method(SoftmaxGradient(rivals=5), _EVERYWHERE),
+    "ssglrp-mask": Method(SoftmaxGradient(), Selection("neuron-mask", "all")),
     "ssglrp-element": Method(SoftmaxGradient(), _ELEMENT),
     # ... at other layers, by the gradient of the logit, with other rules.
-    "ssglrp-last-stage": Method(SoftmaxGradient(), Selection("channel", "last-stage")),
-    "ssglrp-before": Method(SoftmaxGradient(), _BELOW),
-    "ssglrp-logit": Method(SoftmaxGradient(), Selection("channel", "all", "logit")),
-    "ssglrp-epsilon-head": Method(SoftmaxGradient(), _EVERYWHERE, _EPSILON_HEAD),
-    "ssglrp-proportional": Method(
+    "channel-last-stage": Method(SoftmaxGradient(), Selection("channel", "last-stage")),
+    "channel-before": Method(SoftmaxGradient(), _BELOW),
+    "channel-logit": Method(SoftmaxGradient(), Selection("channel", "all", "logit")),
+    "channel-epsilon-head": Method(SoftmaxGradient(), _EVERYWHERE, _EPSILON_HEAD),
+    "channel-proportional": Method(
         SoftmaxGradient(), _EVERYWHERE, composites.get(_PLUS, residual="proportional")
     ),
-    "ssglrp-gamma": Method(SoftmaxGradient(), _EVERYWHERE, _GAMMA),
+    "channel-gamma": Method(SoftmaxGradient(), _EVERYWHERE, _GAMMA),
     # Beyond it: neuron by neuron where the class is decided and channel by channel below; evidence by position.
     "b2-then-a": Method(SoftmaxGradient(), (Selection("neuron", "last-stage"), _BELOW)),
     "clarp": Method.named("clarp"),

@@ -138,19 +138,19 @@ def check_dual_rule(rule: Rule) -> None:
 
 
 def clarp() -> Method:
-    """This package's own method, derived from where SSGLRP loses the class; measured in ``docs/evaluation.md``.
+    """This package's own method, derived from where channel selection loses the class; measured in ``docs/evaluation.md``.
 
-    1. *Selecting channels everywhere discards the rivals.* SSGLRP gives rivals negative relevance, then keeps the channels whose
-       gradient speaks for the target: those that carried the rivals' relevance are gone, and with them what would have
-       cancelled the target's relevance on the rivals' objects. So the class has to be decided by position before any
-       selection by channel.
+    1. *Selecting channels everywhere discards the rivals.* SGLRP's seed gives rivals negative relevance; SLRP's step then keeps
+       the channels whose gradient speaks for the target. Those that carried the rivals' relevance are gone, and with
+       them what would have cancelled the target's relevance on the rivals' objects. So the class has to be decided by
+       position before any selection by channel.
     2. *At the last features the decision is exact.* The target's lead ``D = z_t - sum_n s_n z_n`` is a sum over them. The seed
        :class:`~clarp.seeds.Contrast` with the epsilon rule in the head gives each its contribution ``R_k(u)``, and
        ``E(u) = sum_k R_k(u)`` is how much position u adds to D, the rivals' part taken off.
     3. *There it is rectified, once.* ``E(u)+`` is what the map has to explain, shared over the positive contributions:
        ``R_k(u) <- R_k(u)+ E(u)+ / sum_k' R_k'(u)+``. A difference of two large maps would bring their noise back at the
        pixels; taken here, over few positions and before any noise, it does not.
-    4. *Below, selection against the noise.* SSGLRP's channel selection at the convolutions before the last stage, where no
+    4. *Below, selection against the noise.* SLRP's channel selection at the convolutions before the last stage, where no
        class is decided any more; within the last stage it would move relevance between objects.
     5. *Rules* ``epsilon-gamma-box``: the gamma rule lets inhibition count a little, which z+ forgets.
     """
@@ -158,7 +158,7 @@ def clarp() -> Method:
     return Method(Contrast(), (Selection("position", "last"), below), "epsilon-gamma-box", name="clarp")
 
 
-_ALL = Selection("channel", "all", "probability")
+_ALL = Selection("neuron", "all", "probability")
 _LAST = Selection("channel", "last", "probability")
 _TABLE = {
     method.name: method
@@ -173,7 +173,7 @@ _TABLE = {
         # SLRP, Jung, Han, Choi 2021, 10.1049/ell2.12061.
         Method(Logit(), _LAST, name="slrp"),
         # SSGLRP, Chen et al. 2025, 10.11772/j.issn.1001-9081.2025070906. Only the abstract was at hand: the formula is
-        # reconstructed from it and from SGLRP and SLRP.
+        # reconstructed from it and from SGLRP and SLRP, and the form of the selection is the one that measured best.
         Method(SoftmaxGradient(), _ALL, name="ssglrp"),
         clarp(),
     )

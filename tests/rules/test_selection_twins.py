@@ -242,7 +242,8 @@ def test_selection_does_not_underflow_in_a_deep_network() -> None:
         for conv in model:
             if isinstance(conv, nn.Conv2d):
                 conv.weight.mul_(2**0.5)
-    e = clarp.Explainer(model, "ssglrp")(images(2, 2, 6, 6, dtype=torch.float32), 1)
+    method = clarp.Method(clarp.seeds.SoftmaxGradient(), Selection("channel", "all"))
+    e = clarp.Explainer(model, method)(images(2, 2, 6, 6, dtype=torch.float32), 1)
     size = e.relevance.abs().sum((1, 2, 3))
     assert (size > 1e-3).all()
     assert (size < 1e3).all()

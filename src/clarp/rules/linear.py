@@ -106,6 +106,15 @@ class _Fraction:
         assert part is None or isinstance(part, Tensor)
         return part
 
+    def _output(self) -> Tensor:
+        """The operation's output, of the selected inputs where there is selection."""
+        if self.site.modulation is None:
+            return self.site.record.result()
+        weight, bias = self.operation.parameters(self.site.tensors)
+        selected = self.site.record.input() * self.site.modulation
+        output = over_seeds(lambda v: self.operation.apply(v, weight), selected)
+        return output if bias is None else output + bias
+
     def _denominator(self, bias: Tensor | None) -> Tensor:
         _, own_bias = self.operation.parameters(self.site.tensors)
         whole = self.branch.terms == (Term(WHOLE, WHOLE),)
@@ -129,7 +138,7 @@ class _Fraction:
         bias = self._bias()
         z = self._denominator(bias)
         if self.branch.where != "everywhere":
-            true = self.site.record.result()
+            true = self._output()
             relevance = relevance * (true > 0 if self.branch.where == "positive" else true < 0)
         reuse = z is not self.site.record.output
         ratio = divide(relevance, z, epsilon, non_negative=self.sure_sign, reuse=reuse)
