@@ -9,7 +9,7 @@ CODE := src tests examples benchmarks
 # Threads that wait should sleep: on a busy machine, spinning ones cost more time than the work.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-slow lint venv
+.PHONY: demo test test-slow mutations lint classifiers venv
 
 demo: $(VENV)/.models  ## explain the cat against the coffee, and the coffee against the cat, to ./demo/
 	$(BIN)/clarp explain src/clarp/assets/cat_and_coffee.jpg --method ssglrp \
@@ -21,10 +21,16 @@ test: $(VENV)/.dev  ## everything that takes seconds
 test-slow: $(VENV)/.dev  ## everything that takes minutes
 	$(BIN)/pytest -m slow
 
+mutations: $(VENV)/.dev  ## break each rule on purpose and see that the tests notice; takes an hour
+	$(BIN)/python tests/mutations.py
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
+
+classifiers: $(VENV)/.dev  ## which classifiers are explained: hours, and goes on where it was interrupted
+	$(BIN)/python benchmarks/classifiers.py
 
 venv: $(VENV)/.dev
 

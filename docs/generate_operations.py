@@ -2,50 +2,61 @@
 """Write the tables of docs/operations.md from the code: `python docs/generate_operations.py`."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from inspect import getdoc, isfunction
 from pathlib import Path
 from typing import Any
 
 from clarp import operations
 from clarp.capture.inplace import FUNCTIONAL
 from clarp.capture.lowering import LOWERINGS
-from clarp.operations import Add, Average, Convolution, Dense, Elementwise, MaxPool, Operation, Routing
+from clarp.operations import (
+    Add,
+    Affine,
+    Average,
+    Contraction,
+    Convolution,
+    Dense,
+    Divide,
+    Elementwise,
+    Extend,
+    MatMul,
+    Maximum,
+    Multiply,
+    Normalisation,
+    Operation,
+    Reciprocal,
+    Routing,
+    Shift,
+    Softmax,
+    VectorNorm,
+)
 
+LOWERING = "clarp.capture.lowering"
 PAGE = Path(__file__).with_name("operations.md")
-
-# What the code of a lowering does not show at a glance, by the name of its function.
-CONDITIONS = {
-    "_convolution": "constant weights; its input has a batch axis",
-    "_convolution_padded_by_name": 'padding "same" or "valid"',
-    "_dense": "constant weights",
-    "_addmm": "beta = alpha = 1; the matrix and the summand are constants",
-    "_batch_norm": "in eval mode; folded into a neighbour where that is exact",
-    "_relu": "",
-    "_hardtanh": "",
-    "_relu6": "",
-    "_clamp": "bounds are numbers; `clamp(min=0)` is a ReLU",
-    "_max_pool": "without `return_indices`",
-    "_average_pool": "",
-    "_adaptive_average": "dropped where the size stays the same",
-    "_mean": "over any axes but the batch",
-    "_add": "two values of the same shape, both computed from the image, alpha = 1",
-    "_reshape": "each sample on its own; dropped where the shape stays the same",
-    "_permute": "the batch stays first",
-    "_slice": "any axis but the batch; dropped where it takes everything",
-    "_pad": "with a constant, not the batch; dropped where it adds nothing, zeros before a convolution are folded",
-    "_concatenate": "values computed from the image, any axis but the batch",
-    "_nothing": "dropped; in eval mode, and the type stays the same",
-    "_item": "dropped; the first result only",
-}
 
 RULES: tuple[tuple[type[Operation], str], ...] = (
     (Convolution, "the composite's `convolution`; `first` where it reads the pixels"),
     (Dense, "the composite's `dense`; `first` where it reads the pixels"),
+    (Contraction, "the composite's `dense`"),
+    (
+        Affine,
+        "the composite's `convolution` where that counts the bias, else `Pass()`; `Pass()` at the pixels",
+    ),
     (Average, "the composite's `average`"),
     (Add, "the composite's `residual`"),
+    (Shift, "the composite's `residual`"),
+    (Multiply, "`Gate()` where one factor is a gate, else `Half()`"),
+    (Divide, "`Gate(signal=0)`"),
+    (MatMul, "the composite's `product`"),
+    (Softmax, "the composite's `softmax`"),
+    (Normalisation, "`Pass()`"),
+    (VectorNorm, "`Squares()`"),
+    (Extend, "`Crop()`"),
+    (Reciprocal, "`Hold()`"),
     (Elementwise, "`Pass()`"),
     (Routing, "`Transport()`"),
-    (MaxPool, "`Transport()`"),
+    (Maximum, "`Transport()`"),
 )
 
 
@@ -64,19 +75,35 @@ def _name(target: Any) -> str:
     return str(target) if hasattr(target, "_schema") else "operator.getitem"
 
 
+def _condition(lowering: Callable[..., object]) -> str:
+    """What a lowering says of itself: when it holds, and what is special."""
+    return " ".join((getdoc(lowering) or "").split()).rstrip(".")
+
+
+def _named(function: Callable[..., object]) -> dict[str, None]:
+    """All that a function names in its code, and what the functions of the lowerings name that it calls."""
+    found: dict[str, None] = {}
+    for name in function.__code__.co_names:
+        called = function.__globals__.get(name)
+        if isfunction(called) and called.__module__.startswith(LOWERING):
+            found.update(_named(called))
+        elif isinstance(called, dict):
+            found.update((type(value).__name__, None) for value in called.values())
+        else:
+            found[name] = None
+    return found
+
+
 def _lowered() -> Iterator[str]:
     yield "| ATen | becomes | where |"
     yield "|---|---|---|"
     functions = dict.fromkeys(LOWERINGS.values())
-    unknown = {f.__name__ for f in functions} ^ CONDITIONS.keys()
-    if unknown:
-        raise SystemExit(f"CONDITIONS and LOWERINGS differ in {sorted(unknown)}: write or drop these lines.")
     kinds = _kinds()
     for function in functions:
         targets = ", ".join(f"`{_name(t)}`" for t, lowering in LOWERINGS.items() if lowering is function)
-        # The classes that a lowering names in its code are those that it can return.
-        made = " or ".join(f"`{name}`" for name in function.__code__.co_names if name in kinds)
-        yield f"| {targets} | {made or 'nothing'} | {CONDITIONS[function.__name__]} |"
+        # The classes that a lowering, or a function that it calls, names in its code are those that it can return.
+        made = ", ".join(f"`{name}`" for name in _named(function) if name in kinds)
+        yield f"| {targets} | {made or 'nothing'} | {_condition(function)} |"
 
 
 def _rules() -> Iterator[str]:

@@ -31,8 +31,24 @@ def build():
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)).eval()
 
+def several():
+    class Several(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = build()
+        def forward(self, x):
+            return {"scores": self.inner(x), "twice": self.inner(x) * 2}
+    return Several().eval()
+
+def lossy():
+    model = build()
+    with torch.no_grad():
+        model[0].weight.copy_(-model[0].weight.abs())
+        model[0].bias.fill_(100.0)
+    return model
+
 def unsupported():
-    return nn.Sequential(nn.Flatten(), nn.Linear(768, 4), nn.Softsign()).eval()
+    return nn.Sequential(nn.Flatten(), nn.Linear(768, 4), nn.Softshrink()).eval()
 
 def labels():
     return ["ant", "bee", "cow", "dog, hound"]
@@ -337,7 +353,7 @@ class TestWrongArguments:
         spec = toy.replace(":build", ":unsupported")
         assert clarp("explain", photos, "--model", spec, "--out", out) == 2
         errors = capsys.readouterr().err
-        assert "softsign" in errors.lower() or "div" in errors
+        assert "shrink" in errors
         assert "Traceback" not in errors
         assert not (out / "manifest.json").exists()
 
@@ -463,3 +479,94 @@ def test_out_that_is_a_file(toy, tmp_path, capsys):
     assert clarp("explain", noise(tmp_path / "a.png"), "--model", toy, "--out", taken) == 2
     assert "is a file" in capsys.readouterr().err
     assert taken.read_text() == "a file"
+
+
+class TestLayers:
+    def test_a_file_for_each_layer_and_target(self, toy, photos, tmp_path):
+        out = tmp_path / "out"
+        arguments = ("--target", "ant,bee", "--layers", "0, 1", "--method", "lrp", "--out", out)
+        assert clarp("explain", photos, "--model", toy, *arguments) == 0
+        for record in manifest_of(out)["photos"]:
+            for explanation in record["explanations"]:
+                assert list(explanation["layers"]) == ["0", "1"]
+                first, second = (np.load(out / file) for file in explanation["layers"].values())
+                assert first.shape == (6, 14, 14)
+                assert np.array_equal(first, second)
+                name = explanation["relevance"].removesuffix(".npy")
+                assert explanation["layers"]["0"] == f"{name}.0.npy"
+
+    def test_without_layers_there_are_none(self, toy, photos, tmp_path):
+        assert clarp("explain", photos, "--model", toy, "--method", "lrp", "--out", tmp_path / "out") == 0
+        assert "layers" not in manifest_of(tmp_path / "out")["photos"][0]["explanations"][0]
+
+    def test_an_unknown_layer_stops_before_anything_is_written(self, toy, photos, tmp_path, capsys):
+        out = tmp_path / "out"
+        assert clarp("explain", photos, "--model", toy, "--layers", "layer4", "--out", out) == 2
+        assert "'layer4', which is no module" in capsys.readouterr().err
+        assert not out.exists()
+
+
+class TestOutput:
+    def test_a_model_with_several_results(self, toy, photos, tmp_path, capsys):
+        out, spec = tmp_path / "out", toy.replace(":build", ":several")
+        assert clarp("explain", photos, "--model", spec, "--out", out) == 2
+        assert (
+            "Say which of its results they are, --output: output='scores' (1, 4)" in capsys.readouterr().err
+        )
+        arguments = ("--layers", "inner.0", "--method", "lrp", "--target", "ant")
+        assert clarp("explain", photos, "--model", spec, "--output", "scores", *arguments, "--out", out) == 0
+        assert (
+            clarp(
+                "explain",
+                photos,
+                "--model",
+                toy,
+                "--method",
+                "lrp",
+                "--target",
+                "ant",
+                "--out",
+                tmp_path / "alone",
+            )
+            == 0
+        )
+        for ours, theirs in zip(
+            manifest_of(out)["photos"], manifest_of(tmp_path / "alone")["photos"], strict=True
+        ):
+            files = ours["explanations"][0], theirs["explanations"][0]
+            assert np.array_equal(
+                np.load(out / files[0]["relevance"]), np.load(tmp_path / "alone" / files[1]["relevance"])
+            )
+            assert list(files[0]["layers"]) == ["inner.0"]
+
+    def test_plan_has_the_models_own_names(self, toy, capsys):
+        spec = toy.replace(":build", ":several")
+        assert clarp("plan", spec, "--output", "scores", "--json") == 0
+        assert json.loads(capsys.readouterr().out)[0]["module"] == "inner.0"
+
+    def test_a_named_model_has_one_result(self, capsys):
+        assert clarp("plan", "efficientnet-lite0", "--output", "logits") == 2
+        assert "leave it out with efficientnet-lite0" in capsys.readouterr().err
+
+
+class TestLostRelevance:
+    def test_it_is_a_note(self, toy, photos, tmp_path, capsys):
+        spec = toy.replace(":build", ":lossy")
+        assert (
+            clarp(
+                "explain",
+                photos,
+                "--model",
+                spec,
+                "--method",
+                "lrp",
+                "--composite",
+                "epsilon-plus",
+                "--out",
+                tmp_path / "out",
+            )
+            == 0
+        )
+        notes = [line for line in capsys.readouterr().err.splitlines() if "of the relevance reached" in line]
+        assert len(notes) == 1
+        assert notes[0].startswith("clarp: note: only 0% of the relevance reached the pixels")

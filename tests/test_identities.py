@@ -585,7 +585,8 @@ def test_the_ledger_without_biases_is_empty() -> None:
 
 def test_selection_leaves_its_trace(model: nn.Module) -> None:
     """What channel selection moves stands in the ledger: the size is kept, the sum is not."""
-    ledger = explain(model, "ssglrp", pixels(), 1).ledger
+    channels = clarp.Method(clarp.seeds.SoftmaxGradient(), clarp.Selection("channel", "all"))
+    ledger = explain(model, channels, pixels(), 1).ledger
     assert float(ledger.total("selection").abs().max()) > 0
     plain_ledger = explain(model, "sglrp", pixels(), 1).ledger
     assert float(plain_ledger.total("selection").abs().max()) == 0

@@ -7,7 +7,7 @@ torch.Size([1, 3, 4, 4])
 """
 
 from clarp import rules, seeds
-from clarp.errors import CaptureError, UnsupportedOperation
+from clarp.errors import CaptureError, RelevanceLost, UnsupportedOperation
 from clarp.explainer import Explainer, attribute
 from clarp.explanation import Explanation
 from clarp.method import Method, methods
@@ -21,6 +21,7 @@ __all__ = [
     "Explainer",
     "Explanation",
     "Method",
+    "RelevanceLost",
     "Selection",
     "UnsupportedOperation",
     "attribute",

@@ -25,6 +25,12 @@ Model = Annotated[
 ]
 Weights = Annotated[Path | None, typer.Option(help="Weights for the model: safetensors, or a state dict.")]
 Labels = Annotated[Path | None, typer.Option(help="A text file with one class name a line.")]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        help="Which of several results of a model of file.py:function are its logits: a key, or a number."
+    ),
+]
 Method = Annotated[str, typer.Option(help="A name from `clarp methods`.")]
 Composite = Annotated[
     str | None, typer.Option(help="Rules in place of the method's own, such as epsilon-plus.")
@@ -39,6 +45,7 @@ def explain(
     model: Model = "efficientnet-lite0",
     weights: Weights = None,
     labels: Labels = None,
+    output: Output = None,
     target: Annotated[
         list[str] | None,
         typer.Option(
@@ -51,6 +58,10 @@ def explain(
     ] = None,
     method: Method = "ssglrp",
     composite: Composite = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(help="Modules whose relevance to write too, with commas, such as layer4,features.29."),
+    ] = None,
     out: Annotated[
         Path, typer.Option(help="Folder for the pictures, the raw relevance, and manifest.json.")
     ] = Path("clarp-out"),
@@ -68,10 +79,12 @@ def explain(
         model=model,
         weights=weights,
         labels=labels,
+        output=output,
         targets=tuple(target or ()),
         against=tuple(against or ()),
         method=method,
         composite=composite,
+        layers=_listed(layers),
         out=out,
         batch_size=batch_size,
         device=device,
@@ -101,6 +114,7 @@ def plan(
     *,
     weights: Weights = None,
     labels: Labels = None,
+    output: Output = None,
     method: Method = "ssglrp",
     composite: Composite = None,
     json: Json = False,
@@ -108,7 +122,7 @@ def plan(
     """Print which rule every operation of a model gets."""
     from clarp.commands import listing
 
-    listing.plan(model, weights, labels, method, composite, json=json)
+    listing.plan(model, weights, labels, method, composite, output=output, json=json)
 
 
 @app.command()

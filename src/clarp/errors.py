@@ -1,4 +1,4 @@
-"""The errors of clarp that are not plain ``ValueError`` or ``TypeError``.
+"""The errors and warnings of clarp that are not plain ``ValueError`` or ``TypeError``.
 
 Every message says what was given, what was expected, and what to do.
 """
@@ -10,3 +10,7 @@ class CaptureError(RuntimeError):
 
 class UnsupportedOperation(CaptureError):  # noqa: N818  the public name says what it is
     """The model contains operations that no rule covers; the message lists all of them at once."""
+
+
+class RelevanceLost(UserWarning):
+    """More than half of the relevance never reached the pixels; the message says how much, and which operations took it."""

@@ -1,17 +1,20 @@
 """The explainer: from a model and images to an explanation."""
 
 from collections.abc import Sequence
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
 
+from clarp.capture import Graph, Output, Tap
 from clarp.explanation import Explanation
+from clarp.layers import layer_names, resolve_layers
 from clarp.method import Method, check_dual_rule
 from clarp.network import Model, Network
-from clarp.propagation import Ledger, Plan, Program, Tape, make_plan
+from clarp.passes import Maps, Passes, warn_if_lost
+from clarp.propagation import Plan, Program, make_plan
 from clarp.rules import ZBox
 from clarp.rules.composites import Composite
-from clarp.selection import RunningSelection, select_by_gradients
 from clarp.targets import Against, Target, resolve_rivals, resolve_target
 
 Bounds = tuple[float | Sequence[float] | Tensor, float | Sequence[float] | Tensor]
@@ -31,7 +34,10 @@ class Explainer:
         bounds: the lowest and the highest value of a pixel after preprocessing, a number or one per channel; for the
             z^B rule. None: each image's own minima and maxima per channel.
         device: where to compute; None: where the model is.
-        dtype: in which floating type to compute; None: the model's own.
+        dtype: in which floating type to compute: float32, float64 or bfloat16. None: the model's own, or float32 for a model
+            in half precision, where relevance would not fit.
+        output: which of several results of the model are the logits: a key, an attribute or a place in a tuple, for example
+            "logits" or 0. None: the only tensor, or the one called "logits".
 
     Raises:
         TypeError: an argument is not of its kind.
@@ -55,22 +61,36 @@ class Explainer:
         bounds: Bounds | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
+        output: Output = None,
     ) -> None:
         self.method = Method.named(method).with_composite(composite)
-        self.network = model if isinstance(model, Network) else Network(model)
+        if isinstance(model, Network) and output is not None:
+            raise ValueError(
+                f"output is {output!r}, and the network has its own: make it Network(model, output)."
+            )
+        self.network = model if isinstance(model, Network) else Network(model, output)
         self.bounds = _checked_bounds(bounds)
         self._device = None if device is None else torch.device(device)
-        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        if dtype is not None and dtype not in (torch.float32, torch.float64, torch.bfloat16):
             raise TypeError(
-                f"dtype is {dtype!r}, expected a floating type, for example torch.float64, or None."
+                f"dtype is {dtype!r}, expected torch.float32, torch.float64, torch.bfloat16 or None. (float16 ends at 65504, and "
+                "relevance divided by small activations does not fit; a model in float16 is explained in float32.)"
             )
         self._dtype = dtype
         self._programs: dict[tuple[int, ...], Program] = {}
+        self._watched: WeakSet[Program] = WeakSet()
 
     def __repr__(self) -> str:
         return f"Explainer({self.network.name}, method={self.method.name!r}, composite={self.method.rules.name!r})"
 
-    def __call__(self, images: Tensor, target: Target = None, against: Against = None) -> Explanation:
+    def __call__(
+        self,
+        images: Tensor,
+        target: Target = None,
+        against: Against = None,
+        *,
+        layers: Sequence[str] = (),
+    ) -> Explanation:
         """Explain the model's decisions on images.
 
         Args:
@@ -79,22 +99,27 @@ class Explainer:
                 shape (B, K) explains K classes of each image with one forward pass and one batched backward.
             against: the classes that the target is contrasted with: None for all others, an int, one list for all images,
                 or a tensor (B, M). A target is never its own rival.
+            layers: modules whose outputs' relevance to keep, by their paths in the model (:meth:`layers` lists them); a
+                module that is called several times gives ``path#1``, ``path#2``, ..., and each can be named alone.
 
         Returns:
             The explanation; its relevance is (B, C, H, W), or (B, K, C, H, W) for a target of shape (B, K).
 
         Raises:
-            TypeError: images, target or against are not of their kind.
+            TypeError: images, target, against or layers are not of their kind.
             ValueError: a wrong shape, a value that is not finite or far outside bounds, a class out of range, a model in train mode, rivals for
-                a method that has none.
+                a method that has none, an unknown layer.
             CaptureError: the model can't be captured.
             UnsupportedOperation: it has operations that no rule covers; the message lists them all.
+
+        Warns:
+            RelevanceLost: more than half of the relevance never reached the pixels; once for each size of image.
         """
         images = self._checked_images(images)
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             program = self._program(images)
-            tape = program.forward(images)
-            return self._explain(images, program, tape, target, against)
+            taps = resolve_layers(layers, program.plan.graph)
+            return self._explain(images, program, target, against, taps)
 
     def plan(self, input_shape: Sequence[int] | None = None) -> Plan:
         """Which rule every operation gets; ``str(plan)`` is a table.
@@ -105,44 +130,73 @@ class Explainer:
         Raises:
             ValueError: no shape is known yet.
         """
+        return make_plan(self._graph(input_shape), self.method.rules)
+
+    def layers(self, input_shape: Sequence[int] | None = None) -> tuple[str, ...]:
+        """The names that ``explainer(images, layers=...)`` knows, in the order of computation.
+
+        Args:
+            input_shape: as in :meth:`plan`.
+
+        Raises:
+            ValueError: no shape is known yet.
+        """
+        return layer_names(self._graph(input_shape))
+
+    def _graph(self, input_shape: Sequence[int] | None) -> Graph:
         shape = self.network.input_shape() if input_shape is None else tuple(input_shape)
         if shape is None or len(shape) != 3:
             raise ValueError(
-                f"input_shape is {input_shape!r}, expected (channels, height, width), for example plan((3, 224, 224))."
+                f"input_shape is {input_shape!r}, expected (channels, height, width), for example (3, 224, 224)."
             )
         self.network.check_mode()
-        dtype = self._dtype or self.network.dtype or torch.get_default_dtype()
-        return make_plan(self.network.graph(shape, dtype), self.method.rules)
+        return self.network.graph(shape, self._computing(torch.get_default_dtype()))
+
+    def _computing(self, given: torch.dtype) -> torch.dtype:
+        """The type to compute in, for images of this type."""
+        own = self.network.dtype or given
+        return self._dtype or (torch.float32 if own in (torch.float16, torch.bfloat16) else own)
 
     def _explain(
-        self, images: Tensor, program: Program, tape: Tape, target: Target, against: Against
+        self, images: Tensor, program: Program, target: Target, against: Against, layers: dict[str, Tap]
     ) -> Explanation:
+        tape = program.forward(images)
         classes = resolve_target(target, tape.logits)
         targets = (classes.unsqueeze(1) if classes.ndim == 1 else classes).t().contiguous()
         rivals = self._rivals(against, targets, tape.logits)
-        running = select_by_gradients(self.method.selections, program, tape, targets, rivals)
+        passes = Passes(self.method, program, tape, targets, rivals, self._bounds(images))
+        selection = passes.selection()
         seed = self.method.seed.relevance(tape.logits, targets, rivals)
-        relevance, ledger = self._propagate(
-            images, program=program, tape=tape, seed=seed, targets=targets, running=running
-        )
+        maps = passes.maps(seed, selection, set(layers.values()))
+        self._watch(passes, seed, maps)
         single = classes.ndim == 1
 
         def sample_first(value: Tensor) -> Tensor:
             return value[0] if single else value.transpose(0, 1)
 
-        skipped = torch.zeros_like(targets) if running is None else running.skipped.to(targets)
+        skipped = torch.zeros_like(targets) if selection is None else selection.skipped.to(targets)
         return Explanation(
-            relevance=sample_first(relevance),
+            relevance=sample_first(maps.relevance.clamp(min=0) if self.method.rectify else maps.relevance),
             logits=tape.logits,
             target=classes,
             against=None if against is None else torch.as_tensor(against),
             method=self.method,
-            ledger=ledger.map(sample_first),
+            ledger=maps.ledger.map(sample_first),
             selection_skipped=sample_first(skipped),
+            layers={name: sample_first(maps.layers[tap]) for name, tap in layers.items()},
             images=images,
             bounds_source=self._bounds_source(program.plan),
             model=self.network.name,
         )
+
+    def _watch(self, passes: Passes, seed: Tensor, maps: Maps) -> None:
+        """Warn of lost relevance, once for each program."""
+        if passes.program in self._watched:
+            return
+        amounts = passes.amounts(seed, maps)
+        one_image = amounts.seed.shape != maps.passes.seed.shape
+        if warn_if_lost(amounts, passes.targets) or one_image:
+            self._watched.add(passes.program)
 
     def _rivals(self, against: Against, targets: Tensor, logits: Tensor) -> Tensor:
         if not self.method.has_rivals:
@@ -153,48 +207,6 @@ class Explainer:
                 )
             return torch.zeros(*targets.shape, logits.shape[1], dtype=torch.bool, device=logits.device)
         return resolve_rivals(against, targets, logits.shape[1])
-
-    def _propagate(
-        self,
-        images: Tensor,
-        *,
-        program: Program,
-        tape: Tape,
-        seed: Tensor,
-        targets: Tensor,
-        running: RunningSelection | None,
-    ) -> tuple[Tensor, Ledger]:
-        bounds = self._bounds(images)
-        count = targets.shape[0]
-        if self.method.passes == "signed":
-            relevance, entries = program.relevance(tape, seed, bounds=bounds, selector=running)
-            ledger = Ledger(seed.sum(-1), relevance.flatten(2).sum(2), entries)
-            return (relevance.clamp(min=0) if self.method.rectify else relevance), ledger
-        own = torch.zeros_like(seed).scatter(-1, targets.unsqueeze(-1), 1) * seed
-        dual = self.method.passes == "dual"
-        both = torch.cat([own, own if dual else own - seed])
-        maps, entries = program.relevance(
-            tape, both, bounds=bounds, selector=running, dual_from=count if dual else None
-        )
-        sums = maps.flatten(2).sum(2)
-        factors = self._factors(sums[:count], sums[count:])
-
-        def combined(value: Tensor) -> Tensor:
-            first, second = (f.view(*f.shape, *(1,) * (value.ndim - 2)) for f in factors)
-            return first * value[:count] - second * value[count:]
-
-        relevance = combined(maps)
-        ledger = Ledger(combined(both.sum(-1)), combined(sums), tuple(e.map(combined) for e in entries))
-        return (relevance.clamp(min=0) if self.method.rectify else relevance), ledger
-
-    def _factors(self, target_sum: Tensor, rival_sum: Tensor) -> tuple[Tensor, Tensor]:
-        """What the target's and the rivals' maps are multiplied with before they are subtracted, each (K, B)."""
-        ones = torch.ones_like(target_sum)
-        if self.method.normalisation == "rival-to-target":
-            return ones, _quotient(target_sum, rival_sum)
-        if self.method.normalisation == "unit-sum":
-            return _quotient(ones, target_sum), _quotient(ones, rival_sum)
-        return ones, ones
 
     def _checked_images(self, images: Tensor) -> Tensor:
         if not isinstance(images, Tensor):
@@ -208,16 +220,20 @@ class Explainer:
             raise TypeError(
                 f"images is of type {images.dtype}, expected floating values, preprocessed as the model expects them."
             )
-        if not bool(torch.isfinite(images).all()):
-            wrong = (~torch.isfinite(images)).flatten(1).any(1).nonzero().flatten().tolist()
-            raise ValueError(f"images {wrong} of the batch hold NaN or infinity, expected finite values.")
         self.network.check_mode()
         device = self.network.device
         if self._device is None and images.device != device:
             raise ValueError(
                 f"images is on {images.device}, and the model on {device}, expected the same. Move images: images.to({str(device)!r})."
             )
-        return images.detach().to(self._device or device, self._dtype or self.network.dtype or images.dtype)
+        if images.is_meta:
+            raise ValueError(
+                "images is on the device meta, which holds no values, expected images with values."
+            )
+        if not bool(torch.isfinite(images).all()):
+            wrong = (~torch.isfinite(images)).flatten(1).any(1).nonzero().flatten().tolist()
+            raise ValueError(f"images {wrong} of the batch hold NaN or infinity, expected finite values.")
+        return images.detach().to(self._device or device, self._computing(images.dtype))
 
     def _program(self, images: Tensor) -> Program:
         """The program for images of this size, made anew when the model was captured anew."""
@@ -288,8 +304,3 @@ def _checked_bounds(bounds: object) -> Bounds | None:
         raise TypeError(f"bounds is {bounds!r}, expected (low, high), each a number or one per channel.")
     ZBox(*bounds)  # the rule's own check
     return bounds[0], bounds[1]
-
-
-def _quotient(a: Tensor, b: Tensor) -> Tensor:
-    """``a / b``, and 0 where b is 0."""
-    return torch.where(b == 0, 0, a / b)

@@ -27,6 +27,8 @@ class Explanation:
         method: how.
         ledger: where the relevance went, operation by operation.
         selection_skipped: at how many layers selection found no positive gradient and was skipped, (B,) or (B, K).
+        layers: the relevance at the outputs of the modules that were asked for, (B, ...) or (B, K, ...), by name: what goes on
+            from there, behind selection. For a convolutional layer ``layers[name].sum(-3)`` is a coarse map of the image.
         images: what was explained, (B, C, H, W).
         bounds_source: where the z^B rule's bounds came from.
         model: the name of the model's class.
@@ -39,6 +41,7 @@ class Explanation:
     method: Method
     ledger: Ledger
     selection_skipped: Tensor
+    layers: dict[str, Tensor] = field(repr=False)
     images: Tensor = field(repr=False)
     bounds_source: str
     model: str
@@ -60,7 +63,7 @@ class Explanation:
         )
 
     def save(self, folder: str | Path) -> Path:
-        """Write the relevance (.npy), each heatmap alone and over its photo (.png), and ``manifest.json``.
+        """Write the relevance, also that of layers (.npy), each heatmap alone and over its photo (.png), and ``manifest.json``.
 
         Each file is written whole or not at all.
 
@@ -76,7 +79,11 @@ class Explanation:
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "relevance.npy", lambda file: np.save(file, self.relevance.cpu().numpy()))
+        write_atomically(folder / "relevance.npy", lambda file: np.save(file, _numbers(self.relevance)))
+        layers = {name: f"layer-{name}.npy" for name in self.layers}
+        for name, file_name in layers.items():
+            value = _numbers(self.layers[name])
+            write_atomically(folder / file_name, lambda file, v=value: np.save(file, v))  # type: ignore[misc]
         batch = self.images.shape[0]
         targets = self.target.view(batch, -1)
         heatmaps = self.heatmap.view(batch, targets.shape[1], *self.images.shape[2:])
@@ -95,7 +102,12 @@ class Explanation:
                 for kind, picture in pictures.items():
                     write_atomically(folder / files[kind], lambda file, p=picture: p.save(file, format="PNG"))  # type: ignore[misc]
                 entries.append({"image": i, "target": target, "probability": probability, **files})
-        manifest = {**self.describe(), "relevance": "relevance.npy", "explanations": entries}
+        manifest = {
+            **self.describe(),
+            "relevance": "relevance.npy",
+            "layers": layers,
+            "explanations": entries,
+        }
         text = json.dumps(manifest, indent=2) + "\n"
         path = folder / "manifest.json"
         write_atomically(path, lambda file: file.write(text.encode()))
@@ -116,6 +128,11 @@ class Explanation:
             "selection_skipped": self.selection_skipped.tolist(),
             "ledger": self.ledger.summary(),
         }
+
+
+def _numbers(value: Tensor) -> np.ndarray[Any, np.dtype[Any]]:
+    """A tensor in a type that numpy has."""
+    return (value.float() if value.dtype == torch.bfloat16 else value).cpu().numpy()
 
 
 def _photo(image: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]] | None:

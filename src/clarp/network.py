@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from clarp.capture import Graph, capture_exported, capture_module, example_shape
+from clarp.capture import Graph, LogitsOf, Output, capture_exported, capture_module, example_shape
 
 Model = nn.Module | ExportedProgram | str | Path
 
@@ -19,14 +19,24 @@ class Network:
 
     Args:
         model: a module that returns logits (B, N), an exported program, or the path of a .pt2 file.
+        output: which of several results are the logits: a key, an attribute or a place in a tuple. None: the only tensor, or
+            the one called "logits".
 
     Raises:
         TypeError: something else.
         ValueError: the path is no .pt2 file.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, output: Output = None) -> None:
+        if isinstance(output, bool) or not isinstance(output, str | int | None):
+            raise TypeError(
+                f"output is {output!r}, expected a key, an attribute or a place in a tuple, for example 'logits' or 0."
+            )
+        if isinstance(model, LogitsOf):
+            output = model.output if output is None else output
+            model = model.model
         self.model = _loaded(model)
+        self.output = output
         self._captured: dict[tuple[tuple[int, ...], torch.dtype], _Captured] = {}
 
     @property
@@ -41,8 +51,17 @@ class Network:
 
     @property
     def device(self) -> torch.device:
-        """The device of the model's first parameter or buffer."""
-        return next((t.device for t in self._tensors()), torch.device("cpu"))
+        """The device of the model's parameters and buffers.
+
+        Raises:
+            ValueError: they are on several.
+        """
+        devices = sorted({str(tensor.device) for tensor in self._tensors()})
+        if len(devices) > 1:
+            raise ValueError(
+                f"the model is on several devices ({', '.join(devices)}), expected one. Move it: model.to({devices[0]!r})."
+            )
+        return torch.device(devices[0] if devices else "cpu")
 
     def check_mode(self) -> None:
         """Refuse a model in train mode.
@@ -80,13 +99,14 @@ class Network:
         state = [_state(tensor) for tensor in self._tensors()]
         captured = self._captured.get((shape, dtype))
         if captured is None or captured.state != state:
-            captured = self._captured[shape, dtype] = _Captured(self._capture(shape, dtype), state)
+            with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+                captured = self._captured[shape, dtype] = _Captured(self._capture(shape, dtype), state)
         return captured.graph
 
     def _capture(self, shape: tuple[int, ...], dtype: torch.dtype) -> Graph:
         own = self.dtype or dtype
         if isinstance(self.model, nn.Module):
-            return capture_module(self.model, self._example((2, *shape), own), dtype)
+            return capture_module(self.model, self._example((2, *shape), own), dtype, self.output)
         expected = example_shape(self.model)
         if len(expected) != len(shape) + 1 or any(
             a not in (None, b) for a, b in zip(expected[1:], shape, strict=True)
@@ -95,7 +115,9 @@ class Network:
                 f"images has the shape (B, {', '.join(map(str, shape))}), and the exported program takes {expected} "
                 "(None: any). Resize the images, or export the model for this size."
             )
-        return capture_exported(self.model, self._example((expected[0] or 2, *shape), own), dtype)
+        return capture_exported(
+            self.model, self._example((expected[0] or 2, *shape), own), dtype, self.output
+        )
 
     def _example(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """Random images for the check of the captured graph; the global random state stays as it is."""

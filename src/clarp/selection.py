@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from clarp.capture import Node
+from clarp.operations import Convolution, Dense
 from clarp.propagation import Plan, Program, Tape
 from clarp.seeds import softmax_direction
 
@@ -40,7 +41,8 @@ class Selection:
       positive, shared over its positive channels: ``R_k(u) <- R_k(u)+ (sum_k' R_k'(u))+ / sum_k' R_k'(u)+``. What
       speaks for the rivals cancels what speaks for the target before anything is rectified.
 
-    The neuron forms leave out the convolutions that read the pixels, where the sign of a value means nothing.
+    The neuron forms leave out the convolutions that read the pixels, where the sign of a value means nothing (a model without
+    others has nothing to select), and take in the dense layers that act at every position, as in transformers.
 
     In the channel and the element form, each sample is rescaled so that ``sum |R|`` stays what it was: only the shape of alpha matters,
     and nothing underflows. Where no gradient is positive, selection is skipped, and the explanation counts it.
@@ -89,13 +91,12 @@ class Selection:
         if self.form == "position":
             return (plan.features(),)
         nodes = plan.convolutions()
-        if self.in_rule:
-            readers = {step.node.name for step in plan if step.reads_pixels}
-            nodes = tuple(node for node in nodes if node.name not in readers)
         if not nodes:
             raise ValueError(
-                f"{self} needs convolutions{' behind the first' if self.in_rule else ''}, and the model has none. Use a method without selection, for example 'sglrp'."
+                f"{self} needs convolutions, and the model has none. Use a method without selection, for example 'sglrp'."
             )
+        if self.in_rule:
+            nodes = tuple(step.node for step in plan if not step.reads_pixels and _has_neurons(step.node))
         if self.layers == "last":
             return nodes[-1:]
         if self.layers == "all":
@@ -116,6 +117,13 @@ class Selection:
     def in_rule(self) -> bool:
         """Whether it changes the rule (neuron forms) and not the relevance (channel and element form)."""
         return self.form in ("neuron", "neuron-mask")
+
+
+def _has_neurons(node: Node) -> bool:
+    """Whether the neuron forms select at this operation's input."""
+    return isinstance(node.operation, Convolution) or (
+        isinstance(node.operation, Dense) and len(node.shape) > 1
+    )
 
 
 class RunningSelection:

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from oracle.blocks import BLOCKS
+
 Plan = tuple[tuple[str, dict[str, Any]], ...]
 SPELLINGS = ("module", "functional", "inplace")
 
@@ -155,7 +157,15 @@ def _dense(o: dict[str, Any], spelling: str) -> list[nn.Module]:
     return [FLATTEN[spelling](), first, RELU[spelling](), nn.Dropout(0.5), last]
 
 
+def _preact(o: dict[str, Any], spelling: str) -> list[nn.Module]:
+    norm, conv = nn.BatchNorm2d(o["channels"]), nn.Conv2d(o["channels"], o["channels"], 3, padding=1)
+    return [norm, RELU[spelling](), conv]
+
+
 MAKERS: dict[str, Callable[[dict[str, Any], str], list[nn.Module]]] = {
+    "preact": _preact,
+    "block": lambda o, spelling: [BLOCKS[o["kind"]](o["channels"], spelling)],
+    "upsample": lambda o, _: [nn.Upsample(scale_factor=2, **o)],
     "conv": _conv,
     "twice": _twice,
     "residual": _block,
@@ -166,6 +176,17 @@ MAKERS: dict[str, Callable[[dict[str, Any], str], list[nn.Module]]] = {
     "max": lambda o, spelling: [MAX_POOL[spelling](**o)],
     "avg": lambda o, spelling: [AVG_POOL[spelling](**o)],
 }
+
+
+def _modern(draw: st.DrawFn, channels: int) -> list[tuple[str, dict[str, Any]]]:
+    """Perhaps a block of a modern network, perhaps a batch norm that no convolution takes in."""
+    rows: list[tuple[str, dict[str, Any]]] = []
+    if draw(st.booleans()):
+        kinds = [kind for kind in BLOCKS if kind != "shuffle" or channels % 2 == 0]
+        rows.append(("block", {"kind": draw(st.sampled_from(kinds)), "channels": channels}))
+    if not draw(st.integers(0, 3)):
+        rows.append(("preact", {"channels": channels}))
+    return rows
 
 
 @st.composite
@@ -203,6 +224,10 @@ def plans(draw: st.DrawFn, *, classes: int = 4, depth: int = 3) -> tuple[Plan, t
                 [(draw(st.sampled_from(["relu", "relu", "relu6"])), {})] if draw(st.integers(0, 4)) else []
             )
         channels, height, width = _shape(tuple(rows), shape)
+        rows.extend(_modern(draw, channels))
+        if max(height, width) < 4 and draw(flag):
+            rows.append(("upsample", {"mode": draw(st.sampled_from(["nearest", "bilinear"]))}))
+            channels, height, width = _shape(tuple(rows), shape)
         if min(height, width) > 3 and draw(flag):
             pool = {
                 "kernel_size": draw(st.integers(2, 3)),

@@ -12,11 +12,11 @@ import numpy as np
 from torch import nn
 
 from oracle import linear
+from oracle.blocks import Back, Block
 from oracle.linear import Array, Rule
 from oracle.nets import Residual
 from oracle.nonlinear import add_proportional, add_ratio, max_pool, winner_takes_all
 
-Back = Callable[[Array, Array], tuple[Array, Array]]
 Select = Callable[[nn.Module, Array, Array], Array]
 Modulate = Callable[[nn.Module, Array], Array]
 
@@ -28,6 +28,7 @@ class Twin:
     ``select(convolution, R, g)`` changes the relevance of a convolution's output by the gradient there;
     ``modulate(convolution, g)`` is what the rule's input is multiplied with, by the gradient at the input (right only
     where nothing else reads that input: the oracle does not add up the gradients of other readers).
+    ``bias_counts``: whether the convolutions' rule gives the bias a share, and a batch norm on its own follows it.
     """
 
     convolution: Rule
@@ -36,6 +37,7 @@ class Twin:
     residual: Callable[[Array, Array, Array], tuple[Array, Array]] = add_ratio
     select: Select | None = None
     modulate: Modulate | None = None
+    bias_counts: bool = False
 
 
 def composites(low: Array, high: Array) -> dict[str, Twin]:
@@ -49,9 +51,9 @@ def composites(low: Array, high: Array) -> dict[str, Twin]:
         "epsilon-plus-flat": Twin(linear.zplus, tiny, linear.flat),
         "epsilon-alpha2-beta1": Twin(alpha2, tiny),
         "epsilon-alpha2-beta1-flat": Twin(alpha2, tiny, linear.flat),
-        "epsilon-gamma-box": Twin(partial(linear.gamma, gamma=0.25), tiny, box),
-        "zero": Twin(linear.zero, linear.zero),
-        "epsilon": Twin(tiny, tiny),
+        "epsilon-gamma-box": Twin(partial(linear.gamma, gamma=0.25), tiny, box, bias_counts=True),
+        "zero": Twin(linear.zero, linear.zero, bias_counts=True),
+        "epsilon": Twin(tiny, tiny, bias_counts=True),
     }
 
 
@@ -79,9 +81,19 @@ def walk(module: nn.Module, x: Array, twin: Twin, *, pixels: bool) -> tuple[Arra
         return _chain(module, x, twin, pixels=pixels)
     if isinstance(module, Residual):
         return _residual(module, x, twin, pixels=pixels)
-    if isinstance(module, nn.AvgPool2d | nn.AdaptiveAvgPool2d):
+    if isinstance(module, Block):
+        return module.twin(x, partial(walk, twin=twin, pixels=False), twin.residual)
+    if isinstance(module, nn.BatchNorm2d):  # that no convolution took in
+        return _linear(module, x, twin.convolution if twin.bias_counts else _passed)
+    if isinstance(module, nn.AvgPool2d | nn.AdaptiveAvgPool2d | nn.Upsample):
         return _linear(module, x, linear.norm)
     return _simple(module, x)
+
+
+def _passed(layer: linear.Affine, x: Array, R: Array) -> Array:
+    """Where a rule leaves the bias out, one number in and one number out hands everything on."""
+    del layer, x
+    return R
 
 
 def _simple(module: nn.Module, x: Array) -> tuple[Array, Back]:
@@ -105,8 +117,12 @@ def _affine_runs(module: nn.Sequential) -> Iterator[nn.Module]:
     layers = list(module)
     while layers:
         layer = layers.pop(0)
-        if layers and isinstance(layers[0], nn.BatchNorm2d | nn.BatchNorm1d):
-            layer = nn.Sequential(layer, layers.pop(0))
+        while (
+            layers
+            and isinstance(layer, nn.Conv2d | nn.Linear | nn.Sequential)
+            and isinstance(layers[0], nn.BatchNorm2d | nn.BatchNorm1d)
+        ):
+            layer = nn.Sequential(*(layer if isinstance(layer, nn.Sequential) else [layer]), layers.pop(0))
         yield layer
 
 

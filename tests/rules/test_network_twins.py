@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import clarp
-from oracle import nets, network
+from oracle import blocks, nets, network
 from oracle.calls import apart, images, propagate
 
 TOLERANCE = 1e-8
@@ -130,6 +130,49 @@ def test_spellings_agree_bit_for_bit(name: str, spelling: str, tail: str) -> Non
         for each in ("module", spelling)
     ]
     assert torch.equal(*maps)
+
+
+@pytest.mark.parametrize("kind", blocks.BLOCKS)
+@pytest.mark.parametrize("name", ["zplus-box", "epsilon-alpha2-beta1", "epsilon-gamma-box", "epsilon"])
+def test_every_block_in_every_spelling(kind: str, name: str) -> None:
+    plan: nets.Plan = (
+        ("conv", {"conv": {"in_channels": 2, "out_channels": 4, "kernel_size": 3}, "norm": True}),
+        ("relu", {}),
+        ("block", {"kind": kind, "channels": 4}),
+        ("preact", {"channels": 4}),
+        ("upsample", {"mode": "bilinear"}),
+        ("global", {"inputs": 4, "outputs": 3}),
+    )
+    for spelling in nets.SPELLINGS:
+        check(nets.build(plan, spelling), nets.build(plan), (2, 5, 6), name, residual="ratio")
+
+
+@pytest.mark.parametrize("residual", ["ratio", "proportional"])
+@pytest.mark.parametrize("name", ["zero", "epsilon"])
+def test_a_lone_batch_norm_is_the_linear_layer_it_is(name: str, residual: str) -> None:
+    """LRP-0 and LRP-epsilon don't see whether a batch norm was folded: behind a convolution, or behind a branch beside it."""
+
+    class Beside(nn.Module):
+        def __init__(self, *, folds: bool) -> None:
+            super().__init__()
+            self.folds, self.conv, self.norm, self.head = (
+                folds,
+                nn.Conv2d(2, 3, 3),
+                nn.BatchNorm2d(3),
+                nn.Linear(3, 4),
+            )
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.conv(x)
+            z = self.norm(y if not self.folds else self.conv(x)).relu()
+            return self.head((z + 0.1 * y.relu()).mean((2, 3)))
+
+    x, R = images(2, 2, 6, 6), images(2, 4, seed=1)
+    chosen = clarp.composites.get(name, residual=residual)
+    one, other = (nets.randomise_(Beside(folds=folds), 4).double().eval() for folds in (True, False))
+    assert (
+        apart(propagate(one, x, R, chosen), propagate(other, x, R, chosen)) < 1e-4
+    )  # epsilon: stabilised once more
 
 
 class Shared(nn.Module):

@@ -1,32 +1,47 @@
 """The captured graph must compute the model's own logits."""
 
+import inspect
+
 import torch
 from torch import Tensor, nn
 
 from clarp.capture.graph import Graph
+from clarp.capture.output import Output, pick
 from clarp.errors import CaptureError
 
 
-def own_logits(model: nn.Module, images: Tensor) -> Tensor:
+def own_logits(model: nn.Module, images: Tensor, output: Output) -> tuple[Tensor, bool]:
     """What the model itself returns; what its forward may write to is a copy.
+
+    Returns:
+        The logits (B, N), and whether they are all that it returns.
 
     Raises:
         ValueError: the model refuses the images.
         CaptureError: it does not return logits (B, N).
     """
-    output = _run(model, images)
-    if not isinstance(output, Tensor):
-        keys = f" with the keys {list(output)}" if isinstance(output, dict) else ""
+    _check_inputs(model)
+    result = _run(model, images)
+    logits = pick(result, output)
+    assert isinstance(logits, Tensor)
+    if logits.ndim != 2 or logits.shape[0] != images.shape[0] or not logits.is_floating_point():
         raise CaptureError(
-            f"the model returns a {type(output).__name__}{keys}, expected one tensor of logits (B, N). "
-            "Wrap the model in a module that returns only the logits."
+            f"the model returns a tensor of shape {tuple(logits.shape)} of {logits.dtype} for {images.shape[0]} images, expected "
+            "logits (B, N). Wrap the model in a module that returns one row of logits for each image."
         )
-    if output.ndim != 2 or output.shape[0] != images.shape[0]:
+    return logits, logits is result
+
+
+def _check_inputs(model: nn.Module) -> None:
+    parameters = inspect.signature(model.forward).parameters.values()
+    needed = [
+        p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    if len(needed) > 1:
         raise CaptureError(
-            f"the model returns a tensor of shape {tuple(output.shape)} for {images.shape[0]} images, expected logits "
-            "(B, N). Wrap the model in a module that returns one row of logits for each image."
+            f"the model's forward needs {len(needed)} arguments ({', '.join(needed)}), expected one tensor of images. "
+            "Wrap the model in a module that takes the images and adds the rest."
         )
-    return output
 
 
 def _run(model: nn.Module, images: Tensor) -> object:
@@ -47,14 +62,15 @@ def check_logits(graph: Graph, images: Tensor, expected: Tensor) -> None:
     Raises:
         CaptureError: they differ by more than rounding.
     """
-    dtype = next((t.dtype for t in graph.tensors.values()), images.dtype)
+    dtype = next((t.dtype for t in graph.tensors.values() if t.is_floating_point()), images.dtype)
     values = {graph.input: images.to(dtype)}
     with torch.no_grad():
         for node in graph:
             inputs = [values[name] for name in node.inputs]
             values[node.name], _ = node.operation.forward(inputs, graph.tensors)
     logits = values[graph.output].to(expected.dtype)
-    tolerance = torch.finfo(expected.dtype).eps ** 0.5
+    logits = logits if graph.link is None else graph.link(logits)
+    tolerance = max(torch.finfo(dtype).eps, torch.finfo(expected.dtype).eps) ** 0.5
     scale = expected.abs().max().clamp(min=torch.finfo(expected.dtype).tiny)
     error = ((logits - expected).abs().max() / scale).item()
     if not error <= tolerance:

@@ -3,34 +3,45 @@
 import os
 import re
 import traceback
+import warnings
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
-from torch.export.graph_signature import InputKind
+from torch.export.graph_signature import InputKind, OutputKind
+from torch.utils import _pytree as pytree
 
 from clarp.capture.check import check_logits, check_one_image, first_line, own_logits
 from clarp.capture.graph import Graph, Node
-from clarp.capture.inplace import FUNCTIONAL, functional, writes
-from clarp.capture.lowering import LOWERINGS, Call, Refused, no_lowering
+from clarp.capture.inline import inlined
+from clarp.capture.inplace import BLANK, FUNCTIONAL, functional, writes
+from clarp.capture.link import before_link
+from clarp.capture.lowering import ANYWHERE, Call, Refused, Step, Value
+from clarp.capture.lowering.custom import lowering_of
+from clarp.capture.modules import module_outputs
+from clarp.capture.output import LogitsOf, Output, pick
+from clarp.capture.refusals import Refusals
 from clarp.capture.simplify import simplify
-from clarp.errors import CaptureError, UnsupportedOperation
+from clarp.errors import CaptureError
 
 TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 HERE = f"{Path(__file__).parent}{os.sep}"
 FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
 
-def capture_module(model: nn.Module, example: Tensor, dtype: torch.dtype) -> Graph:
+def capture_module(model: nn.Module, example: Tensor, dtype: torch.dtype, output: Output = None) -> Graph:
     """The graph of a model in eval mode, for images of one size.
 
     Args:
-        model: returns logits (B, N); it is not changed.
+        model: returns logits (B, N), perhaps among others; it is not changed.
         example: images (2, C, H, W) of the type and on the device of the model.
         dtype: of the graph's tensors.
+        output: which of its results are the logits.
 
     Raises:
         CaptureError: the model can't be exported, or its output isn't (B, N).
@@ -38,29 +49,36 @@ def capture_module(model: nn.Module, example: Tensor, dtype: torch.dtype) -> Gra
         ValueError: the model refuses such images.
     """
     with torch.random.fork_rng([example.device] if example.is_cuda else []):
-        expected = own_logits(model, example)
+        expected, alone = own_logits(model, example, output)
+        model = model if alone else LogitsOf(model, output)
         graph = capture_program(_export(model, example), dtype, own=True)
         check_logits(graph, example, expected)
         check_one_image(graph, model, example[:1])
     return graph
 
 
-def capture_exported(program: ExportedProgram, example: Tensor, dtype: torch.dtype) -> Graph:
+def capture_exported(
+    program: ExportedProgram, example: Tensor, dtype: torch.dtype, output: Output = None
+) -> Graph:
     """The graph of an exported program; the same errors as :func:`capture_module`.
 
     Args:
         program: from ``torch.export.export`` of a model in eval mode, or ``torch.export.load``.
         example: images (B, C, H, W), with the program's own B where that is fixed.
         dtype: of the graph's tensors.
+        output: which of its results are the logits.
     """
-    graph = capture_program(program, dtype, own=False)
-    check_logits(graph, example, own_logits(program.module(), example))
+    graph = capture_program(program, dtype, own=False, output=output)
+    check_logits(graph, example, own_logits(program.module(), example, output)[0])
     return graph
 
 
 def _export(model: nn.Module, example: Tensor) -> ExportedProgram:
     try:
-        return torch.export.export(model, (example,), dynamic_shapes=({0: Dim.AUTO},), strict=False)
+        with warnings.catch_warnings():
+            # Old-style weight norm and pruning set the weight anew in each call; the export puts the old one back.
+            warnings.filterwarnings("ignore", "The tensor attributes? ", UserWarning)
+            program = torch.export.export(model, (example,), dynamic_shapes=({0: Dim.AUTO},), strict=False)
     except Exception as error:
         frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
         line = _innermost(frames)
@@ -69,6 +87,14 @@ def _export(model: nn.Module, example: Tensor) -> ExportedProgram:
             f"{f', at {line}' if line else ''}: {first_line(error)}. Expected a forward without Python branches on tensor values; "
             "replace such a branch (for example by torch.where), or pass an ExportedProgram."
         ) from error
+    if isinstance(model, LogitsOf):
+        for node in program.graph.nodes:  # the user's own paths
+            stack = node.meta.get("nn_module_stack") or {}
+            node.meta["nn_module_stack"] = {
+                call: (path.removeprefix("model").removeprefix("."), kind)
+                for call, (path, kind) in stack.items()
+            }
+    return program
 
 
 def example_shape(program: ExportedProgram) -> tuple[int | None, ...]:
@@ -83,24 +109,27 @@ def example_shape(program: ExportedProgram) -> tuple[int | None, ...]:
     return tuple(size if isinstance(size, int) else None for size in images[0].meta["val"].shape)
 
 
-def capture_program(program: ExportedProgram, dtype: torch.dtype, *, own: bool) -> Graph:
+def capture_program(
+    program: ExportedProgram, dtype: torch.dtype, *, own: bool, output: Output = None
+) -> Graph:
     """The simplified graph of an exported program, unchecked; ``own``: whether the program is ours to change."""
+    program = inlined(program, own=own)
     program = functional(program, own=own)
-    images, output = _ends(program)
-    return simplify(_Lowering(program, images).graph(output), dtype)
+    images, result = _ends(program, output)
+    logits, link = before_link(result)
+    return replace(simplify(_Lowering(program, images).graph(logits), dtype), link=link)
 
 
-def _ends(program: ExportedProgram) -> tuple[fx.Node, fx.Node]:
+def _ends(program: ExportedProgram, output: Output) -> tuple[fx.Node, fx.Node]:
     example_shape(program)
     signature = program.graph_signature
     nodes = {node.name: node for node in program.graph.nodes}
     name = next(spec.arg.name for spec in signature.input_specs if spec.kind == InputKind.USER_INPUT)
-    results = signature.user_outputs
-    if len(results) != 1 or results[0] not in nodes:
-        raise CaptureError(
-            f"the exported program returns {len(results)} values, expected one tensor of logits (B, N)"
-        )
-    return nodes[name], nodes[results[0]]
+    returned = zip(signature.output_specs, program.graph.output_node().args[0], strict=True)
+    results = [value for spec, value in returned if spec.kind == OutputKind.USER_OUTPUT]
+    logits = pick(pytree.tree_unflatten(results, program.call_spec.out_spec), output, fx.Node)
+    assert isinstance(logits, fx.Node)
+    return nodes[name], logits
 
 
 class _Lowering:
@@ -110,67 +139,110 @@ class _Lowering:
         self.images = images
         self.batch = images.meta["val"].shape[0]
         self.constants = dict(_constants(program))
+        self.parameters = {_memory(tensor) for tensor in self.constants.values()}
+        self.numbers: dict[str, Any] = {}
         self.tensors: dict[str, Tensor] = {}
         self.alias = {images.name: images.name}
-        self.refused: list[str] = []
+        self.refused = Refusals()
         self.nodes: list[Node] = []
         self.order = list(program.graph.nodes)
 
     def graph(self, output: fx.Node) -> Graph:
         reached = _reaching(output)
         for node in self.order:
+            if node.op != "call_function" or self._constant(node):
+                continue
             if writes(node):  # even if nobody reads its result by name, somebody may read what it wrote
                 shared = node.target in FUNCTIONAL
                 self._refuse(
                     node, "it writes into memory that other values share" if shared else "not supported"
                 )
-            elif node.op == "call_function" and node in reached and not self._constant(node):
+            elif node in reached:
                 self._lower(node)
-        if self.refused:
-            listed = "\n".join(f"  {line}" for line in self.refused)
-            raise UnsupportedOperation(
-                f"the model has {len(self.refused)} operation(s) that no rule covers:\n{listed}\n"
-                "Replace them by operations with a rule (docs/operations.md lists these)."
-            )
+        self.refused.check()
         if self.alias.get(output.name, self.images.name) == self.images.name:
             raise CaptureError("the logits do not depend on the images; expected a classifier")
         shape = tuple(self.images.meta["val"].shape[1:])
-        return Graph(tuple(self.nodes), self.images.name, self.alias[output.name], shape, self.tensors)
+        outputs = module_outputs(
+            [node for node in self.order if node in reached and node.name in self.alias], self.alias
+        )
+        return Graph(
+            tuple(self.nodes), self.images.name, self.alias[output.name], shape, self.tensors, outputs
+        )
 
     def _constant(self, node: fx.Node) -> bool:
-        """Compute what does not depend on the images, for example a weight from its parametrisation."""
+        """Compute what does not depend on the images, for example a weight from its parametrisation.
+
+        What depends on the size of the batch (a class token for each image) is computed for two images.
+        """
         value = node.meta.get("val")
         if not isinstance(value, Tensor | tuple | list):
-            return True  # a size: the lowerings read all shapes from the export's own record
-        if not all(n.name in self.constants for n in node.all_input_nodes):
+            self.numbers[node.name] = self._number(value)
+            return True
+        known = ChainMap(self.numbers, self.constants)
+        if node.target in BLANK:
+            known = known.new_child(
+                {n.name: self._blank(n) for n in node.all_input_nodes if n.name not in known}
+            )
+        if not all(n.name in known for n in node.all_input_nodes):
             return False
-        if isinstance(value, Tensor) and any(not isinstance(size, int) for size in value.shape):
-            return False
-        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: self.constants[n.name])
+        if writes(node) and _memory(self.constants[node.all_input_nodes[0].name]) in self.parameters:
+            return False  # the user's model is never changed
+        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: known[n.name])
         with torch.no_grad():
             self.constants[node.name] = cast("Callable[..., Tensor]", node.target)(*args, **kwargs)
         return True
 
+    def _blank(self, node: fx.Node) -> Tensor:
+        """A value's shape and type, for two images."""
+        value = node.meta["val"]
+        return torch.empty(
+            [self._number(size) for size in value.shape], dtype=value.dtype, device=value.device
+        )
+
+    def _number(self, value: Any) -> Any:
+        """A size, for two images where it depends on the batch."""
+        if not isinstance(value, torch.SymInt):
+            return value
+        return int(value.node.expr.subs({self.batch.node.expr: 2}))
+
     def _lower(self, node: fx.Node) -> None:
-        lowering = LOWERINGS.get(node.target, no_lowering)
+        lowering = lowering_of(node.target)
+        call = Call(node, self.constants, self.tensors, self.batch)
         try:
-            call = Call(node, self.constants, self.tensors, self.batch)
             operation, values = lowering(call)
-            shape = call.shape()
+            shape = call.sizes() if lowering in ANYWHERE else call.shape()
+            for value in values:
+                if lowering not in ANYWHERE and isinstance(value, fx.Node):
+                    call.shape(value)
         except Refused as reason:
             self._refuse(node, str(reason))
             return
-        inputs = tuple(self.alias.get(value.name, value.name) for value in values)
+        for step in call.steps:
+            self._append(node, step)
         if operation is None:
-            self.alias[node.name] = inputs[0]
+            self.alias[node.name] = self._name(values[0])
             return
         self.alias[node.name] = node.name
-        self.nodes.append(Node(node.name, operation, inputs, shape, module_path(node), source_line(node)))
+        self._append(node, Step(node.name, operation, values, shape))
+
+    def _append(self, node: fx.Node, step: Step) -> None:
+        inputs = tuple(self._name(value) for value in step.inputs)
+        self.nodes.append(
+            Node(step.name, step.operation, inputs, step.shape, module_path(node), source_line(node))
+        )
+
+    def _name(self, value: Value) -> str:
+        name = value if isinstance(value, str) else value.name
+        return self.alias.get(name, name)
 
     def _refuse(self, node: fx.Node, reason: str) -> None:
-        path, line = module_path(node), source_line(node)
-        place = f"module {path!r}" if path else "the model itself"
-        self.refused.append(f"{node.target} in {place}{f' at {line}' if line else ''}: {reason}")
+        self.refused.add(str(node.target), module_path(node), source_line(node), reason)
+
+
+def _memory(tensor: Tensor) -> int:
+    """Where its values lie, the same for all views of them."""
+    return tensor.untyped_storage().data_ptr()
 
 
 def _reaching(output: fx.Node) -> set[fx.Node]:

@@ -1,11 +1,13 @@
 """The captured network: a list of operations in the order of computation, each reading values by name."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from math import inf
 
 from torch import Tensor
 
-from clarp.operations import Operation
+from clarp.capture.link import Link
+from clarp.operations import Affine, Operation, Routing
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class Node:
         shape: of its output, without the batch axis.
         module: the path of the module it belongs to in the user's model, "" for the model itself.
         source: the line of the user's code, "file.py:38", or "".
-        non_negative: whether no element of the output can be negative.
+        low: no element of the output can be less, whatever the image.
+        high: none can be greater.
     """
 
     name: str
@@ -28,7 +31,26 @@ class Node:
     shape: tuple[int, ...]
     module: str
     source: str
-    non_negative: bool = False
+    low: float = -inf
+    high: float = inf
+
+    @property
+    def non_negative(self) -> bool:
+        """Whether no element of the output can be negative."""
+        return self.low >= 0
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A place where relevance can be looked at.
+
+    Attributes:
+        value: at this value.
+        reader: only what this operation hands to it; None: what all its readers hand to it.
+    """
+
+    value: str
+    reader: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +63,9 @@ class Graph:
         output: the name of the logits (B, N).
         input_shape: of one image, (C, H, W).
         tensors: weights, biases and other constants by name.
+        outputs: where each module's output is, a tap for each time that it is called; None where it has not one output
+            of its own.
+        link: what the model does to the logits at its end (a softmax, say), None for nothing.
     """
 
     nodes: tuple[Node, ...]
@@ -48,6 +73,8 @@ class Graph:
     output: str
     input_shape: tuple[int, ...]
     tensors: dict[str, Tensor]
+    outputs: Mapping[str, tuple[Tap | None, ...]] = field(default_factory=dict)
+    link: Link | None = None
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
@@ -59,3 +86,11 @@ class Graph:
             for name in node.inputs:
                 users[name].append(node)
         return users
+
+    def pixels(self) -> set[str]:
+        """The values that are the image's own pixels, perhaps moved around, padded, or in other units (normalised)."""
+        found = {self.input}
+        for node in self.nodes:
+            if isinstance(node.operation, Routing | Affine) and found.issuperset(node.inputs):
+                found.add(node.name)
+        return found

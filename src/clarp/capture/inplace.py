@@ -8,7 +8,7 @@ that is read later, it is enough to let those later readers read the result. Oth
 import operator
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
@@ -19,10 +19,42 @@ FUNCTIONAL = {
     aten.relu6_.default: aten.relu6.default,
     aten.hardtanh_.default: aten.hardtanh.default,
     aten.clamp_.default: aten.clamp.default,
+    aten.clamp_min_.default: aten.clamp_min.default,
+    aten.clamp_max_.default: aten.clamp_max.default,
+    aten.silu_.default: aten.silu.default,
+    aten.gelu_.default: aten.gelu.default,
+    aten.mish_.default: aten.mish.default,
+    aten.hardswish_.default: aten.hardswish.default,
+    aten.sigmoid_.default: aten.sigmoid.default,
+    aten.hardsigmoid_.default: aten.hardsigmoid.default,
+    aten.tanh_.default: aten.tanh.default,
+    aten.leaky_relu_.default: aten.leaky_relu.default,
+    aten.elu_.default: aten.elu.default,
+    aten.selu_.default: aten.selu.default,
+    aten.celu_.default: aten.celu.default,
     aten.add_.Tensor: aten.add.Tensor,
+    aten.add_.Scalar: aten.add.Scalar,
+    aten.sub_.Tensor: aten.sub.Tensor,
+    aten.mul_.Tensor: aten.mul.Tensor,
+    aten.mul_.Scalar: aten.mul.Scalar,
+    aten.div_.Tensor: aten.div.Tensor,
+    aten.neg_.default: aten.neg.default,
+    aten.copy_.default: aten.copy.default,
     aten.dropout_.default: aten.dropout.default,
     aten.feature_dropout_.default: aten.feature_dropout.default,
 }
+
+BLANK = {
+    aten.new_zeros.default,
+    aten.new_ones.default,
+    aten.new_full.default,
+    aten.new_empty.default,
+    aten.zeros_like.default,
+    aten.ones_like.default,
+    aten.full_like.default,
+    aten.empty_like.default,
+}
+"""These read the shape and type of their argument, and not its values."""
 
 
 def functional(program: ExportedProgram, *, own: bool) -> ExportedProgram:
@@ -32,7 +64,8 @@ def functional(program: ExportedProgram, *, own: bool) -> ExportedProgram:
         program: any program.
         own: whether its graph is ours to change.
     """
-    writers = [node for node in program.graph.nodes if writes(node)]
+    dependent = _dependent(program)
+    writers = [node for node in program.graph.nodes if writes(node) and node in dependent]
     known = [node for node in writers if node.target in FUNCTIONAL and _sole_owner(node)]
     unknown = any(node.target not in FUNCTIONAL for node in writers)
     if unknown and not own:
@@ -51,6 +84,17 @@ def functional(program: ExportedProgram, *, own: bool) -> ExportedProgram:
 def writes(node: fx.Node) -> bool:
     """Whether this call changes one of its arguments."""
     return isinstance(node.target, OpOverload) and node.target._schema.is_mutable  # noqa: SLF001  no public name
+
+
+def _dependent(program: ExportedProgram) -> set[fx.Node]:
+    """The tensors that depend on the images; the others are computed while capturing, writes included."""
+    images = program.graph_signature.user_inputs
+    found: set[fx.Node] = set()
+    for node in program.graph.nodes:
+        valued = isinstance(node.meta.get("val"), Tensor | tuple | list) and node.target not in BLANK
+        if node.name in images or (valued and any(source in found for source in node.all_input_nodes)):
+            found.add(node)
+    return found
 
 
 def _views(node: fx.Node) -> bool:

@@ -1,17 +1,19 @@
 """A captured graph becomes simpler and stays the same function.
 
 Batch norms go into the convolution or dense layer beside them, zero paddings into the convolution behind them,
-what nobody reads is dropped, and every value that can't be negative is marked.
+what nobody reads is dropped, and every value is marked with the limits that it can't leave.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
+from math import inf
 
 import torch
-from torch import Tensor
 
-from clarp.capture.graph import Graph, Node
-from clarp.operations import Affine, Convolution, Dense, Pad, WeightedLinear
+from clarp.capture import folds
+from clarp.capture.graph import Graph, Node, Tap
+from clarp.operations import Affine
+from clarp.operations.base import in_dtype
 
 
 def simplify(graph: Graph, dtype: torch.dtype) -> Graph:
@@ -21,91 +23,56 @@ def simplify(graph: Graph, dtype: torch.dtype) -> Graph:
     the tensors in the end.
     """
     graph = _drop_unread(graph)
-    for fold in (_fold_affine_behind, _fold_affine_before, _fold_padding):
+    for fold in (folds.affine_twice, folds.affine_behind, folds.affine_before, folds.padding):
         graph = _fold_everywhere(graph, fold)
     used = {name for node in graph for name in _tensor_names(node)}
-    kept = {name: tensor.to(dtype) for name, tensor in graph.tensors.items() if name in used}
-    return _mark_signs(replace(graph, tensors=kept))
+    kept = {name: in_dtype(tensor, dtype) for name, tensor in graph.tensors.items() if name in used}
+    return _mark_intervals(replace(graph, tensors=kept))
 
 
-Fold = Callable[[Node, Node, dict[str, Tensor]], Node | None]
-"""Two neighbours, the second the only reader of the first, become one node or stay as they are (None)."""
-
-
-def _fold_everywhere(graph: Graph, fold: Fold) -> Graph:
+def _fold_everywhere(graph: Graph, fold: folds.Fold) -> Graph:
     nodes = {node.name: node for node in graph}
-    users = graph.users()
+    users, pixels = graph.users(), graph.pixels()
     tensors = dict(graph.tensors)
+    outputs = graph.outputs
     for node in graph:
         second = nodes[node.name]
         if len(second.inputs) != 1 or len(users[second.inputs[0]]) != 1 or second.inputs[0] not in nodes:
             continue
         first = nodes[second.inputs[0]]
+        if first.name in pixels and isinstance(first.operation, Affine) and second.name not in pixels:
+            continue  # pixels in other units are still pixels: what reads them is the first layer
         folded = fold(first, second, tensors)
         if folded is not None:
             nodes[second.name] = folded
             del nodes[first.name]
-    return replace(graph, nodes=tuple(nodes.values()), tensors=tensors)
+            outputs = _moved(outputs, first, second, folded)
+    return replace(graph, nodes=tuple(nodes.values()), tensors=tensors, outputs=outputs)
 
 
-def _fold_affine_behind(first: Node, second: Node, tensors: dict[str, Tensor]) -> Node | None:
-    """``s (f(x, w) + b) + t = f(x, s w) + (s b + t)``, with the channels of w first."""
-    linear, affine = first.operation, second.operation
-    if not isinstance(affine, Affine) or not isinstance(linear, WeightedLinear):
-        return None
-    if isinstance(linear, Dense) and len(first.shape) != 1:
-        return None  # the batch norm's channels are not the dense layer's
-    scale, shift = tensors[affine.scale].double(), tensors[affine.shift].double()
-    weight = tensors[linear.weight]
-    scaled = weight.double() * scale.view(-1, *(1,) * (weight.ndim - 1))
-    bias = shift if linear.bias is None else tensors[linear.bias].double() * scale + shift
-    folded = _with_tensors(linear, first.name, scaled, bias, tensors)
-    return replace(second, operation=folded, inputs=first.inputs, module=first.module, source=first.source)
+Outputs = Mapping[str, tuple[Tap | None, ...]]
 
 
-def _fold_affine_before(first: Node, second: Node, tensors: dict[str, Tensor]) -> Node | None:
-    """``f(s x + t, w) + b = f(x, w s) + (f(t, w) + b)``; not where zero padding meets a shifted value."""
-    affine, linear = first.operation, second.operation
-    if not isinstance(affine, Affine) or not isinstance(linear, WeightedLinear):
-        return None
-    if isinstance(linear, Convolution) and (any(linear.padding) or linear.extra or linear.groups != 1):
-        return None
-    if isinstance(linear, Dense) and len(first.shape) != 1:
-        return None
-    scale, shift = tensors[affine.scale].double(), tensors[affine.shift].double()
-    weight = tensors[linear.weight]
-    shape = (1, -1, *(1,) * (weight.ndim - 2))
-    through = (weight.double() * shift.view(shape)).flatten(1).sum(1)
-    bias = through if linear.bias is None else tensors[linear.bias].double() + through
-    scaled = weight.double() * scale.view(shape)
-    folded = _with_tensors(linear, second.name, scaled, bias, tensors)
-    return replace(second, operation=folded, inputs=first.inputs)
+def _moved(outputs: Outputs, first: Node, second: Node, folded: Node) -> Outputs:
+    """Where the modules' outputs are after a fold: the first of two nodes has become a part of the second.
 
-
-def _with_tensors(
-    linear: WeightedLinear, name: str, weight: Tensor, bias: Tensor, tensors: dict[str, Tensor]
-) -> WeightedLinear:
-    tensors[f"{name}.weight"], tensors[f"{name}.bias"] = weight, bias
-    return replace(linear, weight=f"{name}.weight", bias=f"{name}.bias")
-
-
-def _fold_padding(first: Node, second: Node, tensors: dict[str, Tensor]) -> Node | None:
-    """Zeros around the image belong to the convolution: a rule must not hand relevance to them."""
-    del tensors
-    pad, convolution = first.operation, second.operation
-    if not isinstance(pad, Pad) or not isinstance(convolution, Convolution) or pad.value != 0:
-        return None
-    axes = 2 * len(convolution.stride)
-    if min(pad.amounts) < 0 or any(pad.amounts[axes:]) or convolution.extra:
-        return None
-    amounts = pad.amounts[:axes] + (0,) * (axes - len(pad.amounts))
-    left, right = amounts[0::2][::-1], amounts[1::2][::-1]
-    if left == right:
-        padding = tuple(own + more for own, more in zip(convolution.padding, left, strict=True))
-        folded = replace(convolution, padding=padding)
+    Where the first was the greater part (a convolution, and a batch norm behind it), its output is what the two give.
+    Else (a batch norm before a convolution) it is what the two read: the same relevance, if it has the same shape.
+    """
+    if type(folded.operation) is type(first.operation):
+        place: Tap | None = Tap(second.name)
     else:
-        folded = replace(convolution, extra=amounts)
-    return replace(second, operation=folded, inputs=first.inputs)
+        place = Tap(folded.inputs[0], second.name) if isinstance(first.operation, Affine) else None
+    moves = {Tap(first.name): place}
+    moves |= {
+        tap: Tap(tap.value, second.name)
+        for taps in outputs.values()
+        for tap in taps
+        if tap is not None and tap.reader == first.name
+    }
+    return {
+        path: tuple(moves.get(tap, tap) if tap else tap for tap in taps) for path, taps in outputs.items()
+    }
 
 
 def _drop_unread(graph: Graph) -> Graph:
@@ -118,17 +85,25 @@ def _drop_unread(graph: Graph) -> Graph:
     return replace(graph, nodes=tuple(reversed(kept)))
 
 
-def _mark_signs(graph: Graph) -> Graph:
-    signs = {graph.input: False}
+def _mark_intervals(graph: Graph) -> Graph:
+    known = {graph.input: (-inf, inf)}
     nodes = []
     for node in graph:
-        signs[node.name] = node.operation.keeps_sign([signs[name] for name in node.inputs])
-        nodes.append(replace(node, non_negative=signs[node.name]))
+        low, high = node.operation.interval([known[name] for name in node.inputs], graph.tensors)
+        known[node.name] = low, high
+        nodes.append(replace(node, low=low, high=high))
     return replace(graph, nodes=tuple(nodes))
 
 
 def _tensor_names(node: Node) -> list[str]:
-    operation = node.operation
-    if isinstance(operation, WeightedLinear):
-        return [name for name in (operation.weight, operation.bias) if name is not None]
-    return [operation.scale, operation.shift] if isinstance(operation, Affine) else []
+    """What may name a tensor: the words among an operation's attributes."""
+    found: list[str] = []
+    for value in vars(node.operation).values():
+        found += (
+            [value]
+            if isinstance(value, str)
+            else [one for one in value if isinstance(one, str)]
+            if isinstance(value, tuple)
+            else []
+        )
+    return found

@@ -3,8 +3,9 @@
 import hashlib
 import json as json_format
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,16 +13,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
 from clarp import models
 from clarp.commands.manifest import describe, finite, output_stems, percent, slug
+from clarp.errors import RelevanceLost
 from clarp.explainer import Explainer
 from clarp.explanation import Explanation
 from clarp.files import write_atomically
 from clarp.images import find_photos, open_photo
+from clarp.layers import resolve_layers
 from clarp.method import Method
 from clarp.models import Classifier
 from clarp.render import overlay
@@ -38,10 +42,12 @@ class Request:
     model: str
     weights: Path | None
     labels: Path | None
+    output: str | None
     targets: tuple[str, ...]
     against: tuple[str, ...]
     method: str
     composite: str | None
+    layers: tuple[str, ...]
     out: Path
     batch_size: int
     device: str | None
@@ -67,11 +73,28 @@ def run(request: Request, *, json: bool) -> int:
         ValueError, TypeError, OSError, ImportError, CaptureError: an argument does not hold, or the model can't be
             explained; nothing was written.
     """
-    with redirect_stdout(sys.stderr) if json else nullcontext():
+    with redirect_stdout(sys.stderr) if json else nullcontext(), _lost_as_notes():
         manifest = _Run.prepared(request).explain(report=not json)
     if json:
         sys.stdout.write(json_format.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
     return 1 if manifest["failed"] else 0
+
+
+@contextmanager
+def _lost_as_notes() -> Iterator[None]:
+    """Warnings of lost relevance as the notes that the command writes anyway."""
+    show = warnings.showwarning
+
+    def note(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if issubclass(category, RelevanceLost):
+            sys.stderr.write(f"clarp: note: {message}\n")
+        else:
+            show(message, category, *place)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RelevanceLost)
+        warnings.showwarning = note  # type: ignore[assignment]
+        yield
 
 
 @dataclass(frozen=True)
@@ -92,7 +115,7 @@ class _Run:
         paths = find_photos(request.photos)
         method = Method.named(request.method).with_composite(request.composite)
         device = device_named(request.device)
-        classifier = models.load(request.model, request.weights, request.labels)
+        classifier = models.load(request.model, request.weights, request.labels, request.output)
         targets, against = classes(classifier, request.targets), classes(classifier, request.against)
         if against and not method.has_rivals:
             raise ValueError(
@@ -106,6 +129,9 @@ class _Run:
         if request.out.exists() and not request.out.is_dir():
             raise ValueError(f"--out {request.out} is a file; name a folder.")
         explainer = Explainer(classifier.module, method, bounds=classifier.bounds, device=device)
+        if request.layers:
+            shape = tuple(classifier.preprocess(Image.new("RGB", (320, 320))).shape)
+            resolve_layers(request.layers, explainer.plan(shape).graph)
         request.out.mkdir(parents=True, exist_ok=True)
         return cls(request, paths, classifier, targets, against, explainer, device)
 
@@ -175,7 +201,9 @@ class _Run:
         target = [self.targets] * len(batch) if self.targets else None
         try:
             images = torch.stack([photo.image for photo in batch])
-            explanation = self.explainer(images, target=target, against=self.against or None)
+            explanation = self.explainer(
+                images, target=target, against=self.against or None, layers=self.request.layers
+            )
         except ValueError as error:
             if len(batch) == 1:
                 failed[batch[0].path] = str(error)
@@ -202,6 +230,7 @@ class _Run:
             picture = overlay(relevance[k].double().sum(0).numpy(), seen, caption)
             write_atomically(self.request.out / f"{name}.png", partial(picture.save, format="PNG"))
             write_atomically(self.request.out / f"{name}.npy", partial(np.save, arr=relevance[k].numpy()))
+            layers = self._write_layers(explanation, row, k, name)
             explanations.append(
                 {
                     "target": named(target),
@@ -213,6 +242,7 @@ class _Run:
                     },
                     "overlay": f"{name}.png",
                     "relevance": f"{name}.npy",
+                    **({"layers": layers} if layers else {}),
                 }
             )
         return {
@@ -223,6 +253,17 @@ class _Run:
             ],
             "explanations": explanations,
         }
+
+    def _write_layers(self, explanation: Explanation, row: int, k: int, name: str) -> dict[str, str]:
+        """Write the relevance at the layers that were asked for; returns the names of their files."""
+        files = {}
+        for layer, values in explanation.layers.items():
+            value = values[row][k] if explanation.target.ndim == 2 else values[row]
+            files[layer] = f"{name}.{layer}.npy"
+            write_atomically(
+                self.request.out / files[layer], partial(np.save, arr=value.float().cpu().numpy())
+            )
+        return files
 
     def _named(self, probabilities: Tensor, index: int) -> dict[str, Any]:
         return {

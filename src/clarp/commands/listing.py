@@ -39,11 +39,18 @@ def methods(*, json: bool) -> None:
 
 
 def plan(
-    model: str, weights: Path | None, labels: Path | None, method: str, composite: str | None, *, json: bool
+    model: str,
+    weights: Path | None,
+    labels: Path | None,
+    method: str,
+    composite: str | None,
+    *,
+    output: str | None = None,
+    json: bool,
 ) -> None:
     """Print which rule every operation of a model gets, for photos of the model's size."""
     with redirect_stdout(sys.stderr) if json else nullcontext():
-        classifier = registry.load(model, weights, labels)
+        classifier = registry.load(model, weights, labels, output)
         explainer = Explainer(classifier.module, method, composite=composite, bounds=classifier.bounds)
         shape = classifier.preprocess(Image.new("RGB", (320, 320))).shape
         found = explainer.plan(tuple(shape))

@@ -13,6 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from clarp.capture.output import LogitsOf, Output, pick
+from clarp.errors import CaptureError
 from clarp.models.classifier import Classifier, Preprocess
 from clarp.models.weights import load_weights, read_state
 
@@ -20,7 +22,11 @@ _DEFAULT_PREPROCESSING = "preprocessing: ImageNet's usual one was assumed (short
 
 
 def load_function(
-    file: Path, function: str, weights: Path | None = None, labels: Sequence[str] | None = None
+    file: Path,
+    function: str,
+    weights: Path | None = None,
+    labels: Sequence[str] | None = None,
+    output: str | None = None,
 ) -> Classifier:
     """Build a model with a function from a Python file, which is executed.
 
@@ -32,6 +38,8 @@ def load_function(
         function: its name in the file; called without arguments, returns the model in eval mode.
         weights: a file with weights to put into the model; None if the function does that itself.
         labels: class names that take precedence over the file's.
+        output: which of several results of the model are its logits, a key or a number; None for the only tensor, or the one
+            called "logits".
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -59,7 +67,10 @@ def load_function(
     if weights is not None:
         load_weights(module, read_state(weights), weights.name)
     preprocess, notes = _preprocess(getattr(source, "preprocess", None), (224, 224))
-    classes, label_notes = _labels(labels, _outputs(module, preprocess, spec), spec)
+    chosen = int(output) if output is not None and output.isdecimal() else output
+    count, alone = _outputs(module, preprocess, spec, chosen)
+    classes, label_notes = _labels(labels, count, spec)
+    module = module if alone else LogitsOf(module, chosen)
     return Classifier(spec, module, classes, preprocess, notes + label_notes)
 
 
@@ -135,8 +146,8 @@ def _preprocess(own: Preprocess | None, size: tuple[int, int]) -> tuple[Preproce
     return imagenet.preprocessing(size), (note,)
 
 
-def _outputs(module: nn.Module, preprocess: Preprocess, spec: str) -> int:
-    """The number of classes, from one forward pass of a black picture."""
+def _outputs(module: nn.Module, preprocess: Preprocess, spec: str, output: Output) -> tuple[int, bool]:
+    """The number of classes, from one forward pass of a black picture, and whether logits are all that the model returns."""
     image = _called("preprocess", preprocess, Image.new("RGB", (320, 320)))
     if not (isinstance(image, Tensor) and image.ndim == 3 and image.is_floating_point()):
         got = (
@@ -146,11 +157,15 @@ def _outputs(module: nn.Module, preprocess: Preprocess, spec: str) -> int:
         )
         raise ValueError(f"preprocess of {spec} returned {got}, expected a float tensor (C, H, W).")
     with torch.no_grad():
-        logits = _called(spec, module, image[None])
+        result = _called(spec, module, image[None])
+    try:
+        logits = pick(result, output)
+    except CaptureError as error:
+        raise ValueError(f"{spec}: {error}".replace("Explainer(model, output=...)", "--output")) from error
     if not (isinstance(logits, Tensor) and logits.ndim == 2):
         got = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"the model of {spec} returned {got}, expected logits (B, N).")
-    return logits.shape[1]
+    return logits.shape[1], logits is result
 
 
 def _labels(labels: Sequence[str] | None, classes: int, spec: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -20,7 +20,9 @@ def names() -> tuple[str, ...]:
     return (DEFAULT, *zoo.names())
 
 
-def load(spec: str, weights: Path | None = None, labels: Path | None = None) -> Classifier:
+def load(
+    spec: str, weights: Path | None = None, labels: Path | None = None, output: str | None = None
+) -> Classifier:
     """Load a classifier with its labels and its preprocessing.
 
     Args:
@@ -28,6 +30,7 @@ def load(spec: str, weights: Path | None = None, labels: Path | None = None) -> 
             ``.pt2`` file, or ``"file.py:function"``.
         weights: weights for it, safetensors or a state dict; None for its default weights.
         labels: a text file with one class name a line; None for the model's own names.
+        output: which of several results of a function's model are its logits, a key or a number.
 
     Raises:
         ValueError: the name is unknown (the message has the nearest ones), or something does not fit.
@@ -40,7 +43,11 @@ def load(spec: str, weights: Path | None = None, labels: Path | None = None) -> 
     if path.endswith(".py"):
         from clarp.models import own
 
-        return own.load_function(Path(path), function, weights, classes)
+        return own.load_function(Path(path), function, weights, classes, output)
+    if output is not None:
+        raise ValueError(
+            f"--output {output} chooses among the results of a file.py:function; leave it out with {spec}."
+        )
     if spec.endswith(".pt2"):
         from clarp.models import own
 

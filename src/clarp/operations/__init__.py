@@ -4,43 +4,113 @@ Shapes: values are (B, ...); gradients and relevances carry a leading axis of K 
 explanations of one image share its forward pass and are one batched pass back.
 """
 
+from clarp.operations.activation import (
+    ELU,
+    GELU,
+    Activation,
+    Erf,
+    HardSigmoid,
+    HardSwish,
+    LeakyReLU,
+    LogSigmoid,
+    Mish,
+    Power,
+    PReLU,
+    Reciprocal,
+    Sigmoid,
+    SiLU,
+    Softplus,
+    Sqrt,
+    Tanh,
+)
+from clarp.operations.affine import Affine
+from clarp.operations.attention import MatMul, Softmax
+from clarp.operations.average import AdaptiveAverage, Average, AveragePool, Fold, Interpolate, Mean
 from clarp.operations.base import Operation, Record
-from clarp.operations.elementwise import Affine, Elementwise, HardTanh, ReLU
+from clarp.operations.contraction import Contraction
+from clarp.operations.elementwise import Elementwise, HardTanh, ReLU
 from clarp.operations.linear import (
-    AdaptiveAverage,
-    Average,
-    AveragePool,
     Convolution,
     Dense,
     Linear,
-    Mean,
     WeightedLinear,
 )
-from clarp.operations.merge import Add
-from clarp.operations.pooling import MaxPool
-from clarp.operations.shape import Concatenate, Pad, Permute, Reshape, Routing, Slice
+from clarp.operations.merge import Add, Divide, Multiply, Shift
+from clarp.operations.normalisation import GroupNorm, LayerNorm, Normalisation, RMSNorm
+from clarp.operations.pooling import AdaptiveMax, Max, Maximum, MaxPool, VectorNorm
+from clarp.operations.shape import (
+    Concatenate,
+    Expand,
+    Extend,
+    Flip,
+    Pad,
+    Permute,
+    Rearrange,
+    Reshape,
+    Roll,
+    Routing,
+    Slice,
+)
 
 __all__ = [
+    "ELU",
+    "GELU",
+    "Activation",
     "AdaptiveAverage",
+    "AdaptiveMax",
     "Add",
     "Affine",
     "Average",
     "AveragePool",
     "Concatenate",
+    "Contraction",
     "Convolution",
     "Dense",
+    "Divide",
     "Elementwise",
+    "Erf",
+    "Expand",
+    "Extend",
+    "Flip",
+    "Fold",
+    "GroupNorm",
+    "HardSigmoid",
+    "HardSwish",
     "HardTanh",
+    "Interpolate",
+    "LayerNorm",
+    "LeakyReLU",
     "Linear",
+    "LogSigmoid",
+    "MatMul",
+    "Max",
     "MaxPool",
+    "Maximum",
     "Mean",
+    "Mish",
+    "Multiply",
+    "Normalisation",
     "Operation",
+    "PReLU",
     "Pad",
     "Permute",
+    "Power",
+    "RMSNorm",
     "ReLU",
+    "Rearrange",
+    "Reciprocal",
     "Record",
     "Reshape",
+    "Roll",
     "Routing",
+    "Shift",
+    "SiLU",
+    "Sigmoid",
     "Slice",
+    "Softmax",
+    "Softplus",
+    "Sqrt",
+    "Tanh",
+    "VectorNorm",
     "WeightedLinear",
 ]

@@ -3,12 +3,16 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import ClassVar, Literal
 
+import torch
 from torch import Size, Tensor
 
 Kept = Literal["inputs", "output"]
 Tensors = Mapping[str, Tensor]
+Interval = tuple[float, float]
+"""The least and the greatest value that an element can have, whatever the image; infinite where nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,31 @@ class Operation(ABC):
     def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
         """Transport a gradient (K, B, ...) of the output to each input."""
 
-    def keeps_sign(self, signs: Sequence[bool]) -> bool:
-        """Whether the output can't be negative, given which inputs can't."""
-        del signs
-        return False
+    def interval(self, inputs: Sequence[Interval], tensors: Tensors) -> Interval:
+        """Within which limits the output lies, given those of the inputs."""
+        del inputs, tensors
+        return -inf, inf
+
+
+def in_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """A constant in the type that the graph computes in; indices stay whole numbers."""
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
 def over_seeds(function: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:
     """Apply a function of (N, ...) to (K, B, ...), with N = K B."""
     return function(value.flatten(0, 1)).unflatten(0, value.shape[:2])
+
+
+def sample_sums(value: Tensor) -> Tensor:
+    """The sum over each sample, (K, B, ...) to (K, B); at least in float32, where half precision would overflow."""
+    half = value.dtype in (torch.float16, torch.bfloat16)
+    return value.flatten(2).sum(2, dtype=torch.float32 if half else None)
+
+
+def summed_to(value: Tensor, shape: Size) -> Tensor:
+    """(K, B, ...) summed over the axes that an input of this shape (B, ...) was broadcast along."""
+    axes = [
+        axis + 1 for axis, size in enumerate(shape) if axis > 0 and size == 1 and value.shape[axis + 1] > 1
+    ]
+    return value.sum(axes, keepdim=True) if axes else value

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from clarp.operations.base import Kept, Operation, Record, Tensors
+from clarp.operations.base import Interval, Kept, Operation, Record, Tensors
 
 
 class Elementwise(Operation):
@@ -30,10 +30,10 @@ class ReLU(Elementwise):
         del tensors
         return (torch.ops.aten.threshold_backward.default(gradient, record.result().expand_as(gradient), 0),)
 
-    def keeps_sign(self, signs: Sequence[bool]) -> bool:
+    def interval(self, inputs: Sequence[Interval], tensors: Tensors) -> Interval:
         """Never negative."""
-        del signs
-        return True
+        del tensors
+        return max(inputs[0][0], 0.0), max(inputs[0][1], 0.0)
 
 
 @dataclass(frozen=True)
@@ -55,30 +55,8 @@ class HardTanh(Elementwise):
         y = record.result()
         return (gradient * ((y > self.low) & (y < self.high)),)
 
-    def keeps_sign(self, signs: Sequence[bool]) -> bool:
-        """Not negative if the lower bound is not, or the input is not and the upper bound neither."""
-        return self.low >= 0 or (all(signs) and self.high >= 0)
-
-
-@dataclass(frozen=True)
-class Affine(Elementwise):
-    """``s x + b`` per channel (axis 1): a batch norm that no neighbour could take in.
-
-    Attributes:
-        scale: the name of s (C,) among the graph's tensors.
-        shift: the name of b (C,).
-    """
-
-    scale: str
-    shift: str
-
-    def forward(self, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, None]:
-        """``s x + b``."""
-        x = inputs[0]
-        shape = (-1, *(1,) * (x.ndim - 2))
-        return x * tensors[self.scale].view(shape) + tensors[self.shift].view(shape), None
-
-    def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
-        """``g s``."""
-        shape = (-1, *(1,) * (len(record.shapes[0]) - 2))
-        return (gradient * tensors[self.scale].view(shape),)
+    def interval(self, inputs: Sequence[Interval], tensors: Tensors) -> Interval:
+        """The input's, clamped."""
+        del tensors
+        low, high = (min(max(end, self.low), self.high) for end in inputs[0])
+        return low, high

@@ -2,6 +2,6 @@
 
 from clarp.propagation.ledger import Entry, Ledger
 from clarp.propagation.plan import Plan, Step, make_plan
-from clarp.propagation.program import Program, Tape
+from clarp.propagation.program import Program, Relevance, Tape
 
-__all__ = ["Entry", "Ledger", "Plan", "Program", "Step", "Tape", "make_plan"]
+__all__ = ["Entry", "Ledger", "Plan", "Program", "Relevance", "Step", "Tape", "make_plan"]

@@ -2,11 +2,21 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from clarp.capture import Node
+from clarp.propagation.table import data_frame, table
 from clarp.rules import Rule
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+SINKS = ("selection", "bias", "epsilon")
+"""What takes relevance on its way: seed = pixels + all of these."""
+TOP = 3
+NOTHING = ("0", "~0")
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,11 @@ class Entry:
         """The rest of the balance."""
         return self.arrived - self.handed_on - self.selection - self.bias
 
+    @property
+    def absorbed(self) -> Tensor:
+        """What reached none of its inputs: bias and epsilon, but not selection, which moves relevance elsewhere."""
+        return self.arrived - self.handed_on - self.selection
+
     def map(self, function: Callable[[Tensor], Tensor]) -> "Entry":
         """The same entry with a linear function applied to all its tensors."""
         return Entry(
@@ -46,18 +61,25 @@ class Entry:
             function(self.bias),
         )
 
+    def __str__(self) -> str:
+        return f"{self.node.module or type(self.node.operation).__name__} ({self.rule!r})"
+
 
 @dataclass(frozen=True)
 class Ledger:
-    """The balance of every operation, from the logits to the pixels; ``str(ledger)`` is a table for the first sample.
+    """The balance of every operation, from the logits to the pixels.
+
+    ``print(ledger)`` is a table of the first sample; :meth:`rows`, :meth:`to_dict` and :meth:`to_frame` have the numbers.
 
     Attributes:
         seed: the sum of the initial relevance, (B,) or (B, K).
+        size: the sum of its absolute values. A seed that contrasts classes has a sum near zero, and this is what it weighs.
         pixels: the sum of the relevance that reached the pixels.
         entries: one per operation on the way.
     """
 
     seed: Tensor
+    size: Tensor
     pixels: Tensor
     entries: tuple[Entry, ...]
 
@@ -65,41 +87,121 @@ class Ledger:
         return iter(self.entries)
 
     def total(self, what: str) -> Tensor:
-        """The sum over all operations of "selection", "bias" or "epsilon", (B,) or (B, K)."""
+        """The sum over all operations of "selection", "bias", "epsilon" or "absorbed", (B,) or (B, K)."""
         return sum((getattr(entry, what) for entry in self.entries), self.seed * 0)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Ledger":
         """The same ledger with a linear function applied to all its tensors."""
-        return Ledger(
-            function(self.seed), function(self.pixels), tuple(e.map(function) for e in self.entries)
-        )
+        seed, size, pixels = (function(value) for value in (self.seed, self.size, self.pixels))
+        return Ledger(seed, size, pixels, tuple(entry.map(function) for entry in self.entries))
 
     def summary(self) -> dict[str, list[float] | list[list[float]]]:
         """The totals: seed = pixels + selection + bias + epsilon."""
         parts = {"seed": self.seed, "pixels": self.pixels}
-        parts |= {what: self.total(what) for what in ("selection", "bias", "epsilon")}
+        parts |= {what: self.total(what) for what in SINKS}
         return {name: value.tolist() for name, value in parts.items()}
 
-    def __str__(self) -> str:
-        fields = ("arrived", "handed_on", "selection", "bias", "epsilon")
-        rows: list[tuple[str, ...]] = [("module", "operation", "rule", *fields)]
-        for entry in self.entries:
-            numbers = (f"{getattr(entry, f).flatten()[0].item():+.4g}" for f in fields)
-            rows.append(
-                (
-                    entry.node.module or "(model)",
-                    type(entry.node.operation).__name__,
-                    repr(entry.rule),
-                    *numbers,
-                )
+    def absorbers(self, image: int = 0, target: int = 0) -> list[tuple[Entry, float]]:
+        """The operations that absorbed anything of one sample, with how much; the greatest first."""
+        taken = [(entry, _of(entry.absorbed, image, target)) for entry in self.entries]
+        return sorted((pair for pair in taken if pair[1]), key=lambda pair: -abs(pair[1]))
+
+    def rows(self, image: int = 0, target: int = 0) -> list[dict[str, str | float]]:
+        """A row per operation of one sample: module, operation, rule, source, and its balance.
+
+        Args:
+            image: which of the batch.
+            target: which of the K classes explained.
+
+        Raises:
+            IndexError: there is no such image or target.
+        """
+        images, targets = self._size()
+        if not (0 <= image < images and 0 <= target < targets):
+            raise IndexError(
+                f"image {image}, target {target} were asked for, and the ledger has {images} image(s) with {targets} target(s) each."
             )
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = [
-            "  ".join(
-                cell.ljust(w) if i < 3 else cell.rjust(w)
-                for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in rows
+        return [
+            {
+                "module": entry.node.module or "(model)",
+                "operation": type(entry.node.operation).__name__,
+                "rule": repr(entry.rule),
+                "source": entry.node.source,
+                **{
+                    what: _of(getattr(entry, what), image, target)
+                    for what in ("arrived", "handed_on", *SINKS)
+                },
+            }
+            for entry in self.entries
         ]
-        seed, pixels = (value.flatten()[0].item() for value in (self.seed, self.pixels))
-        return "\n".join([*lines, f"seed {seed:+.4g}, pixels {pixels:+.4g}"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON: the totals as in :meth:`summary`, and ``operations`` as in :meth:`rows`.
+
+        Numbers are lists of shape (B,) or (B, K).
+        """
+        operations = [
+            row | {name: getattr(entry, name).tolist() for name in ("arrived", "handed_on", *SINKS)}
+            for row, entry in zip(self.rows(), self.entries, strict=True)
+        ]
+        return {**self.summary(), "operations": operations}
+
+    def to_frame(self) -> "DataFrame":
+        """A pandas data frame with a row for each image, target and operation.
+
+        Raises:
+            ModuleNotFoundError: pandas is not installed.
+        """
+        images, targets = self._size()
+        return data_frame(
+            [
+                {"image": image, "target": target, **row}
+                for image in range(images)
+                for target in range(targets)
+                for row in self.rows(image, target)
+            ]
+        )
+
+    def _size(self) -> tuple[int, int]:
+        return len(self.seed), self.seed[0].numel()
+
+    def __str__(self) -> str:
+        size = _of(self.size, 0, 0)
+        rows = [
+            {
+                name: _written(value, size) if isinstance(value, float) else value
+                for name, value in row.items()
+            }
+            for row in self.rows()
+        ]
+        taking = [what for what in SINKS if any(row[what] not in NOTHING for row in rows)]
+        numbers = ["arrived", "handed_on", *taking]
+        lines = table(rows, ["module", "operation", "rule", *numbers], numbers=numbers)
+        return "\n".join([*lines, "", *self._foot(size)])
+
+    def _foot(self, size: float) -> Iterator[str]:
+        parts = [("pixels", self.pixels), *((what, self.total(what)) for what in SINKS)]
+        shares = " + ".join(f"{name} {_written(_of(value, 0, 0), size)}" for name, value in parts)
+        yield f"seed {_written(_of(self.seed, 0, 0), size)} = {shares}"
+        top = [(entry, amount, _written(amount, size)) for entry, amount in self.absorbers()[:TOP]]
+        named = [
+            f"{entry} {text}" + (f" ({abs(amount) / size:.0%})" if size else "")
+            for entry, amount, text in top
+            if text not in NOTHING
+        ]
+        if named:
+            yield f"absorbed by bias and epsilon, the most (of a seed of size {size:.4g}): {', '.join(named)}"
+        if self.seed.numel() > 1:
+            yield f"the first of {self.seed.numel()} explanations; rows(image, target) and to_frame() have the others"
+
+
+def _of(value: Tensor, image: int, target: int) -> float:
+    """One sample's number of (B,) or (B, K)."""
+    return float(value[image].flatten()[target])
+
+
+def _written(value: float, size: float) -> str:
+    """A number for people: "~0" for what is rounding beside the size of the seed."""
+    if value == 0:
+        return NOTHING[0]
+    return NOTHING[1] if abs(value) < 1e-5 * size else f"{value:+.4g}"

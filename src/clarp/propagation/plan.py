@@ -2,12 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
+from typing import TYPE_CHECKING
 
 from clarp.capture import Graph, Node
-from clarp.operations import Convolution, Dense, Routing, WeightedLinear
-from clarp.rules import Rule
+from clarp.operations import Affine, Convolution, Dense, MatMul, Multiply
+from clarp.propagation.table import data_frame, table
+from clarp.rules import Hold, Rule
 from clarp.rules.composites import Composite
+from clarp.rules.merge import product_rule
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True)
@@ -17,14 +23,16 @@ class Step:
     Attributes:
         node: the operation at its place in the network.
         rule: how it hands relevance on.
-        reads_pixels: whether it is a linear operation that reads the image itself, perhaps reshaped.
+        reads_pixels: whether it is a linear operation that reads the image itself, perhaps reshaped or normalised.
         signs: for each input whether it can't be negative.
+        held: for each input whether it is held constant, because its rule or those of all that it is made of say so.
     """
 
     node: Node
     rule: Rule
     reads_pixels: bool
     signs: tuple[bool, ...]
+    held: tuple[bool, ...]
 
 
 @dataclass(frozen=True)
@@ -60,13 +68,16 @@ class Plan:
             for step in self.steps
         ]
 
+    def to_frame(self) -> "DataFrame":
+        """A pandas data frame of :meth:`rows`.
+
+        Raises:
+            ModuleNotFoundError: pandas is not installed.
+        """
+        return data_frame(self.rows())
+
     def __str__(self) -> str:
-        rows = self.rows()
-        columns = ("module", "operation", "output", "rule")
-        widths = {c: max(len(c), *(len(row[c]) for row in rows)) for c in columns}
-        lines = ["  ".join(c.ljust(widths[c]) for c in columns), "  ".join("-" * widths[c] for c in columns)]
-        lines += ["  ".join(row[c].ljust(widths[c]) for c in columns).rstrip() for row in rows]
-        return "\n".join(lines)
+        return "\n".join(table(self.rows(), ["module", "operation", "output", "rule"]))
 
     def convolutions(self) -> tuple[Node, ...]:
         """The convolutions in the order of computation."""
@@ -99,20 +110,42 @@ class Plan:
 
     def head(self) -> Node:
         """The linear operation that computes the logits: the last one with weights."""
-        return next(s.node for s in reversed(self.steps) if isinstance(s.node.operation, WeightedLinear))
+        return next(s.node for s in reversed(self.steps) if isinstance(s.node.operation, Convolution | Dense))
 
 
 def make_plan(graph: Graph, composite: Composite) -> Plan:
     """Give every operation its rule."""
-    moved = {graph.input}
-    signs = {graph.input: False}
+    pixels = graph.pixels()
+    intervals = {graph.input: (-inf, inf)}
+    held = {graph.input: False}
+    weighing = _weighing(graph)
     steps = []
     for node in graph:
-        from_pixels = all(name in moved for name in node.inputs)
-        if from_pixels and isinstance(node.operation, Routing):
-            moved.add(node.name)
-        reads_pixels = from_pixels and isinstance(node.operation, Convolution | Dense)
-        rule = composite.rule(node.operation, reads_pixels=reads_pixels)
-        steps.append(Step(node, rule, reads_pixels, tuple(signs[name] for name in node.inputs)))
-        signs[node.name] = node.non_negative
+        reads_pixels = isinstance(node.operation, Convolution | Dense | Affine) and pixels.issuperset(
+            node.inputs
+        )
+        ends = [intervals[name] for name in node.inputs]
+        inputs_held = tuple(held[name] for name in node.inputs)
+        if isinstance(node.operation, Multiply):
+            rule: Rule = product_rule(ends, inputs_held)
+        else:
+            rule = composite.rule(
+                node.operation, reads_pixels=reads_pixels, only_weighs=node.name in weighing
+            )
+        steps.append(Step(node, rule, reads_pixels, tuple(low >= 0 for low, _ in ends), inputs_held))
+        intervals[node.name] = (node.low, node.high)
+        held[node.name] = isinstance(rule, Hold) or all(inputs_held)
     return Plan(graph, composite, tuple(steps))
+
+
+def _weighing(graph: Graph) -> set[str]:
+    """The values that are read as factors of products only, perhaps after more operations on them alone."""
+    users = graph.users()
+    found: set[str] = set()
+    for node in reversed(graph.nodes):
+        readers = users.get(node.name, ())
+        if node.name != graph.output and all(
+            isinstance(reader.operation, MatMul | Multiply) or reader.name in found for reader in readers
+        ):
+            found.add(node.name)
+    return found

@@ -7,13 +7,14 @@ from typing import Protocol
 import torch
 from torch import Size, Tensor
 
-from clarp.capture import Node
-from clarp.operations import Operation, Record, Routing, WeightedLinear
+from clarp.capture import Node, Tap
+from clarp.operations import Operation, Record, WeightedLinear
+from clarp.operations.base import in_dtype, sample_sums
 from clarp.propagation.ledger import Entry
 from clarp.propagation.plan import Plan, Step
-from clarp.rules import Pass
+from clarp.rules import Pass, Rule
 from clarp.rules.parts import Part, Value
-from clarp.rules.rule import Site
+from clarp.rules.rule import Shares, Site
 
 
 class Selector(Protocol):
@@ -48,6 +49,30 @@ class Tape:
         shapes = tuple(self.shapes[name] for name in node.inputs)
         return Record(inputs, self.values.get(node.name), shapes, self.memos.get(node.name))
 
+    def first(self) -> "Tape":
+        """That of the first image alone."""
+        return Tape(
+            self.logits[:1],
+            {name: value[:1] for name, value in self.values.items()},
+            {name: memo[:1] for name, memo in self.memos.items()},
+            {name: Size((1, *shape[1:])) for name, shape in self.shapes.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """What :meth:`Program.relevance` returns.
+
+    Attributes:
+        pixels: the relevance of the pixels, (K, B, C, H, W).
+        kept: that of the values that were wanted, (K, B, ...).
+        entries: the balance of every operation, with tensors (K, B).
+    """
+
+    pixels: Tensor
+    kept: Mapping[Tap, Tensor]
+    entries: tuple[Entry, ...]
+
 
 class Program:
     """Runs a plan on one device in one type; the parts of the weights that its rules ask for are made once, here.
@@ -61,7 +86,9 @@ class Program:
 
     def __init__(self, plan: Plan, device: torch.device, dtype: torch.dtype, *, gradients: bool) -> None:
         self.plan = plan
-        self.tensors = {name: tensor.to(device, dtype) for name, tensor in plan.graph.tensors.items()}
+        self.tensors = {
+            name: in_dtype(tensor.to(device), dtype) for name, tensor in plan.graph.tensors.items()
+        }
         self._parts: dict[tuple[str, Part], Tensor] = {}
         for step in plan:
             for part in step.rule.weight_parts(step.node.operation, non_negative=step.signs[0]):
@@ -127,7 +154,8 @@ class Program:
         bounds: tuple[Tensor, Tensor],
         selector: Selector | None = None,
         dual_from: int | None = None,
-    ) -> tuple[Tensor, tuple[Entry, ...]]:
+        wanted: Collection[Tap] = (),
+    ) -> Relevance:
         """Propagate the initial relevance to the pixels.
 
         Args:
@@ -137,13 +165,13 @@ class Program:
             selector: what selection does on the way.
             dual_from: from this seed on, the last layer's weights are seen negated (CLRP2).
 
-        Returns:
-            The relevance of the pixels (K, B, C, H, W), and the balance of every operation with tensors (K, B).
+            wanted: where else to keep the relevance: as it goes on from there, behind selection.
         """
         graph = self.plan.graph
-        arrived, sums = {graph.output: seed}, {graph.output: _sum(seed)}
+        arrived, sums = {graph.output: seed}, {graph.output: sample_sums(seed)}
         moved = self._moved_bounds(bounds)
         head = self.plan.head().name if dual_from is not None else None
+        kept: dict[Tap, Tensor] = {}
         entries: list[Entry] = []
         for step in reversed(self.plan.steps):
             node = step.node
@@ -153,32 +181,36 @@ class Program:
             left = total
             if selector is not None:
                 selected = selector.select(node.name, relevance)
-                left = total if selected is relevance else _sum(selected)
+                left = total if selected is relevance else sample_sums(selected)
                 relevance = selected
-            site = self._site(
-                step,
-                tape,
-                moved,
-                None if selector is None else selector.modulation(node.name, len(relevance)),
+            modulation = None if selector is None else selector.modulation(node.name, len(relevance))
+            site = self._site(step, tape, moved, modulation)
+            shares = (
+                _hand_dual(step.rule, relevance, site, dual_from)
+                if node.name == head and dual_from is not None
+                else step.rule.propagate(relevance, site)
             )
-            if node.name == head:
-                assert dual_from is not None
-                first = step.rule.propagate(relevance[:dual_from], site)
-                second = step.rule.propagate(relevance[dual_from:], _dual(site))
-                inputs = tuple(torch.cat(pair) for pair in zip(first.inputs, second.inputs, strict=True))
-                parts = [b for b in (first.bias, second.bias) if b is not None]
-                bias = torch.cat(parts) if parts else None
-            else:
-                shares = step.rule.propagate(relevance, site)
-                inputs, bias = shares.inputs, shares.bias
+            if Tap(node.name) in wanted:
+                kept[Tap(node.name)] = relevance
             passes = isinstance(step.rule, Pass)
-            handed = [left if passes else _sum(share) for share in inputs]
-            for name, share, amount in zip(node.inputs, inputs, handed, strict=True):
+            handed = torch.zeros_like(total)
+            for name, share in zip(node.inputs, shares.inputs, strict=True):
+                if share is None:
+                    continue
+                if Tap(name, node.name) in wanted:
+                    kept[Tap(name, node.name)] = share
+                amount = left if passes else sample_sums(share)
+                handed = handed + amount
                 _add(arrived, name, share)
                 _add(sums, name, amount)
-            taken = torch.zeros_like(total) if bias is None else bias
-            entries.append(Entry(node, step.rule, total, torch.stack(handed).sum(0), total - left, taken))
-        return arrived[graph.input], tuple(entries)
+            taken = torch.zeros_like(total) if shares.bias is None else shares.bias
+            entries.append(Entry(node, step.rule, total, handed, total - left, taken))
+        pixels = Tap(graph.input)
+        if graph.input in arrived:
+            kept[pixels] = arrived[graph.input]
+        for tap in {pixels, *wanted} - kept.keys():  # where nothing arrived
+            kept[tap] = seed.new_zeros(len(seed), *tape.shapes[tap.value])
+        return Relevance(kept[pixels], {tap: kept[tap] for tap in wanted}, tuple(entries))
 
     def _site(
         self,
@@ -196,18 +228,22 @@ class Program:
             step.signs,
             moved.get(step.node.inputs[0]) if step.reads_pixels else None,
             modulation,
+            step.held,
         )
 
     def _moved_bounds(self, bounds: tuple[Tensor, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
-        """The bounds of every value that only moves pixels around."""
-        moved = {self.plan.graph.input: bounds}
-        for node in self.plan.graph:
-            if isinstance(node.operation, Routing) and all(name in moved for name in node.inputs):
-                low, high = (
+        """The bounds of every value that is pixels, moved around or in other units."""
+        graph = self.plan.graph
+        pixels = graph.pixels()
+        moved = {graph.input: bounds}
+        for node in graph:
+            if node.name in pixels:
+                ends = (
                     node.operation.forward([moved[name][end] for name in node.inputs], self.tensors)[0]
                     for end in (0, 1)
                 )
-                moved[node.name] = (low, high)
+                one, other = ends
+                moved[node.name] = (torch.minimum(one, other), torch.maximum(one, other))
         return moved
 
 
@@ -223,9 +259,15 @@ def _dual(site: Site) -> Site:
     )
 
 
+def _hand_dual(rule: Rule, relevance: Tensor, site: Site, dual_from: int) -> Shares:
+    """The seeds up to ``dual_from`` through the site, the others through its dual."""
+    first = rule.propagate(relevance[:dual_from], site)
+    second = rule.propagate(relevance[dual_from:], _dual(site))
+    pairs = zip(first.inputs, second.inputs, strict=True)
+    inputs = tuple(None if a is None or b is None else torch.cat([a, b]) for a, b in pairs)
+    bias = None if first.bias is None or second.bias is None else torch.cat([first.bias, second.bias])
+    return Shares(inputs, bias)
+
+
 def _add(collected: dict[str, Tensor], name: str, share: Tensor) -> None:
     collected[name] = collected[name] + share if name in collected else share
-
-
-def _sum(value: Tensor) -> Tensor:
-    return value.flatten(2).sum(2)

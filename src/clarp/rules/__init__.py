@@ -1,23 +1,34 @@
 """How one operation hands relevance to its inputs. Each rule is a frozen dataclass with its formula in its docstring."""
 
+from clarp.rules.attention import Halves, Hold, Taylor
 from clarp.rules.basic import AlphaBeta, Epsilon, Flat, Gamma, Norm, WSquare, ZBox, Zero, ZPlus
+from clarp.rules.custom import register
 from clarp.rules.linear import LinearRule
-from clarp.rules.merge import Ratio
-from clarp.rules.rule import Pass, Rule, Transport
+from clarp.rules.merge import Gate, Half, Ratio
+from clarp.rules.normalisation import Squares
+from clarp.rules.rule import Crop, Pass, Rule, Transport
 
 __all__ = [
     "AlphaBeta",
+    "Crop",
     "Epsilon",
     "Flat",
     "Gamma",
+    "Gate",
+    "Half",
+    "Halves",
+    "Hold",
     "LinearRule",
     "Norm",
     "Pass",
     "Ratio",
     "Rule",
+    "Squares",
+    "Taylor",
     "Transport",
     "WSquare",
     "ZBox",
     "ZPlus",
     "Zero",
+    "register",
 ]

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from clarp.operations import Add
+from clarp.operations import Add, Shift
 from clarp.operations.base import Kept
 from clarp.rules.linear import LinearRule
 from clarp.rules.merge import proportional
@@ -222,6 +222,6 @@ class Norm(LinearRule):
 
     def propagate(self, relevance: Tensor, site: Site) -> Shares:
         """The share of each contribution in the sum, signs included."""
-        if isinstance(site.operation, Add):
+        if isinstance(site.operation, Add | Shift):
             return proportional(relevance, site)
         return super().propagate(relevance, site)

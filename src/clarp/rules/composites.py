@@ -4,11 +4,34 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Literal
 
-from clarp.operations import Add, Average, Convolution, Dense, Elementwise, MaxPool, Operation, Routing
+from clarp.operations import (
+    Add,
+    Affine,
+    Average,
+    Contraction,
+    Convolution,
+    Dense,
+    Divide,
+    Elementwise,
+    Extend,
+    MatMul,
+    Maximum,
+    Normalisation,
+    Operation,
+    Reciprocal,
+    Routing,
+    Shift,
+    Softmax,
+    VectorNorm,
+)
+from clarp.operations.custom import Custom
+from clarp.rules.attention import Halves, Hold, Taylor
 from clarp.rules.basic import AlphaBeta, Epsilon, Flat, Gamma, Norm, ZBox, Zero, ZPlus
+from clarp.rules.custom import rule_of
 from clarp.rules.linear import LinearRule
-from clarp.rules.merge import Ratio
-from clarp.rules.rule import Pass, Rule, Transport
+from clarp.rules.merge import Gate, Ratio
+from clarp.rules.normalisation import Squares
+from clarp.rules.rule import Crop, Pass, Rule, Transport
 
 
 @dataclass(frozen=True)
@@ -18,10 +41,12 @@ class Composite:
     Attributes:
         name: for plans and manifests.
         convolution: for convolutions.
-        dense: for dense layers.
+        dense: for dense layers and other products with constants.
         first: for the linear operations that read the pixels, or None for no exception there.
         average: for average poolings and means.
-        residual: for sums of two branches.
+        residual: for sums of two branches, or of a value and a constant (a position embedding, say).
+        product: for products of two values, as in attention.
+        softmax: for softmaxes. :class:`Hold` holds constant those that only weigh other values, as attention weights do.
 
     Raises:
         TypeError: a field is not a rule of the right kind.
@@ -34,6 +59,8 @@ class Composite:
     first: LinearRule | None = None
     average: LinearRule = Norm()
     residual: Ratio | Norm = Ratio()
+    product: Halves = Halves()
+    softmax: Taylor | Hold = Taylor()
 
     def __post_init__(self) -> None:
         for field in ("convolution", "dense", "average"):
@@ -47,21 +74,46 @@ class Composite:
         if self.first is not None:
             _expect(self.first, LinearRule, "first")
         _expect(self.residual, (Ratio, Norm), "residual")
+        _expect(self.product, Halves, "product")
+        _expect(self.softmax, (Taylor, Hold), "softmax")
 
-    def rule(self, operation: Operation, *, reads_pixels: bool) -> Rule:
-        """The rule for this operation."""
+    def rule(self, operation: Operation, *, reads_pixels: bool, only_weighs: bool = False) -> Rule:
+        """The rule for this operation; ``only_weighs``: whether its output is read as a factor of products only."""
+        if isinstance(operation, Custom):
+            return rule_of(operation)
+        if isinstance(operation, Softmax) and not only_weighs:
+            return Taylor()
         if reads_pixels and self.first is not None and isinstance(operation, Convolution | Dense):
             return self.first
+        if isinstance(operation, Affine):
+            return self._affine(operation, reads_pixels=reads_pixels)
         table: tuple[tuple[type[Operation], Rule], ...] = (
             (Convolution, self.convolution),
             (Dense, self.dense),
+            (Contraction, self.dense),
             (Average, self.average),
             (Add, self.residual),
+            (Shift, self.residual),
+            (MatMul, self.product),
+            (Softmax, self.softmax),
+            (Normalisation, Pass()),
+            (Divide, Gate(signal=0)),
+            (Extend, Crop()),
+            (Reciprocal, Hold()),
             (Elementwise, Pass()),
             (Routing, Transport()),
-            (MaxPool, Transport()),
+            (Maximum, Transport()),
+            (VectorNorm, Squares()),
         )
         return next(rule for kind, rule in table if isinstance(operation, kind))
+
+    def _affine(self, operation: Affine, *, reads_pixels: bool) -> Rule:
+        """As if it were folded into a convolution: its bias absorbs what that rule gives to a bias, most rules nothing.
+
+        Pixels in other units are the same pixels.
+        """
+        takes_bias = any(branch.bias is not None for branch in self.convolution.branches())
+        return self.convolution if takes_bias and operation.bias and not reads_pixels else Pass()
 
 
 def _expect(rule: object, kind: type | tuple[type, ...], field: str) -> None:
@@ -75,14 +127,16 @@ def _expect(rule: object, kind: type | tuple[type, ...], field: str) -> None:
 _PRESETS = {
     composite.name: composite
     for composite in (
-        Composite("zplus-box", ZPlus(), ZPlus(), first=ZBox()),
+        # z+ conserves, so attention weights are held constant: through the softmax relevance would be lost.
+        Composite("zplus-box", ZPlus(), ZPlus(), first=ZBox(), softmax=Hold()),
         Composite("epsilon-plus", ZPlus(), Epsilon()),
         Composite("epsilon-plus-flat", ZPlus(), Epsilon(), first=Flat()),
         Composite("epsilon-alpha2-beta1", AlphaBeta(2, 1), Epsilon()),
         Composite("epsilon-alpha2-beta1-flat", AlphaBeta(2, 1), Epsilon(), first=Flat()),
         Composite("epsilon-gamma-box", Gamma(0.25), Epsilon(), first=ZBox()),
+        Composite("attnlrp", Gamma(0.25), Epsilon()),
         Composite("epsilon", Epsilon(), Epsilon()),
-        Composite("zero", Zero(), Zero()),
+        Composite("zero", Zero(), Zero(), product=Halves(Zero())),
     )
 }
 _RESIDUALS: dict[str, Ratio | Norm] = {"ratio": Ratio(), "proportional": Norm()}

@@ -1,11 +1,14 @@
-"""Rules for the sum of two branches."""
+"""Rules for sums and products of two branches, and for the sum of a value and a constant."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import ClassVar
 
 from torch import Tensor
 
-from clarp.operations.base import Kept
+from clarp.operations import Shift
+from clarp.operations.base import Interval, Kept
 from clarp.rules.rule import Rule, Shares, Site, divide
 
 
@@ -20,14 +23,75 @@ class Ratio(Rule):
 
     def propagate(self, relevance: Tensor, site: Site) -> Shares:
         """Split by size."""
+        if isinstance(site.operation, Shift):
+            return self._beside_constant(relevance, site)
         a = site.record.input(0).abs()
         b = site.record.input(1) if site.signs[1] else site.record.input(1).abs()
         share = a.div_(a + b).nan_to_num_(nan=0.5)
         first = share.mul_(relevance[0]).unsqueeze(0) if relevance.shape[0] == 1 else relevance * share
         return Shares((first, relevance - first))
 
+    def _beside_constant(self, relevance: Tensor, site: Site) -> Shares:
+        """What a constant gets is the bias's; one of zero gets nothing."""
+        assert isinstance(site.operation, Shift)
+        a, b = site.record.input().abs(), site.tensors[site.operation.constant].abs()
+        first = relevance * (a / (a + b)).masked_fill(b == 0, 1)
+        return Shares((first,), (relevance - first).flatten(2).sum(2))
+
 
 def proportional(relevance: Tensor, site: Site) -> Shares:
     """``R_a = a / (a + b) R``, signs included: unbounded where a and b cancel, nothing where they cancel exactly."""
     ratio = divide(relevance, site.record.result())
+    if isinstance(site.operation, Shift):
+        constant = site.tensors[site.operation.constant].masked_fill(ratio[0] == 0, 0)
+        return Shares((ratio * site.record.input(),), (ratio * constant).flatten(2).sum(2))
     return Shares((ratio * site.record.input(0), ratio * site.record.input(1)))
+
+
+@dataclass(frozen=True)
+class Gate(Rule):
+    """``R_signal = R``: the other factor of a product is a gate, a weight that is held constant. A divisor is one too.
+
+    Arras et al. 2017, "Explaining Recurrent Neural Network Predictions in Sentiment Analysis" (LRP-all).
+
+    Attributes:
+        signal: which of the two inputs is the signal, 0 or 1.
+    """
+
+    signal: int
+
+    def propagate(self, relevance: Tensor, site: Site) -> Shares:
+        """Everything to the signal."""
+        del site
+        return Shares((relevance, None) if self.signal == 0 else (None, relevance))
+
+
+@dataclass(frozen=True)
+class Half(Rule):
+    """``R_a = R_b = R / 2``: two signals multiplied, each half as important (AttnLRP, Achtibat et al. 2024, arXiv 2402.05602)."""
+
+    def propagate(self, relevance: Tensor, site: Site) -> Shares:
+        """Half each."""
+        del site
+        return Shares((relevance / 2, relevance / 2))
+
+
+def product_rule(intervals: Sequence[Interval], held: Sequence[bool]) -> Gate | Half:
+    """The rule for a product: which of two factors is a gate.
+
+    A gate is a factor that can't be negative and is bounded above by the operations that made it (a sigmoid, a softmax, a
+    clamp, perhaps scaled, averaged and broadcast), or one that is held constant already. Of two such factors the one with the
+    lower bound is the gate; where the bounds are equal, or neither is a gate, both are signals.
+
+    >>> product_rule([(-inf, inf), (0.0, 1.0)], (False, False))
+    Gate(signal=0)
+    >>> product_rule([(0.0, 1.0), (0.0, 6.0)], (False, False))
+    Gate(signal=1)
+    >>> product_rule([(-1.0, 1.0), (0.0, inf)], (False, False))
+    Half()
+    """
+    first, second = (
+        (-inf if h else high) if h or low >= 0 else inf
+        for (low, high), h in zip(intervals, held, strict=True)
+    )
+    return Half() if first == second else Gate(signal=0 if second < first else 1)

@@ -25,6 +25,7 @@ class Site:
         signs: for each input whether it can't be negative.
         bounds: the lowest and highest input, each (B or 1, ...), where the operation reads the pixels.
         modulation: what the input is multiplied with before the rule reads it (selection in neuron form), (K, B, ...).
+        held: for each input whether it is held constant, as a weight is, so that relevance given to it ends there.
     """
 
     operation: Operation
@@ -34,6 +35,7 @@ class Site:
     signs: tuple[bool, ...] = (False, False)
     bounds: tuple[Tensor, Tensor] | None = None
     modulation: Tensor | None = None
+    held: tuple[bool, ...] = (False, False)
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,11 @@ class Shares:
     """What a rule hands on.
 
     Attributes:
-        inputs: the relevance of each input, (K, B, ...).
+        inputs: the relevance of each input, (K, B, ...), or None for one that gets nothing.
         bias: the relevance that the bias absorbed, (K, B), or None where the rule has no bias.
     """
 
-    inputs: tuple[Tensor, ...]
+    inputs: tuple[Tensor | None, ...]
     bias: Tensor | None = None
 
 
@@ -86,6 +88,17 @@ class Transport(Rule):
     def propagate(self, relevance: Tensor, site: Site) -> Shares:
         """Back along the way that the values took."""
         return Shares(site.operation.gradient(relevance, site.record, site.tensors))
+
+
+@dataclass(frozen=True)
+class Crop(Rule):
+    """``R_in = R`` where the value was put, and what its constant surroundings received is the bias's: a class token, say."""
+
+    def propagate(self, relevance: Tensor, site: Site) -> Shares:
+        """What belongs to the value."""
+        shares = site.operation.gradient(relevance, site.record, site.tensors)
+        lost = relevance.flatten(2).sum(2) - sum(share.flatten(2).sum(2) for share in shares)
+        return Shares(shares, lost)
 
 
 TINY = 1e-30

@@ -1,0 +1,48 @@
+"""From one ATen operation of the exported program to one operation of clarp, or to none where it does nothing.
+
+A module per topic; importing it registers its lowerings.
+"""
+
+from clarp.capture.lowering import (
+    attention,
+    elementwise,
+    linear,
+    merge,
+    normalisation,
+    pooling,
+    rearrange,
+    resampling,
+    shape,
+)
+from clarp.capture.lowering.call import (
+    ANYWHERE,
+    LOWERINGS,
+    Call,
+    Lowered,
+    Refused,
+    Step,
+    Value,
+    lowers,
+    no_lowering,
+)
+
+__all__ = [
+    "ANYWHERE",
+    "LOWERINGS",
+    "Call",
+    "Lowered",
+    "Refused",
+    "Step",
+    "Value",
+    "attention",
+    "elementwise",
+    "linear",
+    "lowers",
+    "merge",
+    "no_lowering",
+    "normalisation",
+    "pooling",
+    "rearrange",
+    "resampling",
+    "shape",
+]

@@ -1,0 +1,182 @@
+"""Softmaxes, products of two values, and the attention made of them."""
+
+from collections.abc import Sequence
+from math import sqrt
+from string import ascii_lowercase
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from clarp.capture.lowering.call import Call, Lowered, Refused, Value, anywhere, lowers
+from clarp.capture.lowering.shape import stretched
+from clarp.operations import Add, Affine, Contraction, Dense, Expand, MatMul, Permute, Reshape, Shift, Softmax
+
+aten = torch.ops.aten
+
+
+@lowers(aten.softmax.int, aten._softmax.default)  # noqa: SLF001  an ATen name
+@anywhere
+def _softmax(call: Call) -> Lowered:
+    """Along any axis but the batch."""
+    x = call.value("self")
+    return Softmax(call.axis(call["dim"], x) - len(call.sizes(x)) - 1), (x,)
+
+
+@lowers(aten.matmul.default, aten.bmm.default, aten.mm.default)
+@anywhere
+def _matmul(call: Call) -> Lowered:
+    """Two values, or a value and a constant, of at least two axes each."""
+    a, b = (call[name] for name in list(call.arguments)[:2])
+    if b.name in call.constants and call.constants[b.name].ndim == 2:
+        return Dense(call.new("weight", call.constants[b.name].t().contiguous()), None), (a,)
+    if a.name not in call.constants and b.name not in call.constants:
+        return MatMul(), _factors(call, a, b)
+    axes = len(call.node.meta["val"].shape)
+    if any(len(x.meta["val"].shape) < 2 for x in (a, b)):
+        raise Refused("it multiplies by a constant vector, expected a matrix")
+    letters = ascii_lowercase[: axes - 2]
+    terms = (f"{letters}xy"[-a.meta["val"].ndim :], f"{letters}yz"[-b.meta["val"].ndim :])
+    return _contraction(call, terms, (a, b), f"{letters}xz")
+
+
+def _contraction(call: Call, terms: Sequence[str], operands: Sequence[fx.Node], result: str) -> Lowered:
+    """The product of a value, with the batch in front, and a constant."""
+    first = operands[0].name in call.constants
+    (constant, value), (w, x) = (terms if first else terms[::-1]), (operands if first else operands[::-1])
+    weight, layout = call.constants[w.name], call.layout(x)
+    if layout != call.layout() or layout.axis != 0:
+        raise Refused("it mixes the batch with other axes")
+    # An axis of size one broadcasts; in Einstein's notation it isn't there.
+    broadcast = [
+        axis
+        for axis, size in enumerate(weight.shape)
+        if size == 1 and constant[axis] in value and constant[axis] in result
+    ]
+    kept = "".join(letter for axis, letter in enumerate(constant) if axis not in broadcast)
+    weight = weight.squeeze(broadcast) if broadcast else weight
+    if value[0] != result[0] or value[0] in kept or not set(value) <= set(kept + result):
+        raise Refused("it is no product of each sample by itself with a constant")
+    if layout.inner > 1:
+        value, result = (
+            f"{term[0]}W{term[1:]}" for term in (value, result)
+        )  # the windows in the batch's axis
+    return Contraction(call.new("weight", weight.contiguous()), None, value, kept, result), (x,)
+
+
+def _factors(call: Call, a: fx.Node, b: fx.Node) -> tuple[Value, ...]:
+    """Both values with as many axes as the result."""
+    axes = len(call.node.meta["val"].shape)
+    if any(len(x.meta["val"].shape) < 2 for x in (a, b)) or call.layout().axis >= axes - 2:
+        raise Refused("it is no product of matrices, each sample's by itself")
+    return stretched(call, a, call.node), stretched(call, b, call.node)
+
+
+@lowers(aten.baddbmm.default)
+@anywhere
+def _baddbmm(call: Call) -> Lowered:
+    """A product of two values plus a constant, beta = alpha = 1."""
+    summand = call["self"]
+    if call["beta"] != 1 or call["alpha"] != 1 or summand.name not in call.constants:
+        raise Refused(f"beta={call['beta']} and alpha={call['alpha']}, expected 1, 1 and a constant summand")
+    factors = _factors(call, call.value("batch1"), call.value("batch2"))
+    product = call.step(MatMul(), factors, call.sizes())
+    return Shift(call.new("constant", call.aligned(call.constants[summand.name]))), (product,)
+
+
+@lowers(aten.scaled_dot_product_attention.default)
+@anywhere
+def _attention(call: Call) -> Lowered:
+    """As scores ``q k^T scale``, a mask or bias, softmax, and product with v; no dropout."""
+    if call["dropout_p"]:
+        raise Refused("it drops at random: call model.eval() first")
+    query, key, value = (call.value(name) for name in ("query", "key", "value"))
+    q, k, v = (call.sizes(x) for x in (query, key, value))
+    if call["enable_gqa"] or call.layout(query).axis != 0 or not len(q) == len(k) == len(v):
+        raise Refused("its queries, keys and values have different axes, or no batch in front")
+    scale = call["scale"] or 1 / sqrt(q[-1])
+    weight = call.new("scale", torch.tensor(scale, dtype=torch.float64))
+    scaled = call.step(Affine(weight, None), (query,), q)
+    axes = len(k) + 1
+    swapped = (*range(axes - 2), axes - 1, axes - 2)
+    transposed = call.step(Permute(swapped), (key,), (*k[:-2], k[-1], k[-2]))
+    shape = (*torch.broadcast_shapes(q[:-2], k[:-2]), q[-2], k[-2])
+    scores = call.step(MatMul(), (scaled, transposed), shape)
+    bias = call["attn_mask"]
+    if bias is not None and bias.name not in call.constants:
+        scores = call.step(Add(), (scores, _computed_bias(call, bias, shape)), shape)
+    elif (mask := _mask(call, query, shape)) is not None:
+        scores = call.step(Shift(call.new("mask", mask)), (scores,), shape)
+    weights = call.step(Softmax(-1), (scores,), shape)
+    return MatMul(), (weights, value)
+
+
+def _computed_bias(call: Call, bias: fx.Node, shape: tuple[int, ...]) -> Value:
+    """What is added to the scores where it is computed from the image itself."""
+    if bias.meta["val"].dtype == torch.bool or len(call.sizes(bias)) != len(shape):
+        raise Refused("its mask is computed from the image, expected a constant, or a bias for each score")
+    return bias if call.sizes(bias) == shape else call.step(Expand(shape), (bias,), shape)
+
+
+def _mask(call: Call, query: fx.Node, shape: tuple[int, ...]) -> Tensor | None:
+    """What is added to the scores: a constant bias, or minus infinity where a boolean mask or causality forbids."""
+    if call["is_causal"]:
+        allowed = torch.ones(shape[-2:], dtype=torch.bool).tril()
+        return torch.zeros(1, *allowed.shape).masked_fill(~allowed, -torch.inf)
+    if call["attn_mask"] is None:
+        return None
+    mask = call.aligned(call.constants[call["attn_mask"].name], query)
+    if mask.dtype == torch.bool:
+        return torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -torch.inf)
+    return mask
+
+
+@lowers(aten.einsum.default)
+@anywhere
+def _einsum(call: Call) -> Lowered:
+    """Of two values, or a value and a constant; the batch's letter in front, each letter once in an operand."""
+    equation: str = call["equation"].replace(" ", "")
+    operands: list[Any] = call["tensors"]
+    left, _, result = equation.partition("->")
+    terms = left.split(",")
+    if "." in equation or len(terms) != 2 or any(len(set(term)) < len(term) for term in (*terms, result)):
+        raise Refused(f"{equation!r}, expected two operands with every letter once")
+    if any(operand.name in call.constants for operand in operands):
+        return _contraction(call, terms, operands, result)
+    a, b = terms
+    batch = result[0]
+    if not a[0] == b[0] == batch:
+        raise Refused(f"{equation!r}, expected the batch's letter in front")
+    shared = [letter for letter in a if letter in b and letter in result and letter != batch]
+    inner = [letter for letter in a if letter in b and letter not in result]
+    rows = [letter for letter in a if letter not in b]
+    columns = [letter for letter in b if letter not in a]
+    if set(result) != {batch, *shared, *rows, *columns}:
+        raise Refused(f"{equation!r}, expected no sum over a letter of one operand alone")
+    size = {
+        letter: n
+        for term, x in zip(terms, operands, strict=True)
+        for letter, n in zip(term[1:], call.shape(x), strict=True)
+    }
+    first = _grouped(call, operands[0], a, (shared, rows, inner), size)
+    second = _grouped(call, operands[1], b, (shared, inner, columns), size)
+    flat = _flat((shared, rows, columns), size)
+    product = call.step(MatMul(), (first, second), flat)
+    apart = tuple(size[letter] for letter in (*shared, *rows, *columns))
+    product = call.step(Reshape(apart), (product,), apart)
+    letters = [batch, *shared, *rows, *columns]
+    return Permute(tuple(letters.index(letter) for letter in result)), (product,)
+
+
+def _flat(groups: tuple[list[str], ...], size: dict[str, int]) -> tuple[int, ...]:
+    """The number of elements of each group of letters."""
+    return tuple(int(torch.Size([size[letter] for letter in group]).numel()) for group in groups)
+
+
+def _grouped(call: Call, x: Value, term: str, groups: tuple[list[str], ...], size: dict[str, int]) -> str:
+    """A value with its axes in the order of groups of letters, an axis for each group."""
+    order = [letter for group in groups for letter in group]
+    axes = (0, *(term.index(letter) for letter in order))
+    value = call.step(Permute(axes), (x,), tuple(size[letter] for letter in order))
+    flat = _flat(groups, size)
+    return call.step(Reshape(flat), (value,), flat)

@@ -1,0 +1,136 @@
+"""Activations: every element on its own."""
+
+from math import inf
+
+import torch
+
+from clarp.capture.lowering.call import Call, Lowered, Refused, anywhere, lowers
+from clarp.operations import (
+    ELU,
+    GELU,
+    Activation,
+    Erf,
+    HardSigmoid,
+    HardSwish,
+    HardTanh,
+    LeakyReLU,
+    LogSigmoid,
+    Mish,
+    Power,
+    PReLU,
+    Reciprocal,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softplus,
+    Sqrt,
+    Tanh,
+)
+
+aten = torch.ops.aten
+
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+
+PLAIN: dict[object, Activation] = {
+    aten.sigmoid.default: Sigmoid(),
+    aten.hardsigmoid.default: HardSigmoid(),
+    aten.tanh.default: Tanh(),
+    aten.erf.default: Erf(),
+    aten.silu.default: SiLU(),
+    aten.hardswish.default: HardSwish(),
+    aten.mish.default: Mish(),
+    aten.selu.default: ELU(SELU_ALPHA, SELU_SCALE, 1.0),
+    aten.log_sigmoid.default: LogSigmoid(),
+    aten.sqrt.default: Sqrt(),
+    aten.reciprocal.default: Reciprocal(),
+}
+
+
+@lowers(*PLAIN)
+@anywhere
+def _activation(call: Call) -> Lowered:
+    """The activation of that name."""
+    return PLAIN[call.node.target], (call.value("self"),)
+
+
+@lowers(aten.rsqrt.default)
+@anywhere
+def _rsqrt(call: Call) -> Lowered:
+    """One over the root."""
+    return Reciprocal(), (call.step(Sqrt(), (call.value("self"),), call.sizes()),)
+
+
+@lowers(aten.relu.default)
+@anywhere
+def _relu(call: Call) -> Lowered:
+    return ReLU(), (call.value("self"),)
+
+
+@lowers(aten.hardtanh.default)
+@anywhere
+def _hardtanh(call: Call) -> Lowered:
+    return HardTanh(float(call["min_val"]), float(call["max_val"])), (call.value("self"),)
+
+
+@lowers(aten.relu6.default)
+@anywhere
+def _relu6(call: Call) -> Lowered:
+    return HardTanh(0.0, 6.0), (call.value("self"),)
+
+
+@lowers(aten.clamp.default, aten.clamp_min.default, aten.clamp_max.default)
+@anywhere
+def _clamp(call: Call) -> Lowered:
+    """Bounds are numbers; `clamp(min=0)` is a ReLU."""
+    x, low, high = call.value("self"), call.arguments.get("min"), call.arguments.get("max")
+    if low == 0 and high is None:
+        return ReLU(), (x,)
+    return HardTanh(-inf if low is None else float(low), inf if high is None else float(high)), (x,)
+
+
+@lowers(aten.gelu.default)
+@anywhere
+def _gelu(call: Call) -> Lowered:
+    return GELU(call["approximate"]), (call.value("self"),)
+
+
+@lowers(aten.leaky_relu.default)
+@anywhere
+def _leaky_relu(call: Call) -> Lowered:
+    return LeakyReLU(float(call["negative_slope"])), (call.value("self"),)
+
+
+@lowers(aten.prelu.default)
+def _prelu(call: Call) -> Lowered:
+    """Constant weights."""
+    x, weight = call.value("self"), call.constants[call.required("weight")]
+    shape = (1, -1, *(1,) * (len(call.shape()) - 1))
+    return PReLU(call.new("weight", weight.view(shape))), (x,)
+
+
+@lowers(aten.elu.default)
+@anywhere
+def _elu(call: Call) -> Lowered:
+    return ELU(float(call["alpha"]), float(call["scale"]), float(call["input_scale"])), (call.value("self"),)
+
+
+@lowers(aten.celu.default)
+@anywhere
+def _celu(call: Call) -> Lowered:
+    return ELU(float(call["alpha"]), 1.0, 1 / float(call["alpha"])), (call.value("self"),)
+
+
+@lowers(aten.softplus.default)
+@anywhere
+def _softplus(call: Call) -> Lowered:
+    return Softplus(float(call["beta"]), float(call["threshold"])), (call.value("self"),)
+
+
+@lowers(aten.pow.Tensor_Scalar, aten.square.default)
+@anywhere
+def _power(call: Call) -> Lowered:
+    """A whole number of at least 1."""
+    exponent = call.arguments.get("exponent", 2)
+    if exponent != int(exponent) or exponent < 1:
+        raise Refused(f"the exponent is {exponent}, expected a whole number of at least 1")
+    return Power(int(exponent)), (call.value("self"),)

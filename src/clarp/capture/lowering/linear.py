@@ -1,0 +1,81 @@
+"""Convolutions and dense layers."""
+
+from dataclasses import replace
+
+import torch
+from torch import fx
+
+from clarp.capture.lowering.call import Call, Lowered, Refused, anywhere, lowers, per_axis
+from clarp.operations import Convolution, Dense, Reshape
+
+aten = torch.ops.aten
+
+
+@lowers(aten.conv1d.default, aten.conv2d.default, aten.conv3d.default)
+@anywhere
+def _convolution(call: Call) -> Lowered:
+    """Constant weights; its input has a batch axis."""
+    x, weight = call.value("input"), call.required("weight")
+    axes = call.constants[weight].ndim - 2
+    if len(x.meta["val"].shape) != axes + 2:
+        raise Refused("its input has no batch axis, expected (B, C, ...)")
+    operation = Convolution(
+        weight,
+        call.constant("bias"),
+        per_axis(call["stride"], axes),
+        per_axis(call["padding"], axes),
+        per_axis(call["dilation"], axes),
+        call["groups"],
+    )
+    return _in_windows(call, operation, x)
+
+
+@lowers(aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding)
+@anywhere
+def _convolution_padded_by_name(call: Call) -> Lowered:
+    """Padding "same" or "valid"."""
+    x, weight = call.value("input"), call.required("weight")
+    kernel = call.constants[weight].shape[2:]
+    dilation = per_axis(call["dilation"], len(kernel))
+    total = [d * (k - 1) if call["padding"] == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
+    uneven = [amount for t in reversed(total) for amount in (0, t % 2)]
+    stride = per_axis(call["stride"], len(kernel))
+    padding = tuple(t // 2 for t in total)
+    extra = tuple(uneven) if any(uneven) else ()
+    operation = Convolution(weight, call.constant("bias"), stride, padding, dilation, call["groups"], extra)
+    return _in_windows(call, operation, x)
+
+
+def _in_windows(call: Call, operation: Convolution, x: fx.Node) -> Lowered:
+    """A convolution of (B m, C, ...), m windows of each image: of (B, m C, ...) in m times the groups, all of the same weights."""
+    layout = call.layout(x)
+    if layout.axis or layout.inner == 1:
+        call.shape(x)  # refuses any other batch axis
+        return operation, (x,)
+    count = layout.inner
+    shape, out = call.sizes(x), call.sizes()
+    flat = (shape[0] * shape[1], *shape[2:])
+    weight = call.constants[operation.weight]
+    tiled = call.new("weight", weight.repeat(count, *(1,) * (weight.ndim - 1)))
+    bias = None if operation.bias is None else call.new("bias", call.constants[operation.bias].repeat(count))
+    wide = replace(operation, weight=tiled, bias=bias, groups=count * operation.groups)
+    value = call.step(Reshape(flat), (x,), flat)
+    return Reshape(out), (call.step(wide, (value,), (out[0] * out[1], *out[2:])),)
+
+
+@lowers(aten.linear.default)
+@anywhere
+def _dense(call: Call) -> Lowered:
+    """Constant weights; over any axis but the batch."""
+    x = call.value("input")
+    call.axis(-1, x)
+    return Dense(call.required("weight"), call.constant("bias")), (x,)
+
+
+@lowers(aten.addmm.default)
+def _addmm(call: Call) -> Lowered:
+    """Beta = alpha = 1; the matrix and the summand are constants."""
+    if call["beta"] != 1 or call["alpha"] != 1:
+        raise Refused(f"beta={call['beta']} and alpha={call['alpha']}, expected 1 and 1")
+    weight = call.new("weight", call.constants[call.required("mat2")].t().contiguous())
+    return Dense(weight, call.required("self")), (call.value("mat1"),)

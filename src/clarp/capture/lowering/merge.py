@@ -1,0 +1,108 @@
+"""Sums, differences, products and quotients of two values, or of a value and a constant."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from clarp.capture.lowering.call import Call, Lowered, Value, anywhere, lowers
+from clarp.capture.lowering.shape import stretched
+from clarp.operations import Add, Affine, Divide, Expand, Multiply, Reciprocal, Shift
+
+aten = torch.ops.aten
+
+
+@lowers(
+    aten.add.Tensor, aten.add.Scalar, aten.sub.Tensor, aten.sub.Scalar, aten.rsub.Scalar, aten.rsub.Tensor
+)
+@anywhere
+def _sum(call: Call) -> Lowered:
+    """Two values, of which one may broadcast over the other, or a value and a constant."""
+    first, second, alpha = 1.0, 1.0, float(call.arguments.get("alpha", 1))
+    if call.node.target in (aten.add.Tensor, aten.add.Scalar):
+        second = alpha
+    elif call.node.target in (aten.sub.Tensor, aten.sub.Scalar):
+        second = -alpha
+    else:
+        first = -alpha
+    constants = [name for name in ("self", "other") if _is_constant(call, name)]
+    if not constants:
+        return Add(), tuple(
+            _scaled(call, _broadcast(call, name), factor)
+            for name, factor in (("self", first), ("other", second))
+        )
+    name = "other" if constants == ["self"] else "self"
+    own, others = (first, second) if name == "self" else (second, first)
+    summand = others * _constant(call, constants[0])
+    if _varies(summand) > 1:
+        return Shift(call.new("constant", summand)), (_scaled(call, _broadcast(call, name), own),)
+    return _affine(call, _broadcast(call, name), torch.tensor(own, dtype=torch.float64), summand)
+
+
+@lowers(aten.mul.Tensor, aten.mul.Scalar)
+@anywhere
+def _product(call: Call) -> Lowered:
+    """Two values, of which one may broadcast over the other, or a value and a constant."""
+    constants = [name for name in ("self", "other") if _is_constant(call, name)]
+    if not constants:
+        return Multiply(), (_broadcast(call, "self"), _broadcast(call, "other"))
+    name = "other" if constants == ["self"] else "self"
+    return _affine(call, _broadcast(call, name), _constant(call, constants[0]))
+
+
+@lowers(aten.div.Tensor, aten.div.Scalar)
+@anywhere
+def _quotient(call: Call) -> Lowered:
+    """Of two values, or of a value and a constant."""
+    if _is_constant(call, "self"):
+        inverse = call.step(Reciprocal(), (_broadcast(call, "other"),), call.sizes())
+        return _affine(call, inverse, _constant(call, "self"))
+    if _is_constant(call, "other"):
+        return _affine(call, _broadcast(call, "self"), 1 / _constant(call, "other"))
+    return Divide(), (_broadcast(call, "self"), _broadcast(call, "other"))
+
+
+@lowers(aten.neg.default)
+@anywhere
+def _negative(call: Call) -> Lowered:
+    return _affine(call, call.value("self"), torch.tensor(-1.0))
+
+
+def _is_constant(call: Call, name: str) -> bool:
+    return not isinstance(call[name], fx.Node) or call[name].name in call.constants
+
+
+def _constant(call: Call, name: str) -> Tensor:
+    """A number or constant tensor as (1, ...) that broadcasts over the output, in float64."""
+    given: Any = call[name]
+    tensor = (
+        call.constants[given.name] if isinstance(given, fx.Node) else torch.tensor(given, dtype=torch.float64)
+    )
+    return call.aligned(tensor).double()
+
+
+def _varies(constant: Tensor) -> int:
+    """Along how many axes."""
+    return sum(size > 1 for size in constant.shape)
+
+
+def _affine(call: Call, x: Value, scale: Tensor, shift: Tensor | None = None) -> Lowered:
+    scale = scale.double().view((1,) * (len(call.sizes()) + 1)) if scale.ndim == 0 else scale.double()
+    bias = None if shift is None else call.new("bias", shift)
+    return Affine(call.new("weight", scale), bias), (x,)
+
+
+def _scaled(call: Call, x: Value, factor: float) -> Value:
+    if factor == 1:
+        return x
+    operation, inputs = _affine(call, x, torch.tensor(factor, dtype=torch.float64))
+    assert operation is not None
+    return call.step(operation, inputs, call.sizes())
+
+
+def _broadcast(call: Call, name: str) -> Value:
+    """An argument in the shape of the output."""
+    x = call.value(name)
+    if call.sizes(x) == call.sizes():
+        return x
+    return call.step(Expand(call.sizes()), (stretched(call, x, call.node),), call.sizes())

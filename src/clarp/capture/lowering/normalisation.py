@@ -1,0 +1,74 @@
+"""Normalisations."""
+
+import torch
+from torch import fx
+
+from clarp.capture.lowering.call import Call, Lowered, Refused, anywhere, lowers
+from clarp.operations import Affine, GroupNorm, LayerNorm, RMSNorm
+
+aten = torch.ops.aten
+
+
+@lowers(aten.batch_norm.default, aten._native_batch_norm_legit_no_training.default)  # noqa: SLF001  an ATen name
+@anywhere
+def _batch_norm(call: Call) -> Lowered:
+    """In eval mode; folded into a neighbour where that is exact."""
+    if call.arguments.get("training"):
+        raise Refused(
+            "it uses batch statistics: the model was captured in train mode; call model.eval() first"
+        )
+    x = call.value("input")
+    mean, variance = (
+        call.constants[call.required(name)].double() for name in ("running_mean", "running_var")
+    )
+    scale = (variance + call["eps"]).rsqrt()
+    weight, bias = call.constant("weight"), call.constant("bias")
+    scale = scale if weight is None else scale * call.constants[weight].double()
+    shift = -mean * scale if bias is None else call.constants[bias].double() - mean * scale
+    shape = [1] * (len(call.sizes()) + 1)
+    shape[call.axis(1)] = -1
+    return Affine(call.new("weight", scale.view(shape)), call.new("bias", shift.view(shape))), (x,)
+
+
+@lowers(aten.layer_norm.default)
+@anywhere
+def _layer_norm(call: Call) -> Lowered:
+    """Over the last axes, not the batch."""
+    x, shape = call.value("input"), tuple(call["normalized_shape"])
+    _check_behind_batch(call, x, len(shape))
+    return LayerNorm(call.constant("weight"), call.constant("bias"), call["eps"], shape), (x,)
+
+
+@lowers(aten.rms_norm.default)
+@anywhere
+def _rms_norm(call: Call) -> Lowered:
+    """Over the last axes, not the batch."""
+    x, shape = call.value("input"), tuple(call["normalized_shape"])
+    _check_behind_batch(call, x, len(shape))
+    eps = torch.finfo(x.meta["val"].dtype).eps if call["eps"] is None else call["eps"]
+    return RMSNorm(call.constant("weight"), None, eps, shape), (x,)
+
+
+def _check_behind_batch(call: Call, x: fx.Node, axes: int) -> None:
+    if call.layout(x).axis >= len(x.meta["val"].shape) - axes:
+        raise Refused("it normalises along the batch axis")
+
+
+@lowers(aten.group_norm.default)
+def _group_norm(call: Call) -> Lowered:
+    """The channels are axis 1."""
+    return _in_groups(call, call["num_groups"])
+
+
+@lowers(aten.instance_norm.default)
+def _instance_norm(call: Call) -> Lowered:
+    """By the statistics of each image; the channels are axis 1."""
+    if not call["use_input_stats"]:
+        return _batch_norm(call)
+    return _in_groups(call, call.shape()[0])
+
+
+def _in_groups(call: Call, groups: int) -> Lowered:
+    return GroupNorm(call.constant("weight"), call.constant("bias"), call["eps"], groups), (
+        call.value("input"),
+    )

@@ -1,0 +1,78 @@
+"""Which of a model's results are the logits."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from clarp.errors import CaptureError
+
+Output = str | int | None
+"""A key or an attribute, a place in a tuple, or None for the only tensor, or the one called "logits"."""
+
+
+class LogitsOf(nn.Module):
+    """A model that returns several results, as one that returns its logits.
+
+    Args:
+        model: is not changed.
+        output: which of its results.
+    """
+
+    model: nn.Module
+    output: Output
+
+    def __init__(self, model: nn.Module, output: Output) -> None:
+        super().__init__()
+        self.model = model
+        self.output = output
+        self.training = model.training
+
+    def forward(self, images: Tensor) -> object:
+        """The result that was chosen."""
+        return pick(self.model(images), self.output)
+
+
+def pick(result: object, output: Output, kind: type = Tensor) -> object:
+    """The result that ``output`` names; of a single one, that one.
+
+    Args:
+        result: one of ``kind``, or a dictionary, a tuple or an object of several.
+        output: see :data:`Output`.
+        kind: of a result, a tensor or a stand-in for one.
+
+    Raises:
+        CaptureError: there is no such result, or several and no way to choose.
+
+    >>> pick({"logits": 1, "features": 2}, None, int), pick((3, 4), 1, int), pick([5], None, int)
+    (1, 4, 5)
+    """
+    if isinstance(result, kind):
+        if output is None:
+            return result
+        raise CaptureError(
+            f"output is {output!r}, and the model returns a single {kind.__name__}. Leave output out."
+        )
+    found = {name: value for name, value in _results(result).items() if isinstance(value, kind)}
+    if output is None and len(found) == 1:
+        return next(iter(found.values()))
+    wanted = "logits" if output is None else output
+    if wanted in found:
+        return found[wanted]
+    listed = ", ".join(f"output={name!r}{_shape(value)}" for name, value in found.items()) or "none"
+    raise CaptureError(
+        f"the model returns a {type(result).__name__}"
+        + ("" if output is None else f" without a {kind.__name__.lower()} {output!r}")
+        + f", expected logits (B, N). Say which of its results they are, Explainer(model, output=...): {listed}."
+    )
+
+
+def _results(result: object) -> Mapping[str | int, object]:
+    if isinstance(result, Mapping):
+        return result
+    if isinstance(result, tuple | list):
+        return dict(zip(getattr(result, "_fields", range(len(result))), result, strict=True))
+    return getattr(result, "__dict__", {})
+
+
+def _shape(value: object) -> str:
+    return f" {tuple(value.shape)}" if isinstance(value, Tensor) else ""

@@ -1,0 +1,169 @@
+"""From the seed to the map: one or two passes back, how their maps become one, and how much arrived."""
+
+import warnings
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from clarp.capture import Tap
+from clarp.errors import RelevanceLost
+from clarp.method import Method
+from clarp.operations.base import sample_sums
+from clarp.propagation import Ledger, Program, Relevance, Tape
+from clarp.selection import RunningSelection, select_by_gradients
+
+ENOUGH = 0.5
+"""Below this share of the relevance at the pixels there is a warning."""
+NAMED, WORTH_NAMING = 3, 0.01
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What the passes give, target first.
+
+    Attributes:
+        relevance: of the pixels, (K, B, C, H, W).
+        layers: of the values that were wanted, (K, B, ...).
+        ledger: the balance of it all, with tensors (K, B).
+        passes: the balance of the passes before they were combined, with tensors (passes K, B).
+    """
+
+    relevance: Tensor
+    layers: Mapping[Tap, Tensor]
+    ledger: Ledger
+    passes: Ledger
+
+
+@dataclass(frozen=True)
+class Passes:
+    """One batch on its way back.
+
+    Attributes:
+        method: which passes, and how their maps become one.
+        program: the network.
+        tape: its forward pass.
+        targets: (K, B).
+        rivals: bool (K, B, N).
+        bounds: the lowest and the highest pixels, each (B or 1, C, H, W).
+    """
+
+    method: Method
+    program: Program
+    tape: Tape
+    targets: Tensor
+    rivals: Tensor
+    bounds: tuple[Tensor, Tensor]
+
+    def selection(self) -> RunningSelection | None:
+        """The method's selections at work on this batch."""
+        return select_by_gradients(self.method.selections, self.program, self.tape, self.targets, self.rivals)
+
+    def maps(self, seed: Tensor, selection: RunningSelection | None, layers: Collection[Tap]) -> Maps:
+        """Propagate the initial relevance (K, B, N), and combine the passes as the method says."""
+        if self.method.passes == "signed":
+            found = self.back(seed, selection, layers)
+            ledger = _ledger(seed, found)
+            return Maps(found.pixels, found.kept, ledger, ledger)
+        count = len(seed)
+        own = torch.zeros_like(seed).scatter(-1, self.targets.unsqueeze(-1), 1) * seed
+        dual = self.method.passes == "dual"
+        both = torch.cat([own, own if dual else own - seed])
+        found = self.back(both, selection, layers, dual_from=count if dual else None)
+        passes = _ledger(both, found)
+        factors = self._factors(passes.pixels[:count], passes.pixels[count:])
+
+        def combined(value: Tensor) -> Tensor:
+            first, second = (f.to(value.dtype).view(*f.shape, *(1,) * (value.ndim - 2)) for f in factors)
+            return first * value[:count] - second * value[count:]
+
+        seeds = combined(both)
+        ledger = Ledger(
+            sample_sums(seeds),
+            sample_sums(seeds.abs()),
+            combined(passes.pixels),
+            tuple(entry.map(combined) for entry in passes),
+        )
+        kept = {tap: combined(value) for tap, value in found.kept.items()}
+        return Maps(combined(found.pixels), kept, ledger, passes)
+
+    def back(
+        self,
+        seed: Tensor,
+        selection: RunningSelection | None,
+        layers: Collection[Tap] = (),
+        dual_from: int | None = None,
+    ) -> Relevance:
+        """Propagate one seed (K, B, N), whatever the method's passes."""
+        return self.program.relevance(
+            self.tape, seed, bounds=self.bounds, selector=selection, dual_from=dual_from, wanted=layers
+        )
+
+    def _factors(self, target_sum: Tensor, rival_sum: Tensor) -> tuple[Tensor, Tensor]:
+        """What the target's and the rivals' maps are multiplied with before they are subtracted, each (K, B)."""
+        ones = torch.ones_like(target_sum)
+        if self.method.normalisation == "rival-to-target":
+            return ones, _quotient(target_sum, rival_sum)
+        if self.method.normalisation == "unit-sum":
+            return _quotient(ones, target_sum), _quotient(ones, rival_sum)
+        return ones, ones
+
+    def amounts(self, seed: Tensor, maps: Maps) -> Ledger:
+        """The balance of the passes in absolute amounts, so that ``pixels / seed`` is what arrived.
+
+        A seed that contrasts classes sums to zero, and so does everything that is linear in it: its sums say nothing of what
+        was lost. There each sign of the seed travels alone, for the first target of the first image, which is enough to know.
+        """
+        if bool((maps.passes.seed.abs() >= 0.999 * maps.passes.size).all()):
+            signs = maps.passes.seed.sign()
+            return maps.passes.map(lambda value: value * signs)
+        first = replace(
+            self,
+            tape=self.tape.first(),
+            targets=self.targets[:1, :1],
+            rivals=self.rivals[:1, :1],
+            bounds=(self.bounds[0][:1], self.bounds[1][:1]),
+        )
+        signed = torch.cat([seed[:1, :1].clamp(min=0), seed[:1, :1].clamp(max=0)])
+        passes = _ledger(signed, first.back(signed, first.selection()))
+        return Ledger(passes.seed, passes.seed, passes.pixels, passes.entries).map(
+            lambda value: value[:1] - value[1:]
+        )
+
+
+def warn_if_lost(amounts: Ledger, targets: Tensor) -> bool:
+    """Warn of the sample that lost most, if that is more than half; whether there was a reason to.
+
+    Args:
+        amounts: from :meth:`Passes.amounts`.
+        targets: (K, B).
+    """
+    let_on = amounts.seed - amounts.total("selection")
+    arrived = torch.where(let_on == 0, 1, amounts.pixels / let_on)
+    share = float(arrived.min())
+    if not share < ENOUGH:
+        return False
+    row, image = divmod(int(arrived.argmin()), arrived.shape[1])
+    lost = [
+        f"{entry} {amount / float(let_on[row, image]):.0%}"
+        for entry, amount in amounts.map(Tensor.t).absorbers(image, row)
+        if amount >= WORTH_NAMING * let_on[row, image]
+    ]
+    warnings.warn(
+        f"only {max(share, 0):.0%} of the relevance reached the pixels (image {image}, class {int(targets[row % len(targets), image])}), and the "
+        f"map shows no more than that. The most was absorbed by {', '.join(lost[:NAMED]) or 'many operations, a little by each'}. "
+        "explanation.ledger has the balance; another composite may lose less (clarp.composites.names()).",
+        RelevanceLost,
+        stacklevel=5,
+    )
+    return True
+
+
+def _ledger(seed: Tensor, found: Relevance) -> Ledger:
+    return Ledger(sample_sums(seed), sample_sums(seed.abs()), sample_sums(found.pixels), found.entries)
+
+
+def _quotient(a: Tensor, b: Tensor) -> Tensor:
+    """``a / b``, and 0 where b is 0."""
+    return torch.where(b == 0, 0, a / b)

