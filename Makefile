@@ -21,7 +21,7 @@ test: $(VENV)/.dev  ## everything that takes seconds
 test-slow: $(VENV)/.dev  ## everything that takes minutes
 	$(BIN)/pytest -m slow
 
-mutations: $(VENV)/.dev  ## break each rule on purpose and see that the tests notice; takes an hour
+mutations: $(VENV)/.dev  ## break each rule on purpose and see that the tests notice; takes minutes
 	$(BIN)/python tests/mutations.py
 
 lint: $(VENV)/.dev

@@ -179,13 +179,13 @@ MUTANTS = (
     Mutant(SHAPE, "start = 0 if self.before is None else tensors[self.before].shape[self.axis]", "start = 0", MOVES),
     Mutant(SHAPE, "g, sizes, self.axis, self.start, self.end, self.step", "g, sizes, self.axis, self.start, self.end, 1 if self.step == 1 else self.step - 1", MOVES),
     Mutant(ELEMENTWISE, "record.result().expand_as(gradient), 0),)", "record.result().expand_as(gradient), -1),)", SELECTIONS),
-    Mutant(ELEMENTWISE, "(y > self.low) & (y < self.high)", "(y > self.low)", SELECTIONS),
+    Mutant(ELEMENTWISE, "(y > self.low) & (y < self.high)", "(y > self.low)", "tests/operations/test_convolutional.py::test_gradient"),
     Mutant(OPERATIONS, "summed_to(gradient @ b.mT, record.shapes[0])", "summed_to(gradient @ b.mT, record.shapes[0]) * 2", ATTENTION_GRADIENTS),
     Mutant(OPERATIONS, "return (weighted - s * weighted.sum(self.axis, keepdim=True),)", "return (weighted,)", ATTENTION_GRADIENTS),
     # The program.
     Mutant(PROGRAM, "collected[name] + share if name in collected else share", "share", RESNETS),
     Mutant(PROGRAM, "negated = -site.tensors[operation.weight]", "negated = site.tensors[operation.weight]", DUAL),
-    Mutant(PROGRAM, "first = rule.propagate(relevance[:dual_from], site)", "first = rule.propagate(relevance[dual_from:], site)", DUAL),
+    Mutant(PROGRAM, "second = rule.propagate(relevance[dual_from:], _dual(site))", "second = rule.propagate(relevance[dual_from:], site)", DUAL),
     Mutant(PROGRAM, "amount = left if passes else sample_sums(share)", "amount = left", BALANCE),
     Mutant(PROGRAM, "relevance = selected", "relevance = relevance", SELECTIONS),
 )  # fmt: skip
