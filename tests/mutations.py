@@ -129,7 +129,7 @@ MUTANTS = (
     Mutant(LINEAR, "total = handed if total is None else total + handed", "total = handed"),
     Mutant(LINEAR, "absorbed = bias if absorbed is None else absorbed + bias", "absorbed = bias", ZEROS),
     Mutant(LINEAR, "complete = own_bias is None or self.branch.bias == WHOLE", "complete = True"),
-    Mutant(LINEAR, "x = x if self.site.modulation is None else x * self.site.modulation", "x = x", NEURONS),
+    Mutant(LINEAR, "self.site.record.input() if self.site.selected is None else self.site.selected", "self.site.record.input()", NEURONS),
     # Stabilisers.
     Mutant(RULE, "torch.where(z < 0, z - epsilon, z + epsilon)", "(z + epsilon)"),
     Mutant(RULE, "torch.where(z < 0, z - epsilon, z + epsilon)", "torch.where(z <= 0, z - epsilon, z + epsilon)", AT_ZERO),

@@ -126,6 +126,30 @@ def _has_neurons(node: Node) -> bool:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Direction:
+    """Where the relevance of a convolution is led; the modulation is made when its turn comes, and not kept.
+
+    Attributes:
+        gradient: at its input, (K, B, ...).
+        strongest: its greatest value in each sample, (K, B, 1, ...).
+        mask: whether only its sign counts.
+    """
+
+    gradient: Tensor
+    strongest: Tensor
+    mask: bool
+
+    def modulation(self) -> Tensor:
+        """``ReLU(g) / max g + FLOOR``, or its sign, and 1 where no gradient is positive."""
+        some = self.strongest > 0
+        least = torch.where(some, FLOOR, 1.0).to(self.gradient)
+        if self.mask:
+            return (self.gradient > 0) * some + least
+        positive = self.gradient.relu()
+        return torch.addcmul(least, positive, torch.where(some, 1 / self.strongest, 0), out=positive)
+
+
 class RunningSelection:
     """Selections at work on one batch: made from gradients, asked by the program on its way back.
 
@@ -133,36 +157,37 @@ class RunningSelection:
         skipped: at how many layers no gradient was positive, (K, B).
     """
 
-    def __init__(self, seeds: tuple[int, int]) -> None:
+    def __init__(self, target: Tensor) -> None:
         self._alphas: dict[str, Tensor] = {}
-        self._modulations: dict[str, Tensor] = {}
+        self._directions: dict[str, _Direction] = {}
         self._gates: set[str] = set()
-        self._seeds = seeds
-        self.skipped = torch.zeros(seeds, dtype=torch.long)
+        self._targets = len(target)
+        self.skipped = torch.zeros_like(target)
 
     def add(self, selection: Selection, node: Node, gradient: Tensor) -> None:
         """Select at one convolution by the gradient (K, B, ...) at its output, or at its input in neuron form."""
         if selection.form == "channel":
-            gradient = gradient.flatten(3).mean(3).view(*gradient.shape[:3], *(1,) * (gradient.ndim - 3))
-        positive = gradient.clamp(min=0)
-        strongest = positive.flatten(2).amax(2)
-        self.skipped = self.skipped + (strongest <= 0).to(self.skipped)
-        shape = (*strongest.shape, *(1,) * (positive.ndim - 2))
-        relative = positive / strongest.masked_fill(strongest <= 0, 1).view(shape)
+            gradient = gradient.mean(tuple(range(3, gradient.ndim)), keepdim=True)
+        strongest = gradient.amax(tuple(range(2, gradient.ndim)), keepdim=True)
+        none = strongest <= 0
+        self.skipped = self.skipped + none.view(self.skipped.shape)
         if selection.in_rule:
-            kept = (relative > 0).to(relative) if selection.form == "neuron-mask" else relative
-            self._modulations[node.name] = torch.where((strongest > 0).view(shape), kept + FLOOR, 1)
+            self._directions[node.name] = _Direction(gradient, strongest, selection.form == "neuron-mask")
         else:
-            self._alphas[node.name] = relative
+            self._alphas[node.name] = gradient.clamp(min=0) / strongest.masked_fill(none, 1)
 
     def gate(self, node: Node) -> None:
         """Select positions by their net relevance at this operation's output."""
         self._gates.add(node.name)
 
     def modulation(self, name: str, seeds: int) -> Tensor | None:
-        """What the input of this operation is multiplied with, (P K, B, ...) for P K seeds, or None."""
-        found = self._modulations.get(name)
-        return None if found is None else found.repeat(seeds // self._seeds[0], *(1,) * (found.ndim - 1))
+        """What the input of this operation is multiplied with, (P K, B, ...) for P K seeds, or None; can be asked once."""
+        direction = self._directions.pop(name, None)
+        return None if direction is None else self._for_passes(direction.modulation(), seeds)
+
+    def _for_passes(self, value: Tensor, seeds: int) -> Tensor:
+        """(K, B, ...) as (P K, B, ...)."""
+        return torch.cat([value] * (seeds // self._targets)) if seeds > self._targets else value
 
     def select(self, name: str, relevance: Tensor) -> Tensor:
         """``R <- alpha R``, rescaled to the same ``sum |R|``; relevance is (P K, B, ...) for P passes of K targets."""
@@ -172,20 +197,19 @@ class RunningSelection:
         if alpha is None:
             return relevance
         sizes = (
-            relevance.unflatten(0, (-1, self._seeds[0])).abs()
+            relevance.unflatten(0, (-1, self._targets)).abs()
             if alpha.shape[3:].numel() > 1
             else self._channel_sizes(relevance)
         )
-        before, after = sizes.flatten(3).sum((0, 3)), (sizes * alpha).flatten(3).sum((0, 3))
-        shape = (*before.shape, *(1,) * (alpha.ndim - 2))
-        factor = torch.where((after > 0).view(shape), alpha * (before / after).view(shape), 1)
-        return relevance * factor.repeat(relevance.shape[0] // factor.shape[0], *(1,) * (factor.ndim - 1))
+        sample = (0, *range(3, sizes.ndim))
+        before, after = sizes.sum(sample, keepdim=True)[0], (sizes * alpha).sum(sample, keepdim=True)[0]
+        factor = torch.where(after > 0, alpha * (before / after), 1)
+        return relevance * self._for_passes(factor, len(relevance))
 
     def _channel_sizes(self, relevance: Tensor) -> Tensor:
         """``sum over positions of |R|``, (P, K, B, C, 1, ...)."""
-        sizes = relevance.abs()
-        sizes = sizes.flatten(3).sum(3).view(*sizes.shape[:3], *(1,) * (sizes.ndim - 3))
-        return sizes.unflatten(0, (-1, self._seeds[0]))
+        sizes = relevance.abs().sum(tuple(range(3, relevance.ndim)), keepdim=True)
+        return sizes.unflatten(0, (-1, self._targets))
 
 
 def net_positive(relevance: Tensor) -> Tensor:
@@ -212,7 +236,7 @@ def select_by_gradients(
     """
     if not selections:
         return None
-    running = RunningSelection((target.shape[0], target.shape[1]))
+    running = RunningSelection(target)
     chosen: dict[str, tuple[Selection, Node]] = {}
     for selection in selections:
         for node in selection.nodes(program.plan):

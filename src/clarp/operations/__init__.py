@@ -28,7 +28,7 @@ from clarp.operations.attention import MatMul, Softmax
 from clarp.operations.average import AdaptiveAverage, Average, AveragePool, Fold, Interpolate, Mean
 from clarp.operations.base import Operation, Record
 from clarp.operations.contraction import Contraction
-from clarp.operations.elementwise import Elementwise, HardTanh, ReLU
+from clarp.operations.elementwise import Elementwise, HardTanh, Rectifier, ReLU
 from clarp.operations.linear import (
     Convolution,
     Dense,
@@ -100,6 +100,7 @@ __all__ = [
     "Rearrange",
     "Reciprocal",
     "Record",
+    "Rectifier",
     "Reshape",
     "Roll",
     "Routing",

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Size, Tensor
 
-from clarp.operations.base import Interval, Tensors
+from clarp.operations.base import Interval, Tensors, stand_in
 from clarp.operations.linear import Linear, Weight
 
 aten = torch.ops.aten
@@ -70,7 +70,7 @@ class AveragePool(Average):
 
     def spread(self, r: Tensor, shape: Size) -> Tensor:
         """Each output's value, divided over its window."""
-        like = r.new_empty(()).expand(r.shape[0], *shape[1:])
+        like = stand_in(r, shape)
         back = aten.avg_pool2d_backward if len(self.kernel) == 2 else aten.avg_pool3d_backward
         spread: Tensor = back.default(r, like, *self._arguments())
         return spread
@@ -107,7 +107,7 @@ class AdaptiveAverage(Average):
 
     def spread(self, r: Tensor, shape: Size) -> Tensor:
         """Each output's value, divided over its window."""
-        like = r.new_empty(()).expand(r.shape[0], *shape[1:])
+        like = stand_in(r, shape)
         if len(self.size) == 2:
             return aten._adaptive_avg_pool2d_backward.default(r, like)  # noqa: SLF001  an ATen name
         return aten._adaptive_avg_pool3d_backward.default(r, like)  # noqa: SLF001  an ATen name

@@ -76,7 +76,18 @@ def over_seeds(function: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:
 def sample_sums(value: Tensor) -> Tensor:
     """The sum over each sample, (K, B, ...) to (K, B); at least in float32, where half precision would overflow."""
     half = value.dtype in (torch.float16, torch.bfloat16)
-    return value.flatten(2).sum(2, dtype=torch.float32 if half else None)
+    return value.sum(tuple(range(2, value.ndim)), dtype=torch.float32 if half else None)
+
+
+def channels_last(value: Tensor) -> bool:
+    """Whether the channels of (N, C, H, W) or (K, B, C, H, W) lie side by side in memory."""
+    return value.ndim >= 4 and value.shape[-3] > 1 and value.stride(-3) == 1
+
+
+def stand_in(value: Tensor, shape: Size) -> Tensor:
+    """What ATen's backwards want to see of an input of this shape (B, ...): its sizes and its layout, like those of (N, ...)."""
+    layout = torch.channels_last if len(shape) == 4 and channels_last(value) else torch.contiguous_format
+    return torch.empty((len(value), *shape[1:]), dtype=value.dtype, device=value.device, memory_format=layout)
 
 
 def summed_to(value: Tensor, shape: Size) -> Tensor:

@@ -1,5 +1,6 @@
 """Operations that treat every element on its own."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,16 +15,28 @@ class Elementwise(Operation):
     """One element in, one element out: relevance passes unchanged."""
 
 
-@dataclass(frozen=True)
-class ReLU(Elementwise):
-    """``max(0, x)``."""
+class Rectifier(Elementwise):
+    """An elementwise operation whose gradient reads the output only, so that the input may be overwritten."""
 
     gradient_keeps: ClassVar[frozenset[Kept]] = frozenset({"output"})
+
+    @abstractmethod
+    def overwrite(self, x: Tensor) -> Tensor:
+        """The output, in the memory of the input."""
+
+
+@dataclass(frozen=True)
+class ReLU(Rectifier):
+    """``max(0, x)``."""
 
     def forward(self, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, None]:
         """``max(0, x)``."""
         del tensors
         return inputs[0].relu(), None
+
+    def overwrite(self, x: Tensor) -> Tensor:
+        """The output, in the memory of the input."""
+        return x.relu_()
 
     def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
         """``g 1[y > 0]``."""
@@ -37,17 +50,20 @@ class ReLU(Elementwise):
 
 
 @dataclass(frozen=True)
-class HardTanh(Elementwise):
+class HardTanh(Rectifier):
     """``min(max(x, low), high)``: ReLU6, Hardtanh, clamp."""
 
     low: float
     high: float
-    gradient_keeps: ClassVar[frozenset[Kept]] = frozenset({"output"})
 
     def forward(self, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, None]:
         """``min(max(x, low), high)``."""
         del tensors
         return inputs[0].clamp(self.low, self.high), None
+
+    def overwrite(self, x: Tensor) -> Tensor:
+        """The output, in the memory of the input."""
+        return x.clamp_(self.low, self.high)
 
     def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
         """``g 1[low < y < high]``."""

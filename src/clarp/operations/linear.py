@@ -86,19 +86,14 @@ class Convolution(WeightedLinear):
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         x = F.pad(x, self.extra) if self.extra else x
-        stride = self.stride
-        if self._pointwise(weight) and any(s > 1 for s in stride):
-            x, stride = x[self._grid()].contiguous(), (1,) * len(stride)
-        none = (0,) * len(stride)
+        none = (0,) * len(self.stride)
         return torch.ops.aten.convolution.default(
-            x, weight, bias, stride, self.padding, self.dilation, False, none, self.groups
+            x, weight, bias, self.stride, self.padding, self.dilation, False, none, self.groups
         )
 
     def transpose(self, r: Tensor, weight: Weight, shape: Size) -> Tensor:
         """The input gradient of the convolution: a transposed convolution, faster than ATen's backward on CPU."""
         assert isinstance(weight, Tensor)
-        if self._pointwise(weight):
-            return self._transpose_pointwise(r, weight, shape)
         padded = list(shape[2:])
         for axis in range(len(self.extra) // 2):
             padded[-1 - axis] += self.extra[2 * axis] + self.extra[2 * axis + 1]
@@ -113,23 +108,6 @@ class Convolution(WeightedLinear):
             r, weight, None, self.stride, self.padding, self.dilation, True, unreached, self.groups
         )
         return F.pad(x, [-p for p in self.extra]) if self.extra else x
-
-    def _pointwise(self, weight: Tensor) -> bool:
-        """Whether each output reads one position only, so that the convolution is a matrix product."""
-        return self.groups == 1 and weight.shape[2:].numel() == 1 and not any(self.padding) and not self.extra
-
-    def _grid(self) -> tuple[slice, ...]:
-        """The positions that a pointwise convolution reads."""
-        return (slice(None), slice(None), *(slice(None, None, s) for s in self.stride))
-
-    def _transpose_pointwise(self, r: Tensor, weight: Tensor, shape: Size) -> Tensor:
-        """``w^T r``; a transposed convolution with a 1 x 1 kernel takes twice as long on CPU."""
-        x = (weight.flatten(1).t() @ r.flatten(2)).unflatten(2, r.shape[2:])
-        if all(s == 1 for s in self.stride):
-            return x
-        spread = r.new_zeros(r.shape[0], *shape[1:])
-        spread[self._grid()] = x
-        return spread
 
     def shaped_bias(self, bias: Tensor) -> Tensor:
         """(C,) as (C, 1, ...)."""

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clarp.operations.base import Interval, Kept, Operation, Record, Tensors, over_seeds
+from clarp.operations.base import Interval, Kept, Operation, Record, Tensors, over_seeds, stand_in
 
 aten = torch.ops.aten
 
@@ -52,7 +52,6 @@ class MaxPool(Maximum):
         del tensors
         assert record.memo is not None
         winners = record.memo.expand(gradient.shape).flatten(0, 1)
-        like = gradient.new_empty(()).expand(winners.shape[0], *record.shapes[0][1:])
         backward = (
             aten.max_pool2d_with_indices_backward
             if len(self.kernel) == 2
@@ -61,7 +60,14 @@ class MaxPool(Maximum):
 
         def back(g: Tensor) -> Tensor:
             result: Tensor = backward.default(
-                g, like, self.kernel, self.stride, self.padding, self.dilation, self.ceil_mode, winners
+                g,
+                stand_in(g, record.shapes[0]),
+                self.kernel,
+                self.stride,
+                self.padding,
+                self.dilation,
+                self.ceil_mode,
+                winners,
             )
             return result
 

@@ -1,5 +1,6 @@
 """The program: the forward pass, the gradient back, and the relevance back, all over the same plan."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -8,13 +9,17 @@ import torch
 from torch import Size, Tensor
 
 from clarp.capture import Node, Tap
-from clarp.operations import Operation, Record, WeightedLinear
+from clarp.operations import Add, Convolution, Operation, Record, Rectifier, WeightedLinear
 from clarp.operations.base import in_dtype, sample_sums
 from clarp.propagation.ledger import Entry
 from clarp.propagation.plan import Plan, Step
 from clarp.rules import Pass, Rule
 from clarp.rules.parts import Part, Value
 from clarp.rules.rule import Shares, Site
+
+ONEDNN = (torch.float32, torch.bfloat16)
+"""The types in which PyTorch's convolutions on a CPU are faster with the channels side by side in memory: 1.5 times for
+VGG16, 1.2 times for ResNet50."""
 
 
 class Selector(Protocol):
@@ -24,7 +29,7 @@ class Selector(Protocol):
         """Change the relevance (K, B, ...) that arrived at this operation's output."""
 
     def modulation(self, name: str, seeds: int) -> Tensor | None:
-        """What this operation's input is multiplied with before its rule reads it, (K, B, ...), or None."""
+        """What this operation's input is multiplied with before its rule reads it, (K, B, ...), or None; may be overwritten."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,13 @@ class Program:
         self.tensors = {
             name: in_dtype(tensor.to(device), dtype) for name, tensor in plan.graph.tensors.items()
         }
+        self._layout = torch.contiguous_format
+        if device.type == "cpu" and dtype in ONEDNN:
+            self._layout = torch.channels_last
+            for step in plan:
+                if isinstance(step.node.operation, Convolution):
+                    name = step.node.operation.weight
+                    self.tensors[name] = self._laid_out(self.tensors[name])
         self._parts: dict[tuple[str, Part], Tensor] = {}
         for step in plan:
             for part in step.rule.weight_parts(step.node.operation, non_negative=step.signs[0]):
@@ -102,6 +114,7 @@ class Program:
         self._free_after: dict[str, list[str]] = {}
         for name, reader in last_reader.items():
             self._free_after.setdefault(reader, []).extend(() if name in self._kept else (name,))
+        self._overwriting = self._overwritable()
 
     def _prepare(self, operation: Operation, part: Part) -> None:
         if isinstance(operation, WeightedLinear) and (operation.weight, part) not in self._parts:
@@ -109,17 +122,36 @@ class Program:
             assert isinstance(prepared, Tensor)
             self._parts[operation.weight, part] = prepared
 
+    def _overwritable(self) -> frozenset[str]:
+        """The rectifiers that are the only readers of a value of its own memory: fresh memory costs more than they do."""
+        graph = self.plan.graph
+        fresh = {node.name for node in graph if isinstance(node.operation, WeightedLinear | Add)} - self._kept
+        readers = Counter(name for node in graph for name in node.inputs)
+        return frozenset(
+            node.name
+            for node in graph
+            if isinstance(node.operation, Rectifier)
+            and node.inputs[0] in fresh
+            and readers[node.inputs[0]] == 1
+        )
+
+    def _laid_out(self, tensor: Tensor) -> Tensor:
+        return tensor.contiguous(memory_format=self._layout) if tensor.ndim == 4 else tensor
+
     def _weight(self, operation: Operation, part: Part) -> Value:
         return self._parts[operation.weight, part] if isinstance(operation, WeightedLinear) else part(1.0)
 
     def forward(self, images: Tensor) -> Tape:
         """Compute the logits of images (B, C, H, W) and keep what the way back reads."""
         graph = self.plan.graph
-        values = {graph.input: images}
+        values = {graph.input: self._laid_out(images)}
         memos: dict[str, Tensor] = {}
         shapes = {graph.input: images.shape}
         for node in graph:
-            output, memo = node.operation.forward([values[name] for name in node.inputs], self.tensors)
+            if isinstance(node.operation, Rectifier) and node.name in self._overwriting:
+                output, memo = node.operation.overwrite(values[node.inputs[0]]), None
+            else:
+                output, memo = node.operation.forward([values[name] for name in node.inputs], self.tensors)
             values[node.name], shapes[node.name] = output, output.shape
             if memo is not None:
                 memos[node.name] = memo
@@ -164,7 +196,6 @@ class Program:
             bounds: the lowest and the highest pixels, each (B or 1, C, H, W).
             selector: what selection does on the way.
             dual_from: from this seed on, the last layer's weights are seen negated (CLRP2).
-
             wanted: where else to keep the relevance: as it goes on from there, behind selection.
         """
         graph = self.plan.graph
@@ -184,7 +215,7 @@ class Program:
                 left = total if selected is relevance else sample_sums(selected)
                 relevance = selected
             modulation = None if selector is None else selector.modulation(node.name, len(relevance))
-            site = self._site(step, tape, moved, modulation)
+            site = self._site(step, tape.record(node), moved, modulation)
             shares = (
                 _hand_dual(step.rule, relevance, site, dual_from)
                 if node.name == head and dual_from is not None
@@ -210,24 +241,25 @@ class Program:
             kept[pixels] = arrived[graph.input]
         for tap in {pixels, *wanted} - kept.keys():  # where nothing arrived
             kept[tap] = seed.new_zeros(len(seed), *tape.shapes[tap.value])
-        return Relevance(kept[pixels], {tap: kept[tap] for tap in wanted}, tuple(entries))
+        plain = {tap: value.contiguous() for tap, value in kept.items()}
+        return Relevance(plain[pixels], {tap: plain[tap] for tap in wanted}, tuple(entries))
 
     def _site(
         self,
         step: Step,
-        tape: Tape,
+        record: Record,
         moved: Mapping[str, tuple[Tensor, Tensor]],
         modulation: Tensor | None,
     ) -> Site:
         operation = step.node.operation
         return Site(
             operation,
-            tape.record(step.node),
+            record,
             self.tensors,
             lambda part: self._weight(operation, part),
             step.signs,
             moved.get(step.node.inputs[0]) if step.reads_pixels else None,
-            modulation,
+            None if modulation is None else modulation.mul_(record.input()),
             step.held,
         )
 

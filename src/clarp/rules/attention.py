@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clarp.operations import MatMul, Softmax
-from clarp.operations.base import Kept, summed_to
+from clarp.operations.base import Kept, sample_sums, summed_to
 from clarp.rules.basic import Epsilon
 from clarp.rules.linear import LinearRule
 from clarp.rules.parts import Branch, Part, Signed, Value
@@ -104,7 +104,7 @@ class Taylor(Rule):
         s = site.record.result()
         x = torch.where(s > 0, site.record.input(), 0)
         share = x * (relevance - s * relevance.sum(site.operation.axis, keepdim=True))
-        return Shares((share,), (relevance - share).flatten(2).sum(2))
+        return Shares((share,), sample_sums(relevance - share))
 
 
 @dataclass(frozen=True)
@@ -118,4 +118,4 @@ class Hold(Rule):
     def propagate(self, relevance: Tensor, site: Site) -> Shares:
         """Nothing goes on."""
         del site
-        return Shares((None,), relevance.flatten(2).sum(2))
+        return Shares((None,), sample_sums(relevance))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from clarp.operations import Average, Convolution, Dense, Linear, Operation
-from clarp.operations.base import Kept, over_seeds
+from clarp.operations.base import Kept, over_seeds, sample_sums
 from clarp.rules.parts import WHOLE, Beyond, Branch, Part, Term, Value
 from clarp.rules.rule import Rule, Shares, Site, divide
 
@@ -92,8 +92,7 @@ class _Fraction:
         if isinstance(term.input, Beyond):
             assert self.site.bounds is not None
             return self.site.record.input() - self.site.bounds[0 if term.input.end == "low" else 1]
-        x = self.site.record.input()
-        x = x if self.site.modulation is None else x * self.site.modulation
+        x = self.site.record.input() if self.site.selected is None else self.site.selected
         part = term.input(x)
         assert isinstance(part, Tensor)
         return part
@@ -108,18 +107,17 @@ class _Fraction:
 
     def _output(self) -> Tensor:
         """The operation's output, of the selected inputs where there is selection."""
-        if self.site.modulation is None:
+        if self.site.selected is None:
             return self.site.record.result()
         weight, bias = self.operation.parameters(self.site.tensors)
-        selected = self.site.record.input() * self.site.modulation
-        output = over_seeds(lambda v: self.operation.apply(v, weight), selected)
+        output = over_seeds(lambda v: self.operation.apply(v, weight), self.site.selected)
         return output if bias is None else output + bias
 
     def _denominator(self, bias: Tensor | None) -> Tensor:
         _, own_bias = self.operation.parameters(self.site.tensors)
         whole = self.branch.terms == (Term(WHOLE, WHOLE),)
         complete = own_bias is None or self.branch.bias == WHOLE
-        if whole and complete and self.site.modulation is None and self.site.record.output is not None:
+        if whole and complete and self.site.selected is None and self.site.record.output is not None:
             return self.site.record.output
         z: Tensor | None = None
         for x, weight in self.pairs:
@@ -156,7 +154,7 @@ class _Fraction:
 
 def _product(fresh: Tensor, factor: Tensor) -> Tensor:
     """The product, in the memory of the first."""
-    return fresh.mul_(factor) if fresh.is_contiguous() else fresh * factor
+    return fresh * factor if 0 in fresh.stride() else fresh.mul_(factor)
 
 
 def _weighted_sum(ratio: Tensor, bias: Tensor) -> Tensor:
@@ -164,4 +162,4 @@ def _weighted_sum(ratio: Tensor, bias: Tensor) -> Tensor:
     first = ratio.ndim - bias.ndim
     missing = [axis for axis in range(2, ratio.ndim) if axis < first or bias.shape[axis - first] == 1]
     ratio = ratio.sum(missing, keepdim=True) if missing else ratio
-    return (ratio * bias).flatten(2).sum(2)
+    return sample_sums(ratio * bias)

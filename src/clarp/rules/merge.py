@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from clarp.operations import Shift
-from clarp.operations.base import Interval, Kept
+from clarp.operations.base import Interval, Kept, sample_sums
 from clarp.rules.rule import Rule, Shares, Site, divide
 
 
@@ -36,7 +36,7 @@ class Ratio(Rule):
         assert isinstance(site.operation, Shift)
         a, b = site.record.input().abs(), site.tensors[site.operation.constant].abs()
         first = relevance * (a / (a + b)).masked_fill(b == 0, 1)
-        return Shares((first,), (relevance - first).flatten(2).sum(2))
+        return Shares((first,), sample_sums(relevance - first))
 
 
 def proportional(relevance: Tensor, site: Site) -> Shares:
@@ -44,7 +44,7 @@ def proportional(relevance: Tensor, site: Site) -> Shares:
     ratio = divide(relevance, site.record.result())
     if isinstance(site.operation, Shift):
         constant = site.tensors[site.operation.constant].masked_fill(ratio[0] == 0, 0)
-        return Shares((ratio * site.record.input(),), (ratio * constant).flatten(2).sum(2))
+        return Shares((ratio * site.record.input(),), sample_sums(ratio * constant))
     return Shares((ratio * site.record.input(0), ratio * site.record.input(1)))
 
 

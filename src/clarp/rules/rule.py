@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from clarp.operations import Operation, Record
-from clarp.operations.base import Kept, Tensors
+from clarp.operations.base import Kept, Tensors, sample_sums
 from clarp.rules.parts import Part, Value
 
 
@@ -24,7 +24,7 @@ class Site:
         weight: gives a part of the operation's weight, prepared once.
         signs: for each input whether it can't be negative.
         bounds: the lowest and highest input, each (B or 1, ...), where the operation reads the pixels.
-        modulation: what the input is multiplied with before the rule reads it (selection in neuron form), (K, B, ...).
+        selected: what the rule reads in place of the input where there is selection in neuron form, (K, B, ...).
         held: for each input whether it is held constant, as a weight is, so that relevance given to it ends there.
     """
 
@@ -34,7 +34,7 @@ class Site:
     weight: Callable[[Part], Value]
     signs: tuple[bool, ...] = (False, False)
     bounds: tuple[Tensor, Tensor] | None = None
-    modulation: Tensor | None = None
+    selected: Tensor | None = None
     held: tuple[bool, ...] = (False, False)
 
 
@@ -97,7 +97,7 @@ class Crop(Rule):
     def propagate(self, relevance: Tensor, site: Site) -> Shares:
         """What belongs to the value."""
         shares = site.operation.gradient(relevance, site.record, site.tensors)
-        lost = relevance.flatten(2).sum(2) - sum(share.flatten(2).sum(2) for share in shares)
+        lost = sample_sums(relevance) - sum(sample_sums(share) for share in shares)
         return Shares(shares, lost)
 
 
@@ -120,11 +120,11 @@ def divide(
     """
     if epsilon > 0:
         return relevance / torch.where(z < 0, z - epsilon, z + epsilon)
-    if not non_negative:
-        return relevance / z.masked_fill(z.abs() <= TINY, torch.inf)
-    if not reuse:
-        return relevance / torch.threshold(z, TINY, torch.inf)
-    safe = torch.threshold_(z, TINY, torch.inf)
+    if non_negative:
+        safe = torch.threshold_(z, TINY, torch.inf) if reuse else torch.threshold(z, TINY, torch.inf)
+    else:
+        zero = (z <= TINY).logical_and_(z >= -TINY)
+        safe = z.masked_fill_(zero, torch.inf) if reuse else z.masked_fill(zero, torch.inf)
     if relevance.shape[0] > 1 or relevance.ndim == safe.ndim:
         return relevance / safe
     return torch.div(relevance[0], safe, out=safe).unsqueeze(0)  # fresh memory costs more than the division
