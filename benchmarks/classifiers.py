@@ -266,8 +266,7 @@ def measure(name: str) -> Row:
 
 
 def _explain(row: Row, network: Any, model: nn.Module, images: Tensor) -> None:
-    explainer = clarp.Explainer(network, "lrp")
-    both, first = explainer(images, 1), explainer(images[:1], 1)
+    both, first = _pair(clarp.Explainer(network, "lrp"), images)
     start = time.perf_counter()
     relevance = clarp.Explainer(network, "sglrp")(images, 1).relevance
     row.explain = time.perf_counter() - start
@@ -278,8 +277,8 @@ def _explain(row: Row, network: Any, model: nn.Module, images: Tensor) -> None:
     row.batch = _apart(both.relevance[:1], first.relevance)
     if row.batch > TOLERANCE:
         row.doubled = True
-        exact = clarp.Explainer(network, "lrp", dtype=torch.float64)
-        row.batch = _apart(exact(images, 1).relevance[:1], exact(images[:1], 1).relevance)
+        exact = _pair(clarp.Explainer(network, "lrp", dtype=torch.float64), images)
+        row.batch = _apart(exact[0].relevance[:1], exact[1].relevance)
     ledger = both.ledger
     rest = ledger.seed - ledger.pixels - sum(ledger.total(what) for what in ("selection", "bias", "epsilon"))
     sizes = torch.stack([ledger.seed.abs(), *(entry.arrived.abs() for entry in ledger)]).amax(0)
@@ -291,6 +290,11 @@ def _explain(row: Row, network: Any, model: nn.Module, images: Tensor) -> None:
         row.reason = "its map has NaN or infinity"
     elif largest > TOLERANCE:
         row.reason = f"an error of {largest:.1g}"
+
+
+def _pair(explainer: clarp.Explainer, images: Tensor) -> tuple[clarp.Explanation, clarp.Explanation]:
+    """Two images together, and the first alone; no explainer outlives it, for a large model has room for one."""
+    return explainer(images, 1), explainer(images[:1], 1)
 
 
 def _apart(ours: Tensor, theirs: Tensor) -> float:

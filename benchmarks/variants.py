@@ -1,16 +1,13 @@
 """What the study compares: the published methods, every form of SSGLRP within its description, and what leads to ``clarp``."""
 
-from dataclasses import replace
-
 from clarp import Method, Selection, composites
-from clarp.rules import Epsilon
 from clarp.seeds import Contrast, Logit, SoftmaxGradient
 
 _PLUS = composites.get("zplus-box")
 _GAMMA = composites.get("epsilon-gamma-box")
-_EPSILON_HEAD = replace(_PLUS, name="zplus-box, epsilon head", dense=Epsilon())
+_EPSILON_HEAD = composites.get("epsilon-plus-box")
 _EVERYWHERE, _BELOW = Selection("channel", "all"), Selection("channel", "before-last-stage")
-_ELEMENT, _PLACE = Selection("element", "all"), Selection("position", "last")
+_ELEMENT, _NEURON = Selection("element", "all"), Selection("neuron", "all")
 
 VARIANTS: dict[str, Method] = {
     "lrp": Method.named("lrp"),
@@ -34,11 +31,10 @@ VARIANTS: dict[str, Method] = {
         SoftmaxGradient(), _EVERYWHERE, composites.get(_PLUS, residual="proportional")
     ),
     "channel-gamma": Method(SoftmaxGradient(), _EVERYWHERE, _GAMMA),
-    # Beyond it: neuron by neuron where the class is decided and channel by channel below; evidence by position.
+    # Beyond it: neuron by neuron where the class is decided and channel by channel below; the lead in place of SGLRP's seed.
     "b2-then-a": Method(SoftmaxGradient(), (Selection("neuron", "last-stage"), _BELOW)),
+    "neuron-epsilon-head": Method(SoftmaxGradient(), _NEURON, _EPSILON_HEAD),
     "clarp": Method.named("clarp"),
-    "clarp-unselected": Method(Contrast(), _PLACE, _GAMMA),
-    "clarp-everywhere": Method(Contrast(), (_PLACE, _EVERYWHERE), _GAMMA),
-    "clarp-zplus": Method(Contrast(), (_PLACE, _BELOW), _EPSILON_HEAD),
-    "clarp-element": Method(Contrast(), (_PLACE, _ELEMENT), _EPSILON_HEAD),
+    "clarp-zplus": Method(Contrast(), _NEURON, _PLUS),
+    "clarp-gamma": Method(Contrast(), _NEURON, _GAMMA),
 }

@@ -2,9 +2,12 @@
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
@@ -58,12 +61,25 @@ def test_bfloat16_stays_finite(method: str, scale: float) -> None:
     with torch.no_grad():
         model[3].weight.mul_(scale)
         model[3].weight[0] = 0.0
-    e = clarp.Explainer(model, method, dtype=torch.bfloat16)(X, [1, 2])
-    assert e.relevance.dtype == torch.bfloat16
+    e = clarp.Explainer(model, method, dtype="bfloat16")(X, [1, 2])
+    with torch.no_grad():
+        torch.testing.assert_close(e.logits, model(X), rtol=1e-4, atol=0.01)  # the forward pass is in float32
+    assert e.relevance.dtype == torch.float32
     assert torch.isfinite(e.relevance).all()
     for entry in e.ledger:
         assert entry.arrived.dtype == torch.float32  # a sum of many needs its digits
         assert torch.isfinite(entry.epsilon).all()
+
+
+@pytest.mark.parametrize("method", ["lrp", "sglrp", "ssglrp", "clarp"])
+def test_bfloat16_gives_the_same_picture_of_a_real_classifier(method: str) -> None:
+    classifier = pytest.importorskip("clarp.models").load("efficientnet-lite0")
+    with Image.open(Path(clarp.__file__).parent / "assets" / "cat_and_coffee.jpg") as photo:
+        x = classifier.preprocess(photo.convert("RGB")).unsqueeze(0)
+    network = clarp.network.Network(classifier.module)
+    exact, half = (clarp.Explainer(network, method, dtype=t)(x) for t in (None, torch.bfloat16))
+    assert spearmanr(exact.heatmap.flatten(), half.heatmap.flatten()).statistic > 0.99
+    assert not torch.equal(exact.heatmap, half.heatmap)
 
 
 @pytest.mark.parametrize("composite", [name for name in clarp.composites.names() if name != "zero"])
@@ -101,6 +117,38 @@ def test_autocast_inside_the_model_is_refused() -> None:
         clarp.UnsupportedOperation, match=r"changes the type from torch\.bfloat16 to torch\.float32"
     ):
         clarp.Explainer(Casting().eval())(X)
+
+
+class Branching(nn.Module):
+    """A value that a rectifier and another branch read, and one that a rectifier alone reads."""
+
+    def __init__(self, *, spelled_out: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1), nn.Linear(4, 3)
+        self.spelled_out = spelled_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        z = (y.relu() * 1.0 if self.spelled_out else y.relu()) + y
+        z = self.second(z) * (1.0 if self.spelled_out else 1)
+        return self.head(z.clamp(0, 6).mean((2, 3)))
+
+
+def test_a_rectifier_overwrites_no_value_that_others_read() -> None:
+    one, other = (Branching(spelled_out=flag).eval() for flag in (False, True))
+    a, b = clarp.Explainer(one, "ssglrp")(X, 1), clarp.Explainer(other, "ssglrp")(X, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(a.logits, one(X))
+    assert apart(a.relevance, b.relevance) < 1e-5
+    for layers in (("first",), ("second",)):  # kept values are not overwritten either
+        seen = clarp.Explainer(one, "ssglrp")(X, 1, layers=layers)
+        torch.testing.assert_close(seen.relevance, a.relevance)
+
+
+def test_maps_are_plain_tensors(expected: clarp.Explanation) -> None:
+    assert expected.relevance.is_contiguous()
+    assert expected.relevance.view(2, -1).shape == (2, 3 * 17 * 13)
 
 
 def test_channels_last(expected: clarp.Explanation) -> None:
@@ -222,7 +270,7 @@ def test_a_model_without_values() -> None:
         clarp.Explainer(copy.deepcopy(MODEL).to("meta"))(X.to("meta"))
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.int64, torch.complex64, "float32"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.int64, torch.complex64, "float16", "single"])
 def test_types_that_nothing_is_computed_in(dtype: torch.dtype) -> None:
     with pytest.raises(TypeError, match=r"dtype is .*expected torch\.float32"):
         clarp.Explainer(MODEL, dtype=dtype)

@@ -1,6 +1,7 @@
 """The explainer: from a model and images to an explanation."""
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 from weakref import WeakSet
 
 import torch
@@ -17,6 +18,7 @@ from clarp.rules import ZBox
 from clarp.rules.composites import Composite
 from clarp.targets import Against, Target, resolve_rivals, resolve_target
 
+DType = Literal["float32", "float64", "bfloat16"]
 Bounds = tuple[float | Sequence[float] | Tensor, float | Sequence[float] | Tensor]
 
 
@@ -34,8 +36,10 @@ class Explainer:
         bounds: the lowest and the highest value of a pixel after preprocessing, a number or one per channel; for the
             z^B rule. None: each image's own minima and maxima per channel.
         device: where to compute; None: where the model is.
-        dtype: in which floating type to compute: float32, float64 or bfloat16. None: the model's own, or float32 for a model
-            in half precision, where relevance would not fit.
+        dtype: in which floating type to compute: torch.float32, torch.float64 or torch.bfloat16, or one of these as a word.
+            With bfloat16 the forward pass is in float32 and everything behind it in bfloat16: twice as fast where the
+            hardware has it, half the memory, and heatmaps that look the same. None: the model's own, or float32 for
+            a model in half precision.
         output: which of several results of the model are the logits: a key, an attribute or a place in a tuple, for example
             "logits" or 0. None: the only tensor, or the one called "logits".
 
@@ -60,7 +64,7 @@ class Explainer:
         composite: str | Composite | None = None,
         bounds: Bounds | None = None,
         device: str | torch.device | None = None,
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | DType | None = None,
         output: Output = None,
     ) -> None:
         self.method = Method.named(method).with_composite(composite)
@@ -71,12 +75,7 @@ class Explainer:
         self.network = model if isinstance(model, Network) else Network(model, output)
         self.bounds = _checked_bounds(bounds)
         self._device = None if device is None else torch.device(device)
-        if dtype is not None and dtype not in (torch.float32, torch.float64, torch.bfloat16):
-            raise TypeError(
-                f"dtype is {dtype!r}, expected torch.float32, torch.float64, torch.bfloat16 or None. (float16 ends at 65504, and "
-                "relevance divided by small activations does not fit; a model in float16 is explained in float32.)"
-            )
-        self._dtype = dtype
+        self._dtype = _checked_dtype(dtype)
         self._programs: dict[tuple[int, ...], Program] = {}
         self._watched: WeakSet[Program] = WeakSet()
 
@@ -154,8 +153,8 @@ class Explainer:
 
     def _computing(self, given: torch.dtype) -> torch.dtype:
         """The type to compute in, for images of this type."""
-        own = self.network.dtype or given
-        return self._dtype or (torch.float32 if own in (torch.float16, torch.bfloat16) else own)
+        own = (self.network.dtype or given) if self._dtype is None else self._dtype
+        return torch.float32 if own in (torch.float16, torch.bfloat16) else own
 
     def _explain(
         self, images: Tensor, program: Program, target: Target, against: Against, layers: dict[str, Tap]
@@ -244,7 +243,13 @@ class Explainer:
             plan = make_plan(graph, self.method.rules)
             if self.method.passes == "dual":
                 check_dual_rule(next(step.rule for step in plan if step.node is plan.head()))
-            program = Program(plan, images.device, images.dtype, gradients=bool(self.method.selections))
+            program = Program(
+                plan,
+                images.device,
+                images.dtype,
+                torch.bfloat16 if self._dtype == torch.bfloat16 else images.dtype,
+                gradients=bool(self.method.selections),
+            )
             self._programs[shape] = program
         return program
 
@@ -295,6 +300,17 @@ def attribute(
         Relevance (B, C, H, W), or (B, K, C, H, W) for a target of shape (B, K).
     """
     return Explainer(model, method, composite=composite, bounds=bounds)(images, target, against).relevance
+
+
+def _checked_dtype(dtype: object) -> torch.dtype | None:
+    types = {getattr(torch, name): name for name in get_args(DType)}
+    found = next((kind for kind, name in types.items() if dtype in (kind, name)), None)
+    if found is None and dtype is not None:
+        raise TypeError(
+            f"dtype is {dtype!r}, expected {', '.join(map(str, types))} or None. (float16 ends at 65504, and "
+            "relevance divided by small activations does not fit; a model in float16 is explained in float32.)"
+        )
+    return found
 
 
 def _checked_bounds(bounds: object) -> Bounds | None:

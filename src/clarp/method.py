@@ -138,24 +138,19 @@ def check_dual_rule(rule: Rule) -> None:
 
 
 def clarp() -> Method:
-    """This package's own method, derived from where channel selection loses the class; measured in ``docs/evaluation.md``.
+    """This package's own method: one question, the target's lead, from the head to the pixels; measured in ``docs/evaluation.md``.
 
-    1. *Selecting channels everywhere discards the rivals.* SGLRP's seed gives rivals negative relevance; SLRP's step then keeps
-       the channels whose gradient speaks for the target. Those that carried the rivals' relevance are gone, and with
-       them what would have cancelled the target's relevance on the rivals' objects. So the class has to be decided by
-       position before any selection by channel.
-    2. *At the last features the decision is exact.* The target's lead ``D = z_t - sum_n s_n z_n`` is a sum over them. The seed
-       :class:`~clarp.seeds.Contrast` with the epsilon rule in the head gives each its contribution ``R_k(u)``, and
-       ``E(u) = sum_k R_k(u)`` is how much position u adds to D, the rivals' part taken off.
-    3. *There it is rectified, once.* ``E(u)+`` is what the map has to explain, shared over the positive contributions:
-       ``R_k(u) <- R_k(u)+ E(u)+ / sum_k' R_k'(u)+``. A difference of two large maps would bring their noise back at the
-       pixels; taken here, over few positions and before any noise, it does not.
-    4. *Below, selection against the noise.* SLRP's channel selection at the convolutions before the last stage, where no
-       class is decided any more; within the last stage it would move relevance between objects.
-    5. *Rules* ``epsilon-gamma-box``: the gamma rule lets inhibition count a little, which z+ forgets.
+    1. *The question.* The log-odds of the target, ``log y_t / (1 - y_t)``, have the gradient ``e_t - s`` over the logits, with s the
+       softmax over the rivals. Along it the target's *lead* ``D = z_t - sum_n s_n z_n`` is what there is to explain.
+    2. *In the head it has an exact answer.* The seed :class:`~clarp.seeds.Contrast` with the epsilon rule gives each feature
+       ``a_k (w_tk - sum_n s_n w_nk)``, what it adds to D. SGLRP's seed with z+ rules forgets there what speaks against a class, and weighs
+       logits by probabilities alone.
+    3. *Below, z+ against the noise, led by the same question.* Where a convolution hands relevance to its inputs, those count as much as
+       they raise D: SSGLRP's selection in neuron form, ``R_i = sum_j m_i a_i w+_ij / sum_i' m_i' a_i' w+_i'j R_j`` with
+       ``m = ReLU(dD/da)``. It conserves, so the rivals' negative relevance arrives at their objects and cancels the target's there;
+       multiplying relevance by channels, as SLRP does, would throw it away.
     """
-    below = Selection("channel", "before-last-stage", "probability")
-    return Method(Contrast(), (Selection("position", "last"), below), "epsilon-gamma-box", name="clarp")
+    return Method(Contrast(), _ALL, "epsilon-plus-box", name="clarp")
 
 
 _ALL = Selection("neuron", "all", "probability")

@@ -18,7 +18,7 @@ from clarp.operations import Convolution, Dense
 from clarp.propagation import Plan, Program, Tape
 from clarp.seeds import softmax_direction
 
-Form = Literal["channel", "element", "neuron", "neuron-mask", "position"]
+Form = Literal["channel", "element", "neuron", "neuron-mask"]
 Layers = Literal["all", "last", "last-stage", "before-last-stage"]
 _LAYERS = "expected 'all', 'last', 'last-stage', 'before-last-stage', or a tuple of module names"
 FLOOR = 1e-6
@@ -37,9 +37,6 @@ class Selection:
     - "element": ``R_k(u) <- alpha_k(u) R_k(u)`` with ``alpha = ReLU(g)`` at every position;
     - "neuron" (form B2): the convolution's rule reads ``m a`` instead of a, with ``m = ReLU(g)``, g = dy_t/da; conserves;
     - "neuron-mask" (form B1): the same with ``m = 1[g > 0]``;
-    - "position" (clarp's own, needs no gradient): at the last features every position keeps its net relevance where that is
-      positive, shared over its positive channels: ``R_k(u) <- R_k(u)+ (sum_k' R_k'(u))+ / sum_k' R_k'(u)+``. What
-      speaks for the rivals cancels what speaks for the target before anything is rectified.
 
     The neuron forms leave out the convolutions that read the pixels, where the sign of a value means nothing (a model without
     others has nothing to select), and take in the dense layers that act at every position, as in transformers.
@@ -48,14 +45,13 @@ class Selection:
     and nothing underflows. Where no gradient is positive, selection is skipped, and the explanation counts it.
 
     Attributes:
-        form: one of the five.
+        form: one of the four.
         layers: "all" convolutions, the "last" one, the "last-stage" (all with the spatial size of the last), those
-            "before-last-stage", or names of modules with shell wildcards, for example ("layer4.*",). The position form acts
-            behind the "last" only.
+            "before-last-stage", or names of modules with shell wildcards, for example ("layer4.*",).
         gradient: of the softmax "probability", or of the target's "logit".
 
     Raises:
-        ValueError: an unknown form, layers or gradient, or the position form at other layers than "last".
+        ValueError: an unknown form, layers or gradient.
         TypeError: layers is neither a word nor a tuple of names.
     """
 
@@ -77,19 +73,13 @@ class Selection:
             raise ValueError(f"layers is {self.layers!r}, {_LAYERS}.")
         else:
             object.__setattr__(self, "layers", tuple(self.layers))
-        if self.form == "position" and self.layers != "last":
-            raise ValueError(
-                f"layers is {self.layers!r} with form='position', which acts at the last features only. Pass layers='last'."
-            )
 
     def nodes(self, plan: Plan) -> tuple[Node, ...]:
-        """Where in a plan it selects: at convolutions, or at the last features in position form.
+        """At which operations of a plan it selects.
 
         Raises:
             ValueError: there is no convolution, or a name matches none.
         """
-        if self.form == "position":
-            return (plan.features(),)
         nodes = plan.convolutions()
         if not nodes:
             raise ValueError(
@@ -160,7 +150,6 @@ class RunningSelection:
     def __init__(self, target: Tensor) -> None:
         self._alphas: dict[str, Tensor] = {}
         self._directions: dict[str, _Direction] = {}
-        self._gates: set[str] = set()
         self._targets = len(target)
         self.skipped = torch.zeros_like(target)
 
@@ -176,10 +165,6 @@ class RunningSelection:
         else:
             self._alphas[node.name] = gradient.clamp(min=0) / strongest.masked_fill(none, 1)
 
-    def gate(self, node: Node) -> None:
-        """Select positions by their net relevance at this operation's output."""
-        self._gates.add(node.name)
-
     def modulation(self, name: str, seeds: int) -> Tensor | None:
         """What the input of this operation is multiplied with, (P K, B, ...) for P K seeds, or None; can be asked once."""
         direction = self._directions.pop(name, None)
@@ -191,8 +176,6 @@ class RunningSelection:
 
     def select(self, name: str, relevance: Tensor) -> Tensor:
         """``R <- alpha R``, rescaled to the same ``sum |R|``; relevance is (P K, B, ...) for P passes of K targets."""
-        if name in self._gates:
-            relevance = net_positive(relevance)
         alpha = self._alphas.get(name)
         if alpha is None:
             return relevance
@@ -212,20 +195,13 @@ class RunningSelection:
         return sizes.unflatten(0, (-1, self._targets))
 
 
-def net_positive(relevance: Tensor) -> Tensor:
-    """``R_k(u)+ (sum_k' R_k'(u))+ / sum_k' R_k'(u)+`` for relevance (K, B, C, ...)."""
-    positive = relevance.clamp(min=0)
-    net, total = relevance.sum(2, keepdim=True).clamp(min=0), positive.sum(2, keepdim=True)
-    return positive * (net / total.masked_fill(total <= 0, torch.inf))
-
-
 def select_by_gradients(
     selections: Sequence[Selection], program: Program, tape: Tape, target: Tensor, rivals: Tensor
 ) -> RunningSelection | None:
     """Compute the gradients that the selections need, and make them ready.
 
     Args:
-        selections: at each convolution the first one that names it counts; the position form is beside them.
+        selections: at each operation the first one that names it counts.
         program: the network.
         tape: its forward pass.
         target: (K, B).
@@ -240,10 +216,7 @@ def select_by_gradients(
     chosen: dict[str, tuple[Selection, Node]] = {}
     for selection in selections:
         for node in selection.nodes(program.plan):
-            if selection.form == "position":
-                running.gate(node)
-            else:
-                chosen.setdefault(node.name, (selection, node))
+            chosen.setdefault(node.name, (selection, node))
     for kind in ("probability", "logit"):
         group = [(s, node) for s, node in chosen.values() if s.gradient == kind]
         if group:
@@ -257,7 +230,7 @@ def select_by_gradients(
 
 def needs_rivals(selections: Sequence[Selection]) -> bool:
     """Whether a selection's gradient is that of a probability."""
-    return any(s.gradient == "probability" and s.form != "position" for s in selections)
+    return any(s.gradient == "probability" for s in selections)
 
 
 def normalised(selection: Selection | Sequence[Selection] | None) -> tuple[Selection, ...]:

@@ -48,6 +48,7 @@ def composites(low: Array, high: Array) -> dict[str, Twin]:
     return {
         "zplus-box": Twin(linear.zplus, linear.zplus, box),
         "epsilon-plus": Twin(linear.zplus, tiny),
+        "epsilon-plus-box": Twin(linear.zplus, tiny, box),
         "epsilon-plus-flat": Twin(linear.zplus, tiny, linear.flat),
         "epsilon-alpha2-beta1": Twin(alpha2, tiny),
         "epsilon-alpha2-beta1-flat": Twin(alpha2, tiny, linear.flat),

@@ -16,7 +16,7 @@ from oracle.linear import Array
 
 CLASSES = 5
 LOW, HIGH = (-4.0, -5.0), (4.5, 4.0)
-NAMES = ("zplus-box", "epsilon-plus", "epsilon-gamma-box", "epsilon-alpha2-beta1")
+NAMES = ("zplus-box", "epsilon-plus-box", "epsilon-gamma-box", "epsilon-alpha2-beta1")
 RESNET: nets.Plan = (
     ("conv", {"conv": {"in_channels": 2, "out_channels": 4, "kernel_size": 3, "padding": 1}, "norm": True}),
     ("relu", {}),

@@ -97,17 +97,6 @@ class Plan:
             )
         return found[-1]
 
-    def features(self) -> Node:
-        """The last features: the last value with as many positions as the last convolution's output.
-
-        So behind its normalisation, activation, residual sum or concatenation, and before the head pools.
-
-        Raises:
-            ValueError: there is no convolution with more than one position.
-        """
-        positions = self.last_spatial().shape[1:]
-        return next(node for node in reversed(self.graph.nodes) if node.shape[1:] == positions)
-
     def head(self) -> Node:
         """The linear operation that computes the logits: the last one with weights."""
         return next(s.node for s in reversed(self.steps) if isinstance(s.node.operation, Convolution | Dense))

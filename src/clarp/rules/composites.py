@@ -130,6 +130,7 @@ _PRESETS = {
         # z+ conserves, so attention weights are held constant: through the softmax relevance would be lost.
         Composite("zplus-box", ZPlus(), ZPlus(), first=ZBox(), softmax=Hold()),
         Composite("epsilon-plus", ZPlus(), Epsilon()),
+        Composite("epsilon-plus-box", ZPlus(), Epsilon(), first=ZBox(), softmax=Hold()),
         Composite("epsilon-plus-flat", ZPlus(), Epsilon(), first=Flat()),
         Composite("epsilon-alpha2-beta1", AlphaBeta(2, 1), Epsilon()),
         Composite("epsilon-alpha2-beta1-flat", AlphaBeta(2, 1), Epsilon(), first=Flat()),
