@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from clarp.render import Scale, colours
+from clarp.render import scale as scale_module
 
 
 def luminance(rgb):
@@ -81,3 +82,8 @@ def test_zero_is_not_painted_as_anything():
 def test_a_heatmap_has_two_dimensions(shape):
     with pytest.raises(ValueError, match=r"a heatmap is \(H, W\), got an array of shape"):
         colours(np.zeros(shape))
+
+
+def test_the_colours_are_those_of_the_package():
+    cm = pytest.importorskip("cmcrameri.cm")
+    assert np.array_equal(scale_module._COLOURS, cm.vik(np.linspace(0.09, 0.91, 511))[:, :3])

@@ -1,10 +1,11 @@
 """From relevance to colour: one symmetric scale, zero neutral, red for and blue against."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-from cmcrameri import cm
 from numpy.typing import ArrayLike, NDArray
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -12,8 +13,18 @@ Bytes: TypeAlias = NDArray[np.uint8]
 
 PERCENTILE = 99.5
 
+
+def _vik(places: Floats) -> Floats:
+    """Colours of Crameri's vik, read from its file: importing the package takes pyplot and 200 other maps along."""
+    package = find_spec("cmcrameri")
+    assert package is not None
+    assert package.origin is not None
+    table: Floats = np.loadtxt(Path(package.origin).parent / "cmaps" / "vik.txt")
+    return table[(places * len(table)).astype(np.intp)]
+
+
 # vik's outermost tenths are so dark that red and blue look alike there.
-_COLOURS = cm.vik(np.linspace(0.09, 0.91, 511))[:, :3]
+_COLOURS = _vik(np.linspace(0.09, 0.91, 511))
 _NOT_FINITE = (1.0, 0.85, 0.0)  # a yellow, which the scale does not have
 
 
