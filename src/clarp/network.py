@@ -1,4 +1,7 @@
-"""The user's model as the engine sees it: captured once for each size of image, anew when its parameters change."""
+"""The user's model as the engine sees it: captured once for each size of image, anew when its parameters change.
+
+Or taken from the cache on disk, where an earlier process left the same model's graph.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from clarp.cache import GraphCache
 from clarp.capture import Graph, LogitsOf, Output, capture_exported, capture_module, example_shape
+from clarp.capture.check import own_logits
+
+KEPT = 8
+"""Sizes of images whose graphs (and whose programs, in an explainer) are kept; beyond, what was used longest ago goes."""
 
 Model = nn.Module | ExportedProgram | str | Path
 
@@ -21,13 +29,14 @@ class Network:
         model: a module that returns logits (B, N), an exported program, or the path of a .pt2 file.
         output: which of several results are the logits: a key, an attribute or a place in a tuple. None: the only tensor, or
             the one called "logits".
+        cache: a folder where the graphs of modules are kept for other processes (docs/performance.md); None: nothing is written.
 
     Raises:
         TypeError: something else.
         ValueError: the path is no .pt2 file.
     """
 
-    def __init__(self, model: Model, output: Output = None) -> None:
+    def __init__(self, model: Model, output: Output = None, *, cache: str | Path | None = None) -> None:
         if isinstance(output, bool) or not isinstance(output, str | int | None):
             raise TypeError(
                 f"output is {output!r}, expected a key, an attribute or a place in a tuple, for example 'logits' or 0."
@@ -37,6 +46,7 @@ class Network:
             model = model.model
         self.model = _loaded(model)
         self.output = output
+        self._cache = None if cache is None else GraphCache(Path(cache))
         self._captured: dict[tuple[tuple[int, ...], torch.dtype], _Captured] = {}
 
     @property
@@ -97,16 +107,19 @@ class Network:
             ValueError: the model does not take such images.
         """
         state = [_state(tensor) for tensor in self._tensors()]
-        captured = self._captured.get((shape, dtype))
+        captured = self._captured.pop((shape, dtype), None)
         if captured is None or captured.state != state:
             with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-                captured = self._captured[shape, dtype] = _Captured(self._capture(shape, dtype), state)
+                captured = _Captured(self._capture(shape, dtype), state)
+        self._captured[shape, dtype] = captured  # now the last used
+        while len(self._captured) > KEPT:
+            del self._captured[next(iter(self._captured))]
         return captured.graph
 
     def _capture(self, shape: tuple[int, ...], dtype: torch.dtype) -> Graph:
         own = self.dtype or dtype
         if isinstance(self.model, nn.Module):
-            return capture_module(self.model, self._example((2, *shape), own), dtype, self.output)
+            return self._module_graph(self.model, self._example((2, *shape), own), dtype)
         expected = example_shape(self.model)
         if len(expected) != len(shape) + 1 or any(
             a not in (None, b) for a, b in zip(expected[1:], shape, strict=True)
@@ -118,6 +131,20 @@ class Network:
         return capture_exported(
             self.model, self._example((expected[0] or 2, *shape), own), dtype, self.output
         )
+
+    def _module_graph(self, model: nn.Module, example: Tensor, dtype: torch.dtype) -> Graph:
+        """From the cache where it may be, else captured."""
+        cache, circumstances = self._cache, (tuple(example.shape), example.dtype, dtype, self.output)
+        path = None if cache is None else cache.path(model, *circumstances, _device_name(example.device))
+        if cache is None or path is None:
+            return capture_module(model, example, dtype, self.output)
+        with torch.random.fork_rng([example.device] if example.is_cuda else []):
+            logits, _ = own_logits(model, example, self.output)
+        graph = cache.load(path, model, logits)
+        if graph is None:
+            graph = capture_module(model, example, dtype, self.output)
+            cache.save(path, model, graph, logits)
+        return graph
 
     def _example(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """Random images for the check of the captured graph; the global random state stays as it is."""
@@ -136,6 +163,10 @@ class _Captured:
 
     graph: Graph
     state: list[Any]
+
+
+def _device_name(device: torch.device) -> str:
+    return f"{device} {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
 
 
 def _state(tensor: Tensor) -> tuple[Any, ...]:

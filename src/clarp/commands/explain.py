@@ -19,6 +19,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from clarp import models
+from clarp.cache import default_folder
 from clarp.commands.manifest import describe, finite, output_stems, percent, slug
 from clarp.errors import RelevanceLost
 from clarp.explainer import Explainer
@@ -28,6 +29,7 @@ from clarp.images import find_photos, open_photo
 from clarp.layers import resolve_layers
 from clarp.method import Method
 from clarp.models import Classifier
+from clarp.network import Network
 from clarp.render import overlay
 
 TOP = 5
@@ -128,7 +130,8 @@ class _Run:
                 )
         if request.out.exists() and not request.out.is_dir():
             raise ValueError(f"--out {request.out} is a file; name a folder.")
-        explainer = Explainer(classifier.module, method, bounds=classifier.bounds, device=device)
+        network = Network(classifier.module, cache=default_folder())
+        explainer = Explainer(network, method, bounds=classifier.bounds, device=device)
         if request.layers:
             shape = tuple(classifier.preprocess(Image.new("RGB", (320, 320))).shape)
             resolve_layers(request.layers, explainer.plan(shape).graph)

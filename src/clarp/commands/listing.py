@@ -10,9 +10,11 @@ from typing import Any
 from PIL import Image
 
 from clarp import models as registry
+from clarp.cache import default_folder
 from clarp.explainer import Explainer
 from clarp.method import Method
 from clarp.method import methods as method_names
+from clarp.network import Network
 
 
 def models(*, json: bool) -> None:
@@ -51,7 +53,8 @@ def plan(
     """Print which rule every operation of a model gets, for photos of the model's size."""
     with redirect_stdout(sys.stderr) if json else nullcontext():
         classifier = registry.load(model, weights, labels, output)
-        explainer = Explainer(classifier.module, method, composite=composite, bounds=classifier.bounds)
+        network = Network(classifier.module, cache=default_folder())
+        explainer = Explainer(network, method, composite=composite, bounds=classifier.bounds)
         shape = classifier.preprocess(Image.new("RGB", (320, 320))).shape
         found = explainer.plan(tuple(shape))
     _print(found.rows(), [str(found)], json=json)

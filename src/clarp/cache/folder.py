@@ -1,0 +1,107 @@
+"""Where captured graphs lie, and when one of them may be used."""
+
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from clarp.cache.form import Damaged, Stored, Unwritable, from_bytes, to_bytes
+from clarp.cache.key import Unknowable, graph_key
+from clarp.capture import Graph
+from clarp.files import write_atomically
+
+VARIABLE = "CLARP_CACHE"
+SUFFIX = ".graph"
+LIMIT = 2 << 30
+"""Bytes in the folder; beyond, what was used longest ago goes."""
+ABANDONED = 24 * 3600.0
+"""After so many seconds, a temporary file belongs to a process that was killed."""
+
+
+def default_folder() -> Path | None:
+    """The folder for captured graphs: ``$CLARP_CACHE``, else ``$XDG_CACHE_HOME/clarp``, else ``~/.cache/clarp``; None for ``off``.
+
+    Raises:
+        ValueError: ``$CLARP_CACHE`` is a file.
+    """
+    given = os.environ.get(VARIABLE, "")
+    if given.lower() in ("off", "0", "no", "none"):
+        return None
+    if given:
+        folder = Path(given).expanduser()
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{VARIABLE} is {given!r}, a file; expected a folder, or off.")
+        return folder
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(home) if home else Path("~/.cache").expanduser()) / "clarp"
+
+
+@dataclass(frozen=True)
+class GraphCache:
+    """Captured graphs of earlier processes.
+
+    A graph is used only where its key is the same (:func:`~clarp.cache.key.graph_key`), its file is whole, and the model gives
+    the same logits as then for the same example images, to the last bit. Whatever else happens, the model is captured.
+
+    Attributes:
+        folder: made when first written to.
+    """
+
+    folder: Path
+
+    def path(self, model: nn.Module, *circumstances: object) -> Path | None:
+        """Where this model's graph belongs; None where it can't be told from other models' (:class:`Unknowable`)."""
+        try:
+            return self.folder / f"{graph_key(model, *circumstances)}{SUFFIX}"
+        except Unknowable:
+            return None
+
+    def load(self, path: Path, model: nn.Module, logits: Tensor) -> Graph | None:
+        """The graph in a file, or None if there is none that may be used.
+
+        Args:
+            path: from :meth:`path`.
+            model: whose tensors the graph shares.
+            logits: what it gives for the example images.
+        """
+        try:
+            stored = from_bytes(path.read_bytes(), _state(model))
+        except (OSError, Damaged):
+            return None
+        if stored.logits.dtype != logits.dtype or not torch.equal(stored.logits, logits.cpu()):
+            return None
+        with suppress(OSError):
+            os.utime(path)
+        tensors = {name: tensor.to(logits.device) for name, tensor in stored.graph.tensors.items()}
+        return replace(stored.graph, tensors=tensors)
+
+    def save(self, path: Path, model: nn.Module, graph: Graph, logits: Tensor) -> None:
+        """Write a graph; one that can't be written, or a folder that can't be written to, changes nothing."""
+        with suppress(OSError, Unwritable):
+            content = to_bytes(Stored(graph, logits), _state(model))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, lambda file: file.write(content))
+            self._tidy()
+
+    def _tidy(self) -> None:
+        files = sorted(
+            (path.stat().st_mtime, path.stat().st_size, path) for path in self.folder.glob(f"*{SUFFIX}")
+        )
+        excess = sum(size for _, size, _ in files) - LIMIT
+        for _, size, path in files[:-1]:
+            if excess <= 0:
+                break
+            path.unlink(missing_ok=True)
+            excess -= size
+        for path in self.folder.glob(f".*{SUFFIX}.*.tmp"):
+            if time.time() - path.stat().st_mtime > ABANDONED:
+                path.unlink(missing_ok=True)
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    tensors = dict(model.named_parameters(remove_duplicate=False))
+    return tensors | dict(model.named_buffers(remove_duplicate=False))
