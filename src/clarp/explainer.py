@@ -1,22 +1,24 @@
 """The explainer: from a model and images to an explanation."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, get_args
 from weakref import WeakSet
 
 import torch
 from torch import Tensor
 
+from clarp.batching import BatchSize, Need, Parts, check_batch_size
 from clarp.capture import Graph, Output, Tap
 from clarp.explanation import Explanation
 from clarp.layers import layer_names, resolve_layers
 from clarp.method import Method, check_dual_rule
-from clarp.network import Model, Network
+from clarp.network import KEPT, Model, Network
 from clarp.passes import Maps, Passes, warn_if_lost
 from clarp.propagation import Plan, Program, make_plan
 from clarp.rules import ZBox
 from clarp.rules.composites import Composite
-from clarp.targets import Against, Target, resolve_rivals, resolve_target
+from clarp.targets import Against, Target, integers, resolve_rivals, resolve_target
 
 DType = Literal["float32", "float64", "bfloat16"]
 Bounds = tuple[float | Sequence[float] | Tensor, float | Sequence[float] | Tensor]
@@ -89,6 +91,7 @@ class Explainer:
         against: Against = None,
         *,
         layers: Sequence[str] = (),
+        batch_size: BatchSize = None,
     ) -> Explanation:
         """Explain the model's decisions on images.
 
@@ -100,25 +103,31 @@ class Explainer:
                 or a tensor (B, M). A target is never its own rival.
             layers: modules whose outputs' relevance to keep, by their paths in the model (:meth:`layers` lists them); a
                 module that is called several times gives ``path#1``, ``path#2``, ..., and each can be named alone.
+            batch_size: how many images are explained at once: None for all; a number; or "auto" for as many, and as many targets of each,
+                as fit into half of the free memory. With a number or "auto", a part that runs out of memory is explained in halves.
 
         Returns:
             The explanation; its relevance is (B, C, H, W), or (B, K, C, H, W) for a target of shape (B, K).
 
         Raises:
-            TypeError: images, target, against or layers are not of their kind.
-            ValueError: a wrong shape, a value that is not finite or far outside bounds, a class out of range, a model in train mode, rivals for
+            TypeError: images, target, against, layers or batch_size are not of their kind.
+            ValueError: a batch_size below one, a wrong shape, a value that is not finite or far outside bounds, a class out of range, a model in train mode, rivals for
                 a method that has none, an unknown layer.
             CaptureError: the model can't be captured.
             UnsupportedOperation: it has operations that no rule covers; the message lists them all.
+            torch.OutOfMemoryError: memory runs out; with a batch_size only where not even one target of one image fits.
 
         Warns:
             RelevanceLost: more than half of the relevance never reached the pixels; once for each size of image.
         """
+        check_batch_size(batch_size)
         images = self._checked_images(images)
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             program = self._program(images)
             taps = resolve_layers(layers, program.plan.graph)
-            return self._explain(images, program, target, against, taps)
+            if batch_size is None:
+                return self._explain(images, program, target, against, taps)
+            return self._in_parts(images, program, target, against, layers=taps, size=batch_size)
 
     def plan(self, input_shape: Sequence[int] | None = None) -> Plan:
         """Which rule every operation gets; ``str(plan)`` is a table.
@@ -156,9 +165,51 @@ class Explainer:
         own = (self.network.dtype or given) if self._dtype is None else self._dtype
         return torch.float32 if own in (torch.float16, torch.bfloat16) else own
 
-    def _explain(
-        self, images: Tensor, program: Program, target: Target, against: Against, layers: dict[str, Tap]
+    def _in_parts(
+        self,
+        images: Tensor,
+        program: Program,
+        target: Target,
+        against: Against,
+        *,
+        layers: dict[str, Tap],
+        size: BatchSize,
     ) -> Explanation:
+        """What :meth:`_explain` gives, part after part; wrong arguments are found before the first."""
+        graph = program.plan.graph
+        logits = images.new_zeros(len(images), *next(n.shape for n in graph if n.name == graph.output))
+        classes = None if target is None else resolve_target(target, logits)
+        rivals = None if against is None else integers("against", against)
+        of_each = rivals is not None and rivals.ndim == 2
+        if classes is not None or (rivals is not None and of_each and len(rivals) != len(images)):
+            known = images.new_zeros(len(images), dtype=torch.long) if classes is None else classes
+            self._rivals(against, known.view(len(images), -1).t(), logits)
+        self._bounds(images)
+
+        def explain(rows: range, columns: range) -> Explanation:
+            part = slice(rows.start, rows.stop)
+            chosen = None if classes is None else classes[part]
+            if chosen is not None and chosen.ndim == 2:
+                chosen = chosen[:, columns.start : columns.stop]
+            others = rivals[part] if rivals is not None and of_each else rivals
+            return self._explain(images[part], program, chosen, others, layers, first=rows.start)
+
+        count = classes.shape[1] if classes is not None and classes.ndim == 2 else 1
+        need = Need.of(program.plan, self.method, images.dtype)
+        parts = Parts.fitting(explain, size, count, need, images.device)
+        return replace(parts.of(range(len(images)), range(count)), images=images, against=rivals)
+
+    def _explain(
+        self,
+        images: Tensor,
+        program: Program,
+        target: Target,
+        against: Against,
+        layers: dict[str, Tap],
+        *,
+        first: int = 0,
+    ) -> Explanation:
+        """One part of a batch, which begins with image number ``first``."""
         tape = program.forward(images)
         classes = resolve_target(target, tape.logits)
         targets = (classes.unsqueeze(1) if classes.ndim == 1 else classes).t().contiguous()
@@ -167,7 +218,7 @@ class Explainer:
         selection = passes.selection()
         seed = self.method.seed.relevance(tape.logits, targets, rivals)
         maps = passes.maps(seed, selection, set(layers.values()))
-        self._watch(passes, seed, maps)
+        self._watch(passes, seed, maps, first)
         single = classes.ndim == 1
 
         def sample_first(value: Tensor) -> Tensor:
@@ -188,13 +239,13 @@ class Explainer:
             model=self.network.name,
         )
 
-    def _watch(self, passes: Passes, seed: Tensor, maps: Maps) -> None:
+    def _watch(self, passes: Passes, seed: Tensor, maps: Maps, first: int) -> None:
         """Warn of lost relevance, once for each program."""
         if passes.program in self._watched:
             return
         amounts = passes.amounts(seed, maps)
         one_image = amounts.seed.shape != maps.passes.seed.shape
-        if warn_if_lost(amounts, passes.targets) or one_image:
+        if warn_if_lost(amounts, passes.targets, first) or one_image:
             self._watched.add(passes.program)
 
     def _rivals(self, against: Against, targets: Tensor, logits: Tensor) -> Tensor:
@@ -238,7 +289,7 @@ class Explainer:
         """The program for images of this size, made anew when the model was captured anew."""
         shape = tuple(images.shape[1:])
         graph = self.network.graph(shape, images.dtype)
-        program = self._programs.get(shape)
+        program = self._programs.pop(shape, None)
         if program is None or program.plan.graph is not graph:
             plan = make_plan(graph, self.method.rules)
             if self.method.passes == "dual":
@@ -250,7 +301,9 @@ class Explainer:
                 torch.bfloat16 if self._dtype == torch.bfloat16 else images.dtype,
                 gradients=bool(self.method.selections),
             )
-            self._programs[shape] = program
+        self._programs[shape] = program  # now the last used
+        while len(self._programs) > KEPT:
+            del self._programs[next(iter(self._programs))]
         return program
 
     def _bounds_source(self, plan: Plan) -> str:

@@ -1,5 +1,6 @@
 """From the seed to the map: one or two passes back, how their maps become one, and how much arrived."""
 
+import inspect
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -132,12 +133,13 @@ class Passes:
         )
 
 
-def warn_if_lost(amounts: Ledger, targets: Tensor) -> bool:
+def warn_if_lost(amounts: Ledger, targets: Tensor, first: int = 0) -> bool:
     """Warn of the sample that lost most, if that is more than half; whether there was a reason to.
 
     Args:
         amounts: from :meth:`Passes.amounts`.
         targets: (K, B).
+        first: the number of the first image, where this is a part of a larger batch.
     """
     let_on = amounts.seed - amounts.total("selection")
     arrived = torch.where(let_on == 0, 1, amounts.pixels / let_on)
@@ -151,13 +153,21 @@ def warn_if_lost(amounts: Ledger, targets: Tensor) -> bool:
         if amount >= WORTH_NAMING * let_on[row, image]
     ]
     warnings.warn(
-        f"only {max(share, 0):.0%} of the relevance reached the pixels (image {image}, class {int(targets[row % len(targets), image])}), and the "
+        f"only {max(share, 0):.0%} of the relevance reached the pixels (image {first + image}, class {int(targets[row % len(targets), image])}), and the "
         f"map shows no more than that. The most was absorbed by {', '.join(lost[:NAMED]) or 'many operations, a little by each'}. "
         "explanation.ledger has the balance; another composite may lose less (clarp.composites.names()).",
         RelevanceLost,
-        stacklevel=5,
+        stacklevel=_level_of_the_user(),
     )
     return True
+
+
+def _level_of_the_user() -> int:
+    """How far up from the caller of this function is the first one outside clarp, for ``stacklevel``."""
+    frame, level = inspect.currentframe(), 0
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "clarp":
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _ledger(seed: Tensor, found: Relevance) -> Ledger:

@@ -24,7 +24,7 @@ def resolve_target(target: Target, logits: Tensor) -> Tensor:
     if target is None:
         return logits.argmax(1)
     batch, classes = logits.shape
-    found = _integers("target", target).to(logits.device)
+    found = integers("target", target).to(logits.device)
     if found.ndim == 0:
         found = found.expand(batch)
     if found.ndim not in (1, 2) or found.shape[0] != batch or found.numel() == 0:
@@ -51,7 +51,7 @@ def resolve_rivals(against: Against, target: Tensor, classes: int) -> Tensor:
     if against is None:
         rivals = torch.ones(*target.shape, classes, dtype=torch.bool, device=target.device)
     else:
-        found = _integers("against", against).to(target.device)
+        found = integers("against", against).to(target.device)
         found = found.view(1) if found.ndim == 0 else found
         if found.ndim == 2 and found.shape[0] != target.shape[1]:
             raise ValueError(
@@ -76,7 +76,12 @@ def resolve_rivals(against: Against, target: Tensor, classes: int) -> Tensor:
     return rivals
 
 
-def _integers(name: str, value: object) -> Tensor:
+def integers(name: str, value: object) -> Tensor:
+    """What was given as classes, as a tensor of whole numbers.
+
+    Raises:
+        TypeError: something else.
+    """
     expected = "an int, or a list or tensor of ints"
     if isinstance(value, bool) or value is None:
         raise TypeError(f"{name} is {value!r}, expected {expected}.")

@@ -205,7 +205,11 @@ class _Run:
         try:
             images = torch.stack([photo.image for photo in batch])
             explanation = self.explainer(
-                images, target=target, against=self.against or None, layers=self.request.layers
+                images,
+                target=target,
+                against=self.against or None,
+                layers=self.request.layers,
+                batch_size="auto",
             )
         except ValueError as error:
             if len(batch) == 1:
