@@ -18,6 +18,12 @@ KERNEL = images(2, 4, 2, 2, seed=9)
 SPELLINGS: dict[str, tuple[Body, ...]] = {
     # each row: spellings of the same function of (B, 4, 6, 6), which must give the same map
     "ReLU": (F.relu, torch.relu, nn.ReLU(), nn.ReLU(inplace=True), lambda x: x.clamp(min=0)),
+    "clamp": (
+        nn.ReLU6(),
+        lambda x: x.clamp(0.0, 6.0),
+        lambda x: x.clamp(torch.tensor(0.0), torch.tensor([6.0])),
+        lambda x: x.clamp(min=torch.tensor(0.0)).clamp_max(6),
+    ),
     "SiLU": (F.silu, nn.SiLU(inplace=True), lambda x: x * torch.sigmoid(x)),
     "hard swish": (
         nn.Hardswish(inplace=True),
@@ -44,6 +50,8 @@ SPELLINGS: dict[str, tuple[Body, ...]] = {
     ),
     "channel shuffle": (
         lambda x: x.view(-1, 2, 2, 6, 6).transpose(1, 2).reshape(-1, 4, 6, 6),
+        lambda x: x.view(-1, 2, 2, 6, 6).swapaxes(1, 2).reshape(-1, 4, 6, 6),
+        lambda x: x.view(-1, 2, 2, 6, 6).swapdims(-3, -4).reshape(-1, 4, 6, 6),
         lambda x: F.channel_shuffle(x, 2),
         lambda x: x[:, [0, 2, 1, 3]],
         lambda x: torch.index_select(x, 1, torch.tensor([0, 2, 1, 3])),

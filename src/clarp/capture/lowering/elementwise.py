@@ -3,6 +3,7 @@
 from math import inf
 
 import torch
+from torch import fx
 
 from clarp.capture.lowering.call import Call, Lowered, Refused, anywhere, lowers
 from clarp.operations import (
@@ -78,14 +79,26 @@ def _relu6(call: Call) -> Lowered:
     return HardTanh(0.0, 6.0), (call.value("self"),)
 
 
-@lowers(aten.clamp.default, aten.clamp_min.default, aten.clamp_max.default)
+@lowers(aten.clamp.default, aten.clamp_min.default, aten.clamp_max.default, aten.clamp.Tensor)
 @anywhere
 def _clamp(call: Call) -> Lowered:
-    """Bounds are numbers; `clamp(min=0)` is a ReLU."""
-    x, low, high = call.value("self"), call.arguments.get("min"), call.arguments.get("max")
+    """Bounds are numbers, or constants of one element; `clamp(min=0)` is a ReLU."""
+    x, low, high = call.value("self"), _number(call, "min"), _number(call, "max")
     if low == 0 and high is None:
         return ReLU(), (x,)
-    return HardTanh(-inf if low is None else float(low), inf if high is None else float(high)), (x,)
+    return HardTanh(-inf if low is None else low, inf if high is None else high), (x,)
+
+
+def _number(call: Call, name: str) -> float | None:
+    value = call.arguments.get(name)
+    if not isinstance(value, fx.Node):
+        return None if value is None else float(value)
+    constant = call.constants.get(value.name)
+    if constant is None or constant.numel() != 1:
+        raise Refused(
+            f"its {name} is a tensor of several values, or computed from the image, expected a number"
+        )
+    return float(constant.item())
 
 
 @lowers(aten.gelu.default)

@@ -43,7 +43,15 @@ def _reshape(call: Call) -> Lowered:
     return None if same else Reshape(call.sizes()), (x,)
 
 
-@lowers(aten.permute.default, aten.transpose.int, aten.t.default, aten.numpy_T.default, aten.mT.default)
+@lowers(
+    aten.permute.default,
+    aten.transpose.int,
+    aten.swapaxes.default,
+    aten.swapdims.default,
+    aten.t.default,
+    aten.numpy_T.default,
+    aten.mT.default,
+)
 @anywhere
 def _permute(call: Call) -> Lowered:
     """Any order; the batch comes first here wherever it is there."""
@@ -54,7 +62,8 @@ def _permute(call: Call) -> Lowered:
     else:
         order = list(range(count))
         first, second = (
-            call.arguments.get(name, axis) % count for name, axis in (("dim0", -2), ("dim1", -1))
+            call.arguments.get(f"dim{end}", call.arguments.get(f"axis{end}", end - 2)) % count
+            for end in (0, 1)
         )
         order[first], order[second] = second, first
     inner = [layout.axis + 1] if layout.inner > 1 else []
