@@ -16,14 +16,14 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
-PAGES = ("methods", "rules", "operations", "command-line", "architecture")
+PAGES = ("methods", "rules", "operations", "command-line", "architecture", "performance")
 
 
 def page(name: str) -> str:
     return (DOCS / f"{name}.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/methods.md", "docs/rules.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/methods.md", "docs/rules.md", "docs/performance.md"])
 def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page one after the other, as a reader would type them."""
     if "models.load(" in (text := (ROOT / name).read_text(encoding="utf-8")):

@@ -325,6 +325,15 @@ def test_what_can_t_be_told_apart_is_not_kept(
     assert not list(tmp_path.glob("*.graph"))
 
 
+def test_hooks_on_all_modules_are_hooks_too(net: ModuleType, tmp_path: Path) -> None:
+    handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
+    try:
+        graph(net.build(), tmp_path)
+    finally:
+        handle.remove()
+    assert not list(tmp_path.glob("*.graph"))
+
+
 @pytest.mark.parametrize("place", [0, 70, 0.5, -1])
 def test_a_damaged_file(place: float, net: ModuleType, tmp_path: Path, captures: list) -> None:
     first = graph(net.build(), tmp_path)

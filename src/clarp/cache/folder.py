@@ -54,11 +54,11 @@ class GraphCache:
     folder: Path
 
     def path(self, model: nn.Module, *circumstances: object) -> Path | None:
-        """Where this model's graph belongs; None where it can't be told from other models' (:class:`Unknowable`)."""
+        """Where this model's graph belongs; None where it can't be told from other models' (``Unknowable``)."""
         try:
             return self.folder / f"{graph_key(model, *circumstances)}{SUFFIX}"
-        except Unknowable:
-            return None
+        except (Unknowable, AttributeError, RecursionError, RuntimeError, TypeError, ValueError):
+            return None  # not only ours: the user's objects may raise when they are looked at
 
     def load(self, path: Path, model: nn.Module, logits: Tensor) -> Graph | None:
         """The graph in a file, or None if there is none that may be used.

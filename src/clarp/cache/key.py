@@ -67,6 +67,8 @@ def graph_key(model: nn.Module, *circumstances: object) -> str:
     Raises:
         Unknowable: hooks, compiled or scripted modules, or objects that only C knows.
     """
+    if nn.modules.module._has_any_global_hook():  # noqa: SLF001  there is no public name
+        raise Unknowable("hooks on all modules")
     walk = _Walk()
     walk.feed([*circumstances, *_machine()])
     walk.feed(model)
