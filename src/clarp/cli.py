@@ -201,6 +201,32 @@ def report(
     raise typer.Exit(run(folder, reference, resamples, seed))
 
 
+@app.command()
+def serve(
+    *,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="As of `clarp explain`; several by repeating it, the first is the default."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Where to listen; 0.0.0.0 is every address of this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8000,
+    token: Annotated[
+        bool | None,
+        typer.Option(
+            "--token/--no-token",
+            help="Whether requests need a token ($CLARP_TOKEN, or a new one); only on loopback they need none if left out.",
+        ),
+    ] = None,
+) -> None:
+    """Serve a web page for photos, and an HTTP API, until Ctrl-C."""
+    from clarp.commands.serve import serve as run
+    from clarp.serve.server import Address
+
+    run(model or ["efficientnet-lite0"], Address(host, port), token=token)
+
+
 def _listed(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 

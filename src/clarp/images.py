@@ -1,12 +1,19 @@
-"""Photos from disk: found, opened upright, and as 8-bit RGB whatever they were."""
+"""Photos from disk or from bytes: found, opened upright, and as 8-bit RGB whatever they were."""
 
 from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".jfif", ".png", ".tif", ".tiff", ".webp"})
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
+"""What strangers may send. Of Pillow's other readers some start programs or write files (EPS, for one)."""
+
+
+class TooManyPixels(ValueError):  # noqa: N818  the name says what is wrong
+    """A picture has more pixels than are allowed; it was not decoded."""
 
 
 def open_photo(path: Path) -> Image.Image:
@@ -25,14 +32,52 @@ def open_photo(path: Path) -> Image.Image:
         raise ValueError(f"{path}: a folder, where a photo was expected.")
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty.")
+    return _opened(path, str(path))
+
+
+def decode_photo(data: bytes, most_pixels: int) -> Image.Image:
+    """Decode a photo that a stranger sent: as `open_photo`, but of the usual formats only, and of limited size.
+
+    The size is read from the picture's head and checked before any pixel is decoded.
+
+    Args:
+        data: a file's content, in one of `FORMATS`.
+        most_pixels: width times height may not be more.
+
+    Raises:
+        TooManyPixels: they are more.
+        ValueError: no picture in one of these formats, a damaged one, or one without 8-bit meaning.
+    """
+    if not data:
+        raise ValueError("the photo is empty: 0 bytes.")
+    return _opened(BytesIO(data), "the photo", FORMATS, most_pixels)
+
+
+def _opened(
+    source: Path | BytesIO, name: str, formats: tuple[str, ...] | None = None, most_pixels: int | None = None
+) -> Image.Image:
     try:
-        with Image.open(path) as file:
+        with Image.open(source, formats=formats) as file:
+            if most_pixels is not None:
+                _check_pixels(name, file.size, most_pixels)
             file.load()
             return _rgb(ImageOps.exif_transpose(file))
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path}: not a picture in a format that Pillow reads.") from error
+        reads = "that Pillow reads" if formats is None else f"that is read here ({', '.join(formats)})"
+        raise ValueError(f"{name}: not a picture in a format {reads}.") from error
+    except TooManyPixels:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise TooManyPixels(f"{name}: too many pixels ({error})") from error
     except Exception as error:  # on a damaged file, Pillow's readers raise whatever they run into
-        raise ValueError(f"{path}: the picture can't be read: {error}.") from error
+        raise ValueError(f"{name}: the picture can't be read: {error}.") from error
+
+
+def _check_pixels(name: str, size: tuple[int, int], most: int) -> None:
+    if size[0] * size[1] > most:
+        raise TooManyPixels(
+            f"{name}: {size[0]} x {size[1]} pixels, expected at most {most / 1e6:.3g} million; make it smaller."
+        )
 
 
 def _rgb(image: Image.Image) -> Image.Image:

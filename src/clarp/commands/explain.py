@@ -75,7 +75,7 @@ def run(request: Request, *, json: bool) -> int:
         ValueError, TypeError, OSError, ImportError, CaptureError: an argument does not hold, or the model can't be
             explained; nothing was written.
     """
-    with redirect_stdout(sys.stderr) if json else nullcontext(), _lost_as_notes():
+    with redirect_stdout(sys.stderr) if json else nullcontext(), lost_as_notes():
         manifest = _Run.prepared(request).explain(report=not json)
     if json:
         sys.stdout.write(json_format.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
@@ -83,7 +83,7 @@ def run(request: Request, *, json: bool) -> int:
 
 
 @contextmanager
-def _lost_as_notes() -> Iterator[None]:
+def lost_as_notes() -> Iterator[None]:
     """Warnings of lost relevance as the notes that the command writes anyway."""
     show = warnings.showwarning
 

@@ -1,0 +1,66 @@
+"""``clarp serve``: models loaded and tried out, then the page and its API until Ctrl-C."""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from clarp import models
+from clarp.commands.explain import lost_as_notes
+from clarp.serve.app import application
+from clarp.serve.engine import Engine
+from clarp.serve.guard import Hosts
+from clarp.serve.limits import Limits
+from clarp.serve.server import Address, run, token_for
+
+
+def serve(specs: Sequence[str], address: Address, *, token: bool | None) -> None:
+    """Load the models, and serve until the process is told to stop.
+
+    Args:
+        specs: what ``--model`` named.
+        address: where to listen.
+        token: whether requests need one; None: unless only this machine can reach the server.
+
+    Raises:
+        ValueError, TypeError, OSError, ImportError, CaptureError: a model can't be loaded or explained, or the address can't
+            be listened at.
+    """
+    secret = token_for(address, token)
+    with address.listen() as listening, lost_as_notes():
+        # Thread by thread there is no way to say so: pictures of any size are measured before they are decoded.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        engines = load(specs, Limits())
+        if not address.local and secret is None:
+            sys.stderr.write(
+                f"clarp: note: everybody who can reach {address.host} can use this server; --token makes it ask for one.\n"
+            )
+        app = application(engines, Hosts.of(address.host), secret)
+        url = address.url(listening.getsockname()[1], secret)
+        sys.stdout.write(
+            f"clarp serves {', '.join(engine.name for engine in engines)} at {url} (Ctrl-C ends it)\n"
+        )
+        sys.stdout.flush()
+        run(app, listening)
+
+
+def load(specs: Sequence[str], limits: Limits) -> list[Engine]:
+    """The models, each tried out on the demo's photo with the default method.
+
+    Raises:
+        ValueError: a model is named twice; or as `clarp.models.load` and :class:`~clarp.explainer.Explainer`.
+    """
+    engines: list[Engine] = []
+    for spec in specs:
+        # Of a file the name alone: where it lies is nobody's business.
+        name = Path(spec).name
+        if any(engine.name == name for engine in engines):
+            raise ValueError(f"--model {spec}: a model called {name} is served already; name each once.")
+        engine = Engine(name, spec, models.load(spec), limits)
+        for note in engine.notes:
+            sys.stderr.write(f"clarp: note: {note}\n")
+        engine.try_out("ssglrp")
+        engines.append(engine)
+    return engines

@@ -1,0 +1,152 @@
+"""What the API answers, as JSON with a schema."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Problem(_Answer):
+    """Why a request was refused."""
+
+    detail: str = Field(description="A sentence: what was given, what was expected, what to do.")
+
+
+class Class(_Answer):
+    """A class of the model."""
+
+    index: int = Field(serialization_alias="class", description="Its place among the logits.")
+    label: str = Field(description="Its name.")
+    probability: float | None = Field(description="Softmax probability in this photo; null if it is NaN.")
+
+
+class Photo(_Answer):
+    """The photo as it was sent."""
+
+    sha256: str = Field(description="Of the bytes.")
+    width: int = Field(description="In pixels, after the rotation that its EXIF data asks for.")
+    height: int = Field(description="Likewise.")
+
+
+class Seen(_Answer):
+    """The photo as the model sees it: after resizing and cropping."""
+
+    width: int = Field(description="In pixels; every heatmap has this size.")
+    height: int = Field(description="Likewise.")
+    png: str = Field(description="The picture, a PNG in base64.")
+
+
+class Predicted(_Answer):
+    """The most probable classes of a photo."""
+
+    model: str = Field(description="The model's name.")
+    photo: Photo
+    seen: Seen
+    predictions: list[Class] = Field(description="The most probable class first.")
+
+
+class ColourScale(_Answer):
+    """How relevance became colour."""
+
+    limit: float = Field(description="Relevance of this magnitude and more has the full colour.")
+    basis: str = Field(description="How the limit was chosen.")
+    warning: str = Field(description="What is odd about the map (all zero, not finite), or an empty string.")
+
+
+class Map(_Answer):
+    """One heatmap: one class by one method."""
+
+    method: str = Field(description="The method's name.")
+    definition: str = Field(description="Seed, selection and rules in full.")
+    composite: str = Field(description="The name of its rules.")
+    target: Class
+    against: list[Class] | str = Field(description="The classes it is contrasted with, or a sentence.")
+    selection_skipped: int = Field(description="At how many layers no gradient was positive.")
+    ledger: dict[str, float | None] = Field(
+        description="Where the relevance went: seed = pixels + selection + bias + epsilon."
+    )
+    scale: ColourScale
+    heatmap: str = Field(
+        description="Relevance per pixel, float32 (height, width), as the base64 of an .npy file."
+    )
+    png: str = Field(
+        description="The heatmap in colour, the weaker the more transparent: a PNG in base64 to lay over the photo."
+    )
+    python: str = Field(description="The lines of Python that make this map.")
+
+
+class Explained(_Answer):
+    """Heatmaps of a photo."""
+
+    clarp: str = Field(description="The version of clarp.")
+    model: str = Field(description="The model's name.")
+    weights_sha256: str = Field(description="Over the model's parameters and buffers.")
+    photo: Photo
+    maps: list[Map] = Field(description="For each method in the order asked for, each target.")
+
+
+class Change(_Answer):
+    """What masking does to one class."""
+
+    index: int = Field(serialization_alias="class", description="Its place among the logits.")
+    label: str = Field(description="Its name.")
+    before: float | None = Field(description="Its probability in the whole photo.")
+    after: float | None = Field(description="Its probability with the regions covered.")
+
+
+class Masked(_Answer):
+    """What covering regions of a photo does to the probabilities."""
+
+    model: str = Field(description="The model's name.")
+    photo: Photo
+    fill: str = Field(description="What the covered pixels show.")
+    covered: float = Field(description="The share of the pixels that are covered.")
+    classes: list[Change] = Field(
+        description="The classes asked for, then the most probable ones before and after."
+    )
+
+
+class MethodRow(_Answer):
+    """A method that can be asked for."""
+
+    name: str
+    has_rivals: bool = Field(description="Whether it contrasts the target with other classes.")
+    definition: str = Field(description="Seed, selection and rules in full.")
+
+
+class ModelRow(_Answer):
+    """A model that is served."""
+
+    name: str
+    classes: int = Field(description="How many it tells apart.")
+    notes: list[str] = Field(description="What was assumed about it.")
+
+
+class LimitRow(_Answer):
+    """What one request may ask for."""
+
+    photo_bytes: int
+    pixels: int
+    aspect: int = Field(description="The longer side may be so many times the shorter one.")
+    targets: int
+    against: int
+    maps: int = Field(description="Targets times methods.")
+    regions: int
+    seconds: float
+
+
+class About(_Answer):
+    """What this server offers."""
+
+    clarp: str = Field(description="The version of clarp.")
+    models: list[ModelRow] = Field(description="The first is meant where a request names none.")
+    methods: list[MethodRow]
+    limits: LimitRow
+
+
+class Labels(_Answer):
+    """The names of a model's classes."""
+
+    model: str
+    labels: list[str] = Field(description="In the order of the logits.")

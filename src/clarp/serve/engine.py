@@ -1,0 +1,325 @@
+"""One model at work on photos: predictions, heatmaps, masks. Knows nothing of HTTP; used by one thread at a time."""
+
+import base64
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from importlib import resources
+from io import BytesIO
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from clarp import __version__
+from clarp.commands.manifest import finite, percent
+from clarp.evaluation.metrics.perturbation import Fill, filling
+from clarp.explainer import Explainer
+from clarp.explanation import Explanation
+from clarp.images import decode_photo
+from clarp.method import Method
+from clarp.models import Classifier
+from clarp.network import Network
+from clarp.render import Scale, overlay
+from clarp.render.scale import as_bytes, paint
+from clarp.serve.answers import Change, Class, ColourScale, Explained, Map, Masked, Photo, Predicted, Seen
+from clarp.serve.limits import Limits
+from clarp.serve.recipe import recipe
+
+TOP = 5
+Box = tuple[int, int, int, int]
+"""(top, left, bottom, right) in the model's pixels; bottom and right are outside."""
+_capturing = Lock()  # torch.export is not made for two threads
+
+
+class GivenUp(Exception):  # noqa: N818  nothing went wrong
+    """Nobody waits for the answer any more."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which maps are wanted.
+
+    Attributes:
+        targets: classes by name or number; empty for the most probable one.
+        against: classes that they are contrasted with; empty for all others.
+        methods: names of methods.
+    """
+
+    targets: tuple[str, ...]
+    against: tuple[str, ...]
+    methods: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """A photo as the model gets it."""
+
+    photo: Photo
+    image: Tensor
+    probabilities: Tensor
+    seen: NDArray[np.uint8]
+
+
+class Engine:
+    """A classifier with its explainers.
+
+    Args:
+        name: what requests call it.
+        spec: what the command line called it.
+        classifier: is not changed.
+        limits: see :class:`Limits`.
+    """
+
+    def __init__(self, name: str, spec: str, classifier: Classifier, limits: Limits) -> None:
+        self.name, self.spec, self.classifier, self.limits = name, spec, classifier, limits
+        self.weights_sha256 = classifier.weights_sha256()
+        module = classifier.module
+        self._model: nn.Module = module.module() if isinstance(module, ExportedProgram) else module
+        self._photos: OrderedDict[str, _Prepared] = OrderedDict()
+        self._forget_sizes()
+
+    def _forget_sizes(self) -> None:
+        self._network = Network(self.classifier.module)
+        self._explainers: dict[str, Explainer] = {}
+        self._sizes: set[tuple[int, ...]] = set()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed about the model."""
+        return self.classifier.notes
+
+    def try_out(self, method: str) -> None:
+        """Explain the demo's photo, so that a model that can't be explained is refused at the start.
+
+        Raises:
+            ValueError, TypeError, CaptureError: it can't.
+        """
+        photo = resources.files("clarp") / "assets" / "cat_and_coffee.jpg"
+        self.explain(photo.read_bytes(), Question((), (), (method,)), lambda: False)
+
+    def predict(self, data: bytes, top: int) -> Predicted:
+        """The most probable classes of a photo.
+
+        Raises:
+            ValueError: it can't be read, or is beyond the limits.
+        """
+        prepared = self._prepared(data)
+        height, width = prepared.seen.shape[:2]
+        return Predicted(
+            model=self.name,
+            photo=prepared.photo,
+            seen=Seen(width=width, height=height, png=_png(prepared.seen)),
+            predictions=[
+                self._class(prepared.probabilities, index) for index in _top(prepared.probabilities, top)
+            ],
+        )
+
+    def explain(self, data: bytes, question: Question, given_up: Callable[[], bool]) -> Explained:
+        """Heatmaps of a photo, for each method each target.
+
+        Args:
+            data: the photo's file.
+            question: which.
+            given_up: asked before each method; true ends the work.
+
+        Raises:
+            ValueError: the photo, a class or a method is not as it should be.
+            GivenUp: as ``given_up`` said.
+        """
+        prepared = self._prepared(data)
+        maps: list[Map] = []
+        for explanation, against in self._explanations(prepared, question, given_up):
+            targets = explanation.target[0].tolist()
+            maps += [self._map(prepared, explanation, row, against) for row in range(len(targets))]
+        return Explained(
+            clarp=__version__,
+            model=self.name,
+            weights_sha256=self.weights_sha256,
+            photo=prepared.photo,
+            maps=maps,
+        )
+
+    def picture(self, data: bytes, question: Question, given_up: Callable[[], bool]) -> bytes:
+        """One heatmap beside its photo with caption and colour bar, as ``clarp explain`` draws it: a PNG.
+
+        Raises:
+            ValueError, GivenUp: as in :meth:`explain`.
+        """
+        prepared = self._prepared(data)
+        explanation, against = next(self._explanations(prepared, question, given_up))
+        heatmap = explanation.heatmap[0, 0].double().cpu().numpy()
+        target = int(explanation.target[0, 0])
+        drawn = BytesIO()
+        overlay(heatmap, prepared.seen, self._caption(prepared, explanation.method, target, against)).save(
+            drawn, "PNG"
+        )
+        return drawn.getvalue()
+
+    def mask(self, data: bytes, boxes: Sequence[Box], fill: Fill, classes: Sequence[str]) -> Masked:
+        """Cover boxes of the photo, and see what becomes of the probabilities.
+
+        Raises:
+            ValueError: the photo, a class or a box is not as it should be.
+        """
+        prepared = self._prepared(data)
+        covered = torch.zeros(prepared.image.shape[2:], dtype=torch.bool)
+        for box in boxes:
+            top, left, bottom, right = box
+            if not (0 <= top < bottom <= len(covered) and 0 <= left < right <= covered.shape[1]):
+                raise ValueError(
+                    f"the region {','.join(map(str, box))} is not inside the picture: expected top,left,bottom,right with "
+                    f"top < bottom <= {len(covered)} and left < right <= {covered.shape[1]}."
+                )
+            covered[top:bottom, left:right] = True
+        after = self._probabilities(torch.where(covered, filling(prepared.image, fill), prepared.image))
+        before = prepared.probabilities
+        wanted = [*self._classes(classes), *_top(before, TOP), *_top(after, TOP)]
+        return Masked(
+            model=self.name,
+            photo=prepared.photo,
+            fill=fill,
+            covered=float(covered.float().mean()),
+            classes=[
+                Change(
+                    index=index,
+                    label=self.classifier.labels[index],
+                    before=finite(float(before[index])),
+                    after=finite(float(after[index])),
+                )
+                for index in dict.fromkeys(wanted)
+            ],
+        )
+
+    def _prepared(self, data: bytes) -> _Prepared:
+        """The photo as the model gets it; the last few are kept, because people ask again and again about one."""
+        key = hashlib.sha256(data).hexdigest()
+        if key in self._photos:
+            self._photos.move_to_end(key)
+            return self._photos[key]
+        photo = decode_photo(data, self.limits.pixels)
+        if max(photo.size) > self.limits.aspect * min(photo.size):
+            raise ValueError(
+                f"the photo has {photo.width} x {photo.height} pixels, expected a longer side of at most "
+                f"{self.limits.aspect} times the shorter one; cut out the part that matters."
+            )
+        try:
+            image = self.classifier.preprocess(photo)
+        except Exception as error:  # the user's own preprocessing may raise anything
+            raise ValueError(f"the preprocessing failed with {type(error).__name__}: {error}.") from error
+        prepared = _Prepared(
+            Photo(sha256=key, width=photo.width, height=photo.height),
+            image.unsqueeze(0),
+            self._probabilities(image.unsqueeze(0)),
+            self.classifier.photo(image),
+        )
+        self._photos[key] = prepared
+        if len(self._photos) > self.limits.photos:
+            self._photos.popitem(last=False)
+        return prepared
+
+    def _probabilities(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self._model(images)[0].softmax(0).double().cpu()
+
+    def _explanations(
+        self, prepared: _Prepared, question: Question, given_up: Callable[[], bool]
+    ) -> Iterator[tuple[Explanation, list[int]]]:
+        """An explanation for each method, its target of shape (1, K), and the rivals that were named to it."""
+        targets = self._classes(question.targets) or _top(prepared.probabilities, 1)
+        named = self._classes(question.against)
+        for name in question.methods:
+            if given_up():
+                raise GivenUp
+            explainer = self._explainer(name, tuple(prepared.image.shape))
+            against = named if explainer.method.has_rivals else []
+            for target in targets:
+                if against and set(against) <= {target}:
+                    raise ValueError(
+                        f"target and against are both {self.classifier.labels[target]!r}; name another class."
+                    )
+            shape = tuple(prepared.image.shape)
+            with nullcontext() if shape in self._sizes else _capturing:
+                explanation = explainer(prepared.image, target=[targets], against=against or None)
+            self._sizes.add(shape)
+            yield explanation, against
+
+    def _explainer(self, method: str, shape: tuple[int, ...]) -> Explainer:
+        if shape not in self._sizes and len(self._sizes) >= self.limits.sizes:
+            self._forget_sizes()
+        if method not in self._explainers:
+            self._explainers[method] = Explainer(self._network, method, bounds=self.classifier.bounds)
+        return self._explainers[method]
+
+    def _map(self, prepared: _Prepared, explanation: Explanation, row: int, against: Sequence[int]) -> Map:
+        method, target = explanation.method, int(explanation.target[0, row])
+        heatmap = explanation.heatmap[0, row].float().cpu().numpy()
+        rivals = [index for index in against if index != target]
+        scale = Scale.of(heatmap)
+        return Map(
+            method=method.name,
+            definition=repr(method),
+            composite=method.rules.name,
+            target=self._class(prepared.probabilities, target),
+            against=[self._class(prepared.probabilities, index) for index in rivals] or _unnamed(method),
+            selection_skipped=int(explanation.selection_skipped[0, row]),
+            ledger={
+                part: finite(np.asarray(values)[0, row].item())
+                for part, values in explanation.ledger.summary().items()
+            },
+            scale=ColourScale(limit=scale.limit, basis=scale.basis, warning=scale.warning),
+            heatmap=_npy(heatmap),
+            png=_png(_layer(heatmap, scale)),
+            python=recipe(self.spec, method.name, target, rivals, self.classifier.labels),
+        )
+
+    def _classes(self, names: Sequence[str]) -> list[int]:
+        return list(dict.fromkeys(self.classifier.class_index(name) for name in names))
+
+    def _class(self, probabilities: Tensor, index: int) -> Class:
+        return Class(
+            index=index,
+            label=self.classifier.labels[index],
+            probability=finite(float(probabilities[index])),
+        )
+
+    def _caption(self, prepared: _Prepared, method: Method, target: int, against: Sequence[int]) -> str:
+        labels = [self.classifier.labels[index].replace("_", " ") for index in (target, *against)]
+        title = f"{labels[0]} ({percent(finite(float(prepared.probabilities[target])))})"
+        title += f" against {', '.join(labels[1:])}" if against else ""
+        return f"{title}\n{method.name.upper()} ({method.rules.name}) · {Path(self.name).name}"
+
+
+def _unnamed(method: Method) -> str:
+    return "all other classes" if method.has_rivals else "nothing: the method has no rivals"
+
+
+def _top(probabilities: Tensor, count: int) -> list[int]:
+    found: list[int] = probabilities.topk(min(count, len(probabilities))).indices.tolist()
+    return found
+
+
+def _layer(heatmap: NDArray[np.float32], scale: Scale) -> NDArray[np.uint8]:
+    """The heatmap to lay over a photo, (H, W, 4); its opacity is the root of its strength, as in `clarp.render.overlay`."""
+    strength = scale.strength(heatmap)
+    opacity = np.sqrt(np.abs(np.nan_to_num(strength, nan=1.0)))
+    return as_bytes(np.concatenate([paint(strength), opacity[..., None]], axis=-1))
+
+
+def _png(picture: NDArray[np.uint8]) -> str:
+    file = BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def _npy(values: NDArray[np.float32]) -> str:
+    file = BytesIO()
+    np.save(file, values)
+    return base64.b64encode(file.getvalue()).decode()

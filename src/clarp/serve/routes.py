@@ -1,0 +1,213 @@
+"""The HTTP API: arguments in, answers out. The photo is the body of each request; everything else is in the query."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar
+
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from pydantic import AfterValidator, Field, StringConstraints
+
+from clarp import __version__
+from clarp.method import Method, methods
+from clarp.serve.answers import (
+    About,
+    Explained,
+    Labels,
+    LimitRow,
+    Masked,
+    MethodRow,
+    ModelRow,
+    Predicted,
+    Problem,
+)
+from clarp.serve.engine import TOP, Box, Engine, Question
+from clarp.serve.limits import Limits
+from clarp.serve.service import Service
+
+Answer = TypeVar("Answer")
+_MOST = Limits()
+_Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+_Method = Annotated[
+    str,
+    AfterValidator(lambda name: Method.named(name).name),
+    Field(json_schema_extra={"enum": list(methods())}),
+]
+_Region = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,5},[0-9]{1,5},[0-9]{1,5},[0-9]{1,5}$")]
+_Model = Annotated[
+    str | None,
+    Query(max_length=200, description="A name from /api/about; the first one there if left out."),
+]
+_Target = Annotated[
+    _Name | None,
+    Query(description="The class to explain, by name or number; the most probable one if left out."),
+]
+_Targets = Annotated[
+    tuple[_Name, ...],
+    Query(
+        alias="target",
+        max_length=_MOST.targets,
+        description="A class to explain, by name or number; the most probable one if left out.",
+    ),
+]
+_Against = Annotated[
+    tuple[_Name, ...],
+    Query(
+        max_length=_MOST.against,
+        description="A class to contrast it with; all others if left out. Methods without rivals take no notice.",
+    ),
+]
+_Methods = Annotated[
+    tuple[_Method, ...], Query(alias="method", max_length=len(methods()), description="How to explain.")
+]
+_Regions = Annotated[
+    tuple[_Region, ...],
+    Query(
+        alias="region",
+        min_length=1,
+        max_length=_MOST.regions,
+        description="A rectangle to cover: top,left,bottom,right in the model's pixels, the last two outside.",
+    ),
+]
+
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": what}
+    for status, what in {
+        400: "Not meant for this server, or broken.",
+        401: "The token is missing or wrong.",
+        403: "From a page of another site.",
+        404: "No such model.",
+        422: "An argument or the photo is not as it should be.",
+    }.items()
+}
+_WITH_PHOTO: dict[int | str, dict[str, Any]] = _PROBLEMS | {
+    status: {"model": Problem, "description": what}
+    for status, what in {
+        408: "The photo took too long to arrive.",
+        413: "The photo has too many bytes or pixels.",
+        415: "A form was sent, not a photo.",
+        503: "Busy; Retry-After says when to try again.",
+        504: "No answer in time.",
+    }.items()
+}
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "description": "The photo's file as it is: JPEG, PNG, GIF, WebP, BMP or TIFF.",
+        "required": True,
+        "content": {
+            kind: {"schema": {"type": "string", "format": "binary"}}
+            for kind in ("application/octet-stream", "image/jpeg", "image/png")
+        },
+    }
+}
+router = APIRouter(prefix="/api")
+
+
+def _service(request: Request) -> Service:
+    found = request.app.state.service
+    assert isinstance(found, Service)
+    return found
+
+
+class Call:
+    """A request to one model."""
+
+    def __init__(self, request: Request, model: _Model = None) -> None:
+        self.service = _service(request)
+        self.engine: Engine = self.service.engine(model)
+        self._request = request
+
+    async def __call__(self, work: Callable[[bytes, Callable[[], bool]], Answer]) -> Answer:
+        """The model's answer; arguments and errors as of `Service.answer`."""
+        return await self.service.answer(self._request, self.engine, work)
+
+
+_Call = Annotated[Call, Depends()]
+
+
+@router.get("/about", responses=_PROBLEMS)
+async def about(request: Request) -> About:
+    """What this server offers: models, methods, limits."""
+    service = _service(request)
+    named = [Method.named(name) for name in methods()]
+    return About(
+        clarp=__version__,
+        models=[
+            ModelRow(name=name, classes=len(engine.classifier.labels), notes=list(engine.notes))
+            for name, engine in service.engines.items()
+        ],
+        methods=[
+            MethodRow(name=method.name, has_rivals=method.has_rivals, definition=repr(method))
+            for method in named
+        ],
+        limits=LimitRow.model_validate(service.limits, from_attributes=True),
+    )
+
+
+@router.get("/classes", responses=_PROBLEMS)
+async def classes(call: _Call) -> Labels:
+    """The names of a model's classes."""
+    return Labels(model=call.engine.name, labels=list(call.engine.classifier.labels))
+
+
+@router.post("/predict", responses=_WITH_PHOTO, openapi_extra=_BODY)
+async def predict(call: _Call, top: Annotated[int, Query(ge=1, le=100)] = TOP) -> Predicted:
+    """The most probable classes of a photo, and the photo as the model sees it."""
+    return await call(lambda photo, _: call.engine.predict(photo, top))
+
+
+@router.post("/explain", responses=_WITH_PHOTO, openapi_extra=_BODY)
+async def explain(
+    call: _Call, targets: _Targets = (), against: _Against = (), chosen: _Methods = ("ssglrp",)
+) -> Explained:
+    """Heatmaps of a photo: for each method each target."""
+    maps = max(1, len(targets)) * len(chosen)
+    if maps > call.service.limits.maps:
+        raise HTTPException(
+            422,
+            f"{maps} maps were asked for (targets times methods), expected at most {call.service.limits.maps}.",
+        )
+    question = Question(targets, against, tuple(dict.fromkeys(chosen)))
+    return await call(lambda photo, given_up: call.engine.explain(photo, question, given_up))
+
+
+@router.post(
+    "/picture",
+    responses=_WITH_PHOTO | {200: {"description": "A PNG.", "content": {"image/png": {}}}},
+    openapi_extra=_BODY,
+    response_class=Response,
+)
+async def picture(
+    call: _Call, target: _Target = None, against: _Against = (), method: _Method = "ssglrp"
+) -> Response:
+    """One heatmap beside its photo, with caption and colour bar."""
+    question = Question((target,) if target else (), against, (method,))
+    drawn = await call(lambda photo, given_up: call.engine.picture(photo, question, given_up))
+    return Response(drawn, media_type="image/png")
+
+
+@router.post("/mask", responses=_WITH_PHOTO, openapi_extra=_BODY)
+async def mask(
+    call: _Call,
+    regions: _Regions,
+    names: Annotated[
+        tuple[_Name, ...],
+        Query(
+            alias="class",
+            max_length=_MOST.against,
+            description="A class to tell of, besides the most probable ones.",
+        ),
+    ] = (),
+    fill: Annotated[
+        Literal["colour", "blur"],
+        Query(
+            description="What covered pixels show: the mean colour of the model's preprocessing, or the photo blurred."
+        ),
+    ] = "colour",
+) -> Masked:
+    """Cover regions of a photo, and see how the probabilities change."""
+    boxes = [_box(region) for region in regions]
+    return await call(lambda photo, _: call.engine.mask(photo, boxes, fill, names))
+
+
+def _box(region: str) -> Box:
+    top, left, bottom, right = map(int, region.split(","))
+    return top, left, bottom, right

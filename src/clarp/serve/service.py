@@ -1,0 +1,143 @@
+"""From a request to a model's answer: a place in the queue, the upload, the work, and a refusal for everything that goes wrong."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from fastapi import HTTPException, Request
+from starlette.requests import ClientDisconnect
+
+from clarp.errors import CaptureError
+from clarp.serve.engine import Engine, GivenUp
+from clarp.serve.limits import Limits
+from clarp.serve.worker import Busy, Worker
+
+Answer = TypeVar("Answer")
+HUNG_UP = 499
+"""The usual code, in logs, for a client that went away; nobody is left to read it."""
+
+
+class Service:
+    """The models that are served, each with its worker.
+
+    Args:
+        engines: at least one; the first is meant where a request names none.
+        limits: see :class:`Limits`.
+    """
+
+    def __init__(self, engines: Sequence[Engine], limits: Limits) -> None:
+        self.engines = {engine.name: engine for engine in engines}
+        self.limits = limits
+        self.workers = {name: Worker(name, limits.waiting) for name in self.engines}
+        self.bytes_held = 0
+
+    def engine(self, name: str | None) -> Engine:
+        """A model by its name; None: the first.
+
+        Raises:
+            HTTPException: 404, there is none of this name.
+        """
+        if name is None:
+            return next(iter(self.engines.values()))
+        if name not in self.engines:
+            raise HTTPException(404, f"no model {name!r} here, expected one of {', '.join(self.engines)}.")
+        return self.engines[name]
+
+    def close(self) -> None:
+        """Drop what waits; what runs ends by itself."""
+        for worker in self.workers.values():
+            worker.close()
+
+    async def answer(
+        self,
+        request: Request,
+        engine: Engine,
+        work: Callable[[bytes, Callable[[], bool]], Answer],
+    ) -> Answer:
+        """Take a place in the queue, read the photo, and let the model's thread do the work.
+
+        Args:
+            request: its body is the photo.
+            engine: whose turn it is.
+            work: from the photo and ``given_up`` (see :class:`~clarp.serve.worker.Place`) to the answer.
+
+        Raises:
+            HTTPException: 503 busy, 504 too slow, 422 can't be done, or as in :meth:`_photo`.
+        """
+        try:
+            place = self.workers[engine.name].place()
+        except Busy as busy:
+            raise _busy(busy.seconds) from busy
+        with place:
+            data = await self._photo(request)
+            hung_up = asyncio.create_task(_hung_up(request))
+            try:
+                return await place.run(lambda: work(data, place.given_up), hung_up, self.limits.seconds)
+            except (ConnectionAbortedError, GivenUp) as error:
+                raise HTTPException(HUNG_UP, "the client hung up.") from error
+            except TimeoutError as error:
+                raise HTTPException(
+                    504,
+                    f"no answer within {self.limits.seconds:g} s; ask for fewer maps, or later.",
+                ) from error
+            except (ValueError, TypeError, CaptureError) as error:
+                raise HTTPException(422, str(error)) from error
+            finally:
+                hung_up.cancel()
+                self.bytes_held -= len(data)
+
+    async def _photo(self, request: Request) -> bytes:
+        """The body, read into memory only, and no further than the limit; it counts as held until the caller is done with it.
+
+        Raises:
+            HTTPException: 413 too large, 415 a form, 408 too slow, 503 too much at once, 400 broken off.
+        """
+        form = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if form == "multipart/form-data":
+            raise HTTPException(
+                415, "the body is a form, expected the photo itself, as in curl --data-binary @photo.jpg."
+            )
+        length = request.headers.get("content-length", "0")
+        self._check_size(int(length))
+        data = bytearray()
+        try:
+            async with asyncio.timeout(self.limits.upload_seconds):
+                async for chunk in request.stream():
+                    self._check_size(len(data) + len(chunk))
+                    self._hold(len(chunk))
+                    data += chunk
+        except BaseException as error:
+            self.bytes_held -= len(data)
+            if isinstance(error, TimeoutError):
+                raise HTTPException(
+                    408, f"the photo did not arrive within {self.limits.upload_seconds:g} s."
+                ) from error
+            if isinstance(error, ClientDisconnect):
+                raise HTTPException(HUNG_UP, "the client hung up.") from error
+            raise
+        return bytes(data)
+
+    def _hold(self, count: int) -> None:
+        if self.bytes_held + count > self.limits.bytes_at_once:
+            raise _busy(2)
+        self.bytes_held += count
+
+    def _check_size(self, size: int) -> None:
+        if size > self.limits.photo_bytes:
+            raise HTTPException(
+                413,
+                f"the photo has more than {self.limits.photo_bytes:,} bytes; make it smaller.",
+                {"Connection": "close"},
+            )
+
+
+def _busy(seconds: int) -> HTTPException:
+    return HTTPException(
+        503, f"busy: the queue is full; try again in {seconds} s.", {"Retry-After": str(seconds)}
+    )
+
+
+async def _hung_up(request: Request) -> None:
+    """Return when the client has gone; the body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
