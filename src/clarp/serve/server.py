@@ -88,13 +88,19 @@ def run(app: Guard, listening: socket.socket) -> None:
         app: the application.
         listening: the socket.
     """
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        server_header=False,
-        proxy_headers=False,
-        h11_max_incomplete_event_size=2**16,  # a mask's rectangles are in the query
-        limit_concurrency=512,
-        timeout_graceful_shutdown=5,
+    server(app).run(sockets=[listening])
+
+
+def server(app: Guard) -> uvicorn.Server:
+    """The HTTP server around the application."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_level="warning",
+            server_header=False,
+            proxy_headers=False,
+            h11_max_incomplete_event_size=2**16,  # a mask's rectangles are in the query
+            limit_concurrency=512,
+            timeout_graceful_shutdown=5,
+        )
     )
-    uvicorn.Server(config).run(sockets=[listening])

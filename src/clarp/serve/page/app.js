@@ -1,0 +1,246 @@
+// The page: what is chosen becomes questions, answers become cards.
+
+import { $, make, percent, problem, status } from "./dom.js";
+import { askJson, takeToken } from "./api.js";
+import { Board } from "./board.js";
+import { Classes } from "./classes.js";
+import { card } from "./cards.js";
+import { changes, sentence } from "./changes.js";
+
+const classes = new Classes(() => soon());
+const chosen = new Set(["ssglrp", "lrp"]);
+let about = null;
+let photo = null;
+let board = null;
+let cards = new Map(); // by what was asked: a card, or the error in its place
+let running = new AbortController();
+let masking = new AbortController();
+let timer = 0;
+
+const model = () => $("model").value;
+const fail = (error) => {
+  if (error.name === "AbortError") return;
+  status("");
+  problem(error.message);
+};
+
+async function start() {
+  takeToken();
+  about = await askJson("about");
+  $("model").replaceChildren(...about.models.map(({ name }) => make("option", { value: name }, name)));
+  $("model-choice").hidden = about.models.length < 2;
+  $("methods").replaceChildren(...about.methods.map(methodChoice));
+  await loadLabels();
+}
+
+function methodChoice({ name, has_rivals: rivals, definition }) {
+  const box = make("input", { type: "checkbox", value: name, checked: chosen.has(name) });
+  box.addEventListener("change", () => {
+    if (box.checked) chosen.add(name);
+    else chosen.delete(name);
+    soon();
+  });
+  const hint = rivals ? definition : `${definition}; it contrasts with nothing`;
+  return make("label", { className: "chip", title: hint }, box, name.toUpperCase());
+}
+
+async function loadLabels() {
+  classes.setLabels((await askJson("classes", { model: model() })).labels);
+}
+
+/** Another photo, or the same one for another model. */
+async function show(file) {
+  if (!file) return;
+  problem();
+  if (file.size > about.limits.photo_bytes) {
+    problem(`${file.name} has ${(file.size / 2 ** 20).toFixed(1)} MB; at most ${about.limits.photo_bytes / 2 ** 20} MB are taken.`);
+    return;
+  }
+  running.abort();
+  running = new AbortController();
+  status("The model looks at the photo …");
+  const answer = await askJson("predict", { model: model(), top: 5 }, file, running.signal);
+  photo = file;
+  board = new Board(answer.seen, () => mask());
+  cards = new Map();
+  $("drop-name").textContent = file.name;
+  $("changes").replaceChildren();
+  $("clear").disabled = true;
+  const plain = board.stack("The photo as the model sees it");
+  $("photo-card").replaceChildren(
+    make(
+      "article",
+      { className: "card" },
+      make("h3", {}, "What the model sees"),
+      plain,
+      make("p", { className: "readout" }, `${answer.photo.width} × ${answer.photo.height}, seen at ${board.width} × ${board.height}`),
+    ),
+  );
+  $("maps").replaceChildren();
+  $("welcome").hidden = true;
+  $("choosing").hidden = false;
+  $("work").hidden = false;
+  classes.setPredictions(answer.predictions);
+  await explain();
+}
+
+/** A moment later, so that several clicks are one question. */
+function soon() {
+  clearTimeout(timer);
+  timer = setTimeout(() => explain().catch(fail), 150);
+}
+
+/** What is wanted, a list of {key, method, target, against}. */
+function wanted() {
+  const against = classes.against;
+  return classes.targets.flatMap((target) =>
+    about.methods
+      .filter(({ name }) => chosen.has(name))
+      .map(({ name, has_rivals: rivals }) => {
+        const others = rivals ? against.filter((index) => index !== target) : [];
+        return { key: JSON.stringify([name, target, others]), method: name, target, against: others };
+      }),
+  );
+}
+
+async function explain() {
+  if (!photo) return;
+  running.abort();
+  running = new AbortController();
+  problem();
+  const maps = wanted();
+  if (maps.length > about.limits.maps) {
+    problem(`${maps.length} maps are chosen (classes times methods); at most ${about.limits.maps} are made at once.`);
+    return;
+  }
+  for (const [key, element] of cards) if (element.classList.contains("failed")) cards.delete(key);
+  draw(maps);
+  if (!maps.length) {
+    status(classes.targets.length ? "Choose a method." : "Choose a class to explain.");
+    return;
+  }
+  const missing = maps.filter(({ key }) => !cards.has(key));
+  if (!missing.length) return;
+  status(`Explaining: ${missing.length} ${missing.length === 1 ? "map" : "maps"} …`);
+  const asked = Map.groupBy(missing, ({ method, against }) => JSON.stringify([method, against]));
+  const { signal } = running;
+  await Promise.all([...asked.values()].map((group) => explainOne(group, signal)));
+  if (!signal.aborted) status(`${maps.length} ${maps.length === 1 ? "map is" : "maps are"} ready.`);
+}
+
+/** The maps of one method against the same classes. */
+async function explainOne(group, signal) {
+  const [{ method, against }] = group;
+  const source = { photo, board };
+  try {
+    const query = { model: model(), method, target: group.map((one) => one.target), against };
+    const answer = await askJson("explain", query, photo, signal);
+    if (signal.aborted) return;
+    answer.maps.forEach((map, place) => {
+      const { key, target } = group[place];
+      cards.set(key, card(map, { ...source, answer, query: { model: model(), method, target, against } }));
+      classes.learn([map.target, ...(Array.isArray(map.against) ? map.against : [])]);
+    });
+  } catch (error) {
+    if (signal.aborted) return;
+    for (const { key } of group) {
+      const told = [make("h4", {}, method.toUpperCase()), make("p", { className: "problem" }, error.message)];
+      cards.set(key, make("article", { className: "card failed" }, ...told));
+    }
+  }
+  draw(wanted());
+}
+
+function draw(maps) {
+  const sections = classes.targets.map((target) => {
+    const probability = classes.probability(target);
+    const rivals = classes.against.filter((index) => index !== target).map((index) => classes.name(index));
+    return make(
+      "section",
+      { className: "target" },
+      make(
+        "h3",
+        {},
+        classes.name(target),
+        make("small", {}, `${probability === undefined ? "" : `${percent(probability)} `}against ${rivals.join(", ") || "all other classes"}`),
+      ),
+      make(
+        "div",
+        { className: "grid" },
+        ...maps.filter((map) => map.target === target).map(({ key, method }) => cards.get(key) ?? waiting(method)),
+      ),
+    );
+  });
+  $("maps").replaceChildren(...sections);
+}
+
+function waiting(method) {
+  const space = make("div", { className: "stack waiting" });
+  space.style.setProperty("--shape", `${board.width} / ${board.height}`);
+  return make("article", { className: "card", "aria-busy": "true" }, make("h4", {}, method.toUpperCase()), space);
+}
+
+async function mask() {
+  masking.abort();
+  masking = new AbortController();
+  $("clear").disabled = board.mask.empty;
+  if (board.mask.empty) {
+    $("changes").replaceChildren();
+    return;
+  }
+  const query = {
+    model: model(),
+    region: board.mask.regions(),
+    class: [...new Set([...classes.targets, ...classes.against])],
+    fill: $("fill").value,
+  };
+  const { signal } = masking;
+  const answer = await askJson("mask", query, photo, signal).catch(fail);
+  if (!answer || signal.aborted) return;
+  $("changes").replaceChildren(changes(answer));
+  $("spoken").textContent = sentence(answer);
+}
+
+function listen() {
+  const take = (file) => show(file).catch(fail);
+  $("file").addEventListener("change", (event) => take(event.target.files[0]));
+  $("sample").addEventListener("click", async () => {
+    const sample = await (await fetch("/page/cat_and_coffee.jpg")).blob();
+    take(new File([sample], "cat_and_coffee.jpg", { type: sample.type }));
+  });
+  for (const kind of ["dragenter", "dragover"]) {
+    document.addEventListener(kind, (event) => {
+      event.preventDefault();
+      document.body.classList.add("dropping");
+    });
+  }
+  document.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) document.body.classList.remove("dropping");
+  });
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    document.body.classList.remove("dropping");
+    take(event.dataTransfer.files[0]);
+  });
+  document.addEventListener("paste", (event) => take(event.clipboardData?.files[0]));
+  $("model").addEventListener("change", () => loadLabels().then(() => take(photo)).catch(fail));
+  $("opacity").addEventListener("input", ({ target }) => {
+    $("opacity-value").textContent = `${target.value} %`;
+    document.documentElement.style.setProperty("--opacity", target.value / 100);
+  });
+  $("size").addEventListener("input", ({ target }) => ($("size-value").textContent = `${target.value} %`));
+  $("fill").addEventListener("change", () => mask());
+  $("clear").addEventListener("click", () => {
+    board.mask.clear();
+    board.drawMask();
+    mask();
+  });
+  $("brush").hidden = navigator.maxTouchPoints === 0;
+  $("brush").addEventListener("click", ({ currentTarget }) => {
+    const on = document.body.classList.toggle("brushing");
+    currentTarget.setAttribute("aria-pressed", on);
+  });
+}
+
+listen();
+start().catch(fail);

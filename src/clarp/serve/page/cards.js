@@ -1,0 +1,101 @@
+// A card for each map: the picture, its value under the point, its scale, and what can be downloaded.
+
+import { $, make, readable, signed, status } from "./dom.js";
+import { ask } from "./api.js";
+import { bytes, download, numbers, slug } from "./files.js";
+
+const against = (map) =>
+  typeof map.against === "string" ? map.against : map.against.map((one) => readable(one.label)).join(", ");
+
+const alone = (map) => typeof map.against === "string" && map.against.startsWith("nothing");
+
+/** The card of a map. `source` has the answer it came in, the board, the photo's file and the query for its picture. */
+export function card(map, source) {
+  const readout = make("output", { className: "readout" });
+  const name = readable(map.target.label);
+  const values = numbers(bytes(map.heatmap));
+  const picture = source.board.stack(`Heatmap of ${name} by ${map.method} against ${against(map)}`, {
+    png: map.png,
+    values,
+    limit: map.scale.limit,
+    readout,
+  });
+  return make(
+    "article",
+    { className: "card" },
+    make("h4", {}, map.method.toUpperCase(), ...(alone(map) ? [make("small", {}, "contrasts with nothing")] : [])),
+    picture,
+    readout,
+    scale(map),
+    ...notes(map).map((text) => make("p", { className: "note" }, text)),
+    downloads(map, source),
+  );
+}
+
+function scale(map) {
+  const limit = signed(map.scale.limit).slice(1);
+  return make(
+    "div",
+    { className: "scale", title: `Full colour at ±${limit}, the ${map.scale.basis}` },
+    make("span", {}, `−${limit}`),
+    make("img", { src: "/page/colours.png", alt: "blue speaks against, red speaks for" }),
+    make("span", {}, `+${limit}`),
+  );
+}
+
+function notes(map) {
+  const found = map.scale.warning ? [`Note: ${map.scale.warning}.`] : [];
+  const { seed, selection, pixels } = map.ledger;
+  const arrived = pixels / (seed - selection);
+  // A contrast sums to zero, so only maps without rivals can tell.
+  if (alone(map) && arrived < 0.5) {
+    found.push(`${Math.round(100 * Math.max(0, arrived))} % of the relevance reached the pixels.`);
+  }
+  if (map.selection_skipped) found.push(`Selection was skipped at ${map.selection_skipped} layers.`);
+  return found;
+}
+
+function downloads(map, source) {
+  const stem = source.photo.name.replace(/\.[^.]*$/, "") || "photo";
+  const file = `${stem}.${map.target.class}-${slug(map.target.label)}.${map.method}`;
+  const { maps: _, ...answer } = source.answer;
+  const { python, ...told } = map;
+  const actions = {
+    PNG: async () => {
+      status("Drawing the picture …");
+      download(await (await ask("picture", source.query, source.photo)).blob(), `${file}.png`);
+      status("");
+    },
+    ".npy": () => download(bytes(map.heatmap), `${file}.npy`, "application/octet-stream"),
+    JSON: () => download(JSON.stringify({ ...answer, map: told }, null, 2), `${file}.json`, "application/json"),
+    Python: () => showLines(python.replaceAll('"photo.jpg"', JSON.stringify(source.photo.name)), `${file}.py`),
+  };
+  const what = `${readable(map.target.label)} by ${map.method}`;
+  return make(
+    "div",
+    { className: "buttons", role: "group", "aria-label": `Download ${what}` },
+    ...Object.entries(actions).map(([text, act]) =>
+      make(
+        "button",
+        {
+          type: "button",
+          className: "quiet",
+          "aria-label": text === "Python" ? `Python lines for ${what}` : `${text} of ${what}`,
+          onclick: () => Promise.resolve(act()).catch((error) => status(error.message)),
+        },
+        text,
+      ),
+    ),
+  );
+}
+
+function showLines(lines, name) {
+  $("lines-code").textContent = lines;
+  $("lines-copy").onclick = async () => {
+    await navigator.clipboard.writeText(lines);
+    $("lines-copy").textContent = "Copied";
+    setTimeout(() => ($("lines-copy").textContent = "Copy"), 1500);
+  };
+  $("lines-save").onclick = () => download(lines, name, "text/x-python");
+  $("lines").showModal();
+}
