@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -113,10 +114,8 @@ class Guard:
 
 def _name(host: str) -> str:
     """The name of a Host header, without port; nothing where it is malformed."""
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
+    found = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:]+)(?::[0-9]+)?", host)
+    return found[1] if found else ""
 
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:

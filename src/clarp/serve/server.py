@@ -44,8 +44,9 @@ class Address:
             family, _, _, _, address = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)[0]
             return socket.create_server(address[:2], family=family, backlog=256)
         except OSError as error:
+            reason = (error.strerror or str(error)).partition(" (")[0]
             raise OSError(
-                f"can't listen at {self.host}, port {self.port} ({error.strerror or error}): give an address of this machine "
+                f"can't listen at {self.host}, port {self.port} ({reason}): give an address of this machine "
                 "(--host) and a port that is free (--port)."
             ) from error
 

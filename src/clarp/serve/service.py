@@ -8,6 +8,7 @@ from fastapi import HTTPException, Request
 from starlette.requests import ClientDisconnect
 
 from clarp.errors import CaptureError
+from clarp.images import TooManyPixels
 from clarp.serve.engine import Engine, GivenUp
 from clarp.serve.limits import Limits
 from clarp.serve.worker import Busy, Worker
@@ -62,7 +63,7 @@ class Service:
             work: from the photo and ``given_up`` (see :class:`~clarp.serve.worker.Place`) to the answer.
 
         Raises:
-            HTTPException: 503 busy, 504 too slow, 422 can't be done, or as in :meth:`_photo`.
+            HTTPException: 503 busy, 504 too slow, 413 too many pixels, 422 can't be done, or as in :meth:`_photo`.
         """
         try:
             place = self.workers[engine.name].place()
@@ -80,6 +81,8 @@ class Service:
                     504,
                     f"no answer within {self.limits.seconds:g} s; ask for fewer maps, or later.",
                 ) from error
+            except TooManyPixels as error:
+                raise HTTPException(413, str(error)) from error
             except (ValueError, TypeError, CaptureError) as error:
                 raise HTTPException(422, str(error)) from error
             finally:

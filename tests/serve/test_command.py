@@ -1,0 +1,164 @@
+"""``clarp serve`` as people start it."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import httpx
+import pytest
+from serve.servers import photo
+
+from clarp.cli import main
+from clarp.commands.serve import serve
+from clarp.serve.server import Address, token_for
+
+MODEL = """
+import torch
+from torch import nn
+
+def build():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)).eval()
+
+labels = ["ant", "bee", "cow"]
+
+def preprocess(image):
+    pixels = torch.frombuffer(bytearray(image.resize((16, 16)).tobytes()), dtype=torch.uint8)
+    return pixels.view(16, 16, 3).permute(2, 0, 1) / 255
+"""
+
+
+@pytest.fixture
+def toy(tmp_path):
+    path = tmp_path / "toy.py"
+    path.write_text(MODEL)
+    return f"{path}:build"
+
+
+@contextmanager
+def running(*arguments, **environment):
+    """The process, and what it printed when it was ready."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "clarp", "serve", "--port", "0", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    try:
+        yield process, process.stdout.readline()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def address(line):
+    return re.search(r"at (http://\S+)", line)[1]
+
+
+def clarp(*arguments, capsys):
+    with pytest.raises(SystemExit) as ending:
+        main(["serve", *map(str, arguments)])
+    return ending.value.code, capsys.readouterr()
+
+
+def test_it_says_where_answers_and_ends_with_ctrl_c(toy):
+    with running("--model", toy) as (process, line):
+        assert line.startswith("clarp serves toy.py:build at http://127.0.0.1:")
+        url = address(line)
+        answer = httpx.post(f"{url}api/predict", content=photo()).json()
+        assert answer["model"] == "toy.py:build"
+        assert "server" not in httpx.get(url).headers
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        assert "Traceback" not in errors
+        assert process.returncode in {0, 130}
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(url)
+
+
+def test_a_token_of_ones_own_is_not_in_the_output_of_anything_but_the_address(toy):
+    with running("--model", toy, "--token", CLARP_TOKEN="0123456789abcdef") as (process, line):
+        url, _, token = address(line).partition("#token=")
+        assert token == "0123456789abcdef"
+        assert httpx.get(f"{url}api/about").status_code == 401
+        headers = {"Authorization": f"Bearer {token}"}
+        assert httpx.get(f"{url}api/about", headers=headers).status_code == 200
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=30)
+        assert token not in out + errors
+
+
+@pytest.mark.parametrize(("host", "warned"), [("0.0.0.0", True), ("127.0.0.1", False)])
+def test_without_a_token_elsewhere_than_on_loopback_it_warns(toy, host, warned, capsys, monkeypatch):
+    monkeypatch.setattr("clarp.commands.serve.run", lambda *_: None)
+    serve([toy], Address(host, 0), token=False)
+    said = capsys.readouterr()
+    assert ("everybody who can reach 0.0.0.0 can use this server" in said.err) == warned
+    assert "#token" not in said.out
+
+
+@pytest.mark.parametrize(
+    ("host", "wanted", "has"),
+    [
+        ("127.0.0.1", None, False),
+        ("localhost", None, False),
+        ("::1", None, False),
+        ("127.0.0.1", True, True),
+        ("0.0.0.0", None, True),
+        ("::", None, True),
+        ("192.168.0.4", None, True),
+        ("clarp.lab", None, True),
+        ("0.0.0.0", False, False),
+    ],
+)
+def test_who_needs_a_token(host, wanted, has, monkeypatch):
+    monkeypatch.delenv("CLARP_TOKEN", raising=False)
+    first, second = (token_for(Address(host, 8000), wanted) for _ in range(2))
+    assert (first is not None) == has
+    assert not has or (first != second and len(first) >= 32)
+
+
+@pytest.mark.parametrize(
+    "token", ["", "short", "has spaces in the middle", "caf\xe9caf\xe9caf\xe9caf\xe9", "0123456789abcdef\n"]
+)
+def test_what_is_no_token(token, monkeypatch):
+    monkeypatch.setenv("CLARP_TOKEN", token)
+    with pytest.raises(ValueError, match="at least 16 letters"):
+        token_for(Address("127.0.0.1", 8000), wanted=True)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"), [("127.0.0.1", "http://127.0.0.1:80/"), ("::1", "http://[::1]:80/")]
+)
+def test_urls(host, url):
+    assert Address(host, 80).url(80, None) == url
+
+
+class TestWhatCannotBeServed:
+    def test_a_port_that_is_taken(self, toy, capsys):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            code, said = clarp("--model", toy, "--port", taken.getsockname()[1], capsys=capsys)
+        assert code == 2
+        assert re.search(
+            r"can't listen at 127\.0\.0\.1, port \d+ \(Address already in use\).*--port", said.err
+        )
+
+    def test_a_host_that_is_not_this_machine(self, toy, capsys):
+        code, said = clarp("--model", toy, "--host", "192.0.2.1", "--port", 0, capsys=capsys)
+        assert code == 2
+        assert "can't listen at 192.0.2.1" in said.err
+
+    def test_a_model_that_is_none(self, capsys):
+        code, said = clarp("--model", "resnet5", "--port", 0, capsys=capsys)
+        assert code == 2
+        assert "unknown model 'resnet5'" in said.err
+
+    def test_a_model_twice(self, toy, capsys):
+        code, said = clarp("--model", toy, "--model", toy, "--port", 0, capsys=capsys)
+        assert code == 2
+        assert "toy.py:build is served already" in said.err

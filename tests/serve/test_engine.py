@@ -1,0 +1,218 @@
+import base64
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from clarp.explainer import Explainer
+from clarp.models import Classifier
+from clarp.serve.engine import Engine, GivenUp, Question
+from clarp.serve.limits import Limits
+from serve.servers import LABELS, SIDE, classifier, engine, photo, preprocess
+
+
+def tensor(data):
+    return preprocess(Image.open(BytesIO(data)).convert("RGB"))[None]
+
+
+def heatmap(map_):
+    return np.load(BytesIO(base64.b64decode(map_.heatmap)))
+
+
+def picture(text):
+    return np.asarray(Image.open(BytesIO(base64.b64decode(text))))
+
+
+def explained(toy, data, *, targets=(), against=(), methods=("sglrp",)):
+    return toy.explain(data, Question(targets, against, methods), lambda: False)
+
+
+class TestPredict:
+    def test_the_models_own_probabilities_the_greatest_first(self, toy):
+        data = photo()
+        with torch.no_grad():
+            expected = toy.classifier.module(tensor(data))[0].softmax(0)
+        found = toy.predict(data, 3).predictions
+        assert [one.index for one in found] == expected.topk(3).indices.tolist()
+        assert [one.probability for one in found] == pytest.approx(expected.topk(3).values.tolist(), abs=1e-7)
+        assert [one.label for one in found] == [LABELS[one.index] for one in found]
+
+    def test_the_photo_as_the_model_sees_it(self, toy):
+        data = photo((60, 20))
+        answer = toy.predict(data, 1)
+        assert (answer.photo.width, answer.photo.height) == (60, 20)
+        expected = (tensor(data)[0] * 255).round().byte().permute(1, 2, 0).numpy()
+        assert (picture(answer.seen.png) == expected).all()
+
+    def test_more_classes_than_there_are(self, toy):
+        assert len(toy.predict(photo(), 100).predictions) == len(LABELS)
+
+
+class TestExplain:
+    @pytest.mark.parametrize("method", ["lrp", "clrp2", "ssglrp", "clarp"])
+    def test_the_heatmaps_are_the_explainers(self, toy, method):
+        data = photo()
+        maps = explained(toy, data, targets=("bee", "3"), methods=(method,)).maps
+        explainer = Explainer(toy.classifier.module, method, bounds=toy.classifier.bounds)
+        expected = explainer(tensor(data), target=[[1, 3]]).heatmap[0]
+        assert [one.target.index for one in maps] == [1, 3]
+        for one, values in zip(maps, expected, strict=True):
+            assert heatmap(one).dtype == np.float32
+            assert (heatmap(one) == values.numpy()).all()
+
+    def test_every_method_with_every_target(self, toy):
+        maps = explained(toy, photo(), targets=("0", "1"), methods=("lrp", "sglrp")).maps
+        assert [(one.method, one.target.index) for one in maps] == [
+            ("lrp", 0),
+            ("lrp", 1),
+            ("sglrp", 0),
+            ("sglrp", 1),
+        ]
+
+    def test_rivals(self, toy):
+        data = photo()
+        sglrp, lrp = explained(
+            toy, data, targets=("ant",), against=("bee", "cow"), methods=("sglrp", "lrp")
+        ).maps
+        explainer = Explainer(toy.classifier.module, "sglrp", bounds=toy.classifier.bounds)
+        expected = explainer(tensor(data), target=0, against=[1, 2]).heatmap[0]
+        assert (heatmap(sglrp) == expected.numpy()).all()
+        assert [one.label for one in sglrp.against] == ["bee", "cow"]
+        assert lrp.against == "nothing: the method has no rivals"
+        assert explained(toy, data).maps[0].against == "all other classes"
+
+    def test_two_classes_against_each_other(self, toy):
+        first, second = explained(toy, photo(), targets=("0", "1"), against=("0", "1")).maps
+        assert ([one.index for one in first.against], [one.index for one in second.against]) == ([1], [0])
+
+    def test_the_target_is_the_top_class_if_none_is_named(self, toy):
+        top = toy.predict(photo(), 1).predictions[0]
+        assert explained(toy, photo()).maps[0].target == top
+
+    def test_the_lines_make_the_same_map(self, toy, tmp_path, monkeypatch):
+        data = photo()
+        (tmp_path / "photo.jpg").write_bytes(data)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("clarp.models.load", {"toy.py:build": toy.classifier}.__getitem__)
+        maps = explained(
+            toy, data, targets=("1", "dog, hound"), against=("2",), methods=("sglrp", "lrp")
+        ).maps
+        assert len(maps) == 4
+        for one in maps:
+            names = {}
+            exec(one.python, names)
+            assert np.allclose(names["heatmap"].numpy(), heatmap(one), rtol=1e-4, atol=1e-9)
+
+    def test_the_colours_are_the_stronger_the_more_opaque(self, toy):
+        one = explained(toy, photo()).maps[0]
+        layer, values = picture(one.png), np.abs(heatmap(one))
+        assert layer.shape == (SIDE, SIDE, 4)
+        assert (layer[..., 3][values >= one.scale.limit] == 255).all()
+        weak = values < 0.25 * one.scale.limit
+        assert (layer[..., 3][weak] < 128).all()
+        assert weak.any()
+
+    def test_the_ledger_balances(self, toy):
+        ledger = explained(toy, photo(), methods=("lrp",)).maps[0].ledger
+        rest = sum(ledger[part] for part in ("pixels", "selection", "bias", "epsilon"))
+        assert ledger["seed"] == pytest.approx(rest, rel=1e-4)
+
+    def test_given_up_between_two_methods(self, toy):
+        asked = iter([False, True])
+        with pytest.raises(GivenUp):
+            toy.explain(photo(), Question((), (), ("lrp", "sglrp")), lambda: next(asked))
+        assert not list(asked)
+
+    @pytest.mark.parametrize(
+        ("targets", "against", "message"),
+        [
+            (("bees",), (), "no class 'bees'; the nearest names are 'bee'"),
+            (("4",), (), "no class 4: its 4 classes are 0 to 3"),
+            (("ant",), ("0",), "target and against are both 'ant'"),
+        ],
+    )
+    def test_wrong_classes(self, toy, targets, against, message):
+        with pytest.raises(ValueError, match=message):
+            explained(toy, photo(), targets=targets, against=against)
+
+    def test_a_picture_with_caption(self, toy):
+        drawn = Image.open(BytesIO(toy.picture(photo(), Question(("1",), ("2",), ("sglrp",)), lambda: False)))
+        assert drawn.format == "PNG"
+        assert drawn.width > 1000
+
+
+class TestMask:
+    def test_covered_pixels_are_the_mean_colour(self, toy):
+        data = photo()
+        answer = toy.mask(data, [(0, 0, 12, 24), (6, 0, 18, 6)], "colour", ["dog, hound"])
+        image = tensor(data).clone()
+        image[..., :12, :] = 0
+        image[..., 6:18, :6] = 0
+        with torch.no_grad():
+            expected = toy.classifier.module(image)[0].softmax(0)
+        assert answer.covered == pytest.approx((12 * 24 + 6 * 6) / SIDE**2)
+        assert sorted(one.index for one in answer.classes) == [0, 1, 2, 3]
+        assert answer.classes[0].label == "dog, hound"
+        for one in answer.classes:
+            assert one.after == pytest.approx(float(expected[one.index]), abs=1e-7)
+            assert one.before != pytest.approx(one.after, abs=1e-4)
+
+    def test_a_blur_is_another_fill(self, toy):
+        colour, blur = (toy.mask(photo(), [(0, 0, 12, 24)], fill, []).classes for fill in ("colour", "blur"))
+        assert colour[0].before == blur[0].before
+        assert colour[0].after != pytest.approx(blur[0].after, abs=1e-4)
+
+    @pytest.mark.parametrize("box", [(0, 0, 25, 4), (5, 5, 5, 9), (9, 0, 3, 4), (0, 20, 4, 25)])
+    def test_boxes_outside(self, toy, box):
+        with pytest.raises(ValueError, match=r"not inside the picture: expected .* right <= 24"):
+            toy.mask(photo(), [box], "colour", [])
+
+
+class TestLimits:
+    def test_a_thin_strip_is_refused_before_the_preprocessing_makes_it_huge(self, toy):
+        with pytest.raises(ValueError, match="20 times the shorter one"):
+            toy.predict(photo((1, 21)), 1)
+        assert toy.predict(photo((1, 20)), 1)
+
+    def test_pixels(self):
+        small = engine(limits=Limits(pixels=100))
+        assert small.predict(photo((10, 10)), 1)
+        with pytest.raises(ValueError, match=r"11 x 10 pixels, expected at most 0\.0001 million"):
+            small.predict(photo((11, 10)), 1)
+
+    def test_a_preprocessing_that_fails_says_so(self, toy):
+        with pytest.raises(ValueError, match="the preprocessing failed with RuntimeError: unlucky size"):
+            toy.predict(photo((13, 13)), 1)
+
+    def test_few_photos_are_kept_and_each_is_decoded_once(self, monkeypatch):
+        found = engine(limits=Limits(photos=2))
+        decoded = []
+        monkeypatch.setattr(
+            "clarp.serve.engine.decode_photo",
+            lambda data, most: decoded.append(most) or Image.open(BytesIO(data)),
+        )
+        for seed in (0, 1, 0, 2, 0, 1):
+            found.predict(photo(seed=seed), 1)
+        assert len(decoded) == 4  # 0, 1, 2, and 1 again
+
+    def test_sizes_are_forgotten_when_they_become_too_many(self):
+        def as_it_is(image):
+            return torch.from_numpy(np.asarray(image, dtype=np.float32) / 255).permute(2, 0, 1)
+
+        found = Engine("any", "any", classifier(as_it_is), Limits(sizes=2))
+        networks = set()
+        for side in (8, 9, 8, 10):
+            answer = explained(found, photo((side, side)), methods=("lrp",))
+            assert heatmap(answer.maps[0]).shape == (side, side)
+            networks.add(id(found._network))
+        assert len(networks) == 2
+        assert len(found._sizes) == 1
+
+    def test_a_model_without_rules_is_refused_at_the_start(self):
+        odd = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * SIDE**2, 4), torch.nn.Softshrink())
+        with pytest.raises(RuntimeError, match="softshrink"):
+            Engine("odd", "odd", Classifier("odd", odd.eval(), LABELS, preprocess), Limits()).try_out(
+                "ssglrp"
+            )
