@@ -16,7 +16,7 @@ demo: $(VENV)/.models  ## explain the cat against the coffee, and the coffee aga
 		--target "Egyptian cat,espresso" --against "Egyptian cat,espresso" --out demo
 
 test: $(VENV)/.dev  ## everything that takes seconds
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow and not browser"
 
 test-slow: $(VENV)/.dev  ## everything that takes minutes
 	$(BIN)/pytest -m slow

@@ -120,12 +120,16 @@ async function explain() {
     return;
   }
   const missing = maps.filter(({ key }) => !cards.has(key));
-  if (!missing.length) return;
+  const ready = `${maps.length} ${maps.length === 1 ? "map is" : "maps are"} ready.`;
+  if (!missing.length) {
+    status(ready);
+    return;
+  }
   status(`Explaining: ${missing.length} ${missing.length === 1 ? "map" : "maps"} …`);
   const asked = Map.groupBy(missing, ({ method, against }) => JSON.stringify([method, against]));
   const { signal } = running;
   await Promise.all([...asked.values()].map((group) => explainOne(group, signal)));
-  if (!signal.aborted) status(`${maps.length} ${maps.length === 1 ? "map is" : "maps are"} ready.`);
+  if (!signal.aborted) status(ready);
 }
 
 /** The maps of one method against the same classes. */
@@ -161,7 +165,7 @@ function draw(maps) {
       make(
         "h3",
         {},
-        classes.name(target),
+        `${classes.name(target)} `,
         make("small", {}, `${probability === undefined ? "" : `${percent(probability)} `}against ${rivals.join(", ") || "all other classes"}`),
       ),
       make(

@@ -23,7 +23,7 @@ export function card(map, source) {
   return make(
     "article",
     { className: "card" },
-    make("h4", {}, map.method.toUpperCase(), ...(alone(map) ? [make("small", {}, "contrasts with nothing")] : [])),
+    make("h4", {}, map.method.toUpperCase(), ...(alone(map) ? [" ", make("small", {}, "contrasts with nothing")] : [])),
     picture,
     readout,
     scale(map),

