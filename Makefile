@@ -9,7 +9,7 @@ CODE := src tests examples benchmarks
 # Threads that wait should sleep: on a busy machine, spinning ones cost more time than the work.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-slow mutations lint classifiers venv
+.PHONY: demo test test-slow test-browser chromium mutations lint classifiers venv
 
 demo: $(VENV)/.models  ## explain the cat against the coffee, and the coffee against the cat, to ./demo/
 	$(BIN)/clarp explain src/clarp/assets/cat_and_coffee.jpg --method ssglrp \
@@ -20,6 +20,16 @@ test: $(VENV)/.dev  ## everything that takes seconds
 
 test-slow: $(VENV)/.dev  ## everything that takes minutes
 	$(BIN)/pytest -m slow
+
+test-browser: $(VENV)/.dev chromium  ## the page of clarp serve in a browser, as a person uses it; screenshots go to ./screenshots/
+	$(BIN)/pytest -m browser
+
+chromium:  ## the browser of test-browser, from Debian's packages
+	@test -x /usr/bin/chromium || { \
+		{ test "$$(id -u)" = 0 && command -v apt-get > /dev/null; } || { \
+			echo "test-browser needs /usr/bin/chromium: install it (apt-get install chromium), or say make chromium as root." >&2; \
+			exit 1; }; \
+		apt-get update -qq && apt-get install --yes --no-install-recommends -qq chromium fonts-dejavu-core; }
 
 mutations: $(VENV)/.dev  ## break each rule on purpose and see that the tests notice; takes minutes
 	$(BIN)/python tests/mutations.py

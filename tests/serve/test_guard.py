@@ -107,8 +107,12 @@ def test_tokens(authorization, status):
     assert ("www-authenticate" in headers) == (status == 401)
 
 
-def test_the_page_itself_needs_no_token():
-    assert answer(SECRET, "/")[0] == 200
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/", 200), ("/page/app.js", 200), ("/api/openapi.json", 200), ("/api/", 401), ("/apix", 401)],
+)
+def test_what_needs_no_token(path, status):
+    assert answer(SECRET, path)[0] == status
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from clarp import __version__
 from clarp.render.scale import as_bytes, paint
 from clarp.serve.engine import Engine
-from clarp.serve.guard import Guard, Hosts
+from clarp.serve.guard import DESCRIPTION, Guard, Hosts
 from clarp.serve.limits import Limits
 from clarp.serve.routes import router
 from clarp.serve.service import Service
@@ -53,7 +53,7 @@ def application(
         title="clarp",
         version=__version__,
         description=_ABOUT,
-        openapi_url="/api/openapi.json",
+        openapi_url=DESCRIPTION,
         docs_url=None,  # FastAPI's documentation pages load their scripts from another host
         redoc_url=None,
         lifespan=lifespan,

@@ -16,6 +16,8 @@ _CONTENT = (
     "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
+DESCRIPTION = "/api/openapi.json"
+"""Which is no secret."""
 HEADERS = {
     "Content-Security-Policy": _CONTENT,
     "X-Content-Type-Options": "nosniff",
@@ -72,7 +74,7 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        api = scope["path"].startswith("/api")
+        api = scope["path"].startswith("/api") and scope["path"] != DESCRIPTION
 
         async def decorated(message: Message) -> None:
             if message["type"] == "http.response.start":
