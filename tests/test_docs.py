@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
-PAGES = ("methods", "rules", "operations", "command-line", "architecture", "performance")
+PAGES = ("methods", "rules", "operations", "command-line", "architecture", "performance", "serve")
 
 
 def page(name: str) -> str:
@@ -75,7 +75,7 @@ def test_composites_are_in_the_table(name: str) -> None:
     assert (composite.average, composite.residual) == (clarp.rules.Norm(), clarp.rules.Ratio())
 
 
-@pytest.mark.parametrize("command", ["explain", "models", "methods", "plan"])
+@pytest.mark.parametrize("command", ["explain", "models", "methods", "plan", "serve"])
 def test_options_are_in_their_section(command: str) -> None:
     group = typer.main.get_command(app)
     sections = dict(

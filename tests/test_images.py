@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clarp.images import find_photos, open_photo
+from clarp.images import TooManyPixels, decode_photo, find_photos, open_photo
 
 
 @pytest.fixture
@@ -118,6 +118,38 @@ class TestOpenPhoto:
         path = saved(Image.new("I", (2, 2), 70_000), tmp_path / "a.tif")
         with pytest.raises(ValueError, match="don't fit 16 bits"):
             open_photo(path)
+
+
+class TestDecodePhoto:
+    def test_bytes_are_read_as_a_file_is(self, tmp_path, rgb):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        path = saved(rgb, tmp_path / "a.png", exif=exif)
+        decoded = decode_photo(path.read_bytes(), 600)
+        assert decoded.size == (20, 30)
+        assert (pixels(decoded) == pixels(open_photo(path))).all()
+
+    def test_too_many_pixels_are_refused_before_they_are_decoded(self, tmp_path, rgb, monkeypatch):
+        data = saved(rgb, tmp_path / "a.png").read_bytes()
+        monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda _: pytest.fail("decoded"))
+        with pytest.raises(TooManyPixels, match=r"30 x 20 pixels, expected at most 0\.000599 million"):
+            decode_photo(data, 599)
+
+    @pytest.mark.parametrize("most", [10, 10**12])
+    def test_pillows_own_limit_counts_too(self, tmp_path, rgb, monkeypatch, most):
+        monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 100)
+        with pytest.raises(TooManyPixels, match="600"):
+            decode_photo(saved(rgb, tmp_path / "a.png").read_bytes(), most)
+
+    @pytest.mark.parametrize("kind", ["EPS", "PPM", "TGA", "ICO", "PCX"])
+    def test_other_formats_are_for_ones_own_files(self, tmp_path, rgb, kind):
+        path = saved(rgb, tmp_path / f"a.{kind}", format=kind)
+        with pytest.raises(ValueError, match="the photo: not a picture in a format that is read here"):
+            decode_photo(path.read_bytes(), 1000)
+
+    def test_nothing(self):
+        with pytest.raises(ValueError, match="0 bytes"):
+            decode_photo(b"", 1000)
 
 
 class TestFindPhotos:

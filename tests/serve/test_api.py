@@ -202,14 +202,20 @@ class TestRefusals:
 
 
 class TestUploads:
-    def test_too_many_bytes_announced(self, address):
+    @pytest.mark.parametrize(
+        ("more", "body"),
+        [("", b"x" * 26_214_401), ("Expect: 100-continue\r\n", b"")],
+        ids=["sent", "announced"],
+    )
+    def test_too_many_bytes(self, address, more, body):
         with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2]))) as sending:
-            sending.sendall(
-                b"POST /api/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 26214401\r\n\r\n"
-            )
+            head = f"POST /api/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 26214401\r\n{more}\r\n"
+            sending.sendall(head.encode() + body)
+            began = time.monotonic()
             answer = b"".join(iter(lambda: sending.recv(4096), b""))
         assert answer.startswith(b"HTTP/1.1 413")
         assert b"26,214,400 bytes" in answer
+        assert time.monotonic() - began < 1.5
 
     def test_too_many_bytes_in_pieces(self):
         def pieces():
@@ -281,6 +287,14 @@ class TestTheQueue:
                 assert httpx.get(f"{url}/api/about").status_code == 200
                 slow.go.set()
             assert httpx.post(f"{url}/api/predict", content=photo()).status_code == 200
+
+    def test_busy_is_heard_by_who_is_still_sending(self):
+        slow = Slow()
+        with serving(application([slow], limits=Limits(waiting=0))) as url, _asking(url, photo()):
+            until(lambda: slow.begun == 1)
+            refused = httpx.post(f"{url}/api/predict", content=b"x" * 20 * 2**20)
+            assert "busy" in detail(refused, 503)
+            slow.go.set()
 
     def test_who_hangs_up_frees_the_place_and_costs_no_work(self):
         slow = Slow()

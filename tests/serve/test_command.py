@@ -150,3 +150,13 @@ class TestWhatCannotBeServed:
         code, said = clarp("--model", toy, "--model", toy, "--port", 0, capsys=capsys)
         assert code == 2
         assert "toy.py:build is served already" in said.err
+
+    def test_without_the_extra(self, toy, capsys, monkeypatch):
+        for name in [
+            name for name in sys.modules if name.startswith(("clarp.serve", "clarp.commands.serve"))
+        ]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, "uvicorn", None)
+        code, said = clarp("--model", toy, capsys=capsys)
+        assert code == 2
+        assert 'clarp serve needs uvicorn, which is not installed: pip install "clarp[serve]"' in said.err

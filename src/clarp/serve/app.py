@@ -43,6 +43,7 @@ def application(
         limits: None for the usual ones.
     """
     service = Service(engines, limits or Limits())
+    _files()  # read now, not while somebody waits
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

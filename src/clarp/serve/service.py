@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from fastapi import HTTPException, Request
@@ -68,9 +69,15 @@ class Service:
         try:
             place = self.workers[engine.name].place()
         except Busy as busy:
+            await _forget(request, self.limits)
             raise _busy(busy.seconds) from busy
         with place:
-            data = await self._photo(request)
+            try:
+                data = await self._photo(request)
+            except HTTPException as refusal:
+                if refusal.status_code != 408:
+                    await _forget(request, self.limits)
+                raise
             hung_up = asyncio.create_task(_hung_up(request))
             try:
                 return await place.run(lambda: work(data, place.given_up), hung_up, self.limits.seconds)
@@ -138,6 +145,19 @@ def _busy(seconds: int) -> HTTPException:
     return HTTPException(
         503, f"busy: the queue is full; try again in {seconds} s.", {"Retry-After": str(seconds)}
     )
+
+
+async def _forget(request: Request, limits: Limits) -> None:
+    """Read and drop the rest of an upload that is refused: who is still sending would not see the answer."""
+    if "expect" in request.headers:  # it waits to be told, as curl does
+        return
+    dropped = 0
+    with suppress(ClientDisconnect, TimeoutError, RuntimeError):  # gone, or too slow, or nothing is left
+        async with asyncio.timeout(2):
+            async for chunk in request.stream():
+                dropped += len(chunk)
+                if dropped > 2 * limits.photo_bytes:
+                    return
 
 
 async def _hung_up(request: Request) -> None:
