@@ -436,6 +436,19 @@ class TestWhenItGoesWrong:
         page.locator("#status:text-is('The server is busy; trying again in 1 s.')").wait_for()
         wait_for_maps(page, 2)
 
+    def test_who_is_faster_than_the_list_of_classes(self, url, browser):
+        context = browser.new_context(**DESK)
+        page = context.new_page()
+        held = []
+        page.route("**/api/classes*", lambda route: held.append(route))  # noqa: PLW0108  playwright marks the function
+        page.goto(url)
+        page.locator(".chip").first.wait_for()
+        page.set_input_files("#file", SAMPLE)
+        page.wait_for_timeout(300)
+        held[0].continue_()
+        wait_for_maps(page, 2)
+        context.close()
+
     def test_a_map_that_fails_tells_why_in_its_place(self, page):
         page.route(
             "**/api/explain*method=lrp*",

@@ -16,6 +16,7 @@ let cards = new Map(); // by what was asked: a card, or the error in its place
 let running = new AbortController();
 let masking = new AbortController();
 let timer = 0;
+let ready = null; // a promise: what there is to choose from is known
 
 const model = () => $("model").value;
 const fail = (error) => {
@@ -206,7 +207,7 @@ async function mask() {
 }
 
 function listen() {
-  const take = (file) => show(file).catch(fail);
+  const take = (file) => ready.then(() => show(file)).catch(fail);
   $("file").addEventListener("change", (event) => take(event.target.files[0]));
   $("sample").addEventListener("click", async () => {
     const sample = await (await fetch("/page/cat_and_coffee.jpg")).blob();
@@ -227,7 +228,11 @@ function listen() {
     take(event.dataTransfer.files[0]);
   });
   document.addEventListener("paste", (event) => take(event.clipboardData?.files[0]));
-  $("model").addEventListener("change", () => loadLabels().then(() => take(photo)).catch(fail));
+  $("model").addEventListener("change", () => {
+    running.abort();
+    ready = loadLabels();
+    take(photo);
+  });
   $("opacity").addEventListener("input", ({ target }) => {
     $("opacity-value").textContent = `${target.value} %`;
     document.documentElement.style.setProperty("--opacity", target.value / 100);
@@ -246,5 +251,6 @@ function listen() {
   });
 }
 
+ready = start();
+ready.catch(fail);
 listen();
-start().catch(fail);
