@@ -267,6 +267,19 @@ class TestManyPhotos:
         )
         assert f"clarp: note: {manifest['model']['notes'][0]}" in capsys.readouterr().err
 
+    def test_the_style_changes_the_picture_and_not_the_relevance(self, tmp_path, photos, toy):
+        found = {}
+        for style in ("overlay", "region"):
+            out = tmp_path / style
+            command = ["explain", photos / "two.png", "--model", toy, "--target", "ant", "--out", out]
+            assert clarp(*command, "--style", style) == 0
+            assert manifest_of(out)["style"] == style
+            (explanation,) = manifest_of(out)["photos"][0]["explanations"]
+            with Image.open(out / explanation["overlay"]) as picture:
+                found[style] = picture.size, np.load(out / explanation["relevance"])
+        assert found["overlay"][0] != found["region"][0]
+        np.testing.assert_array_equal(found["overlay"][1], found["region"][1])
+
     def test_composite_and_unused_bounds_are_recorded(self, tmp_path, photos, toy):
         out = tmp_path / "out"
         assert (
@@ -330,6 +343,7 @@ class TestWrongArguments:
                 ["PHOTO", "--model", "TOY", "--composite", "epsilon-minus"],
                 "unknown composite 'epsilon-minus'",
             ),
+            (["PHOTO", "--model", "TOY", "--style", "pie"], "--style is 'pie', expected one of overlay"),
             (["PHOTO", "--model", "TOY", "--device", "abacus"], "--device abacus can't be used here"),
             (["PHOTO", "--model", "TOY", "--weights", "PHOTO"], "damaged"),
             (["PHOTO", "--model", "TOY", "--weights", "nowhere.pth"], "no such weights file"),

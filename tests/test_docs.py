@@ -9,6 +9,7 @@ import pytest
 import typer
 
 import clarp
+import clarp.render
 from clarp.cli import app
 from clarp.method import Method
 
@@ -16,14 +17,14 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
-PAGES = ("methods", "rules", "operations", "command-line", "architecture", "performance", "serve")
+PAGES = ("methods", "rules", "operations", "command-line", "architecture", "performance", "serve", "pictures")
 
 
 def page(name: str) -> str:
     return (DOCS / f"{name}.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/methods.md", "docs/rules.md", "docs/performance.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/methods.md", "docs/rules.md", "docs/performance.md", "docs/pictures.md"])
 def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page one after the other, as a reader would type them."""
     if "models.load(" in (text := (ROOT / name).read_text(encoding="utf-8")):
@@ -94,3 +95,7 @@ def test_links_lead_somewhere(name: str) -> None:
         headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
         slugs = {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
         assert not anchor or anchor in slugs, (target, anchor)
+
+
+def test_styles_are_in_the_table() -> None:
+    assert tuple(re.findall(r"^\| `(\w+)` \|", page("pictures"), re.MULTILINE)) == clarp.render.STYLES

@@ -1,7 +1,9 @@
 """What comes back: shapes, files, the ledger."""
 
 import json
+import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -134,3 +136,50 @@ def test_one_capture_serves_several_methods() -> None:
     assert second.plan().graph is first.plan().graph
     alone = clarp.Explainer(small(), "sglrp")(images).relevance
     assert torch.equal(second(images).relevance, alone)
+
+
+class TestPictures:
+    @staticmethod
+    def explained(count: int = 2, targets: list[int] | None = None) -> clarp.Explanation:
+        model = small()
+        model.__class__ = type("<script>alert(1)</script>", (nn.Sequential,), {})
+        images = torch.rand(count, 3, 8, 8, dtype=torch.float64)
+        method = clarp.Method(name="<b>mine & yours</b>")
+        return clarp.Explainer(model, method, bounds=(0.0, 1.0))(images, [targets or [1, 2]] * count)
+
+    def test_a_figure_of_its_own(self) -> None:
+        figure = self.explained().plot()
+        maps = [axes for axes in figure.axes if axes.images[0].get_array().shape[:2] == (8, 8)]
+        assert len(maps) == 2 * 3  # photo and two targets
+        words = [text.get_text() for text in figure.texts]
+        assert "image 1" in words
+        assert any(word.startswith("class 2 (") for word in words)
+        assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+
+    def test_styles(self) -> None:
+        explanation = self.explained()
+        for style in ("contours", "region", "signs", "heatmap"):
+            assert len(explanation.plot(style).axes) >= 4
+        with pytest.raises(ValueError, match="expected one of overlay"):
+            explanation.plot("pie")  # type: ignore[arg-type]
+
+    def test_many_images_are_cut_off_in_words(self) -> None:
+        figure = self.explained(20).plot()
+        assert "the first 16 of 20 images" in figure.texts[-2].get_text().replace("\n", " ")
+
+    def test_html_is_well_formed_and_names_are_escaped(self) -> None:
+        html = self.explained()._repr_html_()
+        root = ET.fromstring(html.replace("<br>", "<br/>").replace('"><br/>', '"/><br/>'))
+        caption = root.findtext("caption")
+        assert caption == "<B>MINE & YOURS</B> (zplus-box), <script>alert(1)</script>"
+        pictures = list(root.iter("img"))
+        assert len(pictures) == 6
+        assert all(picture.get("src", "").startswith("data:image/png;base64,") for picture in pictures)
+        assert all(picture.get("alt") for picture in pictures)
+        assert "<script" not in html
+        assert len(html) < 200_000
+
+    def test_html_of_many_is_cut_off(self) -> None:
+        html = self.explained(20, [0, 1, 2, 3, 4])._repr_html_()
+        assert html.count("<img") == 8 * 5
+        assert "the first 8 of 20 images, the first 4 of 5 targets" in html

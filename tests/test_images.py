@@ -35,7 +35,9 @@ class TestOpenPhoto:
             (2, lambda a: a[:, ::-1]),
             (3, lambda a: a[::-1, ::-1]),
             (4, lambda a: a[::-1]),
+            (5, lambda a: a.transpose(1, 0, 2)),
             (6, lambda a: np.rot90(a, 1)),
+            (7, lambda a: a[::-1, ::-1].transpose(1, 0, 2)),
             (8, lambda a: np.rot90(a, -1)),
         ],
     )
@@ -46,6 +48,19 @@ class TestOpenPhoto:
         opened = open_photo(saved(image, tmp_path / "a.png", exif=exif))
         assert opened.size == rgb.size
         assert (pixels(opened) == pixels(rgb)).all()
+
+    def test_the_rotation_can_be_left_alone(self, tmp_path, rgb):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        opened = open_photo(saved(rgb, tmp_path / "a.png", exif=exif), upright=False)
+        assert (pixels(opened) == pixels(rgb)).all()
+
+    def test_sixteen_bits_that_lie_on_their_side(self, tmp_path):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        values = np.array([[0, 257, 65535]], dtype=np.uint16)
+        opened = open_photo(saved(Image.fromarray(values), tmp_path / "a.png", exif=exif))
+        assert pixels(opened)[:, 0, 0].tolist() == [0, 1, 255]
 
     def test_cmyk(self, tmp_path):
         image = Image.new("CMYK", (8, 8), (0, 255, 255, 0))  # magenta and yellow make red

@@ -35,6 +35,7 @@ Method = Annotated[str, typer.Option(help="A name from `clarp methods`.")]
 Composite = Annotated[
     str | None, typer.Option(help="Rules in place of the method's own, such as epsilon-plus.")
 ]
+Style = Annotated[str, typer.Option(help="How maps are drawn: overlay, heatmap, contours, signs, or region.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -62,6 +63,7 @@ def explain(
         str | None,
         typer.Option(help="Modules whose relevance to write too, with commas, such as layer4,features.29."),
     ] = None,
+    style: Style = "overlay",
     out: Annotated[
         Path, typer.Option(help="Folder for the pictures, the raw relevance, and manifest.json.")
     ] = Path("clarp-out"),
@@ -85,6 +87,7 @@ def explain(
         method=method,
         composite=composite,
         layers=_listed(layers),
+        style=style,
         out=out,
         batch_size=batch_size,
         device=device,

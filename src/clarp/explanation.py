@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,6 +13,11 @@ from torch import Tensor
 from clarp.files import write_atomically
 from clarp.method import Method
 from clarp.propagation import Ledger
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from clarp.render import Row, Style
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +66,53 @@ class Explanation:
             f"Explanation(method={self.method.name!r}, target={self.target.tolist()}, relevance of shape "
             f"{tuple(self.relevance.shape)}, model={self.model!r})"
         )
+
+    def plot(self, style: "Style" = "overlay", *, one_scale: bool = False) -> "Figure":
+        """Draw the heatmaps: a row for each image, a column for each of its targets, the first 16 images and 8 targets.
+
+        Args:
+            style: "overlay", "heatmap", "contours", "signs" or "region"; see :func:`clarp.render.figure`.
+            one_scale: one colour scale over all maps; otherwise one for each image.
+
+        Returns:
+            A matplotlib figure of its own: nothing has to be closed, and pyplot knows nothing of it.
+
+        Raises:
+            ValueError: no such style.
+        """
+        from clarp.render import sheet  # noqa: PLC0415  pictures are drawn on request only
+
+        return sheet(self._drawable(16, 8), self._caption(16, 8), style=style, one_scale=one_scale)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the first 8 images with their first 4 heatmaps."""
+        from clarp.render.notebook import table  # noqa: PLC0415
+
+        return table(self._drawable(8, 4), self._caption(8, 4))
+
+    def _drawable(self, images: int, targets: int) -> "list[Row]":
+        """The first images with their first heatmaps."""
+        from clarp.render import Cell, Row  # noqa: PLC0415
+
+        classes = self.target.view(len(self.images), -1)[:images, :targets].tolist()
+        maps = self.heatmap.view(len(self.images), -1, *self.images.shape[2:]).double().cpu().numpy()
+        shares = self.probabilities.double().cpu()
+        rows = []
+        for i, own in enumerate(classes):
+            titles = [f"class {target} ({shares[i, target].item():.1%})" for target in own]
+            cells = tuple(Cell(maps[i, k], title) for k, title in enumerate(titles))
+            rows.append(Row(f"image {i}", _photo(self.images[i]), cells))
+        return rows
+
+    def _caption(self, images: int, targets: int) -> str:
+        """What is explained, and how much of it is left out."""
+        found = self.target.view(len(self.images), -1).shape
+        left_out = [
+            f"the first {limit} of {number} {what}"
+            for number, limit, what in zip(found, (images, targets), ("images", "targets"), strict=True)
+            if number > limit
+        ]
+        return ", ".join([f"{self.method.name.upper()} ({self.method.rules.name}), {self.model}", *left_out])
 
     def save(self, folder: str | Path) -> Path:
         """Write the relevance, also that of layers (.npy), each heatmap alone and over its photo (.png), and ``manifest.json``.

@@ -16,11 +16,15 @@ class TooManyPixels(ValueError):  # noqa: N818  the name says what is wrong
     """A picture has more pixels than are allowed; it was not decoded."""
 
 
-def open_photo(path: Path) -> Image.Image:
+def open_photo(path: Path, *, upright: bool = True) -> Image.Image:
     """Open a photo as people see it: turned as its EXIF data says, RGB with 8 bits a channel.
 
     Transparent parts are laid on white, 16-bit greys are divided by 257, CMYK, palettes and greys
     become RGB, and of a moving picture the first frame counts.
+
+    Args:
+        path: the file.
+        upright: otherwise the rotation tag is left alone, for annotations that count stored pixels.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -61,7 +65,7 @@ def _opened(
             if most_pixels is not None:
                 _check_pixels(name, file.size, most_pixels)
             file.load()
-            return _rgb(ImageOps.exif_transpose(file))
+            return _rgb(ImageOps.exif_transpose(file) if upright else file)
     except UnidentifiedImageError as error:
         reads = "that Pillow reads" if formats is None else f"that is read here ({', '.join(formats)})"
         raise ValueError(f"{name}: not a picture in a format {reads}.") from error

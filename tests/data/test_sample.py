@@ -90,6 +90,11 @@ class TestPhoto:
         for as_stored in (False, True):
             assert Photo(name, tmp_path, as_stored).open().mode == "RGB"
 
+    def test_sixteen_bits_are_scaled_and_not_cut_off(self, tmp_path):
+        Image.fromarray(np.array([[0, 32768, 65535]], dtype=np.uint16)).save(tmp_path / "a.png")
+        for as_stored in (False, True):
+            assert np.asarray(Photo("a.png", tmp_path, as_stored).open())[0, :, 0].tolist() == [0, 128, 255]
+
 
 def boxed(label, box, *, difficult=False):
     return Object(label, str(label), box, difficult)

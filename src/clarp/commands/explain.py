@@ -30,7 +30,7 @@ from clarp.layers import resolve_layers
 from clarp.method import Method
 from clarp.models import Classifier
 from clarp.network import Network
-from clarp.render import overlay
+from clarp.render import STYLES, Style, figure, rasterised
 
 TOP = 5
 NO_RIVALS = "nothing: the method has no rivals"
@@ -50,6 +50,7 @@ class Request:
     method: str
     composite: str | None
     layers: tuple[str, ...]
+    style: str
     out: Path
     batch_size: int
     device: str | None
@@ -110,11 +111,13 @@ class _Run:
     against: list[int]
     explainer: Explainer
     device: torch.device
+    style: Style
 
     @classmethod
     def prepared(cls, request: Request) -> "_Run":
         """Check everything that can be checked before the first photo."""
         paths = find_photos(request.photos)
+        style = style_named(request.style)
         method = Method.named(request.method).with_composite(request.composite)
         device = device_named(request.device)
         classifier = models.load(request.model, request.weights, request.labels, request.output)
@@ -136,7 +139,7 @@ class _Run:
             shape = tuple(classifier.preprocess(Image.new("RGB", (320, 320))).shape)
             resolve_layers(request.layers, explainer.plan(shape).graph)
         request.out.mkdir(parents=True, exist_ok=True)
-        return cls(request, paths, classifier, targets, against, explainer, device)
+        return cls(request, paths, classifier, targets, against, explainer, device, style)
 
     def explain(self, *, report: bool) -> dict[str, Any]:
         """Explain all photos and return the manifest, which is also written."""
@@ -165,6 +168,7 @@ class _Run:
         for path, reason in failed.items():
             sys.stderr.write(f"clarp: skipped {path}: {reason.removeprefix(f'{path}: ')}\n")
         manifest = describe(self.classifier, self.explainer.method, self.device, self.request.batch_size)
+        manifest["style"] = self.style
         manifest["photos"] = [records[path] for path in self.paths if path in records]
         manifest["failed"] = [
             {"file": str(path), "error": failed[path]} for path in self.paths if path in failed
@@ -234,7 +238,8 @@ class _Run:
             rivals = [index for index in self.against if index != target]
             name = f"{stem}.{target}-{slug(self.classifier.labels[target])}.{self.explainer.method.name}"
             caption = self._caption(photo.path, float(probabilities[target]), target, rivals, skipped[k])
-            picture = overlay(relevance[k].double().sum(0).numpy(), seen, caption)
+            heatmap = relevance[k].double().sum(0).numpy()
+            picture = rasterised(figure(heatmap, seen, caption, style=self.style))
             write_atomically(self.request.out / f"{name}.png", partial(picture.save, format="PNG"))
             write_atomically(self.request.out / f"{name}.npy", partial(np.save, arr=relevance[k].numpy()))
             layers = self._write_layers(explanation, row, k, name)
@@ -315,6 +320,18 @@ def classes(classifier: Classifier, names: Sequence[str]) -> list[int]:
                 raise
             found += [classifier.class_index(part) for part in parts]
     return list(dict.fromkeys(found))
+
+
+def style_named(name: str) -> Style:
+    """The style of ``--style``.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    for style in STYLES:
+        if style == name:
+            return style
+    raise ValueError(f"--style is {name!r}, expected one of {', '.join(STYLES)}.")
 
 
 def device_named(name: str | None) -> torch.device:

@@ -137,11 +137,9 @@ class Photo:
 
     def open(self) -> Image.Image:
         """The image as RGB."""
-        if not self.as_stored:
-            with self._damage_named():
-                return open_photo(self.path)
-        with self._opened() as image, self._damage_named():
-            return image.convert("RGB")
+        with self._damage_named(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return open_photo(self.path, upright=not self.as_stored)
 
     def open_with_alpha(self) -> Image.Image:
         """The image as RGBA, as stored."""

@@ -1,6 +1,23 @@
 """Pictures of heatmaps."""
 
-from clarp.render.overlay import overlay
+from clarp.render.figures import figure, overlay
+from clarp.render.paper import FORMATS, rasterised, save
 from clarp.render.scale import Scale, colours
+from clarp.render.sheet import Cell, Row, sheet
+from clarp.render.styles import STYLES, Style, prepared
 
-__all__ = ["Scale", "colours", "overlay"]
+__all__ = [
+    "FORMATS",
+    "STYLES",
+    "Cell",
+    "Row",
+    "Scale",
+    "Style",
+    "colours",
+    "figure",
+    "overlay",
+    "prepared",
+    "rasterised",
+    "save",
+    "sheet",
+]

@@ -43,43 +43,57 @@ class Scale:
     warning: str
 
     @classmethod
-    def of(cls, heatmap: ArrayLike) -> "Scale":
+    def of(cls, *heatmaps: ArrayLike) -> "Scale":
         """Choose the limit: the 99.5th percentile of ``|R|``, so that a few extreme pixels don't pale the rest.
 
         Where that is zero (a very sparse map), the maximum; non-finite values don't count.
 
         Args:
-            heatmap: (H, W) relevance.
+            *heatmaps: (H, W) relevance; several maps get one scale, over all their pixels.
 
         Raises:
-            ValueError: not two-dimensional, or empty.
+            ValueError: no map, or one that is not two-dimensional, or empty.
 
         >>> Scale.of([[0.0, 0.0], [0.0, -3.0]]).warning
         ''
         >>> Scale.of([[0.0, 0.0], [0.0, 0.0]])
         Scale(limit=1.0, basis='no scale', warning='all relevance is zero')
         """
-        values = checked(heatmap)
+        if not heatmaps:
+            raise ValueError("a scale is of at least one heatmap (H, W), got none.")
+        values = np.concatenate([checked(heatmap).ravel() for heatmap in heatmaps])
         finite = values[np.isfinite(values)]
+        warning = oddity(values[None])
         if finite.size == 0:
-            return cls(1.0, "no scale", "no value is finite (yellow)")
-        warning = ""
-        if finite.size < values.size:
-            warning = f"{values.size - finite.size} of {values.size} values are not finite (yellow)"
-        elif not finite.any():
-            warning = "all relevance is zero"
-        elif finite.min() == finite.max():
-            warning = "the relevance is the same everywhere"
-        limit, basis = float(np.percentile(np.abs(finite), PERCENTILE)), f"{PERCENTILE}th percentile of |R|"
+            return cls(1.0, "no scale", warning)
+        of = "|R|" if len(heatmaps) == 1 else f"|R| over {len(heatmaps)} maps"
+        limit, basis = float(np.percentile(np.abs(finite), PERCENTILE)), f"{PERCENTILE}th percentile of {of}"
         if limit == 0.0:
-            limit, basis = float(np.abs(finite).max()), "maximum of |R|"
+            limit, basis = float(np.abs(finite).max()), f"maximum of {of}"
         return cls(limit, basis, warning) if limit > 0.0 else cls(1.0, "no scale", warning)
 
     def strength(self, heatmap: ArrayLike) -> Floats:
         """The relevance in units of the limit, (H, W) within -1 to 1; not-finite values stay NaN."""
         values = checked(heatmap)
         values = np.where(np.isfinite(values), values, np.nan)
-        return np.asarray(np.clip(values / self.limit, -1.0, 1.0))
+        return np.asarray(np.clip(values, -self.limit, self.limit) / self.limit)
+
+
+def oddity(heatmap: ArrayLike) -> str:
+    """What is odd about a map (H, W): it has values that are not finite, is all zero, or constant; or nothing, "".
+
+    >>> oddity([[1.0, float("nan")]])
+    '1 of 2 values are not finite (yellow)'
+    """
+    values = checked(heatmap)
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return "no value is finite (yellow)"
+    if finite.size < values.size:
+        return f"{values.size - finite.size} of {values.size} values are not finite (yellow)"
+    if not finite.any():
+        return "all relevance is zero"
+    return "the relevance is the same everywhere" if finite.min() == finite.max() else ""
 
 
 def checked(heatmap: ArrayLike) -> Floats:

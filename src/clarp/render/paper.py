@@ -1,0 +1,80 @@
+"""A sheet of paper measured in inches, and how it becomes a picture or a file; no state outside the figure."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from clarp.files import write_atomically
+
+DPI = 150
+MARGIN, GAP = 0.2, 0.15  # inches
+TITLE, PRINT = 0.276, 0.16  # inches, a line in 13 and in 9 points
+FORMATS = ("png", "svg", "pdf")
+"""The suffixes that :func:`save` knows."""
+
+
+class Paper:
+    """A white figure whose places are inches from its top left corner."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.width, self.height = width, height
+        self.figure = Figure((width, height), dpi=DPI, facecolor="white")
+        FigureCanvasAgg(self.figure)
+
+    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
+        """A rectangle to draw in."""
+        bottom = self.height - top - height
+        place = (left / self.width, bottom / self.height, width / self.width, height / self.height)
+        return self.figure.add_axes(place)
+
+    def write(self, left: float, top: float, text: str, *, size: float, **looks: Any) -> None:
+        """Text whose upper left corner is there; a dollar sign is a dollar sign."""
+        self.figure.text(
+            left / self.width,
+            1 - top / self.height,
+            text,
+            size=size,
+            va=looks.pop("va", "top"),
+            parse_math=False,
+            **looks,
+        )
+
+
+def rasterised(figure: Figure) -> Image.Image:
+    """A figure as an RGB picture."""
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as its file's suffix says: PNG, SVG or PDF, whole or not at all.
+
+    Raises:
+        ValueError: another suffix.
+        OSError: the folder is missing or can't be written to.
+    """
+    suffix = checked_format(path)
+    metadata = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[suffix]
+    write_atomically(path, partial(figure.savefig, format=suffix, metadata=metadata))
+
+
+def checked_format(path: Path) -> str:
+    """The format that a file's suffix names.
+
+    Raises:
+        ValueError: none of :data:`FORMATS`.
+
+    >>> checked_format(Path("sheet.SVG"))
+    'svg'
+    """
+    suffix = path.suffix.lower().removeprefix(".")
+    if suffix not in FORMATS:
+        raise ValueError(f"{path}: expected a name that ends in {', '.join(f'.{name}' for name in FORMATS)}.")
+    return suffix

@@ -1,0 +1,185 @@
+"""Many maps on one sheet: a row for each method or photo, a column for each class."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import ArrayLike
+
+from clarp.render.figures import BAR, NUMBERS, draw_bar, wrapped
+from clarp.render.paper import GAP, MARGIN, PRINT, TITLE, Paper
+from clarp.render.scale import Bytes, Scale, oddity
+from clarp.render.styles import Panel, Style, View, prepared
+
+Box: TypeAlias = tuple[float, float, float, float]
+"""(left, top, right, bottom) in pixel edges."""
+
+_CELL = 2.3  # inches, the longer side of a map
+_THIN = 0.4  # inches, the least shorter side
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One map.
+
+    Attributes:
+        heatmap: (H, W) relevance.
+        title: what stands over it, a line.
+        note: what stands under it, a line.
+        boxes: (left, top, right, bottom) in the map's pixel edges, drawn over it.
+    """
+
+    heatmap: ArrayLike
+    title: str = ""
+    note: str = ""
+    boxes: tuple[Box, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """Maps that share one scale.
+
+    Attributes:
+        title: what the row is of.
+        photo: (H, W, 3) bytes, what the maps are of; None: white ground.
+        cells: the maps, all of the photo's size.
+        shows_photo: whether the photo itself stands left of the maps.
+    """
+
+    title: str
+    photo: Bytes | None
+    cells: tuple[Cell, ...]
+    shows_photo: bool = True
+
+
+def sheet(
+    rows: Sequence[Row],
+    caption: str,
+    *,
+    aside: Sequence[str] = (),
+    style: Style = "overlay",
+    one_scale: bool = False,
+) -> Figure:
+    """Draw maps in rows; every row has one scale over its maps, and its colour bar at the end.
+
+    Args:
+        rows: at least one, each with at least one cell.
+        caption: its first line is the title, more lines are small print.
+        aside: small print under the first row's photo, if the second row shows none.
+        style: as of :func:`~clarp.render.figures.figure`.
+        one_scale: one over all rows.
+
+    Raises:
+        ValueError: no row or cell, or a map, photo or style that does not hold.
+    """
+    if not rows or not all(row.cells for row in rows):
+        raise ValueError("a sheet needs at least one row, and a map in every row.")
+    scales = [Scale.of(*(prepared(cell.heatmap, style) for cell in row.cells)) for row in rows]
+    if one_scale:
+        every = [prepared(cell.heatmap, style) for row in rows for cell in row.cells]
+        scales = [Scale.of(*every)] * len(rows)
+    drawn = [
+        [View.of(cell.heatmap, row.photo, style, scale) for cell in row.cells]
+        for row, scale in zip(rows, scales, strict=True)
+    ]
+    height, width = (max(_THIN, side) for side in _size(drawn))
+    many = max(len(views) for views in drawn) * len(drawn[0][0].panels)
+    photos = any(row.photo is not None and row.shows_photo for row in rows)
+    barred = style != "region"
+    columns = many + photos
+    paper_width = columns * (width + GAP) - GAP + 2 * MARGIN + (GAP + BAR + NUMBERS if barred else 0)
+    title, *small_print = caption.splitlines() or [""]
+    titles = wrapped([title], paper_width, 8.2)
+    prints = wrapped([*small_print, *_read(scales, drawn, barred=barred)], paper_width, 12.5)
+    head, foot = TITLE * max(1, len(titles)) + 0.1, PRINT * len(prints) + 0.2
+    tops, top = [], MARGIN + head
+    for row in rows:
+        tops.append(top)
+        top += _over(row) + height + _under(row) + GAP
+    paper = Paper(paper_width, top - GAP + foot + MARGIN)
+    for row, views, start in zip(rows, drawn, tops, strict=True):
+        _draw_row(paper, row, views, start, (width, height), photos=photos, barred=barred)
+    if aside:
+        _draw_aside(paper, aside, tops[0] + _over(rows[0]) + height + 0.12, width)
+    paper.write(MARGIN, MARGIN, "\n".join(titles), size=13, weight="bold")
+    paper.write(MARGIN, paper.height - MARGIN, "\n".join(prints), size=9, color="0.25", va="bottom")
+    return paper.figure
+
+
+def _read(scales: Sequence[Scale], drawn: list[list[View]], *, barred: bool) -> list[str]:
+    """How the scales were chosen, and how to read the style."""
+    said = [
+        "One scale over all maps." if len({id(scale) for scale in scales}) == 1 else "One scale in each row."
+    ]
+    bases = dict.fromkeys(scale.basis for scale in scales if scale.basis != "no scale")
+    said += [f"Full colour: {', '.join(bases)}."] if bases else []
+    note = drawn[0][0].note if barred else "Marked: the most relevant tenth of each map, smoothed."
+    return [" ".join(said) if barred else "", note]
+
+
+def _size(drawn: list[list[View]]) -> tuple[float, float]:
+    """(height, width) of a map in inches: that of the first, for a sheet is a grid."""
+    rows, columns = drawn[0][0].panels[0].pixels.shape[:2]
+    return _CELL * rows / max(rows, columns), _CELL * columns / max(rows, columns)
+
+
+def _over(row: Row) -> float:
+    return 0.25 + (0.2 if any(cell.title for cell in row.cells) else 0.0)
+
+
+def _under(row: Row) -> float:
+    return 0.2 if any(cell.note or oddity(cell.heatmap) for cell in row.cells) else 0.0
+
+
+def _draw_row(
+    paper: Paper,
+    row: Row,
+    views: list[View],
+    top: float,
+    size: tuple[float, float],
+    *,
+    photos: bool,
+    barred: bool,
+) -> None:
+    width, height = size
+    left, under = MARGIN, top + _over(row)
+    if photos:
+        if row.photo is not None and row.shows_photo:
+            Panel(row.photo / 255).draw(paper.axes(left, under, width, height))
+        left += width + GAP
+    paper.write(left, top, row.title, size=10.5, weight="bold")
+    for cell, view in zip(row.cells, views, strict=True):
+        paper.write(left, under - 0.05, _cut(cell.title, width), size=9, va="bottom")
+        odd = oddity(cell.heatmap)
+        note = f"Note: {odd}" if odd else cell.note
+        paper.write(left, under + height + 0.05, note, size=8, color="0.25")
+        for panel in view.panels:
+            axes = paper.axes(left, under, width, height)
+            panel.draw(axes)
+            for box in cell.boxes:
+                axes.add_patch(_outline(box, "white", 2.4))
+                axes.add_patch(_outline(box, "black", 1.0))
+            left += width + GAP
+    if barred:
+        scale = views[0].scale
+        draw_bar(paper.axes(left, under, BAR, height), scale, faded=row.photo is not None)
+
+
+def _outline(box: Box, colour: str, width: float) -> Rectangle:
+    """A box in edges as a rectangle in matplotlib's coordinates, where a pixel's centre is a whole number."""
+    left, top, right, bottom = box
+    place = (left - 0.5, top - 0.5)
+    return Rectangle(place, right - left, bottom - top, fill=False, edgecolor=colour, linewidth=width)
+
+
+def _draw_aside(paper: Paper, lines: Sequence[str], top: float, width: float) -> None:
+    text = "\n".join(part for line in lines for part in (wrapped([line], width, 14.5) or [""]))
+    paper.write(MARGIN, top, text, size=8.5, color="0.15", linespacing=1.35)
+
+
+def _cut(title: str, width: float) -> str:
+    """A title that fits over its map."""
+    room = int(width * 14)
+    return title if len(title) <= room else title[: max(1, room - 1)] + "…"
