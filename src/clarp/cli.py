@@ -36,6 +36,9 @@ Composite = Annotated[
     str | None, typer.Option(help="Rules in place of the method's own, such as epsilon-plus.")
 ]
 Style = Annotated[str, typer.Option(help="How maps are drawn: overlay, heatmap, contours, signs, or region.")]
+Device = Annotated[
+    str | None, typer.Option(help="Where to compute; the GPU if left out and there is one, else the CPU.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -68,9 +71,7 @@ def explain(
         Path, typer.Option(help="Folder for the pictures, the raw relevance, and manifest.json.")
     ] = Path("clarp-out"),
     batch_size: Annotated[int, typer.Option(min=1, help="Photos that are explained at once.")] = 8,
-    device: Annotated[
-        str | None, typer.Option(help="Where to compute; the GPU if left out and there is one, else the CPU.")
-    ] = None,
+    device: Device = None,
     json: Json = False,
 ) -> None:
     """Explain photos: a heatmap over each, and the top predictions."""
@@ -90,6 +91,58 @@ def explain(
         style=style,
         out=out,
         batch_size=batch_size,
+        device=device,
+    )
+    raise typer.Exit(run(request, json=json))
+
+
+@app.command()
+def compare(
+    photo: Annotated[Path, typer.Argument(help="A photo.")],
+    *,
+    model: Model = "efficientnet-lite0",
+    weights: Weights = None,
+    labels: Labels = None,
+    output: Output = None,
+    methods: Annotated[
+        str, typer.Option(help="With commas, a row each: as of `clarp evaluate`.")
+    ] = "lrp,slrp,sglrp,ssglrp",
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="Classes, a column each, by name or number; the two top classes if left out."),
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="Classes to contrast them with, several with commas; all others if left out."),
+    ] = None,
+    composite: Composite = None,
+    boxes: Annotated[
+        list[str] | None,
+        typer.Option(help="Where things are: CLASS:left,top,right,bottom in pixels, or a boxes.json."),
+    ] = None,
+    style: Style = "overlay",
+    out: Annotated[
+        Path, typer.Option(help="The sheet, .png, .svg or .pdf; its manifest goes beside it.")
+    ] = Path("comparison.png"),
+    device: Device = None,
+    json: Json = False,
+) -> None:
+    """Draw several methods and classes of one photo on one sheet."""
+    from clarp.commands.compare import Request, run
+
+    request = Request(
+        photo=photo,
+        model=model,
+        weights=weights,
+        labels=labels,
+        output=output,
+        methods=_listed(methods),
+        targets=tuple(target or ()),
+        against=tuple(against or ()),
+        composite=composite,
+        boxes=tuple(boxes or ()),
+        style=style,
+        out=out,
         device=device,
     )
     raise typer.Exit(run(request, json=json))
@@ -159,9 +212,7 @@ def evaluate(
     ] = "label",
     limit: Annotated[int | None, typer.Option(min=1, help="So many photos, evenly spread.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Photos that are explained at once.")] = 8,
-    device: Annotated[
-        str | None, typer.Option(help="Where to compute; the GPU if left out and there is one, else the CPU.")
-    ] = None,
+    device: Device = None,
     seed: Annotated[int, typer.Option(help="Of mosaics and composites.")] = 0,
 ) -> None:
     """Measure how good heatmaps are, on a data set; stop it and go on as you like."""

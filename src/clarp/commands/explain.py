@@ -20,7 +20,7 @@ from torch import Tensor
 
 from clarp import models
 from clarp.cache import default_folder
-from clarp.commands.manifest import describe, finite, output_stems, percent, slug
+from clarp.commands.manifest import describe, finite, named, output_stems, percent, slug
 from clarp.errors import RelevanceLost
 from clarp.explainer import Explainer
 from clarp.explanation import Explanation
@@ -232,7 +232,7 @@ class _Run:
         relevance = explanation.relevance[row].float().cpu().view(len(targets), *photo.image.shape)
         skipped = explanation.selection_skipped[row].view(-1).tolist()
         seen = self.classifier.photo(photo.image)
-        named = partial(self._named, probabilities)
+        name_of = partial(named, self.classifier, probabilities)
         explanations = []
         for k, target in enumerate(targets):
             rivals = [index for index in self.against if index != target]
@@ -245,8 +245,8 @@ class _Run:
             layers = self._write_layers(explanation, row, k, name)
             explanations.append(
                 {
-                    "target": named(target),
-                    "against": [named(index) for index in rivals] if rivals else self._unnamed_rivals(),
+                    "target": name_of(target),
+                    "against": [name_of(index) for index in rivals] if rivals else self._unnamed_rivals(),
                     "selection_skipped": skipped[k],
                     "ledger": {
                         part: finite(_at(values, row, k))
@@ -261,7 +261,7 @@ class _Run:
             "file": str(photo.path),
             "sha256": hashlib.sha256(photo.path.read_bytes()).hexdigest(),
             "predictions": [
-                named(index) for index in probabilities.topk(min(TOP, len(probabilities))).indices.tolist()
+                name_of(index) for index in probabilities.topk(min(TOP, len(probabilities))).indices.tolist()
             ],
             "explanations": explanations,
         }
@@ -276,13 +276,6 @@ class _Run:
                 self.request.out / files[layer], partial(np.save, arr=value.float().cpu().numpy())
             )
         return files
-
-    def _named(self, probabilities: Tensor, index: int) -> dict[str, Any]:
-        return {
-            "class": index,
-            "label": self.classifier.labels[index],
-            "probability": finite(float(probabilities[index])),
-        }
 
     def _unnamed_rivals(self) -> str:
         return "all other classes" if self.explainer.method.has_rivals else NO_RIVALS

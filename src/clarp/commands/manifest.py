@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import clarp
 from clarp.method import Method
 from clarp.models import Classifier
 
 
-def describe(classifier: Classifier, method: Method, device: torch.device, batch_size: int) -> dict[str, Any]:
-    """The manifest's head: versions, command, model, method, composite and bounds."""
+def head(classifier: Classifier) -> dict[str, Any]:
+    """What every manifest begins with: versions, command and model."""
     return {
         "clarp": clarp.__version__,
         "versions": {
@@ -36,6 +37,13 @@ def describe(classifier: Classifier, method: Method, device: torch.device, batch
             "preprocessing": " ".join(repr(classifier.preprocess).split()),
             "notes": list(classifier.notes),
         },
+    }
+
+
+def describe(classifier: Classifier, method: Method, device: torch.device, batch_size: int) -> dict[str, Any]:
+    """The head, and the method, composite and bounds of a run of one method."""
+    return {
+        **head(classifier),
         "method": {"name": method.name, "definition": repr(method)},
         "composite": {"name": method.rules.name, "definition": repr(method.rules)},
         "bounds": _bounds(classifier, method),
@@ -52,6 +60,15 @@ def _bounds(classifier: Classifier, method: Method) -> dict[str, Any]:
     low, high = classifier.bounds
     source = "measured: what the preprocessing makes of a black and of a white picture"
     return {"source": source, "low": low.tolist(), "high": high.tolist()}
+
+
+def named(classifier: Classifier, probabilities: Tensor, index: int) -> dict[str, Any]:
+    """A class in a manifest: number, label and probability, of (N,) probabilities."""
+    return {
+        "class": index,
+        "label": classifier.labels[index],
+        "probability": finite(float(probabilities[index])),
+    }
 
 
 def finite(value: float) -> float | None:
