@@ -19,6 +19,7 @@ settings.register_profile(
 )
 settings.load_profile("clarp")
 
+CHROMIUM = Path("/usr/bin/chromium")
 SHARED = Path(__file__).resolve().parents[1] / "../shared"
 
 
@@ -33,6 +34,26 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"{SHARED} is not here: this test needs the real models and photos beside the repository")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """Debian's Chromium, which no page in it can leave: playwright's browser."""
+    play = pytest.importorskip("playwright.sync_api")
+    if not CHROMIUM.is_file():
+        pytest.skip(f"{CHROMIUM} is not here: this test needs Chromium (apt-get install chromium)")
+    quiet = (
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--disable-quic",
+    )
+    with play.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--no-first-run", *quiet]
+        )
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

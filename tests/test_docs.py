@@ -76,7 +76,7 @@ def test_composites_are_in_the_table(name: str) -> None:
     assert (composite.average, composite.residual) == (clarp.rules.Norm(), clarp.rules.Ratio())
 
 
-@pytest.mark.parametrize("command", ["explain", "models", "methods", "plan", "serve"])
+@pytest.mark.parametrize("command", ["explain", "compare", "models", "methods", "plan", "serve"])
 def test_options_are_in_their_section(command: str) -> None:
     group = typer.main.get_command(app)
     sections = dict(

@@ -214,6 +214,9 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1, help="Photos that are explained at once.")] = 8,
     device: Device = None,
     seed: Annotated[int, typer.Option(help="Of mosaics and composites.")] = 0,
+    pictures: Annotated[
+        bool, typer.Option(help="Keep a small picture of each photo and map, for the report's page.")
+    ] = True,
 ) -> None:
     """Measure how good heatmaps are, on a data set; stop it and go on as you like."""
     from clarp.commands.evaluate import Request, run
@@ -235,6 +238,7 @@ def evaluate(
         batch_size=batch_size,
         device=device,
         seed=seed,
+        pictures=pictures,
     )
     raise typer.Exit(run(request))
 

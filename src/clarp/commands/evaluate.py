@@ -54,6 +54,7 @@ class Request:
     batch_size: int
     device: str | None
     seed: int
+    pictures: bool
 
 
 def run(request: Request) -> int:
@@ -108,6 +109,7 @@ def _evaluated(request: Request, suite: Suite | None, model: str, out: Path) -> 
         limit=None if made else request.limit,
         batch_size=request.batch_size,
         seed=request.seed,
+        pictures=request.pictures,
     )
     evaluation = Run(dataset, classifier, settings, out, device)
     with _progress(f"{classifier.name} on {dataset.name}") as advance:

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from clarp.evaluation.page import write_page
 from clarp.evaluation.store import Store
 from clarp.evaluation.tables import Report
 from clarp.evaluation.writing import blocks, explanation, headline, write
@@ -37,6 +38,7 @@ def run(folder: Path, reference: str, resamples: int, seed: int) -> int:
             table.add_row(*(cell.replace("[", r"\[") for cell in line))
         console.print(table)
     console.print(explanation(report), markup=False, highlight=False)
-    for path in write(report, folder / "report"):
+    written = write(report, folder / "report")
+    for path in [*written, write_page(report, store, folder / "report")]:
         console.print(str(path), markup=False, highlight=False, soft_wrap=True)
     return 0

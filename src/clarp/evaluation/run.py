@@ -15,7 +15,8 @@ from torch.export import ExportedProgram
 
 from clarp.data._optional import optional
 from clarp.data.sample import Dataset, Problem, Sample
-from clarp.evaluation.attribution import Attributor, attributors
+from clarp.evaluation import pictures
+from clarp.evaluation.attribution import Attributor, Control, attributors
 from clarp.evaluation.baselines import Baseline
 from clarp.evaluation.fingerprint import of_classifier, of_machine
 from clarp.evaluation.inputs import Loader, Unit, ahead, batches, label_limit, spread
@@ -29,6 +30,7 @@ from clarp.evaluation.metrics import (
     PointingGame,
     mean_image,
 )
+from clarp.evaluation.pictures import Cells
 from clarp.evaluation.questions import Batch, TargetKind, check_truth
 from clarp.evaluation.store import Store
 from clarp.files import write_atomically
@@ -50,6 +52,8 @@ class Settings:
         limit: so many samples, evenly spread; None: all.
         batch_size: images that are explained at once.
         seed: another seed, other random draws (mosaics, composites); part of the fingerprint.
+        pictures: keep a small picture of each photo and map, for the report's page. They change no row, so they are no
+            part of the fingerprint; parts that are there already are not made again for them.
     """
 
     methods: tuple[str, ...]
@@ -59,6 +63,7 @@ class Settings:
     limit: int | None = None
     batch_size: int = 8
     seed: int = 0
+    pictures: bool = True
 
 
 @dataclass(frozen=True)
@@ -168,6 +173,9 @@ class Run:
             told(0)
             for start, stop in missing:
                 columns, problems = self._part(start, stop, told)
+                if self.settings.pictures:
+                    shown = {name: columns.pop(name) for name in pictures.schema().names}
+                    self.store.write_pictures(start, stop, shown, pictures.schema())
                 self.store.write_part(start, stop, columns, self._schema(), problems)
                 before += stop - start
             listed = [problem for problem in self.dataset.problems if problem.kind in {"missing", "damaged"}]
@@ -223,7 +231,8 @@ class Run:
     ) -> tuple[dict[str, list[Any]], list[Problem]]:
         """The rows of a range of samples; they depend on nothing that ran before."""
         problems: list[Problem] = []
-        columns: dict[str, list[Any]] = {name: [] for name in self._schema().names}
+        names = [*self._schema().names, *(pictures.schema().names if self.settings.pictures else ())]
+        columns: dict[str, list[Any]] = {name: [] for name in names}
 
         def units() -> Iterator[list[Unit]]:
             numbered = [(number, self.samples[number]) for number in range(start, stop)]
@@ -249,7 +258,13 @@ class Run:
         shares = logits.to("cpu", torch.float64).softmax(dim=1)
         before = shares.gather(1, targets[:, None])[:, 0]
         asked = Batch(units, images, logits, targets, before)
-        values = [self._asked(method, asked) for method in self.attributors]
+        values: list[dict[str, Tensor]] = []
+        cells: list[list[Cells | None]] = []
+        for method in self.attributors:
+            maps = method(asked.images, asked.targets, asked.ids)
+            values.append(self._asked(method, maps, asked))
+            shown = self.settings.pictures and not isinstance(method, Control)
+            cells.append([Cells.of(heatmap) if shown else None for heatmap in maps])
         methods, count = len(self.attributors), len(units)
 
         def each(column: list[Any]) -> list[Any]:
@@ -268,6 +283,9 @@ class Run:
         }
         for name in values[0]:
             rows[name] = torch.stack([found[name] for found in values], dim=1).flatten().tolist()
+        if self.settings.pictures:
+            photos = [pictures.photo_bytes(self.classifier.photo(unit.image)) for unit in units]
+            rows |= pictures.columns(photos, cells)
         return rows
 
     def _targets(self, logits: Tensor, units: list[Unit]) -> Tensor:
@@ -277,9 +295,8 @@ class Run:
         rows = zip(units, logits.tolist(), strict=True)
         return torch.tensor([max(unit.label, key=row.__getitem__) for unit, row in rows])
 
-    def _asked(self, method: Attributor, asked: Batch) -> dict[str, Tensor]:
-        """Every metric of one method, (B,) each."""
-        maps = method(asked.images, asked.targets, asked.ids)
+    def _asked(self, method: Attributor, maps: Tensor, asked: Batch) -> dict[str, Tensor]:
+        """Every metric of one method's maps (B, H, W), (B,) each."""
         found: dict[str, Tensor] = {}
         for name, metric in self.settings.metrics.items():
             chosen = metric

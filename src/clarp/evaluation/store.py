@@ -25,6 +25,7 @@ class Store:
     ====================  ==========================================================================
     ``run.json``          the fingerprint (what must not change) and what a report needs to know
     ``parts/*.parquet``   rows of fixed ranges of samples, each with the problems found in its range
+    ``pictures/*``        small pictures of the same ranges, row by row; a range may have none
     ``rows.parquet``      all rows, when the last part is there
     ``problems.json``     every file that gave no rows, with the reason
     ====================  ==========================================================================
@@ -45,7 +46,8 @@ class Store:
             ValueError: another process holds it.
         """
         filelock = optional("filelock", "A run")
-        (self.folder / "parts").mkdir(parents=True, exist_ok=True)
+        for name in ("parts", "pictures"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.folder / _LOCK)
         try:
             lock.acquire(timeout=0)
@@ -54,7 +56,7 @@ class Store:
                 f"{self.folder}: another process is at work in this folder. Wait for it, or give another --out."
             ) from error
         try:
-            for leftover in [*self.folder.glob(".*.tmp"), *self.folder.glob("parts/.*.tmp")]:
+            for leftover in [*self.folder.glob(".*.tmp"), *self.folder.glob("p*s/.*.tmp")]:
                 leftover.unlink()
             yield
         finally:
@@ -124,6 +126,33 @@ class Store:
         seal = json.dumps({"run": self._digest(), "problems": found})
         table = arrow.table(dict(columns), schema=schema.with_metadata({_SEAL: seal.encode()}))
         write_atomically(self.part_path(start, stop), lambda file: parquet.write_table(table, file))
+
+    def write_pictures(
+        self, start: int, stop: int, columns: Mapping[str, Sequence[Any]], schema: Any
+    ) -> None:
+        """Write the pictures of a part, row by row, whole or not at all; before its rows, so that none go without."""
+        arrow, parquet = optional("pyarrow", _PURPOSE), optional("pyarrow.parquet", _PURPOSE)
+        table = arrow.table(dict(columns), schema=schema)
+        write_atomically(
+            self._pictures_path(self.part_path(start, stop)),
+            lambda file: parquet.write_table(table, file, compression="zstd"),
+        )
+
+    def part_rows(self) -> list[int]:
+        """How many rows each part has, in order."""
+        parquet = optional("pyarrow.parquet", _PURPOSE)
+        return [parquet.read_metadata(path).num_rows for path in sorted(self.folder.glob("parts/*.parquet"))]
+
+    def pictures(self) -> Iterator[Any]:
+        """Of each part in order its pictures, a pyarrow table row by row, or None where none were kept."""
+        parquet = optional("pyarrow.parquet", _PURPOSE)
+        for path, count in zip(sorted(self.folder.glob("parts/*.parquet")), self.part_rows(), strict=True):
+            shown = self._pictures_path(path)
+            table = parquet.read_table(shown) if shown.is_file() else None
+            yield table if table is not None and len(table) == count else None
+
+    def _pictures_path(self, part: Path) -> Path:
+        return self.folder / "pictures" / part.name
 
     def merge(self, ranges: Sequence[tuple[int, int]], listed: Sequence[Problem]) -> list[Problem]:
         """Write ``rows.parquet`` and ``problems.json`` from all parts, and return all problems.

@@ -114,14 +114,15 @@ def drawn(curve: Curve) -> Figure:
     axes = figure.subplots()
     for method, values in curve.values.items():
         axes.plot(curve.at, values, marker="o" if len(curve.at) <= 12 else None, markersize=3, label=method)
-    axes.set_xlabel(_axis(curve.name))
+    axes.set_xlabel(axis(curve.name))
     axes.set_ylabel(curve.name)
     axes.grid(visible=True, alpha=0.3)
     axes.legend(fontsize="small")
     return figure
 
 
-def _axis(name: str) -> str:
+def axis(name: str) -> str:
+    """What a curve is drawn over."""
     metric, _, column = name.partition("/")
     kind = metric.partition(":")[0]
     known = {"patch-masking": "side of the patch, pixels", "aopc": "regions filled"}

@@ -1,0 +1,102 @@
+"""Curves and intervals as small SVG pictures inside a page: positions and ticks, no colours."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.ticker import MaxNLocator
+
+from clarp.evaluation.tables import Curve, Interval, Line
+
+WIDTH, HEIGHT = 560, 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 12, 44
+FOREST = 180
+"""Width of an interval's picture."""
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A number on an axis, and where it stands."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A curve's picture.
+
+    Attributes:
+        x: ticks from left to right, at x.
+        y: ticks from bottom to top, at y.
+        lines: by method the points, pairs of numbers for a polyline.
+    """
+
+    x: tuple[Tick, ...]
+    y: tuple[Tick, ...]
+    lines: dict[str, tuple[tuple[float, float], ...]]
+
+    @classmethod
+    def of(cls, curve: Curve) -> "Plot":
+        """Place a curve's points; those without a value are left out."""
+        values = [value for line in curve.values.values() for value in line if math.isfinite(value)] or [0.0]
+        x, y = _ticks(min(curve.at), max(curve.at), 6), _ticks(min(*values, 0.0), max(*values, 0.0), 5)
+
+        def place(at: float, value: float) -> tuple[float, float]:
+            across = (at - x[0]) / (x[-1] - x[0])
+            up = (value - y[0]) / (y[-1] - y[0])
+            return (
+                round(_LEFT + across * (WIDTH - _LEFT - _RIGHT), 1),
+                round(HEIGHT - _BOTTOM - up * (HEIGHT - _TOP - _BOTTOM), 1),
+            )
+
+        return cls(
+            tuple(Tick(place(at, y[0])[0], f"{at:g}") for at in x),
+            tuple(Tick(place(x[0], at)[1], f"{at:g}") for at in y),
+            {
+                method: tuple(
+                    place(at, value) for at, value in zip(curve.at, line, strict=True) if math.isfinite(value)
+                )
+                for method, line in curve.values.items()
+            },
+        )
+
+
+@dataclass(frozen=True)
+class Whisker:
+    """A mean and its interval on an axis that a table's lines share; 0 to :data:`FOREST`."""
+
+    low: float
+    mean: float
+    high: float
+    zero: float
+
+
+def whiskers(lines: Sequence[Line]) -> list[Whisker | None]:
+    """The intervals of a table on one axis, zero included; None where a line has no mean."""
+    ends = [end for line in lines for end in _ends(line.value) if math.isfinite(end)]
+    if not ends:
+        return [None] * len(lines)
+    low, high = min(*ends, 0.0), max(*ends, 0.0)
+    span = high - low or 1.0
+
+    def place(value: float) -> float:
+        return round(4 + (value - low) / span * (FOREST - 8), 1)
+
+    found: list[Whisker | None] = []
+    for line in lines:
+        there = math.isfinite(line.value.mean)
+        found.append(Whisker(*map(place, (*_ends(line.value), 0.0))) if there else None)
+    return found
+
+
+def _ends(value: Interval) -> tuple[float, float, float]:
+    if math.isnan(value.low):
+        return value.mean, value.mean, value.mean
+    return value.low, value.mean, value.high
+
+
+def _ticks(low: float, high: float, count: int) -> list[float]:
+    """Round numbers from at most the lowest to at least the highest."""
+    found = MaxNLocator(count, min_n_ticks=2).tick_values(low, high if high > low else low + 1.0)
+    return [round(float(at), 10) for at in found]
