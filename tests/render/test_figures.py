@@ -1,8 +1,11 @@
+import gc
 import threading
+import weakref
 
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib._pylab_helpers import Gcf
 
 from clarp import render
 
@@ -104,3 +107,13 @@ def test_no_global_state_and_the_same_picture_from_every_thread(photo):
     assert len(pictures) == 3
     assert all((picture == pictures[0]).all() for picture in pictures)
     assert dict(mpl.rcParams) == before
+
+
+def test_figures_are_gone_when_nobody_holds_them(photo):
+    figure = render.figure(blobs(), photo, "x", style="contours")
+    render.rasterised(figure)
+    gone = weakref.ref(figure)
+    del figure
+    gc.collect()
+    assert gone() is None
+    assert not Gcf.figs
