@@ -91,3 +91,9 @@ def test_another_suffix_is_refused(tmp_path, photo):
     with pytest.raises(ValueError, match=r"expected a name that ends in \.png, \.svg, \.pdf"):
         save(sheet([Row("x", photo, (Cell(blob(1.0)),))], ""), tmp_path / "sheet.jpg")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_signs_say_their_shares(photo):
+    heatmap = blob(3.0) - blob(1.0, slice(30, 40))
+    found = texts(sheet([Row("x", photo, (Cell(heatmap, "ant"),))], "", style="signs"))
+    assert {"ant", "speaks for: 86% of |R|", "speaks against: 14% of |R|"} <= set(found)

@@ -207,7 +207,7 @@ class _Comparison:
                 title = f"{self._label(target)}, {percent(float(self.probabilities[target]))}"
                 note = "" if share is None else f"inside {share[0]:.0%} (box {share[1]:.0%})"
                 if share is None and self.objects:
-                    note = "no box in the picture"
+                    note = "no box of this class"
                 boxes = [self.geometry.box_to_model(thing.box) for thing in self.own_boxes[k] if thing.box]
                 cells.append(Cell(maps[k].numpy(), title, note, tuple(box for box in boxes if box)))
             title = method.name.upper() if isinstance(method, Relevance) else method.name

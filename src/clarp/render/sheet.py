@@ -17,6 +17,7 @@ Box: TypeAlias = tuple[float, float, float, float]
 """(left, top, right, bottom) in pixel edges."""
 
 _CELL = 2.3  # inches, the longer side of a map
+_PART = 0.18  # inches over a map, for what a part of it shows
 _THIN = 0.4  # inches, the least shorter side
 
 
@@ -97,12 +98,20 @@ def sheet(
     tops, top = [], MARGIN + head
     for row in rows:
         tops.append(top)
-        top += _over(row) + height + _under(row) + GAP
+        top += _over(row, style) + height + _under(row) + GAP
     paper = Paper(paper_width, top - GAP + foot + MARGIN)
     for row, views, start in zip(rows, drawn, tops, strict=True):
-        _draw_row(paper, row, views, start, (width, height), photos=photos, barred=barred)
+        _draw_row(
+            paper,
+            row,
+            views,
+            (start, start + _over(row, style)),
+            (width, height),
+            photos=photos,
+            barred=barred,
+        )
     if aside:
-        _draw_aside(paper, aside, tops[0] + _over(rows[0]) + height + 0.12, width)
+        _draw_aside(paper, aside, tops[0] + _over(rows[0], style) + height + 0.12, width)
     paper.write(MARGIN, MARGIN, "\n".join(titles), size=13, weight="bold")
     paper.write(MARGIN, paper.height - MARGIN, "\n".join(prints), size=9, color="0.25", va="bottom")
     return paper.figure
@@ -125,8 +134,9 @@ def _size(drawn: list[list[View]]) -> tuple[float, float]:
     return _CELL * rows / max(rows, columns), _CELL * columns / max(rows, columns)
 
 
-def _over(row: Row) -> float:
-    return 0.25 + (0.2 if any(cell.title for cell in row.cells) else 0.0)
+def _over(row: Row, style: Style) -> float:
+    titles = 0.2 if any(cell.title for cell in row.cells) else 0.0
+    return 0.25 + titles + (_PART if style == "signs" else 0.0)
 
 
 def _under(row: Row) -> float:
@@ -137,27 +147,30 @@ def _draw_row(
     paper: Paper,
     row: Row,
     views: list[View],
-    top: float,
+    tops: tuple[float, float],
     size: tuple[float, float],
     *,
     photos: bool,
     barred: bool,
 ) -> None:
+    """Draw a row whose title and whose maps begin at ``tops``."""
     width, height = size
-    left, under = MARGIN, top + _over(row)
+    left, (top, under) = MARGIN, tops
     if photos:
         if row.photo is not None and row.shows_photo:
             Panel(row.photo / 255).draw(paper.axes(left, under, width, height))
         left += width + GAP
     paper.write(left, top, row.title, size=10.5, weight="bold")
     for cell, view in zip(row.cells, views, strict=True):
-        paper.write(left, under - 0.05, _cut(cell.title, width), size=9, va="bottom")
+        parted = _PART if len(view.panels) > 1 else 0.0
+        paper.write(left, under - 0.05 - parted, _cut(cell.title, width), size=9, va="bottom")
         odd = oddity(cell.heatmap)
         note = f"Note: {odd}" if odd else cell.note
         paper.write(left, under + height + 0.05, note, size=8, color="0.25")
         for panel in view.panels:
             axes = paper.axes(left, under, width, height)
             panel.draw(axes)
+            paper.write(left, under - 0.05, panel.title, size=8, color="0.25", va="bottom")
             for box in cell.boxes:
                 axes.add_patch(_outline(box, "white", 2.4))
                 axes.add_patch(_outline(box, "black", 1.0))
