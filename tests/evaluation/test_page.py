@@ -80,6 +80,7 @@ def store(tmp_path):
         store.begin({"methods": dict.fromkeys(METHODS, EVIL)}, about)
         for start, stop in ((0, 16), (16, COUNT)):
             photos = [pictures.photo_bytes(np.full((8, 6, 3), 9 * n, np.uint8)) for n in range(start, stop)]
+            photos[1] = None
             maps = [[Cells.of(heatmap(n, place)) for n in range(start, stop)] for place in range(2)]
             shown = pictures.columns(photos, [*maps, [None] * (stop - start)])
             store.write_pictures(start, stop, shown, pictures.schema())

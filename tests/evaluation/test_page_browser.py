@@ -148,6 +148,11 @@ def test_maps_have_clarps_colours(page):
     np.testing.assert_allclose(pixels, 9 * unit, atol=3)
 
 
+def test_a_photo_kept_once_stands_at_both_its_labels(page):
+    sources = [drawn(page, unit).locator("img").get_attribute("src") for unit in (0, 1, 2)]
+    assert sources[0] == sources[1] != sources[2]
+
+
 def test_which_maps_are_shown(page):
     page.uncheck("input[name=method][value='0']")
     page.wait_for_timeout(50)

@@ -9,12 +9,13 @@ import torch
 from PIL import Image
 
 from clarp.data import image_folder
+from clarp.data.opening import open_dataset
 from clarp.evaluation.pictures import CELLS, PHOTO, Cells, columns, photo_bytes
 from clarp.evaluation.run import Run, Settings
 from clarp.evaluation.specs import metrics
 from clarp.models import load
 from clarp.render import Scale
-from evaluation.toys import toy_model, toy_photos
+from evaluation.toys import toy_boxes, toy_model, toy_photos
 
 pytest.importorskip("pyarrow")
 
@@ -103,6 +104,17 @@ def test_pictures_are_those_of_the_rows(run):
     assert [value is None for value in tables[1].column("photo").to_pylist()] == [False, True, True, True] * 4
     controls = tables[1].slice(2, 2).to_pylist()  # random and centre have nothing to show
     assert {row["codes"] for row in controls} == {None}
+
+
+def test_a_photo_of_two_labels_is_kept_once(tmp_path):
+    classifier = load(toy_model(tmp_path))
+    photos = open_dataset(str(toy_boxes(tmp_path / "boxes", 2)))
+    made = Run(photos, classifier, Settings(("lrp",), metrics(["energy-pointing"])), tmp_path / "run")
+    made.complete()
+    (table,) = made.store.pictures()
+    photos = table.column("photo").to_pylist()
+    assert [photo is not None for photo in photos[::3]] == [True, False, True, False]
+    assert [codes is not None for codes in table.column("codes").to_pylist()[::3]] == [True] * 4
 
 
 def test_a_run_begun_without_them_goes_on_and_keeps_what_it_has(run):

@@ -69,7 +69,7 @@ class Index:
 def parts(store: Store, methods: int) -> Iterator[dict[str, Any] | None]:
     """The pictures of each part: ``photos``, a JPEG for each unit, and ``maps``, a map for each unit and method.
 
-    A map is ``[height, width, peak, limit, codes]``, bytes in base64; None where there is none. None for a part without.
+    A photo is None where it is that of the unit before. A map is ``[height, width, peak, limit, codes]``, bytes in base64; None where there is none. None for a part without.
     """
     for table in store.pictures():
         if table is None:
@@ -82,7 +82,7 @@ def parts(store: Store, methods: int) -> Iterator[dict[str, Any] | None]:
                 *(columns[name] for name in ("height", "width", "peak", "limit", "codes")), strict=True
             )
         ]
-        yield {"photos": [_text(photo) for photo in columns["photo"][::methods]], "maps": maps}
+        yield {"photos": [photo and _text(photo) for photo in columns["photo"][::methods]], "maps": maps}
 
 
 def as_script(document: object) -> str:

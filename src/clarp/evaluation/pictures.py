@@ -73,11 +73,11 @@ def photo_bytes(photo: Bytes) -> bytes:
     return file.getvalue()
 
 
-def columns(photos: Sequence[bytes], cells: Sequence[Sequence[Cells | None]]) -> dict[str, list[Any]]:
+def columns(photos: Sequence[bytes | None], cells: Sequence[Sequence[Cells | None]]) -> dict[str, list[Any]]:
     """A batch's pictures in the order of its rows: unit by unit, and within a unit method by method.
 
     Args:
-        photos: B JPEGs; each stands in the row of the first method only.
+        photos: B JPEGs, each in the row of the first method only; None where the photo is that of the unit before.
         cells: for each method B maps, or None where a method has none to show.
     """
     rows = [

@@ -284,9 +284,16 @@ class Run:
         for name in values[0]:
             rows[name] = torch.stack([found[name] for found in values], dim=1).flatten().tolist()
         if self.settings.pictures:
-            photos = [pictures.photo_bytes(self.classifier.photo(unit.image)) for unit in units]
-            rows |= pictures.columns(photos, cells)
+            rows |= pictures.columns(self._photos(units), cells)
         return rows
+
+    def _photos(self, units: list[Unit]) -> list[bytes | None]:
+        """A JPEG of each unit's photo, None where it is that of the unit before."""
+        before = [-1, *(unit.number for unit in units)]
+        return [
+            None if unit.number == other else pictures.photo_bytes(self.classifier.photo(unit.image))
+            for unit, other in zip(units, before, strict=False)
+        ]
 
     def _targets(self, logits: Tensor, units: list[Unit]) -> Tensor:
         """(B,) on the CPU: of the ids that name the label the one with the greatest logit, or the prediction."""

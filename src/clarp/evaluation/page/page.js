@@ -46,7 +46,9 @@ async function pictures(unit) {
   const part = await load(low);
   if (!part) return null;
   const at = unit - starts[low], count = index.methods.length;
-  return { photo: part.photos[at], maps: part.maps.slice(at * count, (at + 1) * count) };
+  let own = at;
+  while (own > 0 && part.photos[own] === null) own--; // several labels of one photo
+  return { photo: part.photos[own], maps: part.maps.slice(at * count, (at + 1) * count) };
 }
 
 // ---- maps ----
