@@ -32,32 +32,29 @@ class Index:
         table, methods = store.rows(), list(report.about["fingerprint"]["methods"])
         count, controls = len(methods), {control.name for control in CONTROLS}
         names = report.about["classes"]
+        directions = {line.column: line.better for line in report.lines}
 
         def units(column: str) -> list[Any]:
             found: list[Any] = table.column(column).to_pylist()[::count]
             return found
 
         labels = [[int(index) for index in text.split()] for text in units("label")]
-        targets, predicted = (_optional(units, table, name) for name in ("target", "predicted"))
-        used = {index for label in labels for index in label} | {*targets, *predicted} - {None}
+        targets, predicted = units("target"), units("predicted")
+        used = {index for label in labels for index in label} | {*targets, *predicted}
         document = {
             "methods": methods,
             "pictured": [place for place, name in enumerate(methods) if name not in controls],
             "columns": [
-                {"name": name, "better": better, "hit": _is_hit(name)}
-                for name, better in report.about["columns"].items()
-                if better != "none"
+                {"name": name, "better": better, "hit": _is_hit(name)} for name, better in directions.items()
             ],
             "classes": {index: names[index] for index in sorted(used) if 0 <= index < len(names)},
             "id": units("id"),
             "label": labels,
             "target": targets,
             "predicted": predicted,
-            "probability": [_short(value) for value in _optional(units, table, "probability")],
+            "probability": [_short(value) for value in units("probability")],
             "values": {
-                name: [_short(value) for value in table.column(name).to_pylist()]
-                for name, better in report.about["columns"].items()
-                if better != "none"
+                name: [_short(value) for value in table.column(name).to_pylist()] for name in directions
             },
         }
         sizes = [rows // count for rows in store.part_rows()]
@@ -69,7 +66,8 @@ class Index:
 def parts(store: Store, methods: int) -> Iterator[dict[str, Any] | None]:
     """The pictures of each part: ``photos``, a JPEG for each unit, and ``maps``, a map for each unit and method.
 
-    A photo is None where it is that of the unit before. A map is ``[height, width, peak, limit, codes]``, bytes in base64; None where there is none. None for a part without.
+    A photo is None where it is that of the unit before. A map is ``[height, width, peak, limit, codes]``, the codes in
+    base64, and None where there is none. A part without pictures is None.
     """
     for table in store.pictures():
         if table is None:
@@ -98,10 +96,6 @@ def as_script(document: object) -> str:
 def _is_hit(column: str) -> bool:
     """Whether a column says hit (1) or miss (0) of each unit."""
     return column.rpartition("/")[2].startswith("hit")
-
-
-def _optional(units: Any, table: Any, column: str) -> list[Any]:
-    return units(column) if column in table.column_names else [None] * (len(units("id")))
 
 
 def _short(value: float | None) -> float | None:

@@ -137,7 +137,6 @@ const better = (column) => index.columns.find((entry) => entry.name === column).
 
 function saying(unit) {
   const label = index.label[unit].map(named).join(" or ") || "no label", told = index.predicted[unit];
-  if (told === null) return `label: ${label}`;
   return `label: ${label}; explained: ${named(index.target[unit])}${percent(index.probability[unit])}; the model says ${right(unit) ? "so too" : named(told)}`;
 }
 
