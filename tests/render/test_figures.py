@@ -61,12 +61,13 @@ def test_size_and_aspect_follow_the_photo(photo):
 
 def test_every_line_of_the_caption_is_drawn_inside_the_picture(photo):
     short = render.overlay(blobs(), photo, "title")
-    long = render.overlay(blobs(), photo, "many words of a title " * 12 + "\n" + "small print " * 40)
+    title = "many words of a title " * 12 + "WIDE CAPITALS " * 10
+    long = render.overlay(blobs(), photo, f"{title}\n{'small print ' * 40}\n{'W' * 300}")
     assert long.width == short.width
     assert long.height > short.height + 100
     pixels = np.asarray(long)
     border = np.concatenate(
-        [pixels[:10].reshape(-1, 3), pixels[-10:].reshape(-1, 3), pixels[:, :10].reshape(-1, 3)]
+        [edge.reshape(-1, 3) for edge in (pixels[:10], pixels[-10:], pixels[:, :10], pixels[:, -10:])]
     )
     assert (border == 255).all()
 

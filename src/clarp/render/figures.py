@@ -1,14 +1,12 @@
 """The picture of one map: the photo, and beside it the heatmap, with colour bar and caption."""
 
-import textwrap
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from clarp.render.paper import DPI, GAP, MARGIN, PRINT, TITLE, Paper, rasterised
+from clarp.render.paper import DPI, GAP, MARGIN, PRINT, TITLE, Paper, rasterised, wrapped
 from clarp.render.scale import Bytes, Scale
 from clarp.render.styles import GROUND, Panel, Style, View, blend
 
@@ -63,8 +61,9 @@ def figure(
     barred = style != "region"
     paper_width = len(panels) * (width + GAP) - GAP + 2 * MARGIN + (GAP + BAR + NUMBERS if barred else 0)
     title, *small_print = caption.splitlines() or [""]
-    titles = wrapped([title], paper_width, 8.2)
-    prints = wrapped([*small_print, view.note, legend(view.scale) if barred else ""], paper_width, 12.5)
+    room = paper_width - 2 * MARGIN
+    titles = wrapped([title], room, 13, "bold")
+    prints = wrapped([*small_print, view.note, legend(view.scale) if barred else ""], room, 9)
     over = 0.24 if any(panel.title for panel in panels) else 0.0
     head, foot = TITLE * max(1, len(titles)) + 0.1, PRINT * len(prints) + 0.15
 
@@ -81,11 +80,6 @@ def figure(
     paper.write(MARGIN, MARGIN, "\n".join(titles), size=13, weight="bold")
     paper.write(MARGIN, paper.height - MARGIN, "\n".join(prints), size=9, color="0.25", va="bottom")
     return paper.figure
-
-
-def wrapped(lines: list[str], width: float, per_inch: float) -> list[str]:
-    """Lines broken to a width in inches; empty ones are left out."""
-    return [part for line in lines for part in textwrap.wrap(line, max(12, int(width * per_inch)))]
 
 
 def legend(scale: Scale) -> str:

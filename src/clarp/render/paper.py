@@ -1,5 +1,7 @@
 """A sheet of paper measured in inches, and how it becomes a picture or a file; no state outside the figure."""
 
+import textwrap
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextToPath
 from PIL import Image
 
 from clarp.files import write_atomically
@@ -44,6 +48,22 @@ class Paper:
             parse_math=False,
             **looks,
         )
+
+
+def wrapped(lines: Sequence[str], width: float, size: float, weight: str = "normal") -> list[str]:
+    """Lines broken to a width in inches, by their own letters' widths in points; empty ones are left out.
+
+    >>> wrapped(["one two three", ""], 0.8, 13)
+    ['one two', 'three']
+    """
+    looks = FontProperties(size=size, weight=weight)
+    broken = []
+    for line in lines:
+        points, _, _ = TextToPath().get_text_width_height_descent(line, looks, ismath=False)
+        fits = points <= 72 * width
+        letters = len(line) if fits else max(6, int(0.95 * len(line) * 72 * width / points))
+        broken += textwrap.wrap(line, max(1, letters))
+    return broken
 
 
 def rasterised(figure: Figure) -> Image.Image:

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
-from clarp.render.figures import BAR, NUMBERS, draw_bar, wrapped
-from clarp.render.paper import GAP, MARGIN, PRINT, TITLE, Paper
+from clarp.render.figures import BAR, NUMBERS, draw_bar
+from clarp.render.paper import GAP, MARGIN, PRINT, TITLE, Paper, wrapped
 from clarp.render.scale import Bytes, Scale, oddity
 from clarp.render.styles import Panel, Style, View, prepared
 
@@ -92,8 +92,9 @@ def sheet(
     columns = many + photos
     paper_width = columns * (width + GAP) - GAP + 2 * MARGIN + (GAP + BAR + NUMBERS if barred else 0)
     title, *small_print = caption.splitlines() or [""]
-    titles = wrapped([title], paper_width, 8.2)
-    prints = wrapped([*small_print, *_read(scales, drawn, barred=barred)], paper_width, 12.5)
+    room = paper_width - 2 * MARGIN
+    titles = wrapped([title], room, 13, "bold")
+    prints = wrapped([*small_print, *_read(scales, drawn, barred=barred)], room, 9)
     head, foot = TITLE * max(1, len(titles)) + 0.1, PRINT * len(prints) + 0.2
     tops, top = [], MARGIN + head
     for row in rows:
@@ -188,11 +189,11 @@ def _outline(box: Box, colour: str, width: float) -> Rectangle:
 
 
 def _draw_aside(paper: Paper, lines: Sequence[str], top: float, width: float) -> None:
-    text = "\n".join(part for line in lines for part in (wrapped([line], width, 14.5) or [""]))
+    text = "\n".join(part for line in lines for part in (wrapped([line], width, 8.5) or [""]))
     paper.write(MARGIN, top, text, size=8.5, color="0.15", linespacing=1.35)
 
 
 def _cut(title: str, width: float) -> str:
     """A title that fits over its map."""
-    room = int(width * 14)
-    return title if len(title) <= room else title[: max(1, room - 1)] + "…"
+    lines = wrapped([title], width, 9)
+    return f"{lines[0]} …" if len(lines) > 1 else title
