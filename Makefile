@@ -21,7 +21,7 @@ test: $(VENV)/.dev  ## everything that takes seconds
 test-slow: $(VENV)/.dev  ## everything that takes minutes
 	$(BIN)/pytest -m slow
 
-test-browser: $(VENV)/.dev chromium  ## the page of clarp serve in a browser, as a person uses it; screenshots go to ./screenshots/
+test-browser: $(VENV)/.dev chromium  ## the pages in a browser, as a person uses them; screenshots go to ./screenshots/
 	$(BIN)/pytest -m browser
 
 chromium:  ## the browser of test-browser, from Debian's packages

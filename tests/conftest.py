@@ -36,12 +36,12 @@ def shared() -> Path:
     return SHARED
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
-    """Debian's Chromium, which no page in it can leave: playwright's browser."""
+    """Debian's Chromium, driven by playwright, of which a process can have one at a time."""
     play = pytest.importorskip("playwright.sync_api")
     if not CHROMIUM.is_file():
-        pytest.skip(f"{CHROMIUM} is not here: this test needs Chromium (apt-get install chromium)")
+        pytest.skip(f"{CHROMIUM} is not here: this test needs Chromium (`make chromium` as root installs it)")
     quiet = (
         "--disable-background-networking",
         "--disable-component-update",

@@ -1,6 +1,7 @@
-"""The report's page in Chromium, opened from disk with the network off, used as a person uses it."""
+"""The report's page in Chromium, opened from disk with the network off, used as a person uses it. Screenshots go to ./screenshots/."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from evaluation.test_page import COUNT, EVIL, METHODS, heatmap, rows, store
 
 __all__ = ["store"]
 
+SCREENSHOTS = Path(__file__).resolve().parents[2] / "screenshots"
 pytestmark = pytest.mark.browser
 
 
@@ -196,9 +198,12 @@ def test_axe_finds_nothing(store, tmp_path, chromium, scheme, width):
     for summary in tab.locator("summary").all():
         summary.click()
     drawn(tab, 0)
+    SCREENSHOTS.mkdir(exist_ok=True)
+    tab.screenshot(path=SCREENSHOTS / f"report-{scheme}-{width}.png", full_page=True)
     found = axe.Axe().run(tab).response["violations"]
     tab.locator("#grid h3 button").first.click()
     tab.locator("#large canvas[tabindex='0']").first.wait_for()
+    tab.screenshot(path=SCREENSHOTS / f"report-{scheme}-{width}-large.png")
     found += axe.Axe().run(tab).response["violations"]
     sideways = tab.evaluate("document.documentElement.scrollWidth > innerWidth")
     context.close()
