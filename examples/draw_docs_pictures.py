@@ -1,0 +1,56 @@
+"""Draw the pictures of docs/pictures.md from the embedded model and photo.
+
+python examples/draw_docs_pictures.py
+"""
+
+import subprocess
+import sys
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+from PIL import Image
+
+from clarp.render import STYLES
+
+PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
+PHOTO = resources.files("clarp") / "assets" / "cat_and_coffee.jpg"
+BOTH = "Egyptian cat,espresso"
+BOXES = ("--boxes", "Egyptian cat:0,0,448,224", "--boxes", "espresso:0,224,448,448")
+
+
+def draw(folder: Path) -> None:
+    """The sheet of three methods, and one map in every style."""
+    command = [sys.executable, "-m", "clarp"]
+    sheet = ["--methods", "lrp,sglrp,ssglrp", *BOXES, "--out", str(folder / "compare.png")]
+    subprocess.run([*command, "compare", str(PHOTO), *sheet], check=True)
+    for style in STYLES:
+        options = [
+            "--target",
+            "Egyptian cat",
+            "--against",
+            BOTH,
+            "--style",
+            style,
+            "--out",
+            str(folder / style),
+        ]
+        subprocess.run([*command, "explain", str(PHOTO), *options], check=True)
+
+
+def stored(source: Path, name: str, width: int) -> None:
+    """Write a smaller copy as JPEG."""
+    with Image.open(source) as picture:
+        height = round(picture.height * width / picture.width)
+        small = picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+    small.save(PICTURES / f"{name}.jpg", quality=82, optimize=True)
+
+
+if __name__ == "__main__":
+    PICTURES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as held:
+        draw(Path(held))
+        stored(Path(held) / "compare.png", "compare", 720)
+        for style in STYLES:
+            (found,) = (Path(held) / style).glob("*.png")
+            stored(found, style, {"heatmap": 400, "region": 300}.get(style, 600))
