@@ -24,7 +24,9 @@ def page(name: str) -> str:
     return (DOCS / f"{name}.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/methods.md", "docs/rules.md", "docs/performance.md", "docs/pictures.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/methods.md", "docs/rules.md", "docs/performance.md", "docs/pictures.md"]
+)
 def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page one after the other, as a reader would type them."""
     if "models.load(" in (text := (ROOT / name).read_text(encoding="utf-8")):

@@ -36,7 +36,7 @@ def open_photo(path: Path, *, upright: bool = True) -> Image.Image:
         raise ValueError(f"{path}: a folder, where a photo was expected.")
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty.")
-    return _opened(path, str(path))
+    return _opened(path, str(path), upright=upright)
 
 
 def decode_photo(data: bytes, most_pixels: int) -> Image.Image:
@@ -58,7 +58,12 @@ def decode_photo(data: bytes, most_pixels: int) -> Image.Image:
 
 
 def _opened(
-    source: Path | BytesIO, name: str, formats: tuple[str, ...] | None = None, most_pixels: int | None = None
+    source: Path | BytesIO,
+    name: str,
+    formats: tuple[str, ...] | None = None,
+    most_pixels: int | None = None,
+    *,
+    upright: bool = True,
 ) -> Image.Image:
     try:
         with Image.open(source, formats=formats) as file:
