@@ -161,6 +161,11 @@ def test_a_map_that_is_not_finite_is_drawn_and_null(tmp_path, toy, photo, monkey
         (["--boxes", "bee:9,9,9,20"], "has no area"),
         (["--boxes", "nowhere.json"], "nowhere.json does not exist"),
         (["--boxes", "TABLE"], "does not list"),
+        (
+            ["--boxes", "TABLE", "--out", "boxes.svg"],
+            "--out boxes.svg would replace boxes.json, which is read",
+        ),
+        (["--out", "a $photo_.png"], "which is read: give another name"),
         (["--boxes", "TABLE", "--boxes", "bee:0,0,9,9"], "one table, or boxes one by one"),
     ],
 )

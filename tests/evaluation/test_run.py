@@ -312,8 +312,9 @@ class TestRefusals:
 
     def test_leftovers_of_a_killed_process_are_removed(self, photos, model, tmp_path):
         out = tmp_path / "run"
-        (out / "parts").mkdir(parents=True)
-        (out / "parts" / ".00000000-00000016.parquet.1f.tmp").write_bytes(b"half")
+        for place in (out, out / "parts", out / "pictures"):
+            place.mkdir(parents=True, exist_ok=True)
+            (place / ".00000000-00000016.parquet.1f.tmp").write_bytes(b"half")
         run(photos, model, out).complete()
         assert not list(out.rglob("*.tmp"))
 

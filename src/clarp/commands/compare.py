@@ -105,7 +105,7 @@ class _Comparison:
     @classmethod
     def prepared(cls, request: Request) -> "_Comparison":
         """Check everything, and ask the model."""
-        checked_format(request.out)
+        _check_out(request)
         if not request.methods:
             raise ValueError("--methods names none, expected names such as lrp,ssglrp.")
         style, device = style_named(request.style), device_named(request.device)
@@ -280,6 +280,17 @@ class _Comparison:
 
     def _label(self, index: int) -> str:
         return self.classifier.labels[index].replace("_", " ")
+
+
+def _check_out(request: Request) -> None:
+    """Refuse a sheet that would take the place of what it is made of."""
+    checked_format(request.out)
+    read = {request.photo.resolve(), *(Path(text).resolve() for text in request.boxes)}
+    for written in (request.out, request.out.with_suffix(".json")):
+        if written.resolve() in read:
+            raise ValueError(
+                f"--out {request.out} would replace {written}, which is read: give another name."
+            )
 
 
 def _opened(request: Request, classifier: Classifier) -> tuple[Image.Image, tuple[Object, ...]]:

@@ -46,8 +46,7 @@ class Store:
             ValueError: another process holds it.
         """
         filelock = optional("filelock", "A run")
-        for name in ("parts", "pictures"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        (self.folder / "parts").mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.folder / _LOCK)
         try:
             lock.acquire(timeout=0)
@@ -56,8 +55,9 @@ class Store:
                 f"{self.folder}: another process is at work in this folder. Wait for it, or give another --out."
             ) from error
         try:
-            for leftover in [*self.folder.glob(".*.tmp"), *self.folder.glob("p*s/.*.tmp")]:
-                leftover.unlink()
+            for place in (".", "parts", "pictures"):
+                for leftover in self.folder.glob(f"{place}/.*.tmp"):
+                    leftover.unlink()
             yield
         finally:
             lock.release()
@@ -133,10 +133,9 @@ class Store:
         """Write the pictures of a part, row by row, whole or not at all; before its rows, so that none go without."""
         arrow, parquet = optional("pyarrow", _PURPOSE), optional("pyarrow.parquet", _PURPOSE)
         table = arrow.table(dict(columns), schema=schema)
-        write_atomically(
-            self._pictures_path(self.part_path(start, stop)),
-            lambda file: parquet.write_table(table, file, compression="zstd"),
-        )
+        path = self._pictures_path(self.part_path(start, stop))
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, lambda file: parquet.write_table(table, file, compression="zstd"))
 
     def part_rows(self) -> list[int]:
         """How many rows each part has, in order."""
