@@ -9,7 +9,7 @@ CODE := src tests examples benchmarks
 # Threads that wait should sleep: on a busy machine, spinning ones cost more time than the work.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-slow test-browser chromium mutations lint classifiers venv
+.PHONY: demo test test-slow test-browser chromium mutations lint classifiers bench venv
 
 demo: $(VENV)/.models  ## explain the cat against the coffee, and the coffee against the cat, to ./demo/
 	$(BIN)/clarp explain src/clarp/assets/cat_and_coffee.jpg --method ssglrp \
@@ -41,6 +41,10 @@ lint: $(VENV)/.dev
 
 classifiers: $(VENV)/.dev  ## which classifiers are explained: hours, and goes on where it was interrupted
 	$(BIN)/python benchmarks/classifiers.py
+
+bench: $(VENV)/.dev  ## what explanations cost beside the peers, to docs/benchmarks.md: an hour on a quiet machine
+	$(INSTALL) --editable ".[bench]"
+	$(BIN)/python benchmarks/speed.py --memory --write
 
 venv: $(VENV)/.dev
 
