@@ -296,7 +296,7 @@ class TestTheQueue:
             assert "busy" in detail(refused, 503)
             slow.go.set()
 
-    def test_who_hangs_up_frees_the_place_and_costs_no_work(self):
+    def test_who_hangs_up_frees_the_place_and_costs_no_work(self, capsys):
         slow = Slow()
         app = application([slow], limits=Limits(waiting=1))
         with serving(app) as url, _asking(url, photo()):
@@ -310,6 +310,7 @@ class TestTheQueue:
             slow.go.set()
             until(lambda: service.workers["slow"].taken == 0)
             assert slow.begun == 1
+        assert "Traceback" not in capsys.readouterr().err
 
     def test_who_hangs_up_while_uploading(self):
         app = application([engine()])
