@@ -122,6 +122,8 @@ CONTENDERS: Mapping[str, Prepare] = {
 }
 MANY = ("lrp", "ssglrp", "gradient")
 """Those that take several targets of an image."""
+WEIGHED = ("lrp", "ssglrp", "clarp", "lrp, bfloat16", "gradient", "zennit, epsilon-plus")
+"""Those whose memory is measured."""
 
 
 def _network(model: nn.Module) -> Network:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import matplotlib.figure
 import torch
-from contenders import CONTENDERS, MANY, Call
+from contenders import CONTENDERS, MANY, WEIGHED, Call
 from torch import Tensor, nn
 
 from clarp.models._torchvision import torchvision
@@ -141,7 +141,9 @@ def main() -> None:
         "--only", type=lambda text: text.split(";"), default=list(CONTENDERS), help="names, with semicolons"
     )
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--memory", action="store_true", help="peak memory too")
+    parser.add_argument(
+        "--memory", type=lambda text: text.split(","), default=[], help="models, for peak memory"
+    )
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md and its plot")
     parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -152,7 +154,7 @@ def main() -> None:
     parts = []
     for targets in options.targets:
         only = [who for who in options.only if targets == 1 or who in MANY]
-        for batch in options.batches:
+        for batch in options.batches if targets == 1 else [min(options.batches)]:
             results = {}
             for name in options.models:
                 results[name] = measure(name, batch, targets, only, options.repeats)
@@ -174,9 +176,9 @@ def main() -> None:
 
 def _peaks(options: argparse.Namespace) -> dict[str, Cell]:
     found: dict[str, Cell] = {}
-    for name in options.models:
+    for name in options.memory:
         found[name] = {}
-        for who in options.only:
+        for who in (who for who in options.only if who in WEIGHED):
             command = [sys.executable, __file__, "--peak", name, str(max(options.batches)), who]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             found[name][who] = float(done.stdout.splitlines()[-1]) if done.returncode == 0 else "failed"

@@ -44,7 +44,6 @@ def benchmark() -> ModuleType:
     return module
 
 
-@pytest.mark.slow  # until the table is complete
 def test_every_classifier_of_torchvision_is_in_the_table(benchmark: ModuleType) -> None:
     table = PAGE.read_text(encoding="utf-8").partition("### torchvision")[2].partition("### ")[0]
     named = {line.split(" | ")[0].removeprefix("| ") for line in table.splitlines() if line.startswith("| ")}
