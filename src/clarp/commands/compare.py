@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from clarp import models
+from clarp.cache import default_folder
 from clarp.commands.explain import TOP, classes, device_named, lost_as_notes, style_named
 from clarp.commands.manifest import finite, head, named, percent
 from clarp.data.geometry import Box, Geometry
@@ -121,7 +122,7 @@ class _Comparison:
             probabilities = model(image[None].to(device)).double().softmax(dim=1)[0].cpu()
         found = attributors(
             request.methods,
-            Network(module),
+            Network(module, cache=default_folder()),
             bounds=classifier.bounds,
             composite=request.composite,
             image=image,

@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.text import Text
 
 from clarp import models
+from clarp.cache import default_folder
 from clarp.commands.explain import device_named
 from clarp.data.opening import open_dataset
 from clarp.data.sample import Dataset
@@ -111,7 +112,7 @@ def _evaluated(request: Request, suite: Suite | None, model: str, out: Path) -> 
         seed=request.seed,
         pictures=request.pictures,
     )
-    evaluation = Run(dataset, classifier, settings, out, device)
+    evaluation = Run(dataset, classifier, settings, out, device, default_folder())
     with _progress(f"{classifier.name} on {dataset.name}") as advance:
         outcome = evaluation.complete(advance)
     _report(dataset, outcome, out)

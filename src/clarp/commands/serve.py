@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from clarp import models
+from clarp.cache import default_folder
 from clarp.commands.explain import lost_as_notes
 from clarp.serve.app import application
 from clarp.serve.engine import Engine
@@ -58,7 +59,7 @@ def load(specs: Sequence[str], limits: Limits) -> list[Engine]:
         name = Path(spec).name
         if any(engine.name == name for engine in engines):
             raise ValueError(f"--model {spec}: a model called {name} is served already; name each once.")
-        engine = Engine(name, spec, models.load(spec), limits)
+        engine = Engine(name, spec, models.load(spec), limits, default_folder())
         for note in engine.notes:
             sys.stderr.write(f"clarp: note: {note}\n")
         engine.try_out("ssglrp")

@@ -91,6 +91,7 @@ class Run:
         settings: how.
         folder: where everything goes.
         device: where to compute.
+        cache: a folder where captured graphs are kept for other processes; None: nothing is written.
 
     Raises:
         ValueError: a name, a class or a combination that doesn't hold; for example a metric that needs to know
@@ -103,6 +104,7 @@ class Run:
     settings: Settings
     folder: Path
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    cache: Path | None = None
 
     def __post_init__(self) -> None:
         label_limit(self.dataset, len(self.classifier.labels))
@@ -117,7 +119,7 @@ class Run:
         self.model: nn.Module = (module.module() if isinstance(module, ExportedProgram) else module).to(
             self.device
         )
-        self.network = Network(module)
+        self.network = Network(module, cache=self.cache)
         names = self.settings.methods
         self.attributors = attributors(
             names,

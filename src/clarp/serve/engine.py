@@ -76,10 +76,14 @@ class Engine:
         spec: what the command line called it.
         classifier: is not changed.
         limits: see :class:`Limits`.
+        cache: a folder where captured graphs are kept for other processes; None: nothing is written.
     """
 
-    def __init__(self, name: str, spec: str, classifier: Classifier, limits: Limits) -> None:
+    def __init__(
+        self, name: str, spec: str, classifier: Classifier, limits: Limits, cache: Path | None = None
+    ) -> None:
         self.name, self.spec, self.classifier, self.limits = name, spec, classifier, limits
+        self._cache = cache
         self.weights_sha256 = classifier.weights_sha256()
         module = classifier.module
         self._model: nn.Module = module.module() if isinstance(module, ExportedProgram) else module
@@ -87,7 +91,7 @@ class Engine:
         self._forget_sizes()
 
     def _forget_sizes(self) -> None:
-        self._network = Network(self.classifier.module)
+        self._network = Network(self.classifier.module, cache=self._cache)
         self._explainers: dict[str, Explainer] = {}
         self._sizes: set[tuple[int, ...]] = set()
 
