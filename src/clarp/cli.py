@@ -70,7 +70,7 @@ def explain(
     out: Annotated[
         Path, typer.Option(help="Folder for the pictures, the raw relevance, and manifest.json.")
     ] = Path("clarp-out"),
-    batch_size: Annotated[int, typer.Option(min=1, help="Photos that are explained at once.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Photos that are opened at once.")] = 8,
     device: Device = None,
     json: Json = False,
 ) -> None:

@@ -3,9 +3,8 @@
 import hashlib
 import json as json_format
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from torch import Tensor
 from clarp import models
 from clarp.cache import default_folder
 from clarp.commands.manifest import describe, finite, named, output_stems, percent, slug
-from clarp.errors import RelevanceLost
+from clarp.commands.notes import lost_as_notes, note
 from clarp.explainer import Explainer
 from clarp.explanation import Explanation
 from clarp.files import write_atomically
@@ -76,28 +75,11 @@ def run(request: Request, *, json: bool) -> int:
         ValueError, TypeError, OSError, ImportError, CaptureError: an argument does not hold, or the model can't be
             explained; nothing was written.
     """
-    with redirect_stdout(sys.stderr) if json else nullcontext(), lost_as_notes():
+    with redirect_stdout(sys.stderr) if json else nullcontext(), lost_as_notes(request.model):
         manifest = _Run.prepared(request).explain(report=not json)
     if json:
         sys.stdout.write(json_format.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
     return 1 if manifest["failed"] else 0
-
-
-@contextmanager
-def lost_as_notes() -> Iterator[None]:
-    """Warnings of lost relevance as the notes that the command writes anyway."""
-    show = warnings.showwarning
-
-    def note(message: Warning | str, category: type[Warning], *place: Any) -> None:
-        if issubclass(category, RelevanceLost):
-            sys.stderr.write(f"clarp: note: {message}\n")
-        else:
-            show(message, category, *place)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", RelevanceLost)
-        warnings.showwarning = note  # type: ignore[assignment]
-        yield
 
 
 @dataclass(frozen=True)
@@ -143,8 +125,8 @@ class _Run:
 
     def explain(self, *, report: bool) -> dict[str, Any]:
         """Explain all photos and return the manifest, which is also written."""
-        for note in self.classifier.notes:
-            sys.stderr.write(f"clarp: note: {note}\n")
+        for assumed in self.classifier.notes:
+            note(assumed)
         stems = output_stems(self.paths)
         records: dict[Path, dict[str, Any]] = {}
         failed: dict[Path, str] = {}

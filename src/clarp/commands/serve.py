@@ -9,7 +9,7 @@ from PIL import Image
 
 from clarp import models
 from clarp.cache import default_folder
-from clarp.commands.explain import lost_as_notes
+from clarp.commands.notes import lost_as_notes, lost_in_silence, note
 from clarp.serve.app import application
 from clarp.serve.engine import Engine
 from clarp.serve.guard import Hosts
@@ -30,14 +30,12 @@ def serve(specs: Sequence[str], address: Address, *, token: bool | None) -> None
             be listened at.
     """
     secret = token_for(address, token)
-    with address.listen() as listening, lost_as_notes():
+    with address.listen() as listening, lost_in_silence():
         # Thread by thread there is no way to say so: pictures of any size are measured before they are decoded.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         engines = load(specs, Limits())
         if not address.local and secret is None:
-            sys.stderr.write(
-                f"clarp: note: everybody who can reach {address.host} can use this server; --token makes it ask for one.\n"
-            )
+            note(f"everybody who can reach {address.host} can use this server; --token makes it ask for one.")
         app = application(engines, Hosts.of(address.host), secret)
         url = address.url(listening.getsockname()[1], secret)
         sys.stdout.write(
@@ -60,8 +58,9 @@ def load(specs: Sequence[str], limits: Limits) -> list[Engine]:
         if any(engine.name == name for engine in engines):
             raise ValueError(f"--model {spec}: a model called {name} is served already; name each once.")
         engine = Engine(name, spec, models.load(spec), limits, default_folder())
-        for note in engine.notes:
-            sys.stderr.write(f"clarp: note: {note}\n")
-        engine.try_out("ssglrp")
+        for assumed in engine.notes:
+            note(assumed)
+        with lost_as_notes(spec):
+            engine.try_out("ssglrp")
         engines.append(engine)
     return engines

@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 from clarp.data._optional import optional
 from clarp.data.sample import Dataset, Problem, Sample
 from clarp.evaluation import pictures
-from clarp.evaluation.attribution import Attributor, Control, attributors
+from clarp.evaluation.attribution import Attributor, Control, attributors, lossy
 from clarp.evaluation.baselines import Baseline
 from clarp.evaluation.fingerprint import of_classifier, of_machine
 from clarp.evaluation.inputs import Loader, Unit, ahead, batches, label_limit, spread
@@ -74,11 +74,13 @@ class Outcome:
         images: samples in the run.
         computed: of these, asked now and not by an earlier process.
         problems: files that gave no rows.
+        lost: methods with which more than half of the relevance never reached the pixels.
     """
 
     images: int
     computed: int
     problems: tuple[Problem, ...]
+    lost: tuple[str, ...]
 
 
 @dataclass(eq=False)
@@ -178,11 +180,12 @@ class Run:
                 if self.settings.pictures:
                     shown = {name: columns.pop(name) for name in pictures.schema().names}
                     self.store.write_pictures(start, stop, shown, pictures.schema())
-                self.store.write_part(start, stop, columns, self._schema(), problems)
+                lost = lossy(self.attributors)
+                self.store.write_part(start, stop, columns, self._schema(), problems, lost=lost)
                 before += stop - start
             listed = [problem for problem in self.dataset.problems if problem.kind in {"missing", "damaged"}]
             problems = self.store.merge(self.ranges, listed)
-        return Outcome(len(self.samples), total, tuple(problems))
+        return Outcome(len(self.samples), total, tuple(problems), self.store.lost())
 
     def fingerprint(self) -> dict[str, Any]:
         """All that the rows depend on; a change of any entry is another run."""
