@@ -70,9 +70,8 @@ def capture_exported(
         dtype: of the graph's tensors.
         output: which of its results are the logits.
     """
-    with _quiet():
-        graph = capture_program(program, dtype, own=False, output=output)
-        check_logits(graph, example, own_logits(program.module(), example, output)[0])
+    graph = capture_program(program, dtype, own=False, output=output)
+    check_logits(graph, example, own_logits(program.module(), example, output)[0])
     return graph
 
 
@@ -148,8 +147,9 @@ def capture_program(
     program: ExportedProgram, dtype: torch.dtype, *, own: bool, output: Output = None
 ) -> Graph:
     """The simplified graph of an exported program, unchecked; ``own``: whether the program is ours to change."""
-    program = inlined(program, own=own)
-    program = functional(program, own=own)
+    with _quiet():
+        program = inlined(program, own=own)
+        program = functional(program, own=own)
     images, result = _ends(program, output)
     logits, link = before_link(result)
     return replace(simplify(_Lowering(program, images).graph(logits), dtype), link=link)
