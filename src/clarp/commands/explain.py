@@ -19,7 +19,16 @@ from torch import Tensor
 
 from clarp import models
 from clarp.cache import default_folder
-from clarp.commands.manifest import describe, finite, named, output_stems, percent, slug
+from clarp.commands.manifest import (
+    caption,
+    describe,
+    finite,
+    named,
+    output_stems,
+    percent,
+    slug,
+    unnamed_rivals,
+)
 from clarp.commands.notes import lost_as_notes, note
 from clarp.explainer import Explainer
 from clarp.explanation import Explanation
@@ -32,7 +41,6 @@ from clarp.network import Network
 from clarp.render import STYLES, Style, figure, rasterised
 
 TOP = 5
-NO_RIVALS = "nothing: the method has no rivals"
 
 
 @dataclass(frozen=True)
@@ -219,16 +227,27 @@ class _Run:
         for k, target in enumerate(targets):
             rivals = [index for index in self.against if index != target]
             name = f"{stem}.{target}-{slug(self.classifier.labels[target])}.{self.explainer.method.name}"
-            caption = self._caption(photo.path, float(probabilities[target]), target, rivals, skipped[k])
+            skips = [f"selection was skipped at {skipped[k]} layers"] if skipped[k] else []
+            words = caption(
+                self.classifier,
+                self.explainer.method,
+                target,
+                float(probabilities[target]),
+                rivals,
+                photo.path.name,
+                *skips,
+            )
             heatmap = relevance[k].double().sum(0).numpy()
-            picture = rasterised(figure(heatmap, seen, caption, style=self.style))
+            picture = rasterised(figure(heatmap, seen, words, style=self.style))
             write_atomically(self.request.out / f"{name}.png", partial(picture.save, format="PNG"))
             write_atomically(self.request.out / f"{name}.npy", partial(np.save, arr=relevance[k].numpy()))
             layers = self._write_layers(explanation, row, k, name)
             explanations.append(
                 {
                     "target": name_of(target),
-                    "against": [name_of(index) for index in rivals] if rivals else self._unnamed_rivals(),
+                    "against": [name_of(index) for index in rivals]
+                    if rivals
+                    else unnamed_rivals(self.explainer.method),
                     "selection_skipped": skipped[k],
                     "ledger": {
                         part: finite(_at(values, row, k))
@@ -258,23 +277,6 @@ class _Run:
                 self.request.out / files[layer], partial(np.save, arr=value.float().cpu().numpy())
             )
         return files
-
-    def _unnamed_rivals(self) -> str:
-        return "all other classes" if self.explainer.method.has_rivals else NO_RIVALS
-
-    def _caption(
-        self, path: Path, probability: float, target: int, rivals: Sequence[int], skipped: int
-    ) -> str:
-        labels = [label.replace("_", " ") for label in self.classifier.labels]
-        method, model = self.explainer.method, Path(self.classifier.name).name
-        title = f"{labels[target]} ({percent(probability)})"
-        if rivals:
-            more = f" and {len(rivals) - 3} more" if len(rivals) > 3 else ""
-            title += f" against {', '.join(labels[index] for index in rivals[:3])}{more}"
-        elif method.has_rivals:
-            title += " against all other classes"
-        note = f" · selection was skipped at {skipped} layers" if skipped else ""
-        return f"{title}\n{method.name.upper()} ({method.rules.name}) · {model} · {path.name}{note}"
 
 
 def classes(classifier: Classifier, names: Sequence[str]) -> list[int]:
