@@ -48,7 +48,7 @@ async function pictures(unit) {
   const at = unit - starts[low], count = index.methods.length;
   let own = at;
   while (own > 0 && part.photos[own] === null) own--; // several labels of one photo
-  return { photo: part.photos[own], maps: part.maps.slice(at * count, (at + 1) * count) };
+  return { photo: part.photos[own], boxes: part.boxes[at], maps: part.maps.slice(at * count, (at + 1) * count) };
 }
 
 // ---- maps ----
@@ -125,6 +125,18 @@ function canvasOf(photo, map, name) {
   return canvas;
 }
 
+/** A picture with the boxes of its label, edges in shares of its sides. */
+function framed(picture, boxes) {
+  if (!boxes.length) return picture;
+  const frames = boxes.map(([left, top, right, bottom]) => {
+    const frame = element("span", { className: "box" });
+    const sides = { left, top, width: right - left, height: bottom - top };
+    for (const [side, share] of Object.entries(sides)) frame.style[side] = `${100 * share}%`;
+    return frame;
+  });
+  return element("div", { className: "framed" }, picture, ...frames);
+}
+
 // ---- words and numbers ----
 
 const named = (number) => (index.classes[number] ?? String(number)).replaceAll("_", " ");
@@ -165,7 +177,8 @@ function ends() {
         figure.append(button, element("figcaption", { textContent: `${short(at(chosen.name, unit, m))}, ${index.label[unit].map(named)[0] ?? ""}` }));
         lazily(figure, async () => {
           const found = await pictures(unit), photo = found && await images(found.photo);
-          if (photo) button.append(found.maps[m] ? canvasOf(photo, found.maps[m], `${method} on ${index.id[unit]}`) : Object.assign(photo, { alt: index.id[unit] }));
+          const shown = photo && (found.maps[m] ? canvasOf(photo, found.maps[m], `${method} on ${index.id[unit]}`) : Object.assign(photo, { alt: index.id[unit] }));
+          if (shown) button.append(framed(shown, found.boxes));
           else button.textContent = index.id[unit];
         });
         maps.append(figure);
@@ -197,13 +210,14 @@ async function fill(holder, unit, methods) {
     return;
   }
   photo.alt = `photo ${index.id[unit]}`;
-  holder.append(element("figure", {}, photo, element("figcaption", { textContent: "photo" })));
+  const words = found.boxes.length ? "photo, with the label's boxes" : "photo";
+  holder.append(element("figure", {}, framed(photo, found.boxes), element("figcaption", { textContent: words })));
   const column = index.columns[$("column").value];
   for (const m of methods) {
     if (!found.maps[m]) continue;
     const canvas = canvasOf(photo, found.maps[m], `${index.methods[m]} on ${index.id[unit]}`);
-    const words = column ? `${index.methods[m]}: ${short(at(column.name, unit, m))}` : index.methods[m];
-    holder.append(element("figure", {}, canvas, element("figcaption", { textContent: words })));
+    const told = column ? `${index.methods[m]}: ${short(at(column.name, unit, m))}` : index.methods[m];
+    holder.append(element("figure", {}, framed(canvas, found.boxes), element("figcaption", { textContent: told })));
   }
 }
 
