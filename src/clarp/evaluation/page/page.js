@@ -141,7 +141,8 @@ function framed(picture, boxes) {
 
 const named = (number) => (index.classes[number] ?? String(number)).replaceAll("_", " ");
 const percent = (share) => share === null ? "" : ` ${(100 * share).toFixed(1)} %`;
-const minus = (text) => text.replace("-", "\u2212");
+const RAISED = { "+": "", "-": "\u207b", 0: "\u2070", 1: "\u00b9", 2: "\u00b2", 3: "\u00b3", 4: "\u2074", 5: "\u2075", 6: "\u2076", 7: "\u2077", 8: "\u2078", 9: "\u2079" };
+const minus = (text) => text.replace(/e(.*)/, (_, power) => `\u00d710${[...power].map((one) => RAISED[one]).join("")}`).replace("-", "\u2212");
 const short = (number) => number === null || number === undefined ? "not asked" : minus(Math.abs(number) >= 0.001 || number === 0 ? String(Number(number.toFixed(4))) : number.toPrecision(2));
 const right = (unit) => index.label[unit].includes(index.predicted[unit]);
 const at = (column, unit, method) => index.values[column][unit * index.methods.length + method];
@@ -160,16 +161,21 @@ function ranked(units, column, method, first) {
   return units.filter((unit) => value_(unit) !== null).sort((a, b) => sign * (value_(a) - value_(b)) || a - b);
 }
 
+/** So many best and worst ones, none of them both. */
+function extremes(column, method) {
+  const order = ranked(index.id.map((_, unit) => unit), column, method, "best");
+  const few = Math.min(ENDS, Math.floor(order.length / 2));
+  return { best: order.slice(0, few || 1), worst: few ? order.slice(-few).reverse() : [] };
+}
+
 function ends() {
   const holder = $("ends"), chosen = index.columns[$("column").value];
   holder.replaceChildren();
   if (!chosen) return;
-  const all = index.id.map((_, unit) => unit);
   for (const m of index.pictured) {
     const method = index.methods[m], pair = element("div", { className: "pair" });
-    for (const which of ["best", "worst"]) {
-      const order = ranked(all, chosen.name, m, which), few = Math.min(ENDS, Math.ceil(order.length / 2));
-      const units = order.slice(0, few), maps = element("div", { className: "maps" });
+    for (const [which, units] of Object.entries(extremes(chosen.name, m))) {
+      const maps = element("div", { className: "maps" });
       for (const unit of units) {
         const figure = element("figure", {}), button = element("button", { type: "button" });
         button.setAttribute("aria-label", `${method}, ${which}: ${index.id[unit]}, ${short(at(chosen.name, unit, m))}; open`);
