@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -602,7 +603,8 @@ class TestLostRelevance:
         )
         notes = [line for line in capsys.readouterr().err.splitlines() if "of the relevance reached" in line]
         assert len(notes) == 1
-        assert notes[0].startswith("clarp: note: only 0% of the relevance reached the pixels")
+        assert notes[0].startswith("clarp: note: only 0% of the relevance reached the pixels (")
+        assert re.search(r"photos/(a/one|b/one|two)\.png, (ant|bee|cow|dog, hound)\)", notes[0])
         assert "absorbed by 0 (ZPlus()) 100%" in notes[0]
         assert notes[0].endswith("which may lose less (--composite NAME).")
         assert f"`clarp plan {spec}` shows" in notes[0]

@@ -83,7 +83,7 @@ def run(request: Request, *, json: bool) -> int:
         ValueError, TypeError, OSError, ImportError, CaptureError: an argument does not hold, or the model can't be
             explained; nothing was written.
     """
-    with redirect_stdout(sys.stderr) if json else nullcontext(), lost_as_notes(request.model):
+    with redirect_stdout(sys.stderr) if json else nullcontext():
         manifest = _Run.prepared(request).explain(report=not json)
     if json:
         sys.stdout.write(json_format.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
@@ -209,13 +209,16 @@ class _Run:
         target = [self.targets] * len(batch) if self.targets else None
         try:
             images = torch.stack([photo.image for photo in batch])
-            explanation = self.explainer(
-                images,
-                target=target,
-                against=self.against or None,
-                layers=self.request.layers,
-                batch_size="auto",
-            )
+            with lost_as_notes(
+                self.request.model, lambda k, index: f"{batch[k].path}, {self.classifier.labels[index]}"
+            ):
+                explanation = self.explainer(
+                    images,
+                    target=target,
+                    against=self.against or None,
+                    layers=self.request.layers,
+                    batch_size="auto",
+                )
         except ValueError as error:
             if len(batch) == 1:
                 failed[batch[0].path] = str(error)
