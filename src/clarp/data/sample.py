@@ -81,7 +81,7 @@ class Problem:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.kind} ({self.reason})"
+        return f"{self.file}: {self.kind} ({self.reason.removesuffix('.')})"
 
 
 class Picture(Protocol):
