@@ -36,7 +36,8 @@ class Seed(ABC):
 
 
 def _one_hot(logits: Tensor, target: Tensor) -> Tensor:
-    return torch.nn.functional.one_hot(target, logits.shape[-1]).to(logits.dtype)
+    ones = logits.new_zeros(*target.shape, logits.shape[-1])
+    return ones.scatter_(-1, target.unsqueeze(-1), 1)  # unlike one_hot, waits for no GPU
 
 
 def _check_strength(strength: float) -> None:
