@@ -265,7 +265,9 @@ class TestManyPhotos:
             "ImageNet's usual one was assumed (shorter side to 9, middle 8 x 8"
             in manifest["model"]["notes"][0]
         )
-        assert f"clarp: note: {manifest['model']['notes'][0]}" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert f"clarp: note: {manifest['model']['notes'][0]}" in said
+        assert all(line.startswith("clarp: ") for line in said.splitlines())
 
     def test_the_style_changes_the_picture_and_not_the_relevance(self, tmp_path, photos, toy):
         found = {}
@@ -584,3 +586,14 @@ class TestLostRelevance:
         notes = [line for line in capsys.readouterr().err.splitlines() if "of the relevance reached" in line]
         assert len(notes) == 1
         assert notes[0].startswith("clarp: note: only 0% of the relevance reached the pixels")
+        assert "absorbed by 0 (ZPlus()) 100%" in notes[0]
+        assert notes[0].endswith("which may lose less (--composite NAME).")
+        assert f"`clarp plan {spec}` shows" in notes[0]
+        assert "explanation.ledger" not in notes[0]
+
+    def test_clarp_compare_says_it_once_of_all_methods(self, toy, photos, tmp_path, capsys):
+        spec, out = toy.replace(":build", ":lossy"), tmp_path / "sheet.png"
+        methods = ("--methods", "lrp,clarp,centre", "--composite", "epsilon-plus")
+        assert clarp("compare", photos / "two.png", "--model", spec, *methods, "--out", out) == 0
+        (note,) = (line for line in capsys.readouterr().err.splitlines() if "relevance" in line)
+        assert note.startswith("clarp: note: with lrp and clarp more than half of the relevance never")

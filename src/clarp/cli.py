@@ -70,7 +70,7 @@ def explain(
     out: Annotated[
         Path, typer.Option(help="Folder for the pictures, the raw relevance, and manifest.json.")
     ] = Path("clarp-out"),
-    batch_size: Annotated[int, typer.Option(min=1, help="Photos that are explained at once.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Photos that are opened at once.")] = 8,
     device: Device = None,
     json: Json = False,
 ) -> None:
@@ -266,6 +266,9 @@ def serve(
         list[str] | None,
         typer.Option(help="As of `clarp explain`; several by repeating it, the first is the default."),
     ] = None,
+    weights: Weights = None,
+    labels: Labels = None,
+    output: Output = None,
     host: Annotated[
         str, typer.Option(help="Where to listen; 0.0.0.0 is every address of this machine.")
     ] = "127.0.0.1",
@@ -282,7 +285,14 @@ def serve(
     from clarp.commands.serve import serve as run
     from clarp.serve.server import Address
 
-    run(model or ["efficientnet-lite0"], Address(host, port), token=token)
+    run(
+        model or ["efficientnet-lite0"],
+        Address(host, port),
+        token=token,
+        weights=weights,
+        labels=labels,
+        output=output,
+    )
 
 
 def _listed(text: str | None) -> tuple[str, ...]:

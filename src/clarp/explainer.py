@@ -80,9 +80,15 @@ class Explainer:
         self._dtype = _checked_dtype(dtype)
         self._programs: dict[tuple[int, ...], Program] = {}
         self._watched: WeakSet[Program] = WeakSet()
+        self._lost = False
 
     def __repr__(self) -> str:
         return f"Explainer({self.network.name}, method={self.method.name!r}, composite={self.method.rules.name!r})"
+
+    @property
+    def lost(self) -> bool:
+        """Whether it has warned of lost relevance (:class:`clarp.RelevanceLost`)."""
+        return self._lost
 
     def __call__(
         self,
@@ -245,7 +251,9 @@ class Explainer:
             return
         amounts = passes.amounts(seed, maps)
         one_image = amounts.seed.shape != maps.passes.seed.shape
-        if warn_if_lost(amounts, passes.targets, first) or one_image:
+        lost = warn_if_lost(amounts, passes.targets, first)
+        self._lost = self._lost or lost
+        if lost or one_image:
             self._watched.add(passes.program)
 
     def _rivals(self, against: Against, targets: Tensor, logits: Tensor) -> Tensor:

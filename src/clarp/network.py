@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from clarp.cache import GraphCache
-from clarp.capture import Graph, LogitsOf, Output, capture_exported, capture_module, example_shape
+from clarp.capture import (
+    Graph,
+    LogitsOf,
+    Output,
+    capture_exported,
+    capture_module,
+    example_shape,
+    load_exported,
+)
 from clarp.capture.check import own_logits
 
 KEPT = 8
@@ -33,7 +41,7 @@ class Network:
 
     Raises:
         TypeError: something else.
-        ValueError: the path is no .pt2 file.
+        ValueError: the path is no .pt2 file, or a damaged one.
     """
 
     def __init__(self, model: Model, output: Output = None, *, cache: str | Path | None = None) -> None:
@@ -186,7 +194,7 @@ def _loaded(model: object) -> nn.Module | ExportedProgram:
             raise ValueError(
                 f"model is the path {str(path)!r}, expected an existing .pt2 file, a module or an exported program."
             )
-        return torch.export.load(path)
+        return load_exported(path)
     model = getattr(model, "_orig_mod", model)  # what torch.compile has wrapped
     if not isinstance(model, nn.Module | ExportedProgram):
         raise TypeError(

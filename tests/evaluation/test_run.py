@@ -21,6 +21,8 @@ from clarp.evaluation.confident import confident
 from clarp.evaluation.run import Run, Settings
 from clarp.evaluation.specs import metrics
 from clarp.evaluation.store import Store
+from clarp.evaluation.tables import Report
+from clarp.evaluation.writing import headline
 from clarp.explainer import attribute
 from clarp.models import load
 from evaluation.toys import parts_of, toy_boxes, toy_model, toy_photos
@@ -253,6 +255,32 @@ class TestDamagedPhotos:
         outcome = evaluation.complete()
         assert [problem.file for problem in outcome.problems] == [evaluation.samples[0].id]
         assert "NaN" in outcome.problems[0].reason
+
+
+class TestLostRelevance:
+    def test_it_is_said_once_and_stays_in_the_report(self, photos, model, tmp_path, capsys):
+        """Without weights nothing reaches the pixels; the second run has it from the parts."""
+        path = tmp_path / "toy.py"
+        path.write_text(
+            path.read_text()
+            + """
+def lossy():
+    model = build()
+    with torch.no_grad():
+        model[0].weight.zero_()
+    return model
+"""
+        )
+        spec, out = model.replace(":build", ":lossy"), tmp_path / "run"
+        arguments = ("--methods", "lrp,clarp", "--metrics", "sparseness", "--composite", "epsilon-plus")
+        for _ in range(2):
+            assert clarp("evaluate", photos, "--model", spec, *arguments, "--out", out) == 0
+            (note,) = (line for line in capsys.readouterr().err.splitlines() if "relevance" in line)
+            assert note.startswith("clarp: note: with lrp and clarp more than half of the relevance never")
+            assert note.endswith("(--composite NAME).")
+        report = Report.of(Store(out), "lrp", resamples=100)
+        assert report.lost == ("lrp", "clarp")
+        assert "With lrp, clarp more than half of the relevance never reached" in headline(report)
 
 
 class TestRefusals:

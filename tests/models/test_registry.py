@@ -6,6 +6,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from clarp import models
+from clarp.cli import main
 from clarp.models import zoo
 
 
@@ -85,17 +86,36 @@ class TestZoo:
             default = torchvision.models.get_model_weights(name).DEFAULT
             assert default.transforms().crop_size == [zoo._arguments(name, default)["image_size"]]
 
-    def test_offline_the_failed_download_names_the_two_ways_out(self, tmp_path, monkeypatch):
+    @pytest.fixture
+    @staticmethod
+    def offline(tmp_path, monkeypatch):
         monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # nothing cached
         for variable in ("https_proxy", "HTTPS_PROXY"):
             monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nobody listens there
         for variable in ("no_proxy", "NO_PROXY"):
             monkeypatch.delenv(variable, raising=False)
+
+    @pytest.mark.usefixtures("offline")
+    def test_offline_the_failed_download_names_the_two_ways_out(self, tmp_path):
         with pytest.raises(
             ConnectionError, match=r"could not be downloaded.*--weights FILE.*--model efficientnet-lite0"
         ):
             models.load("squeezenet1_1")
         assert not list(tmp_path.rglob("*.pth"))
+
+    @pytest.mark.usefixtures("offline")
+    def test_a_plan_needs_no_download(self, tmp_path, capsys):
+        before = torch.get_rng_state()
+        loaded = [models.load("squeezenet1_1", trained=False) for _ in range(2)]
+        assert torch.equal(torch.get_rng_state(), before)
+        assert loaded[0].weights_sha256() == loaded[1].weights_sha256()  # so that the cache knows it again
+        (tmp_path / "labels.txt").write_text("a\nb\n")
+        with pytest.raises(SystemExit):
+            main(["plan", "squeezenet1_1", "--labels", str(tmp_path / "labels.txt")])
+        said = capsys.readouterr()
+        assert "classifier.1" in said.out
+        assert "2 x 13 x 13" in said.out
+        assert said.err == "clarp: note: weights: random ones, without a download\n"
 
     def test_labels_alone_can_not_change_the_number_of_classes(self, tmp_path):
         (tmp_path / "labels.txt").write_text("a\nb\n")

@@ -54,6 +54,12 @@ class TestAnswers:
         heatmap = np.load(BytesIO(base64.b64decode(answer["maps"][0]["heatmap"])))
         assert heatmap.shape == (SIDE, SIDE)
 
+    def test_one_scale_over_the_maps_of_a_method(self, client):
+        query = {"target": ["ant", "bee"], "method": "lrp"}
+        for same, count in (("true", 1), ("false", 2)):
+            answer = client.post("/api/explain", params={**query, "same_scale": same}, content=photo()).json()
+            assert len({one["scale"]["limit"] for one in answer["maps"]}) == count
+
     def test_picture(self, client):
         response = client.post("/api/picture", params={"target": "bee", "method": "lrp"}, content=photo())
         assert response.headers["content-type"] == "image/png"

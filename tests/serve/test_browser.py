@@ -235,6 +235,27 @@ class TestAsAPersonDoes:
         assert page.inner_text("#opacity-value") == "0 %"
         assert page.locator(".layer").first.evaluate("map => getComputedStyle(map).opacity") == "0"
 
+    def test_the_same_scale(self, page, url):
+        upload(page)
+        page.click(f"#target-{ESPRESSO}")
+        wait_for_maps(page, 4)
+        assert len(set(page.locator("#maps .scale").all_inner_texts())) == 4
+        page.get_by_label("Same scale").check()
+        page.locator("#status:text-is('4 maps are ready.')").wait_for()
+        page.wait_for_function(
+            "() => new Set([...document.querySelectorAll('#maps .scale')].map((one) => one.innerText)).size === 2"
+        )
+        answer = ask(url, "explain", method="ssglrp", target=[CAT, ESPRESSO], same_scale=True)
+        told = page.locator("#maps .scale").nth(1).get_attribute("title")  # Full colour at ±0.123, the ...
+        shown = float(told.partition("±")[2].partition(",")[0])
+        assert shown == pytest.approx(answer["maps"][0]["scale"]["limit"], rel=0.006)
+        assert told.endswith("over 2 maps")
+        screenshot(page, "2-same-scale", full_page=True)
+        page.get_by_label("Same scale").uncheck()
+        page.wait_for_function(
+            "() => new Set([...document.querySelectorAll('#maps .scale')].map((one) => one.innerText)).size === 4"
+        )
+
     def test_brush_and_see_the_probabilities_change(self, page, url):
         upload(page)
         stack = page.locator("#maps .stack").last

@@ -12,7 +12,9 @@ import httpx
 import pytest
 
 from clarp.cli import main
-from clarp.commands.serve import serve
+from clarp.commands.serve import load, serve
+from clarp.serve.engine import Question
+from clarp.serve.limits import Limits
 from clarp.serve.server import Address, token_for
 from serve.servers import photo
 
@@ -90,6 +92,14 @@ def test_without_a_token_elsewhere_than_on_loopback_it_warns(toy, host, warned, 
     assert "#token" not in said.out
 
 
+def test_labels_and_output_are_those_of_the_other_commands(toy, tmp_path):
+    (tmp_path / "labels.txt").write_text("one\ntwo\nthree\n")
+    (engine,) = load([toy], Limits(), labels=tmp_path / "labels.txt", weights=None)
+    assert engine.classifier.labels == ("one", "two", "three")
+    found = engine.explain(photo(), Question((), (), ("lrp",)), lambda: False)
+    assert 'load("toy.py:build", labels=Path("labels.txt"))' in found.maps[0].python
+
+
 @pytest.mark.parametrize(
     ("host", "wanted", "has"),
     [
@@ -145,6 +155,12 @@ class TestWhatCannotBeServed:
         code, said = clarp("--model", "resnet5", "--port", 0, capsys=capsys)
         assert code == 2
         assert "unknown model 'resnet5'" in said.err
+
+    def test_weights_for_several_models(self, toy, capsys):
+        two = ("--model", toy, "--model", "efficientnet-lite0")
+        code, said = clarp(*two, "--labels", "labels.txt", "--port", 0, capsys=capsys)
+        assert code == 2
+        assert "--labels would be for one model, and --model names 2: serve each by itself" in said.err
 
     def test_a_model_twice(self, toy, capsys):
         code, said = clarp("--model", toy, "--model", toy, "--port", 0, capsys=capsys)

@@ -114,6 +114,20 @@ class TestExplain:
         assert (layer[..., 3][weak] < 128).all()
         assert weak.any()
 
+    def test_on_the_same_scale_the_maps_of_a_method_have_one_limit(self, toy):
+        question = Question(("ant", "bee"), (), ("lrp", "sglrp"), same_scale=True)
+        maps = toy.explain(photo(), question, lambda: False).maps
+        own = explained(toy, photo(), targets=("ant", "bee"), methods=("lrp", "sglrp")).maps
+        for pair, alone in ((maps[:2], own[:2]), (maps[2:], own[2:])):
+            both = np.percentile(np.abs([heatmap(one) for one in pair]), 99.5)
+            assert [one.scale.limit for one in pair] == pytest.approx([both, both])
+            assert alone[0].scale.limit != pytest.approx(alone[1].scale.limit)
+            assert pair[0].scale.basis == "99.5th percentile of |R| over 2 maps"
+            for one in pair:
+                full = np.abs(heatmap(one)) >= one.scale.limit
+                assert (picture(one.png)[..., 3][full] == 255).all()
+                assert (picture(one.png)[..., 3][~full] < 255).any()
+
     def test_the_ledger_balances(self, toy):
         ledger = explained(toy, photo(), methods=("lrp",)).maps[0].ledger
         rest = sum(ledger[part] for part in ("pixels", "selection", "bias", "epsilon"))

@@ -10,7 +10,8 @@ import logging
 import re
 import sys
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
@@ -44,13 +45,8 @@ class _Fields(NamedTuple):
     field: int
 
 
-DESCRIPTORS = (
-    types.MemberDescriptorType,
-    types.GetSetDescriptorType,
-    type(vars(_Fields)["field"]),
-)
-"""Access to a field, told by the class that has it."""
-NAMED = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType)
+FIELD = type(vars(_Fields)["field"])
+"""How named tuples reach their fields."""
 
 
 class Unknowable(Exception):  # noqa: N818  a signal to the cache, never seen by a user
@@ -136,56 +132,75 @@ class _Walk:
             self._write(type(value).__qualname__)
             self._new(value)
 
-    def _new(self, value: Any) -> None:  # noqa: PLR0912, C901  a table of kinds
-        if isinstance(value, Tensor):
-            self._tensor(value)
-        elif isinstance(value, nn.Module):
-            self._module(value)
-        elif isinstance(value, Enum):
-            self._all([type(value), value.name])
-        elif isinstance(value, tuple | list):
-            self._all([type(value), len(value), *value])
-        elif isinstance(value, dict | types.MappingProxyType):
-            self._all([len(value), *(part for pair in value.items() for part in pair)])
-        elif isinstance(value, set | frozenset):
-            if not all(isinstance(one, PLAIN) for one in value):
-                raise Unknowable(f"a set of objects, {value!r}")
-            self._all(sorted(map(repr, value)))
-        elif isinstance(value, types.FunctionType):
-            self._function(value)
-        elif isinstance(value, types.MethodType):
-            self._all([value.__func__, value.__self__])
-        elif isinstance(value, functools.partial):
-            self._all([value.func, value.args, value.keywords])
-        elif isinstance(value, staticmethod | classmethod):
-            self.feed(value.__func__)
-        elif isinstance(value, property):
-            self._all([value.fget, value.fset, value.fdel])
-        elif isinstance(value, functools.cached_property):
-            self.feed(value.func)
-        elif isinstance(value, types.CodeType):
-            self._code(value)
-        elif isinstance(value, type):
-            self._class(value)
-        elif isinstance(value, types.ModuleType):
-            self._space(value.__name__, vars(value), vars(value))
-        elif isinstance(value, DESCRIPTORS):
-            pass
-        elif isinstance(value, NAMED):
-            self._builtin(value)
-        elif isinstance(value, OpOverload | OpOverloadPacket | re.Pattern) or _root(type(value)) == "typing":
-            self._write(str(value))
-        elif isinstance(value, logging.Logger):
-            self._write(value.name)
+    @functools.singledispatchmethod
+    def _new(self, value: Any) -> None:
+        """What a kind of object is made of; each kind that is known has its own method below."""
+        if _root(type(value)) == "typing":
+            self._text(value)
         elif _root(type(value)) in KNOWN or not hasattr(value, "__dict__"):
             raise Unknowable(f"a {type(value).__module__}.{type(value).__qualname__}")
         else:
             self._all([type(value), vars(value)])
 
+    @_new.register(OpOverload | OpOverloadPacket | re.Pattern)
+    def _text(self, value: object) -> None:
+        self._write(str(value))
+
+    @_new.register
+    def _logger(self, logger: logging.Logger) -> None:
+        self._write(logger.name)
+
+    @_new.register
+    def _enum(self, value: Enum) -> None:
+        self._all([type(value), value.name])
+
+    @_new.register(tuple | list)
+    def _sequence(self, values: Sequence[object]) -> None:
+        self._all([type(values), len(values), *values])
+
+    @_new.register(dict | types.MappingProxyType)
+    def _mapping(self, values: Mapping[object, object]) -> None:
+        self._all([len(values), *(part for pair in values.items() for part in pair)])
+
+    @_new.register(set | frozenset)
+    def _set(self, values: AbstractSet[object]) -> None:
+        if not all(isinstance(one, PLAIN) for one in values):
+            raise Unknowable(f"a set of objects, {values!r}")
+        self._all(sorted(map(repr, values)))
+
+    @_new.register
+    def _method(self, method: types.MethodType) -> None:
+        self._all([method.__func__, method.__self__])
+
+    @_new.register(functools.partial)
+    def _partial(self, partial: functools.partial[object]) -> None:
+        self._all([partial.func, partial.args, partial.keywords])
+
+    @_new.register(staticmethod | classmethod)
+    def _wrapped(self, method: Any) -> None:
+        self.feed(method.__func__)
+
+    @_new.register
+    def _property(self, value: property) -> None:
+        self._all([value.fget, value.fset, value.fdel])
+
+    @_new.register(functools.cached_property)
+    def _cached_property(self, value: functools.cached_property[object]) -> None:
+        self.feed(value.func)
+
+    @_new.register
+    def _file(self, module: types.ModuleType) -> None:
+        self._space(module.__name__, vars(module), vars(module))
+
+    @_new.register(types.MemberDescriptorType | types.GetSetDescriptorType | FIELD)
+    def _descriptor(self, descriptor: object) -> None:
+        """Access to a field, told by the class that has it."""
+
     def _all(self, values: Iterable[object]) -> None:
         for value in values:
             self.feed(value)
 
+    @_new.register
     def _tensor(self, tensor: Tensor) -> None:
         if type(tensor) not in (Tensor, nn.Parameter, nn.Buffer) or tensor.layout != torch.strided:
             raise Unknowable(f"a tensor of the kind {type(tensor).__name__}, {tensor.layout}")
@@ -195,6 +210,7 @@ class _Walk:
         values = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().flatten()
         self.digest.update(values.view(torch.uint8).numpy().data)
 
+    @_new.register
     def _module(self, module: nn.Module) -> None:
         state = dict(vars(module))
         if state.pop("_compiled_call_impl", None) is not None or isinstance(module, torch.jit.ScriptModule):
@@ -203,6 +219,7 @@ class _Walk:
             raise Unknowable(f"hooks on a {type(module).__name__}")
         self._all([type(module), state])
 
+    @_new.register
     def _class(self, kind: type) -> None:
         self._write(f"{kind.__module__}.{kind.__qualname__}")
         if _root(kind) in KNOWN:
@@ -221,6 +238,7 @@ class _Walk:
                 self.feed(base)
         self._names.add("forward")
 
+    @_new.register
     def _function(self, function: types.FunctionType) -> None:
         self._write(f"{function.__module__}.{function.__qualname__}")
         known = _root(function) in KNOWN
@@ -231,6 +249,7 @@ class _Walk:
         if not known:
             self._space(function.__module__ or "", function.__globals__, function.__globals__)
 
+    @_new.register
     def _code(self, code: types.CodeType) -> None:
         constants = [one for one in code.co_consts if not isinstance(one, frozenset)]
         self._names.update(code.co_names)
@@ -246,6 +265,7 @@ class _Walk:
         if label.partition(".")[0] not in KNOWN:
             self._spaces.setdefault(id(owner), (label, space))
 
+    @_new.register(types.BuiltinFunctionType | types.MethodDescriptorType | types.WrapperDescriptorType)
     def _builtin(self, value: Any) -> None:
         owner = getattr(value, "__objclass__", None) or getattr(value, "__self__", None)
         name = owner.__module__ if isinstance(owner, type) else getattr(value, "__module__", None)

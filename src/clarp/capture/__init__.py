@@ -1,6 +1,6 @@
 """A model becomes a simple graph: export, simplify, signs."""
 
-from clarp.capture.export import capture_exported, capture_module, example_shape
+from clarp.capture.export import capture_exported, capture_module, example_shape, load_exported
 from clarp.capture.graph import Graph, Node, Tap
 from clarp.capture.output import LogitsOf, Output
 
@@ -13,4 +13,5 @@ __all__ = [
     "capture_exported",
     "capture_module",
     "example_shape",
+    "load_exported",
 ]

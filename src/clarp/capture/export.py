@@ -1,11 +1,13 @@
 """From a model to a graph: export, make functional, lower each operation, simplify, check."""
 
+import logging
 import os
 import re
 import traceback
 import warnings
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -73,6 +75,38 @@ def capture_exported(
     return graph
 
 
+def load_exported(file: Path) -> ExportedProgram:
+    """The program in a .pt2 file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not what ``torch.export.save`` wrote.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such model file.")
+    try:
+        with _quiet():
+            return torch.export.load(file)
+    except Exception as error:  # torch.export documents none; whatever it is, the file is at fault
+        raise ValueError(
+            f"{file}: not a program that torch.export.save wrote, or damaged ({type(error).__name__})."
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What torch.export says of its own insides stays off standard error; what it raises says enough."""
+    log = logging.getLogger("torch.export")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r".*treespec, LeafSpec", FutureWarning)
+            yield
+    finally:
+        log.setLevel(level)
+
+
 def _export(model: nn.Module, example: Tensor) -> ExportedProgram:
     try:
         with warnings.catch_warnings():
@@ -113,8 +147,9 @@ def capture_program(
     program: ExportedProgram, dtype: torch.dtype, *, own: bool, output: Output = None
 ) -> Graph:
     """The simplified graph of an exported program, unchecked; ``own``: whether the program is ours to change."""
-    program = inlined(program, own=own)
-    program = functional(program, own=own)
+    with _quiet():
+        program = inlined(program, own=own)
+        program = functional(program, own=own)
     images, result = _ends(program, output)
     logits, link = before_link(result)
     return replace(simplify(_Lowering(program, images).graph(logits), dtype), link=link)

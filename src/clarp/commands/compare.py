@@ -16,12 +16,14 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from clarp import models
-from clarp.commands.explain import TOP, classes, device_named, lost_as_notes, style_named
+from clarp.cache import default_folder
+from clarp.commands.explain import TOP, classes, device_named, style_named
 from clarp.commands.manifest import finite, head, named, percent
+from clarp.commands.notes import lost_in_silence, note, note_lost
 from clarp.data.geometry import Box, Geometry
 from clarp.data.pairs import boxed_photos
 from clarp.data.sample import Object, checked_box
-from clarp.evaluation.attribution import Attributor, Relevance, attributors
+from clarp.evaluation.attribution import Attributor, Relevance, attributors, lossy
 from clarp.evaluation.metrics import EnergyPointing
 from clarp.files import write_atomically
 from clarp.images import open_photo
@@ -63,10 +65,10 @@ def run(request: Request, *, json: bool) -> int:
     Raises:
         ValueError, TypeError, OSError, ImportError, CaptureError: something doesn't hold; nothing was written.
     """
-    with redirect_stdout(sys.stderr) if json else nullcontext(), lost_as_notes():
+    with redirect_stdout(sys.stderr) if json else nullcontext(), lost_in_silence():
         comparison = _Comparison.prepared(request)
-        for note in comparison.classifier.notes:
-            sys.stderr.write(f"clarp: note: {note}\n")
+        for assumed in comparison.classifier.notes:
+            note(assumed)
         drawn = sheet(
             comparison.rows(), comparison.caption(), aside=comparison.aside(), style=comparison.style
         )
@@ -75,6 +77,7 @@ def run(request: Request, *, json: bool) -> int:
         manifest = comparison.manifest()
         text = json_format.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         write_atomically(request.out.with_suffix(".json"), lambda file: file.write(text.encode()))
+        note_lost(lossy(comparison.methods), request.model)
     sys.stdout.write(text if json else f"{request.out}\n{request.out.with_suffix('.json')}\n")
     return 0
 
@@ -121,7 +124,7 @@ class _Comparison:
             probabilities = model(image[None].to(device)).double().softmax(dim=1)[0].cpu()
         found = attributors(
             request.methods,
-            Network(module),
+            Network(module, cache=default_folder()),
             bounds=classifier.bounds,
             composite=request.composite,
             image=image,

@@ -20,7 +20,9 @@ from rich.progress import (
 from rich.text import Text
 
 from clarp import models
+from clarp.cache import default_folder
 from clarp.commands.explain import device_named
+from clarp.commands.notes import lost_in_silence, note, note_lost
 from clarp.data.opening import open_dataset
 from clarp.data.sample import Dataset
 from clarp.evaluation.confident import confident
@@ -87,8 +89,8 @@ def run(request: Request) -> int:
 def _evaluated(request: Request, suite: Suite | None, model: str, out: Path) -> Outcome:
     """One model's run."""
     classifier = models.load(model, request.weights, request.labels)
-    for note in classifier.notes:
-        _say(f"note: {note}")
+    for assumed in classifier.notes:
+        note(assumed)
     made = request.dataset.partition(":")[0] in {"mosaics", "composites"}
     device = device_named(request.device)
     dataset = open_dataset(
@@ -111,10 +113,11 @@ def _evaluated(request: Request, suite: Suite | None, model: str, out: Path) -> 
         seed=request.seed,
         pictures=request.pictures,
     )
-    evaluation = Run(dataset, classifier, settings, out, device)
-    with _progress(f"{classifier.name} on {dataset.name}") as advance:
+    evaluation = Run(dataset, classifier, settings, out, device, default_folder())
+    with _progress(f"{classifier.name} on {dataset.name}") as advance, lost_in_silence():
         outcome = evaluation.complete(advance)
     _report(dataset, outcome, out)
+    note_lost(outcome.lost, model)
     return outcome
 
 
@@ -126,7 +129,7 @@ def _of_suite(suite: Suite, dataset: Dataset) -> tuple[str, ...]:
         raise ValueError(
             f"--suite {suite.name} asks where objects are, and {dataset.name} doesn't say: give Pascal VOC or COCO."
         )
-    _say(f"note: {dataset.name} doesn't say where objects are, so {', '.join(suite.located)} are left out")
+    note(f"{dataset.name} doesn't say where objects are, so {', '.join(suite.located)} are left out")
     return suite.metrics
 
 
@@ -137,7 +140,7 @@ def _report(dataset: Dataset, outcome: Outcome, out: Path) -> None:
         _say(f"... and {len(outcome.problems) - _SHOWN} more")
     others = [problem for problem in dataset.problems if problem.kind not in {"missing", "damaged"}]
     if others:
-        _say(f"note: {len(others)} other files are no part of the data set, first: {others[0]}")
+        note(f"{len(others)} other files are no part of the data set, first: {others[0]}")
     damaged = f", {len(outcome.problems)} gave no rows ({out / 'problems.json'})" if outcome.problems else ""
     sys.stdout.write(
         f"{outcome.images} images, {outcome.computed} of them computed now{damaged}: {out / 'rows.parquet'}\n"

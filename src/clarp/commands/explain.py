@@ -3,9 +3,8 @@
 import hashlib
 import json as json_format
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,8 +19,17 @@ from torch import Tensor
 
 from clarp import models
 from clarp.cache import default_folder
-from clarp.commands.manifest import describe, finite, named, output_stems, percent, slug
-from clarp.errors import RelevanceLost
+from clarp.commands.manifest import (
+    caption,
+    describe,
+    finite,
+    named,
+    output_stems,
+    percent,
+    slug,
+    unnamed_rivals,
+)
+from clarp.commands.notes import lost_as_notes, note
 from clarp.explainer import Explainer
 from clarp.explanation import Explanation
 from clarp.files import write_atomically
@@ -33,7 +41,6 @@ from clarp.network import Network
 from clarp.render import STYLES, Style, figure, rasterised
 
 TOP = 5
-NO_RIVALS = "nothing: the method has no rivals"
 
 
 @dataclass(frozen=True)
@@ -76,28 +83,11 @@ def run(request: Request, *, json: bool) -> int:
         ValueError, TypeError, OSError, ImportError, CaptureError: an argument does not hold, or the model can't be
             explained; nothing was written.
     """
-    with redirect_stdout(sys.stderr) if json else nullcontext(), lost_as_notes():
+    with redirect_stdout(sys.stderr) if json else nullcontext(), lost_as_notes(request.model):
         manifest = _Run.prepared(request).explain(report=not json)
     if json:
         sys.stdout.write(json_format.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
     return 1 if manifest["failed"] else 0
-
-
-@contextmanager
-def lost_as_notes() -> Iterator[None]:
-    """Warnings of lost relevance as the notes that the command writes anyway."""
-    show = warnings.showwarning
-
-    def note(message: Warning | str, category: type[Warning], *place: Any) -> None:
-        if issubclass(category, RelevanceLost):
-            sys.stderr.write(f"clarp: note: {message}\n")
-        else:
-            show(message, category, *place)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", RelevanceLost)
-        warnings.showwarning = note  # type: ignore[assignment]
-        yield
 
 
 @dataclass(frozen=True)
@@ -143,8 +133,8 @@ class _Run:
 
     def explain(self, *, report: bool) -> dict[str, Any]:
         """Explain all photos and return the manifest, which is also written."""
-        for note in self.classifier.notes:
-            sys.stderr.write(f"clarp: note: {note}\n")
+        for assumed in self.classifier.notes:
+            note(assumed)
         stems = output_stems(self.paths)
         records: dict[Path, dict[str, Any]] = {}
         failed: dict[Path, str] = {}
@@ -237,16 +227,27 @@ class _Run:
         for k, target in enumerate(targets):
             rivals = [index for index in self.against if index != target]
             name = f"{stem}.{target}-{slug(self.classifier.labels[target])}.{self.explainer.method.name}"
-            caption = self._caption(photo.path, float(probabilities[target]), target, rivals, skipped[k])
+            skips = [f"selection was skipped at {skipped[k]} layers"] if skipped[k] else []
+            words = caption(
+                self.classifier,
+                self.explainer.method,
+                target,
+                float(probabilities[target]),
+                rivals,
+                photo.path.name,
+                *skips,
+            )
             heatmap = relevance[k].double().sum(0).numpy()
-            picture = rasterised(figure(heatmap, seen, caption, style=self.style))
+            picture = rasterised(figure(heatmap, seen, words, style=self.style))
             write_atomically(self.request.out / f"{name}.png", partial(picture.save, format="PNG"))
             write_atomically(self.request.out / f"{name}.npy", partial(np.save, arr=relevance[k].numpy()))
             layers = self._write_layers(explanation, row, k, name)
             explanations.append(
                 {
                     "target": name_of(target),
-                    "against": [name_of(index) for index in rivals] if rivals else self._unnamed_rivals(),
+                    "against": [name_of(index) for index in rivals]
+                    if rivals
+                    else unnamed_rivals(self.explainer.method),
                     "selection_skipped": skipped[k],
                     "ledger": {
                         part: finite(_at(values, row, k))
@@ -276,23 +277,6 @@ class _Run:
                 self.request.out / files[layer], partial(np.save, arr=value.float().cpu().numpy())
             )
         return files
-
-    def _unnamed_rivals(self) -> str:
-        return "all other classes" if self.explainer.method.has_rivals else NO_RIVALS
-
-    def _caption(
-        self, path: Path, probability: float, target: int, rivals: Sequence[int], skipped: int
-    ) -> str:
-        labels = [label.replace("_", " ") for label in self.classifier.labels]
-        method, model = self.explainer.method, Path(self.classifier.name).name
-        title = f"{labels[target]} ({percent(probability)})"
-        if rivals:
-            more = f" and {len(rivals) - 3} more" if len(rivals) > 3 else ""
-            title += f" against {', '.join(labels[index] for index in rivals[:3])}{more}"
-        elif method.has_rivals:
-            title += " against all other classes"
-        note = f" · selection was skipped at {skipped} layers" if skipped else ""
-        return f"{title}\n{method.name.upper()} ({method.rules.name}) · {model} · {path.name}{note}"
 
 
 def classes(classifier: Classifier, names: Sequence[str]) -> list[int]:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from clarp import models as registry
 from clarp.cache import default_folder
+from clarp.commands.notes import note
 from clarp.explainer import Explainer
 from clarp.method import Method
 from clarp.method import methods as method_names
@@ -52,7 +53,9 @@ def plan(
 ) -> None:
     """Print which rule every operation of a model gets, for photos of the model's size."""
     with redirect_stdout(sys.stderr) if json else nullcontext():
-        classifier = registry.load(model, weights, labels, output)
+        classifier = registry.load(model, weights, labels, output, trained=False)
+        for assumed in classifier.notes:
+            note(assumed)
         network = Network(classifier.module, cache=default_folder())
         explainer = Explainer(network, method, composite=composite, bounds=classifier.bounds)
         shape = classifier.preprocess(Image.new("RGB", (320, 320))).shape

@@ -5,7 +5,7 @@ import platform
 import re
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from torch import Tensor
 import clarp
 from clarp.method import Method
 from clarp.models import Classifier
+
+_NAMED = 3  # rivals in a title
 
 
 def head(classifier: Classifier) -> dict[str, Any]:
@@ -69,6 +71,35 @@ def named(classifier: Classifier, probabilities: Tensor, index: int) -> dict[str
         "label": classifier.labels[index],
         "probability": finite(float(probabilities[index])),
     }
+
+
+def caption(
+    classifier: Classifier, method: Method, target: int, probability: float, rivals: Sequence[int], *more: str
+) -> str:
+    """What stands with a map: a title, and a line of small print.
+
+    Args:
+        classifier: whose decision it is.
+        method: how it was explained.
+        target: the class.
+        probability: its probability.
+        rivals: the classes that it is contrasted with; empty: all others.
+        *more: for the small print.
+    """
+    labels = [classifier.labels[index].replace("_", " ") for index in (target, *rivals)]
+    title = f"{labels[0]} ({percent(finite(probability))})"
+    if rivals:
+        others = f" and {len(rivals) - _NAMED} more" if len(rivals) > _NAMED else ""
+        title += f" against {', '.join(labels[1 : 1 + _NAMED])}{others}"
+    elif method.has_rivals:
+        title += " against all other classes"
+    made = f"{method.name.upper()} ({method.rules.name})"
+    return f"{title}\n{' · '.join([made, Path(classifier.name).name, *more])}"
+
+
+def unnamed_rivals(method: Method) -> str:
+    """What a class is contrasted with where no rivals were named."""
+    return "all other classes" if method.has_rivals else "nothing: the method has no rivals"
 
 
 def finite(value: float) -> float | None:

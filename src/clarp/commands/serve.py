@@ -4,11 +4,13 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from clarp import models
-from clarp.commands.explain import lost_as_notes
+from clarp.cache import default_folder
+from clarp.commands.notes import lost_as_notes, lost_in_silence, note
 from clarp.serve.app import application
 from clarp.serve.engine import Engine
 from clarp.serve.guard import Hosts
@@ -16,27 +18,28 @@ from clarp.serve.limits import Limits
 from clarp.serve.server import Address, run, token_for
 
 
-def serve(specs: Sequence[str], address: Address, *, token: bool | None) -> None:
+def serve(
+    specs: Sequence[str], address: Address, *, token: bool | None, **options: Path | str | None
+) -> None:
     """Load the models, and serve until the process is told to stop.
 
     Args:
         specs: what ``--model`` named.
         address: where to listen.
         token: whether requests need one; None: unless only this machine can reach the server.
+        **options: weights, labels and output of the model, as of :func:`clarp.models.load`.
 
     Raises:
         ValueError, TypeError, OSError, ImportError, CaptureError: a model can't be loaded or explained, or the address can't
             be listened at.
     """
     secret = token_for(address, token)
-    with address.listen() as listening, lost_as_notes():
+    with address.listen() as listening, lost_in_silence():
         # Thread by thread there is no way to say so: pictures of any size are measured before they are decoded.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        engines = load(specs, Limits())
+        engines = load(specs, Limits(), **options)
         if not address.local and secret is None:
-            sys.stderr.write(
-                f"clarp: note: everybody who can reach {address.host} can use this server; --token makes it ask for one.\n"
-            )
+            note(f"everybody who can reach {address.host} can use this server; --token makes it ask for one.")
         app = application(engines, Hosts.of(address.host), secret)
         url = address.url(listening.getsockname()[1], secret)
         sys.stdout.write(
@@ -46,21 +49,32 @@ def serve(specs: Sequence[str], address: Address, *, token: bool | None) -> None
         run(app, listening)
 
 
-def load(specs: Sequence[str], limits: Limits) -> list[Engine]:
+def load(specs: Sequence[str], limits: Limits, **options: Path | str | None) -> list[Engine]:
     """The models, each tried out on the demo's photo with the default method.
 
+    Args:
+        specs: what ``--model`` named.
+        limits: see :class:`Limits`.
+        **options: weights, labels and output of the model, where it is one.
+
     Raises:
-        ValueError: a model is named twice; or as `clarp.models.load` and :class:`~clarp.explainer.Explainer`.
+        ValueError: a model is named twice, or there are several and options; or as `clarp.models.load` and :class:`~clarp.explainer.Explainer`.
     """
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    if given and len(specs) > 1:
+        raise ValueError(
+            f"--{' and --'.join(given)} would be for one model, and --model names {len(specs)}: serve each by itself."
+        )
     engines: list[Engine] = []
     for spec in specs:
         # Of a file the name alone: where it lies is nobody's business.
         name = Path(spec).name
         if any(engine.name == name for engine in engines):
             raise ValueError(f"--model {spec}: a model called {name} is served already; name each once.")
-        engine = Engine(name, spec, models.load(spec), limits)
-        for note in engine.notes:
-            sys.stderr.write(f"clarp: note: {note}\n")
-        engine.try_out("ssglrp")
+        engine = Engine(name, spec, models.load(spec, **given), limits, cache=default_folder(), options=given)
+        for assumed in engine.notes:
+            note(assumed)
+        with lost_as_notes(spec):
+            engine.try_out("ssglrp")
         engines.append(engine)
     return engines

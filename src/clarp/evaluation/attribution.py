@@ -96,6 +96,11 @@ class Control:
         return self
 
 
+def lossy(methods: Sequence[Attributor]) -> list[str]:
+    """Which of them gave a :class:`~clarp.errors.RelevanceLost` warning so far, by name."""
+    return [method.name for method in methods if isinstance(method, Relevance) and method.explainer.lost]
+
+
 def attributors(
     names: Sequence[str],
     network: Network,

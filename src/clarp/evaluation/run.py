@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 from clarp.data._optional import optional
 from clarp.data.sample import Dataset, Problem, Sample
 from clarp.evaluation import pictures
-from clarp.evaluation.attribution import Attributor, Control, attributors
+from clarp.evaluation.attribution import Attributor, Control, attributors, lossy
 from clarp.evaluation.baselines import Baseline
 from clarp.evaluation.fingerprint import of_classifier, of_machine
 from clarp.evaluation.inputs import Loader, Unit, ahead, batches, label_limit, spread
@@ -74,11 +74,13 @@ class Outcome:
         images: samples in the run.
         computed: of these, asked now and not by an earlier process.
         problems: files that gave no rows.
+        lost: methods with which more than half of the relevance never reached the pixels.
     """
 
     images: int
     computed: int
     problems: tuple[Problem, ...]
+    lost: tuple[str, ...]
 
 
 @dataclass(eq=False)
@@ -91,6 +93,7 @@ class Run:
         settings: how.
         folder: where everything goes.
         device: where to compute.
+        cache: a folder where captured graphs are kept for other processes; None: nothing is written.
 
     Raises:
         ValueError: a name, a class or a combination that doesn't hold; for example a metric that needs to know
@@ -103,6 +106,7 @@ class Run:
     settings: Settings
     folder: Path
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    cache: Path | None = None
 
     def __post_init__(self) -> None:
         label_limit(self.dataset, len(self.classifier.labels))
@@ -117,7 +121,7 @@ class Run:
         self.model: nn.Module = (module.module() if isinstance(module, ExportedProgram) else module).to(
             self.device
         )
-        self.network = Network(module)
+        self.network = Network(module, cache=self.cache)
         names = self.settings.methods
         self.attributors = attributors(
             names,
@@ -176,11 +180,12 @@ class Run:
                 if self.settings.pictures:
                     shown = {name: columns.pop(name) for name in pictures.schema().names}
                     self.store.write_pictures(start, stop, shown, pictures.schema())
-                self.store.write_part(start, stop, columns, self._schema(), problems)
+                lost = lossy(self.attributors)
+                self.store.write_part(start, stop, columns, self._schema(), problems, lost=lost)
                 before += stop - start
             listed = [problem for problem in self.dataset.problems if problem.kind in {"missing", "damaged"}]
             problems = self.store.merge(self.ranges, listed)
-        return Outcome(len(self.samples), total, tuple(problems))
+        return Outcome(len(self.samples), total, tuple(problems), self.store.lost())
 
     def fingerprint(self) -> dict[str, Any]:
         """All that the rows depend on; a change of any entry is another run."""

@@ -119,11 +119,22 @@ class Store:
         columns: Mapping[str, Sequence[Any]],
         schema: Any,
         problems: Iterable[Problem],
+        *,
+        lost: Iterable[str] = (),
     ) -> None:
-        """Write a part, whole or not at all."""
+        """Write a part, whole or not at all.
+
+        Args:
+            start: number of its first sample.
+            stop: number behind that of its last.
+            columns: its rows.
+            schema: of the rows.
+            problems: files that gave none.
+            lost: methods with which, so far, more than half of the relevance never reached the pixels.
+        """
         arrow, parquet = optional("pyarrow", _PURPOSE), optional("pyarrow.parquet", _PURPOSE)
         found = [[problem.kind, problem.file, problem.reason] for problem in problems]
-        seal = json.dumps({"run": self._digest(), "problems": found})
+        seal = json.dumps({"run": self._digest(), "problems": found, "lost": list(lost)})
         table = arrow.table(dict(columns), schema=schema.with_metadata({_SEAL: seal.encode()}))
         write_atomically(self.part_path(start, stop), lambda file: parquet.write_table(table, file))
 
@@ -197,6 +208,11 @@ class Store:
         if path.is_file():
             return int(json.loads(path.read_text(encoding="utf-8"))["count"])
         return sum(len(self._sealed(path)["problems"]) for path in self.folder.glob("parts/*.parquet"))
+
+    def lost(self) -> tuple[str, ...]:
+        """Methods with which more than half of the relevance never reached the pixels, as far as the parts say."""
+        parts = sorted(self.folder.glob("parts/*.parquet"))
+        return tuple(dict.fromkeys(name for path in parts for name in self._sealed(path).get("lost", ())))
 
     def _sealed(self, path: Path) -> Any:
         """What a part says of itself."""

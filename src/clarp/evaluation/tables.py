@@ -135,6 +135,7 @@ class Report:
         complete: whether all parts were there.
         pictures: that gave rows.
         problems: files that gave none.
+        lost: methods with which more than half of the relevance never reached the pixels.
         reference: the method of the differences.
         lines: the main table.
         classes: per class, for the columns where a direction is better.
@@ -145,6 +146,7 @@ class Report:
     complete: bool
     pictures: int
     problems: int
+    lost: tuple[str, ...]
     reference: str
     lines: tuple[Line, ...]
     classes: tuple[ClassLine, ...]
@@ -184,6 +186,7 @@ class Report:
             complete=store.rows_path.is_file(),
             pictures=len(np.unique(rows.clusters)),
             problems=store.problems(),
+            lost=store.lost(),
             reference=reference,
             lines=lines,
             classes=tuple(_classes(rows, list(directions), about["classes"])),

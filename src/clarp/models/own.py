@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from clarp.capture.output import LogitsOf, Output, pick
+from clarp.capture import LogitsOf, Output, load_exported
+from clarp.capture.output import pick
 from clarp.errors import CaptureError
 from clarp.models.classifier import Classifier, Preprocess
 from clarp.models.weights import load_weights, read_state
@@ -85,14 +86,7 @@ def load_program(file: Path, labels: Sequence[str] | None = None) -> Classifier:
         FileNotFoundError: there is no such file.
         ValueError: it is not an exported program, or not one from one image tensor to one tensor of logits.
     """
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such model file.")
-    try:
-        program = torch.export.load(file)
-    except Exception as error:  # torch.export documents none; whatever it is, the file is at fault
-        raise ValueError(
-            f"{file}: not a program that torch.export.save wrote, or damaged ({type(error).__name__})."
-        ) from error
+    program = load_exported(file)
     values: dict[str, Any] = {node.name: node.meta.get("val") for node in program.graph.nodes}
     inputs = [values[name] for name in program.graph_signature.user_inputs if isinstance(name, str)]
     outputs = [values[name] for name in program.graph_signature.user_outputs if isinstance(name, str)]

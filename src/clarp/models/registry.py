@@ -21,7 +21,12 @@ def names() -> tuple[str, ...]:
 
 
 def load(
-    spec: str, weights: Path | None = None, labels: Path | None = None, output: str | None = None
+    spec: str,
+    weights: Path | None = None,
+    labels: Path | None = None,
+    output: str | None = None,
+    *,
+    trained: bool = True,
 ) -> Classifier:
     """Load a classifier with its labels and its preprocessing.
 
@@ -31,6 +36,8 @@ def load(
         weights: weights for it, safetensors or a state dict; None for its default weights.
         labels: a text file with one class name a line; None for the model's own names.
         output: which of several results of a function's model are its logits, a key or a number.
+        trained: False: a torchvision classifier needs no weights and gets random ones, without a download; for what
+            doesn't depend on them.
 
     Raises:
         ValueError: the name is unknown (the message has the nearest ones), or something does not fit.
@@ -62,7 +69,7 @@ def load(
         raise ValueError(f"unknown model {spec!r}{_remedy(spec)}")
     from clarp.models import zoo
 
-    return zoo.load(spec, weights, classes)
+    return zoo.load(spec, weights, classes, trained=trained)
 
 
 def _remedy(spec: str) -> str:

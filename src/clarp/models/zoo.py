@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from clarp.models._torchvision import torchvision
 from clarp.models.classifier import Classifier
@@ -20,7 +21,9 @@ def names() -> tuple[str, ...]:
     return tuple(torchvision.models.list_models(module=torchvision.models))
 
 
-def load(name: str, weights: Path | None = None, labels: Sequence[str] | None = None) -> Classifier:
+def load(
+    name: str, weights: Path | None = None, labels: Sequence[str] | None = None, *, trained: bool = True
+) -> Classifier:
     """Load one of torchvision's classifiers.
 
     Args:
@@ -28,6 +31,7 @@ def load(name: str, weights: Path | None = None, labels: Sequence[str] | None = 
         weights: a file with its weights; None for torchvision's default ones, downloaded when first used.
         labels: the class names, if they are not those of the default weights; with ``weights``, their
             number is the number of logits.
+        trained: False: random weights in place of the default ones, always the same, and no download.
 
     Raises:
         ConnectionError: the weights could not be downloaded.
@@ -36,29 +40,44 @@ def load(name: str, weights: Path | None = None, labels: Sequence[str] | None = 
     """
     default = torchvision.models.get_model_weights(name).DEFAULT
     classes = tuple(labels or default.meta["categories"])
-    if weights is None:
-        if len(classes) != len(default.meta["categories"]):
-            raise ValueError(
-                f"{len(classes)} labels were given, but {name} has {len(default.meta['categories'])} classes; "
-                "a model of one's own needs its weights as well (--weights FILE)."
-            )
-        try:
-            module = torchvision.models.get_model(name, weights=default)
-        except OSError as error:
-            raise ConnectionError(
-                f"the weights of {name} could not be downloaded from {default.url} ({_reason(error)}): give them as a file "
-                "(--weights FILE), or take the embedded model, which needs no download (--model efficientnet-lite0)."
-            ) from error
-        notes = [f"weights: torchvision's {default}"]
-    else:
-        module = torchvision.models.get_model(
-            name, weights=None, num_classes=len(classes), **_arguments(name, default)
-        )
+    if weights is not None:
+        module = _built(name, default, len(classes))
         load_weights(module, _renamed(name, read_state(weights)), weights.name)
-        notes = [
-            f"weights: {weights}; preprocessing and class names (unless given): those of torchvision's {default}"
-        ]
-    return Classifier(name, module.eval(), classes, default.transforms(), tuple(notes))
+        note = f"weights: {weights}; preprocessing and class names (unless given): those of torchvision's {default}"
+    elif trained:
+        module = _downloaded(name, default, len(classes))
+        note = f"weights: torchvision's {default}"
+    else:
+        module = _built(name, default, len(classes))
+        note = "weights: random ones, without a download"
+    return Classifier(name, module.eval(), classes, default.transforms(), (note,))
+
+
+def _downloaded(name: str, default: Any, classes: int) -> nn.Module:
+    own = len(default.meta["categories"])
+    if classes != own:
+        raise ValueError(
+            f"{classes} labels were given, but {name} has {own} classes; "
+            "a model of one's own needs its weights as well (--weights FILE)."
+        )
+    try:
+        module: nn.Module = torchvision.models.get_model(name, weights=default)
+    except OSError as error:
+        raise ConnectionError(
+            f"the weights of {name} could not be downloaded from {default.url} ({_reason(error)}): give them as a file "
+            "(--weights FILE), or take the embedded model, which needs no download (--model efficientnet-lite0)."
+        ) from error
+    return module
+
+
+def _built(name: str, default: Any, classes: int) -> nn.Module:
+    """The architecture, with the same random weights each time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module: nn.Module = torchvision.models.get_model(
+            name, weights=None, num_classes=classes, **_arguments(name, default)
+        )
+    return module
 
 
 def _arguments(name: str, default: Any) -> dict[str, Any]:

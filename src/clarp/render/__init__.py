@@ -4,7 +4,7 @@ from clarp.render.figures import figure, overlay
 from clarp.render.paper import FORMATS, rasterised, save
 from clarp.render.scale import Scale, colours
 from clarp.render.sheet import Cell, Row, sheet
-from clarp.render.styles import STYLES, Style, prepared
+from clarp.render.styles import STYLES, Style, layer, prepared
 
 __all__ = [
     "FORMATS",
@@ -15,6 +15,7 @@ __all__ = [
     "Style",
     "colours",
     "figure",
+    "layer",
     "overlay",
     "prepared",
     "rasterised",

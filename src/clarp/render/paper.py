@@ -15,6 +15,7 @@ from matplotlib.textpath import TextToPath
 from PIL import Image
 
 from clarp.files import write_atomically
+from clarp.render.letters import drawable, families
 
 DPI = 150
 MARGIN, GAP = 0.2, 0.15  # inches
@@ -38,11 +39,13 @@ class Paper:
         return self.figure.add_axes(place)
 
     def write(self, left: float, top: float, text: str, *, size: float, **looks: Any) -> None:
-        """Text whose upper left corner is there; a dollar sign is a dollar sign."""
+        """Text whose upper left corner is there; a dollar sign is a dollar sign, and what no font has is a code."""
+        text = drawable(text)
         self.figure.text(
             left / self.width,
             1 - top / self.height,
             text,
+            family=families(text),
             size=size,
             va=looks.pop("va", "top"),
             parse_math=False,
@@ -56,9 +59,9 @@ def wrapped(lines: Sequence[str], width: float, size: float, weight: str = "norm
     >>> wrapped(["one two three", ""], 0.8, 13)
     ['one two', 'three']
     """
-    looks = FontProperties(size=size, weight=weight)
     broken = []
-    for line in lines:
+    for line in map(drawable, lines):
+        looks = FontProperties(family=families(line), size=size, weight=weight)
         points, _, _ = TextToPath().get_text_width_height_descent(line, looks, ismath=False)
         fits = points <= 72 * width
         letters = len(line) if fits else max(6, int(0.95 * len(line) * 72 * width / points))

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
-from clarp.render.scale import Bytes, Floats, Scale, checked, oddity, paint
+from clarp.render.scale import Bytes, Floats, Scale, as_bytes, checked, oddity, paint
 
 Style = Literal["overlay", "heatmap", "contours", "signs", "region"]
 STYLES: tuple[Style, ...] = get_args(Style)
@@ -164,13 +164,24 @@ def faded(photo: Bytes) -> Floats:
 
 
 def blend(strength: Floats, ground: Floats | float | None) -> Floats:
-    """Relevance over a ground; the opacity is the root of its strength, so that weak relevance is seen."""
+    """Relevance over a ground, more or less opaque."""
     painted = paint(strength)
     if ground is None:
         return painted
-    opacity = np.sqrt(np.abs(np.nan_to_num(strength, nan=1.0)))[..., None]
-    blended: Floats = (1 - opacity) * ground + opacity * painted
+    share = opacity(strength)[..., None]
+    blended: Floats = (1 - share) * ground + share * painted
     return blended
+
+
+def opacity(strength: Floats) -> Floats:
+    """How much of the ground relevance hides: the root of its strength, so that weak relevance is seen; all where not finite."""
+    return np.sqrt(np.abs(np.nan_to_num(strength, nan=1.0)))
+
+
+def layer(heatmap: ArrayLike, scale: Scale) -> Bytes:
+    """A map to lay over a photo by other means, (H, W, 4) bytes: colours, and their opacity."""
+    strength = scale.strength(heatmap)
+    return as_bytes(np.concatenate([paint(strength), opacity(strength)[..., None]], axis=-1))
 
 
 def _contours(strength: Floats, ground: Floats | None) -> Panel:

@@ -3,13 +3,14 @@
 import base64
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import resources
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -19,16 +20,15 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from clarp import __version__
-from clarp.commands.manifest import finite, percent
+from clarp.commands.manifest import caption, finite, unnamed_rivals
 from clarp.evaluation.metrics.perturbation import Fill, filling
 from clarp.explainer import Explainer
 from clarp.explanation import Explanation
 from clarp.images import decode_photo
-from clarp.method import Method
 from clarp.models import Classifier
 from clarp.network import Network
-from clarp.render import Scale, overlay
-from clarp.render.scale import as_bytes, paint
+from clarp.render import Scale, layer, overlay
+from clarp.render.scale import oddity
 from clarp.serve.answers import Change, Class, ColourScale, Explained, Map, Masked, Photo, Predicted, Seen
 from clarp.serve.limits import Limits
 from clarp.serve.recipe import recipe
@@ -51,11 +51,13 @@ class Question:
         targets: classes by name or number; empty for the most probable one.
         against: classes that they are contrasted with; empty for all others.
         methods: names of methods.
+        same_scale: one colour scale over all maps of a method, so that its classes can be compared; else each map its own.
     """
 
     targets: tuple[str, ...]
     against: tuple[str, ...]
     methods: tuple[str, ...]
+    same_scale: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,10 +78,22 @@ class Engine:
         spec: what the command line called it.
         classifier: is not changed.
         limits: see :class:`Limits`.
+        cache: a folder where captured graphs are kept for other processes; None: nothing is written.
+        options: what the command line gave besides: weights, labels, output.
     """
 
-    def __init__(self, name: str, spec: str, classifier: Classifier, limits: Limits) -> None:
+    def __init__(
+        self,
+        name: str,
+        spec: str,
+        classifier: Classifier,
+        limits: Limits,
+        *,
+        cache: Path | None = None,
+        options: Mapping[str, Path | str] = MappingProxyType({}),
+    ) -> None:
         self.name, self.spec, self.classifier, self.limits = name, spec, classifier, limits
+        self._cache, self._options = cache, options
         self.weights_sha256 = classifier.weights_sha256()
         module = classifier.module
         self._model: nn.Module = module.module() if isinstance(module, ExportedProgram) else module
@@ -87,7 +101,7 @@ class Engine:
         self._forget_sizes()
 
     def _forget_sizes(self) -> None:
-        self._network = Network(self.classifier.module)
+        self._network = Network(self.classifier.module, cache=self._cache)
         self._explainers: dict[str, Explainer] = {}
         self._sizes: set[tuple[int, ...]] = set()
 
@@ -137,8 +151,11 @@ class Engine:
         prepared = self._prepared(data)
         maps: list[Map] = []
         for explanation, against in self._explanations(prepared, question, given_up):
-            targets = explanation.target[0].tolist()
-            maps += [self._map(prepared, explanation, row, against) for row in range(len(targets))]
+            heatmaps = explanation.heatmap[0].float().cpu().numpy()
+            scales = [Scale.of(*heatmaps)] * len(heatmaps) if question.same_scale else map(Scale.of, heatmaps)
+            maps += [
+                self._map(prepared, explanation, row, against, scale) for row, scale in enumerate(scales)
+            ]
         return Explained(
             clarp=__version__,
             model=self.name,
@@ -158,9 +175,10 @@ class Engine:
         heatmap = explanation.heatmap[0, 0].double().cpu().numpy()
         target = int(explanation.target[0, 0])
         drawn = BytesIO()
-        overlay(heatmap, prepared.seen, self._caption(prepared, explanation.method, target, against)).save(
-            drawn, "PNG"
-        )
+        rivals = [index for index in against if index != target]
+        probability = float(prepared.probabilities[target])
+        words = caption(self.classifier, explanation.method, target, probability, rivals)
+        overlay(heatmap, prepared.seen, words).save(drawn, "PNG")
         return drawn.getvalue()
 
     def mask(self, data: bytes, boxes: Sequence[Box], fill: Fill, classes: Sequence[str]) -> Masked:
@@ -258,26 +276,30 @@ class Engine:
             self._explainers[method] = Explainer(self._network, method, bounds=self.classifier.bounds)
         return self._explainers[method]
 
-    def _map(self, prepared: _Prepared, explanation: Explanation, row: int, against: Sequence[int]) -> Map:
+    def _map(
+        self, prepared: _Prepared, explanation: Explanation, row: int, against: Sequence[int], scale: Scale
+    ) -> Map:
         method, target = explanation.method, int(explanation.target[0, row])
         heatmap = explanation.heatmap[0, row].float().cpu().numpy()
         rivals = [index for index in against if index != target]
-        scale = Scale.of(heatmap)
         return Map(
             method=method.name,
             definition=repr(method),
             composite=method.rules.name,
             target=self._class(prepared.probabilities, target),
-            against=[self._class(prepared.probabilities, index) for index in rivals] or _unnamed(method),
+            against=[self._class(prepared.probabilities, index) for index in rivals]
+            or unnamed_rivals(method),
             selection_skipped=int(explanation.selection_skipped[0, row]),
             ledger={
                 part: finite(np.asarray(values)[0, row].item())
                 for part, values in explanation.ledger.summary().items()
             },
-            scale=ColourScale(limit=scale.limit, basis=scale.basis, warning=scale.warning),
+            scale=ColourScale(limit=scale.limit, basis=scale.basis, warning=oddity(heatmap)),
             heatmap=_npy(heatmap),
-            png=_png(_layer(heatmap, scale)),
-            python=recipe(self.spec, method.name, target, rivals, self.classifier.labels),
+            png=_png(layer(heatmap, scale)),
+            python=recipe(
+                self.spec, method.name, target, rivals, self.classifier.labels, options=self._options
+            ),
         )
 
     def _classes(self, names: Sequence[str]) -> list[int]:
@@ -290,27 +312,10 @@ class Engine:
             probability=finite(float(probabilities[index])),
         )
 
-    def _caption(self, prepared: _Prepared, method: Method, target: int, against: Sequence[int]) -> str:
-        labels = [self.classifier.labels[index].replace("_", " ") for index in (target, *against)]
-        title = f"{labels[0]} ({percent(finite(float(prepared.probabilities[target])))})"
-        title += f" against {', '.join(labels[1:])}" if against else ""
-        return f"{title}\n{method.name.upper()} ({method.rules.name}) · {Path(self.name).name}"
-
-
-def _unnamed(method: Method) -> str:
-    return "all other classes" if method.has_rivals else "nothing: the method has no rivals"
-
 
 def _top(probabilities: Tensor, count: int) -> list[int]:
     found: list[int] = probabilities.topk(min(count, len(probabilities))).indices.tolist()
     return found
-
-
-def _layer(heatmap: NDArray[np.float32], scale: Scale) -> NDArray[np.uint8]:
-    """The heatmap to lay over a photo, (H, W, 4); its opacity is the root of its strength, as in `clarp.render.overlay`."""
-    strength = scale.strength(heatmap)
-    opacity = np.sqrt(np.abs(np.nan_to_num(strength, nan=1.0)))
-    return as_bytes(np.concatenate([paint(strength), opacity[..., None]], axis=-1))
 
 
 def _png(picture: NDArray[np.uint8]) -> str:

@@ -1,8 +1,9 @@
 """The lines of Python that make a map again."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 _LINES = """\
 from pathlib import Path
@@ -11,7 +12,7 @@ import clarp
 from clarp.images import open_photo
 from clarp.models import load
 
-classifier = load({model})
+classifier = load({arguments})
 image = classifier.preprocess(open_photo(Path("photo.jpg"))).unsqueeze(0)
 explainer = clarp.Explainer(classifier.module, {method}, bounds=classifier.bounds)
 explanation = explainer(image, target={target}, against={against})  # {what}
@@ -19,24 +20,38 @@ heatmap = explanation.heatmap[0]  # (height, width)
 """
 
 
-def recipe(model: str, method: str, target: int, against: Sequence[int], labels: Sequence[str]) -> str:
+def recipe(
+    model: str,
+    method: str,
+    target: int,
+    against: Sequence[int],
+    labels: Sequence[str],
+    *,
+    options: Mapping[str, Path | str] = MappingProxyType({}),
+) -> str:
     """The lines, for a photo called photo.jpg.
 
     Args:
-        model: as on the command line. Of a file only the name is told, so the lines run in its folder.
+        model: as on the command line. Of files only the names are told, so the lines run in their folder.
         method: a name.
         target: the class explained.
         against: its rivals; empty: all others, or nothing where the method has none.
         labels: of all classes.
+        options: other arguments of :func:`clarp.models.load`, by name.
     """
     named = [_quoted(labels[index]) for index in against]
+    given = [f"{name}={_argument(value)}" for name, value in options.items()]
     return _LINES.format(
-        model=_quoted(Path(model).name),
+        arguments=", ".join([_quoted(Path(model).name), *given]),
         method=_quoted(method),
         target=target,
         against=list(against) or None,
         what=_quoted(labels[target]) + (f" against {', '.join(named)}" if named else ""),
     )
+
+
+def _argument(value: Path | str) -> str:
+    return f"Path({_quoted(value.name)})" if isinstance(value, Path) else _quoted(value)
 
 
 def _quoted(text: str) -> str:

@@ -156,7 +156,13 @@ async def predict(call: _Call, top: Annotated[int, Query(ge=1, le=100)] = TOP) -
 
 @router.post("/explain", responses=_WITH_PHOTO, openapi_extra=_BODY)
 async def explain(
-    call: _Call, targets: _Targets = (), against: _Against = (), chosen: _Methods = ("ssglrp",)
+    call: _Call,
+    targets: _Targets = (),
+    against: _Against = (),
+    chosen: _Methods = ("ssglrp",),
+    same_scale: Annotated[
+        bool, Query(description="One colour scale over all maps of a method; else each map has its own.")
+    ] = False,
 ) -> Explained:
     """Heatmaps of a photo: for each method each target."""
     maps = max(1, len(targets)) * len(chosen)
@@ -165,7 +171,7 @@ async def explain(
             422,
             f"{maps} maps were asked for (targets times methods), expected at most {call.service.limits.maps}.",
         )
-    question = Question(targets, against, tuple(dict.fromkeys(chosen)))
+    question = Question(targets, against, tuple(dict.fromkeys(chosen)), same_scale)
     return await call(lambda photo, given_up: call.engine.explain(photo, question, given_up))
 
 

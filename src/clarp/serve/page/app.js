@@ -91,15 +91,18 @@ function soon() {
   timer = setTimeout(() => explain().catch(fail), 150);
 }
 
-/** What is wanted, a list of {key, method, target, against}. */
+/** What is wanted, a list of {key, method, target, against: as it is asked, others: as it is meant}. */
 function wanted() {
-  const against = classes.against;
-  return classes.targets.flatMap((target) =>
+  const { against, targets } = classes;
+  const shared = $("same-scale").checked ? targets : null; // on one scale, each map depends on all of them
+  return targets.flatMap((target) =>
     about.methods
       .filter(({ name }) => chosen.has(name))
       .map(({ name, has_rivals: rivals }) => {
         const others = rivals ? against.filter((index) => index !== target) : [];
-        return { key: JSON.stringify([name, target, others]), method: name, target, against: others };
+        const key = JSON.stringify([name, target, others, shared]);
+        // A target is never its own rival, so that all targets with rivals left are one question.
+        return { key, method: name, target, against: others.length ? against : [], others };
       }),
   );
 }
@@ -138,12 +141,13 @@ async function explainOne(group, signal) {
   const [{ method, against }] = group;
   const source = { photo, board };
   try {
-    const query = { model: model(), method, target: group.map((one) => one.target), against };
+    const target = group.map((one) => one.target);
+    const query = { model: model(), method, target, against, same_scale: $("same-scale").checked };
     const answer = await askJson("explain", query, photo, signal);
     if (signal.aborted) return;
     answer.maps.forEach((map, place) => {
-      const { key, target } = group[place];
-      cards.set(key, card(map, { ...source, answer, query: { model: model(), method, target, against } }));
+      const { key, target: one, others } = group[place];
+      cards.set(key, card(map, { ...source, answer, query: { model: model(), method, target: one, against: others } }));
       classes.learn([map.target, ...(Array.isArray(map.against) ? map.against : [])]);
     });
   } catch (error) {
@@ -238,6 +242,7 @@ function listen() {
     document.documentElement.style.setProperty("--opacity", target.value / 100);
   });
   $("size").addEventListener("input", ({ target }) => ($("size-value").textContent = `${target.value} %`));
+  $("same-scale").addEventListener("change", () => soon());
   $("fill").addEventListener("change", () => mask());
   $("clear").addEventListener("click", () => {
     board.mask.clear();
