@@ -180,6 +180,10 @@ class Explainer:
         own = (self.network.dtype or given) if self._dtype is None else self._dtype
         return torch.float32 if own in (torch.float16, torch.bfloat16) else own
 
+    def _back(self, images: Tensor) -> torch.dtype:
+        """The type to go back in."""
+        return torch.bfloat16 if self._dtype == torch.bfloat16 else images.dtype
+
     def _in_parts(
         self,
         images: Tensor,
@@ -210,7 +214,7 @@ class Explainer:
             return self._explain(images[part], program, chosen, others, layers, first=rows.start)
 
         count = classes.shape[1] if classes is not None and classes.ndim == 2 else 1
-        need = Need.of(program.plan, self.method, images.dtype)
+        need = Need.of(program.plan, self.method, self._back(images))
         parts = Parts.fitting(explain, size, count, need, images.device)
         return replace(parts.of(range(len(images)), range(count)), images=images, against=rivals)
 
@@ -322,13 +326,8 @@ class Explainer:
             plan = make_plan(graph, self.method.rules)
             if self.method.passes == "dual":
                 check_dual_rule(next(step.rule for step in plan if step.node is plan.head()))
-            program = Program(
-                plan,
-                images.device,
-                images.dtype,
-                torch.bfloat16 if self._dtype == torch.bfloat16 else images.dtype,
-                gradients=bool(self.method.selections),
-            )
+            back, gradients = self._back(images), bool(self.method.selections)
+            program = Program(plan, images.device, images.dtype, back, gradients=gradients)
         self._programs[shape] = program  # now the last used
         while len(self._programs) > KEPT:
             del self._programs[next(iter(self._programs))]
