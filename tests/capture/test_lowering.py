@@ -214,6 +214,7 @@ def test_selection_gradient(name: str) -> None:
         (lambda x: x * (F.relu6(x.flip(1) + 3) / 6), "Gate(signal=0)"),
         (lambda x: x * F.avg_pool2d(x.flip(1).sigmoid(), 3, 1, 1), "Gate(signal=0)"),
         (lambda x: torch.tanh(x) * x.flip(1).sigmoid(), "Gate(signal=0)"),
+        (lambda x: F.relu6(x) * x.flip(1), "Gate(signal=1)"),
         (lambda x: x * x.flip(1), "Half()"),
         (lambda x: x.relu() * x.flip(1).relu(), "Half()"),
         (lambda x: x.sigmoid() * x.flip(1).sigmoid(), "Half()"),
