@@ -113,9 +113,8 @@ def _max(call: Call) -> Lowered:
     value: Value = call.value("self")
     axes = _axes(call)
     shape = list(call.sizes(call.value("self")))
-    *before, last = sorted(
-        axes, reverse=True
-    )  # within the rows first, so that of equals the first in rows wins
+    # Within the rows first, so that of equals the first in rows wins, as in a pooling.
+    *before, last = sorted(axes, reverse=True)
     for axis in before:
         shape[axis] = 1
         value = call.step(Max(axis, keepdim=True), (value,), tuple(shape))
