@@ -94,6 +94,13 @@ SPELLINGS: dict[str, tuple[Body, ...]] = {
         lambda x: torch.cat(x.split([2, 2], 1)[::-1], 1),
         lambda x: x.roll(2, 1),
     ),
+    "dropout": (
+        nn.Identity(),
+        nn.Dropout2d(),
+        nn.AlphaDropout(),
+        nn.FeatureAlphaDropout(),
+        lambda x: F.alpha_dropout(x, inplace=True),
+    ),
     "squeeze-excite": (
         lambda x: x * torch.sigmoid(x.mean((2, 3), keepdim=True)),
         lambda x: torch.sigmoid(F.adaptive_avg_pool2d(x, 1)).expand_as(x).mul(x),
