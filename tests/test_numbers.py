@@ -174,7 +174,7 @@ def test_transposed_convolutions_in_every_layout_and_type(options: dict[str, int
     exact = clarp.Explainer(model, "ssglrp", dtype="float64")(X, [1, 2]).relevance
     for each in (model, copy.deepcopy(model).to(memory_format=torch.channels_last)):
         found = clarp.Explainer(each, "ssglrp", dtype=dtype)(X, [1, 2]).relevance
-        assert apart(found, exact) < (1e-5 if dtype is None else 0.1)
+        assert apart(found, exact) < (1e-5 if dtype is None else 0.03)
 
 
 @pytest.mark.parametrize("channels", [1, 5])

@@ -94,6 +94,13 @@ SPELLINGS: dict[str, tuple[Body, ...]] = {
         lambda x: torch.cat(x.split([2, 2], 1)[::-1], 1),
         lambda x: x.roll(2, 1),
     ),
+    "dropout": (
+        nn.Identity(),
+        nn.Dropout2d(),
+        nn.AlphaDropout(),
+        nn.FeatureAlphaDropout(),
+        lambda x: F.alpha_dropout(x, inplace=True),
+    ),
     "squeeze-excite": (
         lambda x: x * torch.sigmoid(x.mean((2, 3), keepdim=True)),
         lambda x: torch.sigmoid(F.adaptive_avg_pool2d(x, 1)).expand_as(x).mul(x),
@@ -214,6 +221,7 @@ def test_selection_gradient(name: str) -> None:
         (lambda x: x * (F.relu6(x.flip(1) + 3) / 6), "Gate(signal=0)"),
         (lambda x: x * F.avg_pool2d(x.flip(1).sigmoid(), 3, 1, 1), "Gate(signal=0)"),
         (lambda x: torch.tanh(x) * x.flip(1).sigmoid(), "Gate(signal=0)"),
+        (lambda x: F.relu6(x) * x.flip(1), "Gate(signal=1)"),
         (lambda x: x * x.flip(1), "Half()"),
         (lambda x: x.relu() * x.flip(1).relu(), "Half()"),
         (lambda x: x.sigmoid() * x.flip(1).sigmoid(), "Half()"),

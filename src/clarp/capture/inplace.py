@@ -46,6 +46,8 @@ FUNCTIONAL = {
     aten.copy_.default: aten.copy.default,
     aten.dropout_.default: aten.dropout.default,
     aten.feature_dropout_.default: aten.feature_dropout.default,
+    aten.alpha_dropout_.default: aten.alpha_dropout.default,
+    aten.feature_alpha_dropout_.default: aten.feature_alpha_dropout.default,
 }
 
 BLANK = {
@@ -107,8 +109,8 @@ def _views(node: fx.Node) -> bool:
         return node.target is operator.getitem
     return any(result.alias_info is not None for result in node.target._schema.returns) or (  # noqa: SLF001
         # These return their argument itself whenever they have nothing to do, and their schema does not say so.
-        node.target
-        in {aten.dropout.default, aten.feature_dropout.default, aten.contiguous.default, aten.to.dtype}
+        node.target in {aten.contiguous.default, aten.to.dtype}
+        or "dropout" in str(node.target)
         or "reshape" in str(node.target)
         or "flatten" in str(node.target)
     )

@@ -274,6 +274,8 @@ def _stack(call: Call) -> Lowered:
     aten.lift_fresh_copy.default,
     aten.dropout.default,
     aten.feature_dropout.default,
+    aten.alpha_dropout.default,
+    aten.feature_alpha_dropout.default,
     aten.to.dtype,
     aten.to.device,
     aten.type_as.default,
