@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -56,6 +57,8 @@ def labels():
 def preprocess(image):
     if image.size == (13, 13):
         raise RuntimeError("unlucky size")
+    if image.size == (12, 12):
+        raise KeyboardInterrupt
     if image.size == (14, 14):
         return torch.full((3, 16, 16), torch.nan)
     side = 24 if image.size == (24, 24) else 16
@@ -489,6 +492,21 @@ def test_the_pairs_of_objects(tmp_path, shared):
             assert box[1] <= y <= box[3]
 
 
+def test_ctrl_c_loses_nothing_that_was_done(toy, tmp_path, capsys):
+    sizes = {
+        "a": (16, 16),
+        "b": (16, 16),
+        "c": (12, 12),
+    }  # which stops it, while the second waits to be explained
+    photos = [noise(tmp_path / f"{name}.png", size) for name, size in sizes.items()]
+    out = tmp_path / "out"
+    assert clarp("explain", *photos, "--model", toy, "--batch-size", 1, "--out", out) == 130
+    (record,) = manifest_of(out)["photos"]
+    assert record["file"] == str(photos[0])
+    assert (out / record["explanations"][0]["overlay"]).is_file()
+    assert f"stopped after 1 of 3 photos; {out / 'manifest.json'} has those" in capsys.readouterr().err
+
+
 def test_out_that_is_a_file(toy, tmp_path, capsys):
     taken = tmp_path / "taken"
     taken.write_text("a file")
@@ -585,7 +603,8 @@ class TestLostRelevance:
         )
         notes = [line for line in capsys.readouterr().err.splitlines() if "of the relevance reached" in line]
         assert len(notes) == 1
-        assert notes[0].startswith("clarp: note: only 0% of the relevance reached the pixels")
+        assert notes[0].startswith("clarp: note: only 0% of the relevance reached the pixels (")
+        assert re.search(r"photos/(a/one|b/one|two)\.png, (ant|bee|cow|dog, hound)\)", notes[0])
         assert "absorbed by 0 (ZPlus()) 100%" in notes[0]
         assert notes[0].endswith("which may lose less (--composite NAME).")
         assert f"`clarp plan {spec}` shows" in notes[0]

@@ -33,7 +33,8 @@ Output = Annotated[
 ]
 Method = Annotated[str, typer.Option(help="A name from `clarp methods`.")]
 Composite = Annotated[
-    str | None, typer.Option(help="Rules in place of the method's own, such as epsilon-plus.")
+    str | None,
+    typer.Option(help="Rules in place of the method's own, such as epsilon-plus; a wrong name lists all."),
 ]
 Style = Annotated[str, typer.Option(help="How maps are drawn: overlay, heatmap, contours, signs, or region.")]
 Device = Annotated[
@@ -253,7 +254,7 @@ def report(
     resamples: Annotated[int, typer.Option(min=100, help="Of the bootstrap and the test.")] = 9999,
     seed: Annotated[int, typer.Option(help="Of the bootstrap and the test.")] = 0,
 ) -> None:
-    """Make tables and curves of a run: terminal, CSV, Markdown, LaTeX, PNG."""
+    """Make tables, curves and a page to browse of a run: terminal, CSV, Markdown, LaTeX, PNG, HTML."""
     from clarp.commands.report import run
 
     raise typer.Exit(run(folder, reference, resamples, seed))

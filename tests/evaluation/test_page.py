@@ -34,6 +34,7 @@ COLUMNS = {
     "masking/before": "none",
 }
 COUNT = 20
+BOXES = [(0.25, 0.0, 0.75, 0.5), (0.5, 0.5, 1.0, 1.0)]  # of the second unit's label
 
 
 def rows():
@@ -82,7 +83,8 @@ def store(tmp_path):
             photos = [pictures.photo_bytes(np.full((8, 6, 3), 9 * n, np.uint8)) for n in range(start, stop)]
             photos[1] = None
             maps = [[Cells.of(heatmap(n, place)) for n in range(start, stop)] for place in range(2)]
-            shown = pictures.columns(photos, [*maps, [None] * (stop - start)])
+            boxes = [BOXES if n == 1 else [] for n in range(start, stop)]
+            shown = pictures.columns(photos, [*maps, [None] * (stop - start)], boxes)
             store.write_pictures(start, stop, shown, pictures.schema())
             part = table.slice(start * 3, (stop - start) * 3)
             store.write_part(
@@ -169,6 +171,7 @@ def test_the_data_are_the_rows_and_the_maps(written):
     assert index["parts"] == [16, 4]
     part = data["parts"][1]
     assert len(part["photos"]) == 4
+    assert part["boxes"] == [[]] * 4
     height, width, peak, limit, codes = part["maps"][3 * 2 + 1]
     cells = np.frombuffer(base64.b64decode(codes), np.int8).reshape(height, width)
     assert (height, width, peak) == (8, 6, 19.0)

@@ -9,7 +9,7 @@ import pytest
 from clarp.evaluation.page import build, write_page
 from clarp.evaluation.tables import Report
 from clarp.render.scale import paint
-from evaluation.test_page import COUNT, EVIL, METHODS, heatmap, rows, store
+from evaluation.test_page import BOXES, COUNT, EVIL, METHODS, heatmap, rows, store
 
 __all__ = ["store"]
 
@@ -153,6 +153,21 @@ def test_maps_have_clarps_colours(page):
 def test_a_photo_kept_once_stands_at_both_its_labels(page):
     sources = [drawn(page, unit).locator("img").get_attribute("src") for unit in (0, 1, 2)]
     assert sources[0] == sources[1] != sources[2]
+
+
+def test_boxes_stand_where_the_label_is(page):
+    assert drawn(page, 0).locator(".box").count() == 0
+    card = drawn(page, 1)
+    assert card.locator("figcaption").first.inner_text() == "photo, with the label's boxes"
+    for picture in ("img", "canvas"):
+        frame = card.locator(f".framed:has({picture})").first
+        whole = frame.locator(picture).bounding_box()
+        for box, (left, top, right, bottom) in zip(frame.locator(".box").all(), BOXES, strict=True):
+            place = box.bounding_box()
+            assert place["x"] - whole["x"] == pytest.approx(left * whole["width"], abs=1)
+            assert place["y"] - whole["y"] == pytest.approx(top * whole["height"], abs=1)
+            assert place["width"] == pytest.approx((right - left) * whole["width"], abs=1)
+            assert place["height"] == pytest.approx((bottom - top) * whole["height"], abs=1)
 
 
 def test_which_maps_are_shown(page):

@@ -62,6 +62,7 @@ def test_columns_are_in_the_order_of_the_rows():
     first, second = Cells.of(torch.ones(2, 2)), Cells.of(2 * torch.ones(2, 2))
     found = columns([b"a", b"b"], [[first, second], [None, first]])
     assert found["photo"] == [b"a", None, b"b", None]
+    assert found["boxes"] == [[], None, [], None]
     assert found["peak"] == [1.0, None, 2.0, 1.0]
     assert found["codes"] == [first.codes.tobytes(), None, second.codes.tobytes(), first.codes.tobytes()]
 
@@ -115,6 +116,10 @@ def test_a_photo_of_two_labels_is_kept_once(tmp_path):
     photos = table.column("photo").to_pylist()
     assert [photo is not None for photo in photos[::3]] == [True, False, True, False]
     assert [codes is not None for codes in table.column("codes").to_pylist()[::3]] == [True] * 4
+    boxes = table.column("boxes").to_pylist()  # the model sees the whole of 48 x 40 pixels
+    ant, dog = [2 / 48, 2 / 40, 14 / 48, 14 / 40], [20 / 48, 10 / 40, 46 / 48, 38 / 40]
+    assert np.allclose(boxes[::3], [ant, dog, ant, dog])
+    assert boxes[1::3] == boxes[2::3] == [None] * 4
 
 
 def test_a_run_begun_without_them_goes_on_and_keeps_what_it_has(run):

@@ -257,6 +257,15 @@ class TestDamagedPhotos:
         assert "NaN" in outcome.problems[0].reason
 
 
+def test_ctrl_c_says_how_to_go_on(photos, model, tmp_path, capsys, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "complete", stopped)
+    assert clarp("evaluate", photos, "--model", model, "--out", tmp_path / "run") == 130
+    assert "clarp: stopped; the same command goes on from here." in capsys.readouterr().err
+
+
 class TestLostRelevance:
     def test_it_is_said_once_and_stays_in_the_report(self, photos, model, tmp_path, capsys):
         """Without weights nothing reaches the pixels; the second run has it from the parts."""

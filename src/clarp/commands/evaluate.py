@@ -115,7 +115,11 @@ def _evaluated(request: Request, suite: Suite | None, model: str, out: Path) -> 
     )
     evaluation = Run(dataset, classifier, settings, out, device, default_folder())
     with _progress(f"{classifier.name} on {dataset.name}") as advance, lost_in_silence():
-        outcome = evaluation.complete(advance)
+        try:
+            outcome = evaluation.complete(advance)
+        except KeyboardInterrupt:
+            _say("stopped; the same command goes on from here.")
+            raise
     _report(dataset, outcome, out)
     note_lost(outcome.lost, model)
     return outcome

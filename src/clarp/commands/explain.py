@@ -83,7 +83,7 @@ def run(request: Request, *, json: bool) -> int:
         ValueError, TypeError, OSError, ImportError, CaptureError: an argument does not hold, or the model can't be
             explained; nothing was written.
     """
-    with redirect_stdout(sys.stderr) if json else nullcontext(), lost_as_notes(request.model):
+    with redirect_stdout(sys.stderr) if json else nullcontext():
         manifest = _Run.prepared(request).explain(report=not json)
     if json:
         sys.stdout.write(json_format.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
@@ -146,15 +146,26 @@ class _Run:
             redirect_stdout=sys.stdout.isatty(),
             disable=not console.is_terminal,
         )
-        with bar:
-            task = bar.add_task("explaining", total=len(self.paths))
-            for batch in self._batches(failed, lambda: bar.advance(task)):
-                for photo, explanation, row in self._explanations(batch, failed):
-                    record = self._write(photo, explanation, row, stems[photo.path])
-                    records[photo.path] = record
-                    bar.advance(task)
-                    if report:
-                        sys.stdout.write(_summary(record, self.request.out))
+        try:
+            with bar:
+                task = bar.add_task("explaining", total=len(self.paths))
+                for batch in self._batches(failed, lambda: bar.advance(task)):
+                    for photo, explanation, row in self._explanations(batch, failed):
+                        record = self._write(photo, explanation, row, stems[photo.path])
+                        records[photo.path] = record
+                        bar.advance(task)
+                        if report:
+                            sys.stdout.write(_summary(record, self.request.out))
+        except KeyboardInterrupt:
+            self._finished(records, failed)
+            sys.stderr.write(
+                f"clarp: stopped after {len(records)} of {len(self.paths)} photos; {self.request.out / 'manifest.json'} has those.\n"
+            )
+            raise
+        return self._finished(records, failed)
+
+    def _finished(self, records: dict[Path, dict[str, Any]], failed: dict[Path, str]) -> dict[str, Any]:
+        """Name the photos that failed, and write the manifest of those that were explained."""
         for path, reason in failed.items():
             sys.stderr.write(f"clarp: skipped {path}: {reason.removeprefix(f'{path}: ')}\n")
         manifest = describe(self.classifier, self.explainer.method, self.device, self.request.batch_size)
@@ -198,13 +209,16 @@ class _Run:
         target = [self.targets] * len(batch) if self.targets else None
         try:
             images = torch.stack([photo.image for photo in batch])
-            explanation = self.explainer(
-                images,
-                target=target,
-                against=self.against or None,
-                layers=self.request.layers,
-                batch_size="auto",
-            )
+            with lost_as_notes(
+                self.request.model, lambda k, index: f"{batch[k].path}, {self.classifier.labels[index]}"
+            ):
+                explanation = self.explainer(
+                    images,
+                    target=target,
+                    against=self.against or None,
+                    layers=self.request.layers,
+                    batch_size="auto",
+                )
         except ValueError as error:
             if len(batch) == 1:
                 failed[batch[0].path] = str(error)

@@ -1,12 +1,15 @@
 """What the commands say on standard error, in the words of the command line."""
 
+import re
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from clarp.errors import RelevanceLost
+
+_PLACE = re.compile(r"\(image (\d+), class (\d+)\)")
 
 
 def note(text: str) -> None:
@@ -15,11 +18,12 @@ def note(text: str) -> None:
 
 
 @contextmanager
-def lost_as_notes(model: str) -> Iterator[None]:
+def lost_as_notes(model: str, named: Callable[[int, int], str]) -> Iterator[None]:
     """Warnings of lost relevance become notes.
 
     Args:
         model: what ``--model`` named.
+        named: the name of an image and a class, from their numbers.
     """
     show = warnings.showwarning
 
@@ -27,6 +31,7 @@ def lost_as_notes(model: str) -> Iterator[None]:
         if issubclass(category, RelevanceLost):
             # Its last sentence says what to do in Python.
             fact, _, _ = str(message).rpartition(". ")
+            fact = _PLACE.sub(lambda place: f"({named(int(place[1]), int(place[2]))})", fact, count=1)
             note(f"{fact}. {_remedy(model)}")
         else:
             show(message, category, *place)

@@ -3,6 +3,7 @@
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,11 @@ def load(specs: Sequence[str], limits: Limits, **options: Path | str | None) -> 
         engine = Engine(name, spec, models.load(spec, **given), limits, cache=default_folder(), options=given)
         for assumed in engine.notes:
             note(assumed)
-        with lost_as_notes(spec):
+        with lost_as_notes(spec, partial(_sample, engine)):
             engine.try_out("ssglrp")
         engines.append(engine)
     return engines
+
+
+def _sample(engine: Engine, _: int, index: int) -> str:
+    return f"the sample photo, {engine.classifier.labels[index]}"

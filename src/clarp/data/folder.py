@@ -31,7 +31,7 @@ def image_folder(
     if not folders:
         raise ValueError(
             f"{root} has no class folders: put the photos of each class into a folder of their own, "
-            f"or list files and classes in a table and use image_table"
+            "or list files and classes in labels.csv"
         )
     index = _index_of_folders([folder.name for folder in folders], classes)
     samples: list[Sample] = []

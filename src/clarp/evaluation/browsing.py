@@ -64,7 +64,7 @@ class Index:
 
 
 def parts(store: Store, methods: int) -> Iterator[dict[str, Any] | None]:
-    """The pictures of each part: ``photos``, a JPEG for each unit, and ``maps``, a map for each unit and method.
+    """The pictures of each part: ``photos``, a JPEG for each unit, ``boxes``, of its label, and ``maps``, for each unit and method.
 
     A photo is None where it is that of the unit before. A map is ``[height, width, peak, limit, codes]``, the codes in
     base64, and None where there is none. A part without pictures is None.
@@ -80,7 +80,15 @@ def parts(store: Store, methods: int) -> Iterator[dict[str, Any] | None]:
                 *(columns[name] for name in ("height", "width", "peak", "limit", "codes")), strict=True
             )
         ]
-        yield {"photos": [photo and _text(photo) for photo in columns["photo"][::methods]], "maps": maps}
+        photos = [photo and _text(photo) for photo in columns["photo"][::methods]]
+        edges = columns.get("boxes", [[]] * len(table))[::methods]  # none in runs of before there were any
+        yield {"photos": photos, "boxes": [_boxes(found) for found in edges], "maps": maps}
+
+
+def _boxes(edges: list[float]) -> list[list[float]]:
+    """Boxes of four edges each, from all edges in a row."""
+    short = [round(edge, _DIGITS) for edge in edges]
+    return [short[start : start + 4] for start in range(0, len(short), 4)]
 
 
 def as_script(document: object) -> str:

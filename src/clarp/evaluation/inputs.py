@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from clarp.data.geometry import Geometry, Size
+from clarp.data.geometry import Box, Geometry, Size
 from clarp.data.sample import Dataset, Label, Problem, Sample, Truth, UnreadableImageError
 from clarp.models import Classifier
 
@@ -42,6 +42,16 @@ class Unit:
     place: Geometry | None
     truth: Truth | None
     cell: int
+
+    @property
+    def boxes(self) -> list[Box]:
+        """The label's boxes as the model sees them, in shares of the picture's width and height; none where nobody asks."""
+        if self.place is None:
+            return []
+        height, width = self.image.shape[1:]
+        given = [thing.box for thing in self.sample.objects if thing.label == self.label and thing.box]
+        seen = [box for box in map(self.place.box_to_model, given) if box]
+        return [(x / width, y / height, right / width, bottom / height) for x, y, right, bottom in seen]
 
 
 @dataclass

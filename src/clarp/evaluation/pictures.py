@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clarp.data._optional import optional
+from clarp.data.geometry import Box
 from clarp.render.scale import Bytes, Floats, Scale
 
 PHOTO = 128
@@ -73,19 +74,30 @@ def photo_bytes(photo: Bytes) -> bytes:
     return file.getvalue()
 
 
-def columns(photos: Sequence[bytes | None], cells: Sequence[Sequence[Cells | None]]) -> dict[str, list[Any]]:
+def columns(
+    photos: Sequence[bytes | None],
+    cells: Sequence[Sequence[Cells | None]],
+    boxes: Sequence[Sequence[Box]] | None = None,
+) -> dict[str, list[Any]]:
     """A batch's pictures in the order of its rows: unit by unit, and within a unit method by method.
 
     Args:
         photos: B JPEGs, each in the row of the first method only; None where the photo is that of the unit before.
         cells: for each method B maps, or None where a method has none to show.
+        boxes: for each photo those of its label, in shares of its width and height; in the row of the first method only.
     """
+    placed = [[] for _ in photos] if boxes is None else boxes
     rows = [
         (photo if not m else None, own[b]) for b, photo in enumerate(photos) for m, own in enumerate(cells)
     ]
     maps = [found for _, found in rows]
     return {
         "photo": [photo for photo, _ in rows],
+        "boxes": [
+            [edge for box in own for edge in box] if not m else None
+            for own in placed
+            for m in range(len(cells))
+        ],
         "height": [None if c is None else c.codes.shape[0] for c in maps],
         "width": [None if c is None else c.codes.shape[1] for c in maps],
         "codes": [None if c is None else c.codes.tobytes() for c in maps],
@@ -97,6 +109,11 @@ def columns(photos: Sequence[bytes | None], cells: Sequence[Sequence[Cells | Non
 def schema() -> Any:
     """Of the files that hold :func:`columns`."""
     arrow = optional("pyarrow", "A run's pictures")
-    kinds = {"photo": arrow.binary(), "height": arrow.int16(), "width": arrow.int16()}
+    kinds = {
+        "photo": arrow.binary(),
+        "boxes": arrow.list_(arrow.float32()),
+        "height": arrow.int16(),
+        "width": arrow.int16(),
+    }
     kinds |= {"codes": arrow.binary(), "peak": arrow.float64(), "limit": arrow.float64()}
     return arrow.schema(list(kinds.items()))

@@ -289,7 +289,7 @@ class Run:
         for name in values[0]:
             rows[name] = torch.stack([found[name] for found in values], dim=1).flatten().tolist()
         if self.settings.pictures:
-            rows |= pictures.columns(self._photos(units), cells)
+            rows |= pictures.columns(self._photos(units), cells, [unit.boxes for unit in units])
         return rows
 
     def _photos(self, units: list[Unit]) -> list[bytes | None]:

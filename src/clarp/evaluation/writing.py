@@ -18,6 +18,10 @@ from clarp.evaluation.tables import RATIO_TO, Curve, Interval, Line, Report
 from clarp.files import write_atomically
 
 DASH = "–"
+_COLOURS = ("#0072b2", "#b54a00", "#00785a", "#a3487a", "#7a6200", "#9c1c3c", "#55575c", "#8a3ffc")
+"""Those of the page; the marks tell the lines apart without them."""
+_MARKS = "osD^vPX*"
+_FEW = 12  # points of a curve that are shown as such
 _LATEX = {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", DASH: "--", "±": r"$\pm$"}
 
 
@@ -112,14 +116,25 @@ def latex(report: Report) -> str:
 
 def drawn(curve: Curve) -> Figure:
     """A curve as a figure: one line per method."""
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    figure = Figure(figsize=(6.4, 4.2), dpi=200, layout="constrained")
     axes = figure.subplots()
-    for method, values in curve.values.items():
-        axes.plot(curve.at, values, marker="o" if len(curve.at) <= 12 else None, markersize=3, label=method)
+    few = len(curve.at) <= _FEW
+    for place, (method, values) in enumerate(curve.values.items()):
+        axes.plot(
+            curve.at,
+            values,
+            color=_COLOURS[place % len(_COLOURS)],
+            marker=_MARKS[place % len(_MARKS)] if few else None,
+            markersize=4,
+            label=method,
+        )
+    if few:
+        axes.set_xticks(curve.at)
     axes.set_xlabel(axis(curve.name))
     axes.set_ylabel(curve.name)
     axes.grid(visible=True, alpha=0.3)
-    axes.legend(fontsize="small")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize="small", frameon=False)
     return figure
 
 

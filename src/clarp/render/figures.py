@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from clarp.render.paper import DPI, GAP, MARGIN, PRINT, TITLE, Paper, rasterised, wrapped
-from clarp.render.scale import Bytes, Scale
+from clarp.render.scale import Bytes, Scale, number
 from clarp.render.styles import GROUND, Panel, Style, View, blend
 
 _PANEL = 4.0  # inches, the longer side of a panel
@@ -84,7 +84,7 @@ def figure(
 
 def legend(scale: Scale) -> str:
     """What full colour means, how that was chosen, and what is odd."""
-    scaled = [] if scale.basis == "no scale" else [f"Full colour at ±{scale.limit:.3g} ({scale.basis})."]
+    scaled = [] if scale.basis == "no scale" else [f"Full colour at ±{number(scale.limit)} ({scale.basis})."]
     noted = [f"Note: {scale.warning}."] if scale.warning else []
     return " ".join(scaled + noted)
 
@@ -98,7 +98,7 @@ def draw_bar(bar: Axes, scale: Scale, *, faded: bool) -> None:
     low = bar.get_window_extent().height < _LOW_BAR * DPI
     ticks = (-1.0, 0.0, 1.0) if low else (-1.0, -0.5, 0.0, 0.5, 1.0)
     ends = {1.0: " for", -1.0: " against"} if low else {1.0: "\nspeaks for", -1.0: "\nspeaks against"}
-    labels = [f"{tick * scale.limit:+.2g}".replace("-", "−") if tick else "0" for tick in ticks]
+    labels = [f"{'+' if tick > 0 else ''}{number(tick * scale.limit, 2)}" for tick in ticks]
     words = [label + ends.get(tick, "") for tick, label in zip(ticks, labels, strict=True)]
     bar.set_yticks(ticks, words, size=8)
     bar.tick_params(length=2)

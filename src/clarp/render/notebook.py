@@ -7,7 +7,7 @@ from html import escape
 
 from PIL import Image
 
-from clarp.render.scale import Bytes, Scale, as_bytes, oddity
+from clarp.render.scale import Bytes, Scale, as_bytes, number, oddity
 from clarp.render.sheet import Row
 from clarp.render.styles import View
 
@@ -33,7 +33,7 @@ def table(rows: Sequence[Row], caption: str) -> str:
             note = oddity(cell.heatmap) or cell.note
             words = f"{cell.title}: {note}" if note else cell.title
             pictures.append(_figure(as_bytes(view.panels[0].pixels), words, f"relevance, {words}"))
-        told = f"full colour at ±{scale.limit:.3g}" if scale.basis != "no scale" else ""
+        told = f"full colour at ±{number(scale.limit)}" if scale.basis != "no scale" else ""
         lines.append(f"<tr>{''.join(pictures)}<td>{escape(told)}</td></tr>")
     return f"<table><caption>{escape(caption)}</caption><tbody>{''.join(lines)}</tbody></table>"
 

@@ -25,6 +25,7 @@ def _vik(places: Floats) -> Floats:
 
 # vik's outermost tenths are so dark that red and blue look alike there.
 _COLOURS = _vik(np.linspace(0.09, 0.91, 511))
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _NOT_FINITE = (1.0, 0.85, 0.0)  # a yellow, which the scale does not have
 
 
@@ -94,6 +95,19 @@ def oddity(heatmap: ArrayLike) -> str:
     if not finite.any():
         return "all relevance is zero"
     return "the relevance is the same everywhere" if finite.min() == finite.max() else ""
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number for people.
+
+    >>> number(4.249e-6), number(-1.0e-6, 2), number(0.305), number(2.5e7), number(0.0)
+    ('4.25×10⁻⁶', '−1.0×10⁻⁶', '0.305', '2.50×10⁷', '0')
+    """
+    text = f"{value:.{digits}g}"
+    if "e" in text:  # with all its digits, so that numbers side by side have as many
+        mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+        text = f"{mantissa}×10{str(int(exponent)).translate(_RAISED)}"
+    return text.replace("-", "−")
 
 
 def checked(heatmap: ArrayLike) -> Floats:

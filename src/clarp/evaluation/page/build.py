@@ -123,7 +123,8 @@ def _tables(report: Report) -> list[dict[str, Any]]:
     found = []
     for (title, (head, *cells)), (_, group) in zip(blocks(report), groups, strict=True):
         lines = list(group)
-        found.append({"title": title, "head": head, "rows": list(zip(cells, whiskers(lines), strict=True))})
+        shown = [[name, *(cell.replace("-", "−") for cell in numbers)] for name, *numbers in cells]
+        found.append({"title": title, "head": head, "rows": list(zip(shown, whiskers(lines), strict=True))})
     return found
 
 

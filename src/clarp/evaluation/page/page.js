@@ -48,7 +48,7 @@ async function pictures(unit) {
   const at = unit - starts[low], count = index.methods.length;
   let own = at;
   while (own > 0 && part.photos[own] === null) own--; // several labels of one photo
-  return { photo: part.photos[own], maps: part.maps.slice(at * count, (at + 1) * count) };
+  return { photo: part.photos[own], boxes: part.boxes[at], maps: part.maps.slice(at * count, (at + 1) * count) };
 }
 
 // ---- maps ----
@@ -125,11 +125,24 @@ function canvasOf(photo, map, name) {
   return canvas;
 }
 
+/** A picture with the boxes of its label, edges in shares of its sides. */
+function framed(picture, boxes) {
+  if (!boxes.length) return picture;
+  const frames = boxes.map(([left, top, right, bottom]) => {
+    const frame = element("span", { className: "box" });
+    const sides = { left, top, width: right - left, height: bottom - top };
+    for (const [side, share] of Object.entries(sides)) frame.style[side] = `${100 * share}%`;
+    return frame;
+  });
+  return element("div", { className: "framed" }, picture, ...frames);
+}
+
 // ---- words and numbers ----
 
 const named = (number) => (index.classes[number] ?? String(number)).replaceAll("_", " ");
 const percent = (share) => share === null ? "" : ` ${(100 * share).toFixed(1)} %`;
-const minus = (text) => text.replace("-", "\u2212");
+const RAISED = { "+": "", "-": "\u207b", 0: "\u2070", 1: "\u00b9", 2: "\u00b2", 3: "\u00b3", 4: "\u2074", 5: "\u2075", 6: "\u2076", 7: "\u2077", 8: "\u2078", 9: "\u2079" };
+const minus = (text) => text.replace(/e(.*)/, (_, power) => `\u00d710${[...power].map((one) => RAISED[one]).join("")}`).replace("-", "\u2212");
 const short = (number) => number === null || number === undefined ? "not asked" : minus(Math.abs(number) >= 0.001 || number === 0 ? String(Number(number.toFixed(4))) : number.toPrecision(2));
 const right = (unit) => index.label[unit].includes(index.predicted[unit]);
 const at = (column, unit, method) => index.values[column][unit * index.methods.length + method];
@@ -148,16 +161,21 @@ function ranked(units, column, method, first) {
   return units.filter((unit) => value_(unit) !== null).sort((a, b) => sign * (value_(a) - value_(b)) || a - b);
 }
 
+/** So many best and worst ones, none of them both. */
+function extremes(column, method) {
+  const order = ranked(index.id.map((_, unit) => unit), column, method, "best");
+  const few = Math.min(ENDS, Math.floor(order.length / 2));
+  return { best: order.slice(0, few || 1), worst: few ? order.slice(-few).reverse() : [] };
+}
+
 function ends() {
   const holder = $("ends"), chosen = index.columns[$("column").value];
   holder.replaceChildren();
   if (!chosen) return;
-  const all = index.id.map((_, unit) => unit);
   for (const m of index.pictured) {
     const method = index.methods[m], pair = element("div", { className: "pair" });
-    for (const which of ["best", "worst"]) {
-      const order = ranked(all, chosen.name, m, which), few = Math.min(ENDS, Math.ceil(order.length / 2));
-      const units = order.slice(0, few), maps = element("div", { className: "maps" });
+    for (const [which, units] of Object.entries(extremes(chosen.name, m))) {
+      const maps = element("div", { className: "maps" });
       for (const unit of units) {
         const figure = element("figure", {}), button = element("button", { type: "button" });
         button.setAttribute("aria-label", `${method}, ${which}: ${index.id[unit]}, ${short(at(chosen.name, unit, m))}; open`);
@@ -165,7 +183,8 @@ function ends() {
         figure.append(button, element("figcaption", { textContent: `${short(at(chosen.name, unit, m))}, ${index.label[unit].map(named)[0] ?? ""}` }));
         lazily(figure, async () => {
           const found = await pictures(unit), photo = found && await images(found.photo);
-          if (photo) button.append(found.maps[m] ? canvasOf(photo, found.maps[m], `${method} on ${index.id[unit]}`) : Object.assign(photo, { alt: index.id[unit] }));
+          const shown = photo && (found.maps[m] ? canvasOf(photo, found.maps[m], `${method} on ${index.id[unit]}`) : Object.assign(photo, { alt: index.id[unit] }));
+          if (shown) button.append(framed(shown, found.boxes));
           else button.textContent = index.id[unit];
         });
         maps.append(figure);
@@ -197,13 +216,14 @@ async function fill(holder, unit, methods) {
     return;
   }
   photo.alt = `photo ${index.id[unit]}`;
-  holder.append(element("figure", {}, photo, element("figcaption", { textContent: "photo" })));
+  const words = found.boxes.length ? "photo, with the label's boxes" : "photo";
+  holder.append(element("figure", {}, framed(photo, found.boxes), element("figcaption", { textContent: words })));
   const column = index.columns[$("column").value];
   for (const m of methods) {
     if (!found.maps[m]) continue;
     const canvas = canvasOf(photo, found.maps[m], `${index.methods[m]} on ${index.id[unit]}`);
-    const words = column ? `${index.methods[m]}: ${short(at(column.name, unit, m))}` : index.methods[m];
-    holder.append(element("figure", {}, canvas, element("figcaption", { textContent: words })));
+    const told = column ? `${index.methods[m]}: ${short(at(column.name, unit, m))}` : index.methods[m];
+    holder.append(element("figure", {}, framed(canvas, found.boxes), element("figcaption", { textContent: told })));
   }
 }
 
