@@ -209,10 +209,7 @@ def cover(model: torch.nn.Module, photos: Photos, heatmaps: Heatmaps) -> Iterato
     for images, labels in zip(photos.images.split(BATCH), photos.labels.split(BATCH), strict=True):
         maps = heatmaps(images, labels[:, None])[:, 0]
         found = metric(model, images, maps, targets=labels, mean_image=mean)
-        yield {f"drop@{size}": found[f"drop@{size}"] for size in SIZES} | {
-            f"odds@{size}": _odds(found["before"]) - _odds(found["before"] - found[f"drop@{size}"])
-            for size in SIZES
-        }
+        yield {f"{what}@{size}": found[f"{what}@{size}"] for what in ("drop", "odds") for size in SIZES}
 
 
 def point(scenes: list[Scene], heatmaps: Heatmaps, tolerance: int) -> Iterator[dict[str, Tensor]]:
@@ -238,10 +235,6 @@ def measure(question: str, material: Material, heatmaps: Heatmaps) -> Rows:
 def _joined(batches: Iterable[dict[str, Tensor]]) -> Rows:
     found = list(batches)
     return {name: torch.cat([rows[name] for rows in found]).double().numpy() for name in found[0]}
-
-
-def _odds(share: Tensor) -> Tensor:
-    return share.clamp(1e-7, 1 - 1e-7).logit()
 
 
 def maker(name: str, classifier: Classifier, network: Network, image: Tensor, gradcam: str) -> Heatmaps:
