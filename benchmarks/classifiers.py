@@ -332,6 +332,16 @@ def in_a_process(name: str, timeout: int) -> Row:
     return Row(**json.loads(lines[-1]))
 
 
+def _place(name: str) -> Path:
+    """Where a model's row is kept."""
+    return CACHE / f"{name.replace('/', '--').replace(' ', '-')}.json"
+
+
+def _kept(every: list[str]) -> list[Row]:
+    """What was measured so far, now or in an earlier run."""
+    return [Row(**json.loads(_place(name).read_text())) for name in every if _place(name).is_file()]
+
+
 def table(rows: list[Row]) -> Iterator[str]:
     """The lines between the markers of the page."""
     yield f"{sum(not row.reason for row in rows)} of {len(rows)} are explained.\n"
@@ -369,19 +379,17 @@ def main() -> None:
         print(json.dumps(asdict(measure(options.one))))
         return
     CACHE.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for name in names():
-        kept = CACHE / f"{name.replace('/', '--').replace(' ', '-')}.json"
-        wanted = any(fnmatch(name, pattern) for pattern in options.patterns)
-        if wanted and (options.again or not kept.is_file()):
+    every = names()
+    for name in every:
+        if not any(fnmatch(name, pattern) for pattern in options.patterns):
+            continue
+        if options.again or not _place(name).is_file():
             row = in_a_process(name, options.timeout)
             print(" | ".join(row.cells()), flush=True)
             if row.broken:  # nothing that the model can help: the next run tries again
                 continue
-            kept.write_text(json.dumps(asdict(row)))
-        rows += [Row(**json.loads(kept.read_text()))] if kept.is_file() else []
-        if wanted:
-            PAGE.write_text(updated(PAGE.read_text(encoding="utf-8"), rows), encoding="utf-8")
+            _place(name).write_text(json.dumps(asdict(row)))
+        PAGE.write_text(updated(PAGE.read_text(encoding="utf-8"), _kept(every)), encoding="utf-8")
 
 
 if __name__ == "__main__":

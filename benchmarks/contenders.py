@@ -19,11 +19,11 @@ Prepare = Callable[[nn.Module, Tensor, Tensor], Call]
 BOUNDS = (-3.0, 3.0)
 
 
-def explained(method: str, composite: str | None = None, dtype: str | None = None) -> Prepare:
+def explained(method: str, **options: Any) -> Prepare:
     """Clarp's explainer."""
 
     def prepare(model: nn.Module, images: Tensor, targets: Tensor) -> Call:
-        explainer = clarp.Explainer(_network(model), method, composite=composite, bounds=BOUNDS, dtype=dtype)  # type: ignore[arg-type]
+        explainer = clarp.Explainer(_network(model), method, bounds=BOUNDS, **options)
         return lambda: explainer(images, targets)
 
     return prepare
@@ -111,17 +111,32 @@ CONTENDERS: Mapping[str, Prepare] = {
     "slrp": explained("slrp"),
     "ssglrp": explained("ssglrp"),
     "clarp": explained("clarp"),
-    "lrp, epsilon-plus": explained("lrp", "epsilon-plus"),
+    "lrp, epsilon-plus": explained("lrp", composite="epsilon-plus"),
     "lrp, bfloat16": explained("lrp", dtype="bfloat16"),
     "ssglrp, bfloat16": explained("ssglrp", dtype="bfloat16"),
+    "lrp, compiled": explained("lrp", compile=True),
+    "ssglrp, compiled": explained("ssglrp", compile=True),
     "gradient": gradient,
     "zennit, epsilon-plus": zennit,
     "autolrp, epsilon-plus": autolrp,
     "captum, epsilon-plus": captum,
     "grad-cam": gradcam,
 }
+ON_REQUEST = ("lrp, compiled", "ssglrp, compiled")
+"""Those that take minutes before the first call."""
 MANY = ("lrp", "ssglrp", "gradient")
 """Those that take several targets of an image."""
+FIRST_PEER = "zennit, epsilon-plus"
+PLOTTED = (
+    "lrp, bfloat16",
+    "lrp",
+    "ssglrp",
+    "gradient",
+    "grad-cam",
+    "autolrp, epsilon-plus",
+    "zennit, epsilon-plus",
+    "captum, epsilon-plus",
+)
 WEIGHED = ("lrp", "ssglrp", "clarp", "lrp, bfloat16", "gradient", "zennit, epsilon-plus")
 """Those whose memory is measured."""
 

@@ -10,12 +10,17 @@ Four questions, the first with one class per picture and the others with several
 - composites: the same for two cut-outs on grey, with exact masks; the pointing game with 15 px of tolerance.
 - pairs: the same for six objects with boxes by hand, whole photos of 288 px (too few to have halves).
 
+Two more that ask the same with less noise, when asked for with ``--questions``; nothing is chosen by them:
+
+- crops: the mean over five crops of each photo (corners and centre; a row is still a photo).
+- draws: 320 composites of the same cut-outs, none of which is among the 32.
+
 Every variant's rows go to ``DIR/MODEL-HALF-QUESTION-VARIANT.npz``; what is there is not computed again.
 """
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from variants import VARIANTS
@@ -34,6 +40,7 @@ from clarp.evaluation import EnergyPointing, PatchMasking, PointingGame
 from clarp.evaluation.attribution import attributors
 from clarp.evaluation.inputs import Loader
 from clarp.models import Classifier, load
+from clarp.models._torchvision import torchvision
 from clarp.network import Network
 
 SHARED = Path(__file__).resolve().parents[1] / "../shared"
@@ -112,6 +119,17 @@ class Material:
         return Photos(self._all.images[::every], self._all.labels[::every])
 
     @cached_property
+    def crops(self) -> list[Photos]:
+        """Corners and centre of the same photos, their shorter side 256 px."""
+        size = self.photos.images.shape[-1]
+        whole = [_pixels(self.classifier, sample.image(), 256) for sample in self._dataset]
+        crops = zip(
+            *(torchvision.transforms.functional.five_crop(image, [size, size]) for image in whole),
+            strict=True,
+        )
+        return [Photos(torch.stack(images), self._all.labels) for images in crops]
+
+    @cached_property
     def mosaics(self) -> list[Scene]:
         """Of photos that the model gives its label at least .9."""
         found = _probabilities(self.model, self._all.images, self._all.labels)
@@ -119,11 +137,21 @@ class Material:
         return list(_scenes(self.classifier, mosaics(self._dataset.select(lambda s: s.id in sure), count=8)))
 
     @cached_property
+    def _cutouts(self) -> Dataset:
+        folder = SHARED / "images" / "cutouts"
+        return image_table(folder, classes=self.classifier.labels, class_column="classes").select(
+            self._inside
+        )
+
+    @cached_property
     def composites(self) -> list[Scene]:
         """Of the half's cut-outs."""
-        folder = SHARED / "images" / "cutouts"
-        cutouts = image_table(folder, classes=self.classifier.labels, class_column="classes")
-        return list(_scenes(self.classifier, composites(cutouts.select(self._inside), 32)))
+        return list(_scenes(self.classifier, composites(self._cutouts, 32)))
+
+    @cached_property
+    def draws(self) -> list[Scene]:
+        """Of the half's cut-outs, by another seed."""
+        return list(_scenes(self.classifier, composites(self._cutouts, 320, seed=1)))
 
     @cached_property
     def pairs(self) -> list[Scene]:
@@ -153,16 +181,22 @@ def _scenes(classifier: Classifier, dataset: Dataset) -> Iterator[Scene]:
         yield Scene(image, targets, torch.stack([thing.mask(sample.size) for thing in sample.objects]))
 
 
-def _pairs(classifier: Classifier) -> Iterator[Scene]:
+def _pixels(classifier: Classifier, photo: Image.Image, side: int) -> Tensor:
+    """(C, H, W): the whole photo, ``side`` px at its shorter side, in the model's scale."""
     scale = classifier.pixel_scale
     assert scale is not None
+    factor = side / min(photo.size)
+    photo = photo.resize(
+        (round(photo.width * factor), round(photo.height * factor)), Image.Resampling.BICUBIC
+    )
+    pixels = torch.from_numpy(np.array(photo, dtype=np.float64) / 255)
+    return (torch.einsum("kc,hwc->khw", scale.colours, pixels) + scale.black[:, None, None]).float()
+
+
+def _pairs(classifier: Classifier) -> Iterator[Scene]:
     assert isinstance(classifier.module, torch.nn.Module)
     for sample in boxed_photos(SHARED / "images" / "pairs"):
-        photo = sample.image()
-        factor = 288 / min(photo.size)
-        photo = photo.resize((round(photo.width * factor), round(photo.height * factor)), 3)
-        pixels = torch.from_numpy(np.array(photo, dtype=np.float64) / 255)
-        image = (torch.einsum("kc,hwc->khw", scale.colours, pixels) + scale.black[:, None, None]).float()
+        image = _pixels(classifier, sample.image(), 288)
         masks = torch.stack([thing.mask(sample.size) for thing in sample.objects]).float()
         masks = F.interpolate(masks[None], size=image.shape[1:])[0] > 0.5
         targets = _best(classifier.module, image, [thing.label for thing in sample.objects])
@@ -175,10 +209,7 @@ def cover(model: torch.nn.Module, photos: Photos, heatmaps: Heatmaps) -> Iterato
     for images, labels in zip(photos.images.split(BATCH), photos.labels.split(BATCH), strict=True):
         maps = heatmaps(images, labels[:, None])[:, 0]
         found = metric(model, images, maps, targets=labels, mean_image=mean)
-        yield {f"drop@{size}": found[f"drop@{size}"] for size in SIZES} | {
-            f"odds@{size}": _odds(found["before"]) - _odds(found["before"] - found[f"drop@{size}"])
-            for size in SIZES
-        }
+        yield {f"{what}@{size}": found[f"{what}@{size}"] for what in ("drop", "odds") for size in SIZES}
 
 
 def point(scenes: list[Scene], heatmaps: Heatmaps, tolerance: int) -> Iterator[dict[str, Tensor]]:
@@ -190,18 +221,20 @@ def point(scenes: list[Scene], heatmaps: Heatmaps, tolerance: int) -> Iterator[d
         yield {"energy": inside, "hit": game(None, None, maps, masks=list(scene.masks))["hit"]}
 
 
-def measure(question: str, material: Material, heatmaps: Heatmaps) -> dict[str, NDArray[np.float64]]:
+def measure(question: str, material: Material, heatmaps: Heatmaps) -> Rows:
     """All rows of one variant."""
     if question == "photos":
-        found = list(cover(material.model, material.photos, heatmaps))
-    else:
-        tolerance = 1 if question == "mosaics" else TOLERANCE
-        found = list(point(getattr(material, question), heatmaps, tolerance))
+        return _joined(cover(material.model, material.photos, heatmaps))
+    if question == "crops":
+        found = [_joined(cover(material.model, photos, heatmaps)) for photos in material.crops]
+        return {name: np.mean([rows[name] for rows in found], axis=0) for name in found[0]}
+    tolerance = 1 if question == "mosaics" else TOLERANCE
+    return _joined(point(getattr(material, question), heatmaps, tolerance))
+
+
+def _joined(batches: Iterable[dict[str, Tensor]]) -> Rows:
+    found = list(batches)
     return {name: torch.cat([rows[name] for rows in found]).double().numpy() for name in found[0]}
-
-
-def _odds(share: Tensor) -> Tensor:
-    return share.clamp(1e-7, 1 - 1e-7).logit()
 
 
 def maker(name: str, classifier: Classifier, network: Network, image: Tensor, gradcam: str) -> Heatmaps:

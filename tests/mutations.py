@@ -24,6 +24,7 @@ TESTS = (
     "tests/rules/test_parts.py",
     "tests/rules/test_zeros.py",
     "tests/rules/test_pooling_twins.py",
+    "tests/rules/test_routing_twins.py",
     "tests/rules/test_attention_twins.py",
     "tests/rules/test_merge_twins.py",
     "tests/rules/test_custom.py",
@@ -35,6 +36,7 @@ TESTS = (
     "tests/test_layers.py",
     "tests/capture",
     "tests/test_identities.py",
+    "tests/test_selection.py",
 )
 
 
@@ -59,13 +61,14 @@ PARTS, LINEAR, BASIC, RULE = "rules/parts.py", "rules/linear.py", "rules/basic.p
 MERGE, ATTENTION, NORM = "rules/merge.py", "rules/attention.py", "rules/normalisation.py"
 WEIGHTED, AVERAGE, POOLING = "operations/linear.py", "operations/average.py", "operations/pooling.py"
 SHAPE, ELEMENTWISE, OPERATIONS = "operations/shape.py", "operations/elementwise.py", "operations/attention.py"
-PROGRAM = "propagation/program.py"
-LINEAR_TWINS, OF_PARTS, ZEROS, POOLING_TWINS, ATTENTION_TWINS = TESTS[:5]
+PROGRAM, FOLDS = "propagation/program.py", "capture/folds.py"
+LINEAR_TWINS, OF_PARTS, ZEROS, POOLING_TWINS, ROUTING_TWINS, ATTENTION_TWINS = TESTS[:6]
 SELECTION_TWINS, NETWORK_TWINS = "tests/rules/test_selection_twins.py", "tests/rules/test_network_twins.py"
 FACTORS = "tests/rules/test_merge_twins.py::test_against_loops"
-IDENTITIES = "tests/test_identities.py"
+IDENTITIES, SELECTION = "tests/test_identities.py", "tests/test_selection.py"
 DEAD = f"{LINEAR_TWINS}::test_dead_outputs_hand_on_nothing"
 BEHIND_RELU = f"{LINEAR_TWINS}::test_non_negative_input"
+TRANSPOSED = f"{LINEAR_TWINS}::test_awkward_transposed_convolution"
 AWKWARD = f"{LINEAR_TWINS}::test_awkward_convolution"
 AT_ZERO = f"{LINEAR_TWINS}::test_epsilon_at_zero_counts_as_positive"
 RESIDUALS = f"{POOLING_TWINS}::test_residual_add"
@@ -133,9 +136,10 @@ MUTANTS = (
     # Stabilisers.
     Mutant(RULE, "torch.where(z < 0, z - epsilon, z + epsilon)", "(z + epsilon)"),
     Mutant(RULE, "torch.where(z < 0, z - epsilon, z + epsilon)", "torch.where(z <= 0, z - epsilon, z + epsilon)", AT_ZERO),
-    Mutant(RULE, "z.masked_fill(z.abs() <= TINY, torch.inf)", "z.masked_fill(z <= TINY, torch.inf)", DEAD),
-    Mutant(RULE, "z.masked_fill(z.abs() <= TINY, torch.inf)", "z", DEAD),
-    Mutant(RULE, "relevance / torch.threshold(z, TINY, torch.inf)", "relevance / z", ZEROS),
+    Mutant(RULE, "(z <= TINY).logical_and_(z >= -TINY)", "z <= TINY", DEAD),
+    Mutant(RULE, "z.masked_fill_(zero, torch.inf) if reuse", "z if reuse", DEAD),
+    Mutant(RULE, "else z.masked_fill(zero, torch.inf)", "else z", DEAD),
+    Mutant(RULE, "else torch.threshold(z, TINY, torch.inf)", "else z", ZEROS),
     Mutant(RULE, "safe = torch.threshold_(z, TINY, torch.inf)", "safe = z", DEAD),
     Mutant(RULE, "        del site\n        return Shares((relevance,))", "        return Shares((site.operation.gradient(relevance, site.record, site.tensors)[0],))", RESNETS),
     Mutant(RULE, "return Shares(site.operation.gradient(relevance, site.record, site.tensors))", "return Shares(tuple(g * 2 for g in site.operation.gradient(relevance, site.record, site.tensors)))", WINNERS),
@@ -158,7 +162,7 @@ MUTANTS = (
     Mutant(ATTENTION, "divide(relevance, z, self.rule.stabiliser) * branch.coefficient", "divide(relevance, z) * branch.coefficient", PRODUCTS),
     Mutant(ATTENTION, "x * (relevance - s * relevance.sum(site.operation.axis, keepdim=True))", "x * (relevance + s * relevance.sum(site.operation.axis, keepdim=True))", SOFTMAX),
     Mutant(ATTENTION, "x * (relevance - s * relevance.sum(site.operation.axis, keepdim=True))", "x * relevance", SOFTMAX),
-    Mutant(ATTENTION, "return Shares((share,), (relevance - share).flatten(2).sum(2))", "return Shares((share,))", BALANCE),
+    Mutant(ATTENTION, "return Shares((share,), sample_sums(relevance - share))", "return Shares((share,))", BALANCE),
     Mutant(ATTENTION, "x = torch.where(s > 0, site.record.input(), 0)", "x = site.record.input()", MASKS),
     Mutant(NORM, "return Shares((back * site.record.input(),))", "return Shares((back,))", FACTORS),
     Mutant(NORM, "site.operation.gradient(divide(relevance, site.record.result()), site.record", "site.operation.gradient(relevance, site.record", FACTORS),
@@ -166,11 +170,21 @@ MUTANTS = (
     Mutant(WEIGHTED, "return r @ weight", "return r @ weight.abs()"),
     Mutant(WEIGHTED, "F.pad(x, [-p for p in self.extra])", "F.pad(x, [-p for p in self.extra[::-1]])", AWKWARD),
     Mutant(WEIGHTED, "size + 2 * p - d * (k - 1) - 1 - (out - 1) * s", "0 * (size + 2 * p - d * (k - 1) - 1 - (out - 1) * s)", AWKWARD),
-    Mutant(WEIGHTED, "spread[self._grid()] = x", "spread[..., : x.shape[-2], : x.shape[-1]] = x", AWKWARD),
-    Mutant(WEIGHTED, "(weight.flatten(1).t() @ r.flatten(2))", "(weight.flatten(1).t().abs() @ r.flatten(2))", AWKWARD),
+    Mutant(WEIGHTED, "+= self.extra[2 * axis] + self.extra[2 * axis + 1]", "+= self.extra[2 * axis]", AWKWARD),
+    Mutant(WEIGHTED, "exchanged(weight, self.groups),\n            None,", "exchanged(weight, self.groups).flip(2),\n            None,", TRANSPOSED),
+    Mutant(WEIGHTED, "exchanged(weight, self.groups),\n            None,", "exchanged(weight, self.groups).roll(1, 0),\n            None,", TRANSPOSED),
+    Mutant(WEIGHTED, "starts = self.extra[0::2][::-1] or none", "starts = none", f"{LINEAR_TWINS}::test_zeros_before_a_transposed_convolution"),
+    Mutant(WEIGHTED, "x = x.narrow(axis, start, size)", "x = x.narrow(axis, x.shape[axis] - size, size)", TRANSPOSED),
+    Mutant(WEIGHTED, 'overlap."""\n        return False', 'overlap."""\n        return True', "tests/test_capture.py::test_batch_norm"),
+    Mutant(FOLDS, "left == right and not isinstance(convolution, TransposedConvolution)", "left == right", f"{LINEAR_TWINS}::test_zeros_before_a_transposed_convolution"),
     Mutant(AVERAGE, "return y if weight == 1.0 else y * weight", "return y", OF_PARTS),
     Mutant(AVERAGE, "return (r / count).expand(r.shape[0], *shape[1:])", "return r.expand(r.shape[0], *shape[1:])", AVERAGES),
     Mutant(POOLING, "winners = record.memo.expand(gradient.shape).flatten(0, 1)", "winners = record.memo.expand(gradient.shape).flatten(0, 1) * 0", WINNERS),
+    Mutant(POOLING, "back.scatter_add_(-1, record.memo", "back.scatter_(-1, record.memo", f"{ROUTING_TWINS}::test_adaptive_maximum"),
+    Mutant(POOLING, "back.scatter_(self.axis, record.memo.expand(g.shape), g)", "back.scatter_(self.axis, 0 * record.memo.expand(g.shape), g)", f"{ROUTING_TWINS}::test_maximum"),
+    Mutant("capture/lowering/pooling.py", "sorted(axes, reverse=True)", "sorted(axes)", f"{ROUTING_TWINS}::test_maximum"),
+    Mutant(SHAPE, "back.index_add_(2, tensors[self.index], gradient.flatten(2))", "back.index_copy_(2, tensors[self.index], gradient.flatten(2))", f"{ROUTING_TWINS}::test_rearrangement"),
+    Mutant(SHAPE, "back[..., 1:].reshape", "back[..., :-1].reshape", f"{ROUTING_TWINS}::test_rearrangement"),
     Mutant(SHAPE, "back = sorted(range(len(self.axes)), key=self.axes.__getitem__)", "back = list(self.axes)", MOVES),
     Mutant(SHAPE, "[-amount for amount in self.amounts]", "[-amount for amount in (self.amounts[1], self.amounts[0], *self.amounts[2:])]", MOVES),
     Mutant(SHAPE, "return torch.split(gradient, sizes, self.axis + 1)", "return torch.split(gradient, sizes, self.axis + 1)[::-1]", SIDES),
@@ -182,7 +196,9 @@ MUTANTS = (
     Mutant(ELEMENTWISE, "(y > self.low) & (y < self.high)", "(y > self.low)", "tests/operations/test_convolutional.py::test_gradient"),
     Mutant(OPERATIONS, "summed_to(gradient @ b.mT, record.shapes[0])", "summed_to(gradient @ b.mT, record.shapes[0]) * 2", ATTENTION_GRADIENTS),
     Mutant(OPERATIONS, "return (weighted - s * weighted.sum(self.axis, keepdim=True),)", "return (weighted,)", ATTENTION_GRADIENTS),
-    # The program.
+    # Selection and the program.
+    Mutant("selection.py", "after > torch.finfo(after.dtype).tiny * before", "after > 0", f"{SELECTION}::test_what_leaves_next_to_nothing_does_not_overflow"),
+    Mutant("selection.py", "alpha * (before / after), 1)", "alpha, 1)", SELECTIONS),
     Mutant(PROGRAM, "collected[name] + share if name in collected else share", "share", RESNETS),
     Mutant(PROGRAM, "negated = -site.tensors[operation.weight]", "negated = site.tensors[operation.weight]", DUAL),
     Mutant(PROGRAM, "second = rule.propagate(relevance[dual_from:], _dual(site))", "second = rule.propagate(relevance[dual_from:], site)", DUAL),

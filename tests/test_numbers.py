@@ -162,6 +162,21 @@ def test_channels_last(expected: clarp.Explanation) -> None:
         assert apart(clarp.Explainer(m, "ssglrp")(x, [1, 2]).relevance, expected.relevance) < 1e-5
 
 
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+@pytest.mark.parametrize("options", [{"stride": 2, "output_padding": 1}, {"dilation": 2, "groups": 2}])
+def test_transposed_convolutions_in_every_layout_and_type(options: dict[str, int], dtype: str | None) -> None:
+    """float32 and bfloat16 run with the channels side by side, float64 without."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3, stride=2), nn.ReLU(), nn.ConvTranspose2d(6, 8, 3, padding=1, **options), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 7),
+    ).eval()  # fmt: skip
+    exact = clarp.Explainer(model, "ssglrp", dtype="float64")(X, [1, 2]).relevance
+    for each in (model, copy.deepcopy(model).to(memory_format=torch.channels_last)):
+        found = clarp.Explainer(each, "ssglrp", dtype=dtype)(X, [1, 2]).relevance
+        assert apart(found, exact) < (1e-5 if dtype is None else 0.03)
+
+
 @pytest.mark.parametrize("channels", [1, 5])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_other_channels_and_batches(channels: int, batch: int) -> None:

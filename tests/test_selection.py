@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import clarp
+from clarp.selection import RunningSelection
 
 
 def never_positive() -> nn.Module:
@@ -39,6 +40,22 @@ def test_skipped_means_unchanged(form: str, composite: str) -> None:
     assert selected.selection_skipped.tolist() == [convolutions, convolutions]
     assert torch.allclose(selected.relevance, plain.relevance, rtol=1e-12)
     assert plain.relevance.abs().sum() > 0
+
+
+@pytest.mark.parametrize("form", ["channel", "element"])
+@pytest.mark.parametrize("left", [0.0, 1e-42, 1e-39, 1e-30, 0.5])
+def test_what_leaves_next_to_nothing_does_not_overflow(left: float, form: str) -> None:
+    """All relevance sits where the gradient is next to zero: ``sum |R|`` over what is left of it was infinite."""
+    gradient = torch.tensor([1.0, left]).view(1, 1, 2, 1, 1).expand(1, 1, 2, 3, 3)
+    relevance = torch.tensor([0.0, -2.0]).view(1, 1, 2, 1, 1).repeat(1, 1, 1, 3, 3)
+    (node,) = (
+        step.node
+        for step in clarp.Explainer(never_positive(), "lrp").plan((3, 8, 8))
+        if step.node.module == "2"
+    )
+    running = RunningSelection(torch.zeros(1, 1, dtype=torch.long))
+    running.add(clarp.Selection(form), node, gradient)
+    torch.testing.assert_close(running.select(node.name, relevance), relevance)
 
 
 def residual_gap(channels: int = 6) -> nn.Module:

@@ -13,4 +13,12 @@ class UnsupportedOperation(CaptureError):  # noqa: N818  the public name says wh
 
 
 class RelevanceLost(UserWarning):
-    """More than half of the relevance never reached the pixels; the message says how much, and which operations took it."""
+    """More than half of the relevance never reached the pixels; the message says how much, and which operations took it.
+
+    Attributes:
+        fact: the message without what to do about it, which is another thing in Python than at the command line.
+    """
+
+    def __init__(self, fact: str, remedy: str) -> None:
+        super().__init__(f"{fact} {remedy}")
+        self.fact = fact

@@ -1,8 +1,8 @@
 """The explainer: from a model and images to an explanation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 from weakref import WeakSet
 
 import torch
@@ -20,6 +20,10 @@ from clarp.rules import ZBox
 from clarp.rules.composites import Composite
 from clarp.targets import Against, Target, integers, resolve_rivals, resolve_target
 
+if TYPE_CHECKING:
+    from clarp.compiled import Compiler
+
+Result = TypeVar("Result")
 DType = Literal["float32", "float64", "bfloat16"]
 Bounds = tuple[float | Sequence[float] | Tensor, float | Sequence[float] | Tensor]
 
@@ -42,6 +46,9 @@ class Explainer:
             With bfloat16 the forward pass is in float32 and everything behind it in bfloat16: twice as fast where the
             hardware has it, half the memory, and heatmaps that look the same. None: the model's own, or float32 for
             a model in half precision.
+        compile: True for explanations that are compiled by ``torch.compile``, once for each size of batch, or the name of one of
+            its backends, for example "cudagraphs". The first explanation takes minutes for a large network; results
+            differ by rounding.
         output: which of several results of the model are the logits: a key, an attribute or a place in a tuple, for example
             "logits" or 0. None: the only tensor, or the one called "logits".
 
@@ -67,6 +74,7 @@ class Explainer:
         bounds: Bounds | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype | DType | None = None,
+        compile: bool | str = False,  # noqa: A002  PyTorch's word for it
         output: Output = None,
     ) -> None:
         self.method = Method.named(method).with_composite(composite)
@@ -78,6 +86,7 @@ class Explainer:
         self.bounds = _checked_bounds(bounds)
         self._device = None if device is None else torch.device(device)
         self._dtype = _checked_dtype(dtype)
+        self._compiler = _compiler(compile)
         self._programs: dict[tuple[int, ...], Program] = {}
         self._watched: WeakSet[Program] = WeakSet()
         self._lost = False
@@ -171,6 +180,10 @@ class Explainer:
         own = (self.network.dtype or given) if self._dtype is None else self._dtype
         return torch.float32 if own in (torch.float16, torch.bfloat16) else own
 
+    def _back(self, images: Tensor) -> torch.dtype:
+        """The type to go back in."""
+        return torch.bfloat16 if self._dtype == torch.bfloat16 else images.dtype
+
     def _in_parts(
         self,
         images: Tensor,
@@ -201,7 +214,7 @@ class Explainer:
             return self._explain(images[part], program, chosen, others, layers, first=rows.start)
 
         count = classes.shape[1] if classes is not None and classes.ndim == 2 else 1
-        need = Need.of(program.plan, self.method, images.dtype)
+        need = Need.of(program.plan, self.method, self._back(images))
         parts = Parts.fitting(explain, size, count, need, images.device)
         return replace(parts.of(range(len(images)), range(count)), images=images, against=rivals)
 
@@ -216,21 +229,24 @@ class Explainer:
         first: int = 0,
     ) -> Explanation:
         """One part of a batch, which begins with image number ``first``."""
-        tape = program.forward(images)
+        tape = self._run(program, "forward", program.forward, images)
         classes = resolve_target(target, tape.logits)
         targets = (classes.unsqueeze(1) if classes.ndim == 1 else classes).t().contiguous()
         rivals = self._rivals(against, targets, tape.logits)
+        taps = frozenset(layers.values())
         passes = Passes(self.method, program, tape, targets, rivals, self._bounds(images))
-        selection = passes.selection()
-        seed = self.method.seed.relevance(tape.logits, targets, rivals)
-        maps = passes.maps(seed, selection, set(layers.values()))
-        self._watch(passes, seed, maps, first)
+        maps = self._run(
+            program,
+            taps,
+            lambda *tensors: Passes(self.method, program, *tensors).maps(taps),
+            *(tape, targets, rivals, passes.bounds),
+        )
+        self._watch(passes, maps, first)
         single = classes.ndim == 1
 
         def sample_first(value: Tensor) -> Tensor:
             return value[0] if single else value.transpose(0, 1)
 
-        skipped = torch.zeros_like(targets) if selection is None else selection.skipped.to(targets)
         return Explanation(
             relevance=sample_first(maps.relevance.clamp(min=0) if self.method.rectify else maps.relevance),
             logits=tape.logits,
@@ -238,18 +254,26 @@ class Explainer:
             against=None if against is None else torch.as_tensor(against),
             method=self.method,
             ledger=maps.ledger.map(sample_first),
-            selection_skipped=sample_first(skipped),
+            selection_skipped=sample_first(maps.skipped),
             layers={name: sample_first(maps.layers[tap]) for name, tap in layers.items()},
             images=images,
             bounds_source=self._bounds_source(program.plan),
             model=self.network.name,
         )
 
-    def _watch(self, passes: Passes, seed: Tensor, maps: Maps, first: int) -> None:
+    def _run(
+        self, program: Program, what: object, function: Callable[..., Result], *arguments: object
+    ) -> Result:
+        """``function(*arguments)``, compiled if that was asked for."""
+        if self._compiler is None:
+            return function(*arguments)
+        return self._compiler.run(program, what, function, *arguments)
+
+    def _watch(self, passes: Passes, maps: Maps, first: int) -> None:
         """Warn of lost relevance, once for each program."""
         if passes.program in self._watched:
             return
-        amounts = passes.amounts(seed, maps)
+        amounts = passes.amounts(maps)
         one_image = amounts.seed.shape != maps.passes.seed.shape
         lost = warn_if_lost(amounts, passes.targets, first)
         self._lost = self._lost or lost
@@ -302,13 +326,8 @@ class Explainer:
             plan = make_plan(graph, self.method.rules)
             if self.method.passes == "dual":
                 check_dual_rule(next(step.rule for step in plan if step.node is plan.head()))
-            program = Program(
-                plan,
-                images.device,
-                images.dtype,
-                torch.bfloat16 if self._dtype == torch.bfloat16 else images.dtype,
-                gradients=bool(self.method.selections),
-            )
+            back, gradients = self._back(images), bool(self.method.selections)
+            program = Program(plan, images.device, images.dtype, back, gradients=gradients)
         self._programs[shape] = program  # now the last used
         while len(self._programs) > KEPT:
             del self._programs[next(iter(self._programs))]
@@ -361,6 +380,18 @@ def attribute(
         Relevance (B, C, H, W), or (B, K, C, H, W) for a target of shape (B, K).
     """
     return Explainer(model, method, composite=composite, bounds=bounds)(images, target, against).relevance
+
+
+def _compiler(backend: object) -> "Compiler | None":
+    if backend is False:
+        return None
+    if backend is not True and not isinstance(backend, str):
+        raise TypeError(
+            f"compile is {backend!r}, expected True, False or the name of a backend of torch.compile."
+        )
+    from clarp.compiled import Compiler  # noqa: PLC0415  imports PyTorch's tracer
+
+    return Compiler("inductor" if backend is True else backend)
 
 
 def _checked_dtype(dtype: object) -> torch.dtype | None:

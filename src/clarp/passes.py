@@ -25,12 +25,16 @@ class Maps:
     """What the passes give, target first.
 
     Attributes:
+        seed: the initial relevance, (K, B, N).
+        skipped: at how many layers nothing could be selected, (K, B).
         relevance: of the pixels, (K, B, C, H, W).
         layers: of the values that were wanted, (K, B, ...).
         ledger: the balance of it all, with tensors (K, B).
         passes: the balance of the passes before they were combined, with tensors (passes K, B).
     """
 
+    seed: Tensor
+    skipped: Tensor
     relevance: Tensor
     layers: Mapping[Tap, Tensor]
     ledger: Ledger
@@ -57,16 +61,15 @@ class Passes:
     rivals: Tensor
     bounds: tuple[Tensor, Tensor]
 
-    def selection(self) -> RunningSelection | None:
-        """The method's selections at work on this batch."""
-        return select_by_gradients(self.method.selections, self.program, self.tape, self.targets, self.rivals)
-
-    def maps(self, seed: Tensor, selection: RunningSelection | None, layers: Collection[Tap]) -> Maps:
-        """Propagate the initial relevance (K, B, N), and combine the passes as the method says."""
+    def maps(self, layers: Collection[Tap]) -> Maps:
+        """Propagate the initial relevance, and combine the passes as the method says."""
+        seed = self.method.seed.relevance(self.tape.logits, self.targets, self.rivals)
+        selection = self.selection()
+        skipped = torch.zeros_like(self.targets) if selection is None else selection.skipped
         if self.method.passes == "signed":
             found = self.back(seed, selection, layers)
             ledger = _ledger(seed, found)
-            return Maps(found.pixels, found.kept, ledger, ledger)
+            return Maps(seed, skipped, found.pixels, found.kept, ledger, ledger)
         count = len(seed)
         own = torch.zeros_like(seed).scatter(-1, self.targets.unsqueeze(-1), 1) * seed
         dual = self.method.passes == "dual"
@@ -87,7 +90,11 @@ class Passes:
             tuple(entry.map(combined) for entry in passes),
         )
         kept = {tap: combined(value) for tap, value in found.kept.items()}
-        return Maps(combined(found.pixels), kept, ledger, passes)
+        return Maps(seed, skipped, combined(found.pixels), kept, ledger, passes)
+
+    def selection(self) -> RunningSelection | None:
+        """The method's selections at work on this batch."""
+        return select_by_gradients(self.method.selections, self.program, self.tape, self.targets, self.rivals)
 
     def back(
         self,
@@ -110,7 +117,7 @@ class Passes:
             return _quotient(ones, target_sum), _quotient(ones, rival_sum)
         return ones, ones
 
-    def amounts(self, seed: Tensor, maps: Maps) -> Ledger:
+    def amounts(self, maps: Maps) -> Ledger:
         """The balance of the passes in absolute amounts, so that ``pixels / seed`` is what arrived.
 
         A seed that contrasts classes sums to zero, and so does everything that is linear in it: its sums say nothing of what
@@ -126,7 +133,8 @@ class Passes:
             rivals=self.rivals[:1, :1],
             bounds=(self.bounds[0][:1], self.bounds[1][:1]),
         )
-        signed = torch.cat([seed[:1, :1].clamp(min=0), seed[:1, :1].clamp(max=0)])
+        one = maps.seed[:1, :1]
+        signed = torch.cat([one.clamp(min=0), one.clamp(max=0)])
         passes = _ledger(signed, first.back(signed, first.selection()))
         return Ledger(passes.seed, passes.seed, passes.pixels, passes.entries).map(
             lambda value: value[:1] - value[1:]
@@ -152,13 +160,12 @@ def warn_if_lost(amounts: Ledger, targets: Tensor, first: int = 0) -> bool:
         for entry, amount in amounts.map(Tensor.t).absorbers(image, row)
         if amount >= WORTH_NAMING * let_on[row, image]
     ]
-    warnings.warn(
+    fact = (
         f"only {max(share, 0):.0%} of the relevance reached the pixels (image {first + image}, class {int(targets[row % len(targets), image])}), and the "
-        f"map shows no more than that. The most was absorbed by {', '.join(lost[:NAMED]) or 'many operations, a little by each'}. "
-        "explanation.ledger has the balance; another composite may lose less (clarp.composites.names()).",
-        RelevanceLost,
-        stacklevel=_level_of_the_user(),
+        f"map shows no more than that. The most was absorbed by {', '.join(lost[:NAMED]) or 'many operations, a little by each'}."
     )
+    remedy = "explanation.ledger has the balance; another composite may lose less (clarp.composites.names())."
+    warnings.warn(RelevanceLost(fact, remedy), stacklevel=_level_of_the_user())
     return True
 
 

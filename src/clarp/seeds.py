@@ -36,19 +36,33 @@ class Seed(ABC):
 
 
 def _one_hot(logits: Tensor, target: Tensor) -> Tensor:
-    return torch.nn.functional.one_hot(target, logits.shape[-1]).to(logits.dtype)
+    ones = logits.new_zeros(*target.shape, logits.shape[-1])
+    return ones.scatter_(-1, target.unsqueeze(-1), 1)  # unlike one_hot, waits for no GPU
 
 
-def _check_strength(strength: float) -> None:
-    if (
-        isinstance(strength, bool)
-        or not isinstance(strength, int | float)
-        or not isfinite(strength)
-        or strength < 0
-    ):
-        raise ValueError(
-            f"strength is {strength!r}, expected a finite number of at least 0: 0 for no rivals, 1 for the published form."
-        )
+class Contrasting(Seed):
+    """A seed that gives the rivals a part.
+
+    Attributes:
+        strength: what their part is multiplied with; with 0 there are none.
+
+    Raises:
+        ValueError: strength is not a finite number of at least 0.
+    """
+
+    strength: float
+
+    def __post_init__(self) -> None:
+        number = isinstance(self.strength, int | float) and not isinstance(self.strength, bool)
+        if not (number and isfinite(self.strength) and self.strength >= 0):
+            raise ValueError(
+                f"strength is {self.strength!r}, expected a finite number of at least 0: 0 for no rivals, 1 for the published form."
+            )
+
+    @property
+    def has_rivals(self) -> bool:
+        """Unless their strength is zero."""
+        return self.strength > 0
 
 
 @dataclass(frozen=True)
@@ -67,7 +81,7 @@ class Logit(Seed):
 
 
 @dataclass(frozen=True)
-class Uniform(Seed):
+class Uniform(Contrasting):
     """CLRP1's seed: ``R_t = z_t``, ``R_n = -strength z_t / (number of rivals)`` (Gu et al. 2018, arXiv 1812.02100).
 
     Attributes:
@@ -78,14 +92,6 @@ class Uniform(Seed):
     """
 
     strength: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_strength(self.strength)
-
-    @property
-    def has_rivals(self) -> bool:
-        """Unless their strength is zero."""
-        return self.strength > 0
 
     def relevance(self, logits: Tensor, target: Tensor, rivals: Tensor) -> Tensor:
         """``z_t (e_t - strength / M)``."""
@@ -98,7 +104,7 @@ class Uniform(Seed):
 
 
 @dataclass(frozen=True)
-class SoftmaxGradient(Seed):
+class SoftmaxGradient(Contrasting):
     """SGLRP's seed, divided by ``y_t (1 - y_t)``: ``R_t = 1``, ``R_n = -strength s_n`` (Iwana et al. 2019, 1908.04351).
 
     The published form ``R_t = y_t (1 - y_t)``, ``R_n = -y_t y_n`` is the same map up to a positive factor, and
@@ -118,17 +124,12 @@ class SoftmaxGradient(Seed):
     scaled: bool = False
 
     def __post_init__(self) -> None:
-        _check_strength(self.strength)
+        super().__post_init__()
         number = isinstance(self.rivals, int) and not isinstance(self.rivals, bool)
         if self.rivals != "all" and not (number and int(self.rivals) > 0):
             raise ValueError(
                 f"rivals is {self.rivals!r}, expected 'all' or how many of the strongest rivals to take, for example 5."
             )
-
-    @property
-    def has_rivals(self) -> bool:
-        """Unless their strength is zero."""
-        return self.strength > 0
 
     def relevance(self, logits: Tensor, target: Tensor, rivals: Tensor) -> Tensor:
         """``e_t - strength s``."""
@@ -144,7 +145,7 @@ class SoftmaxGradient(Seed):
 
 
 @dataclass(frozen=True)
-class Contrast(Seed):
+class Contrast(Contrasting):
     """How far the target is ahead: ``R_t = z_t``, ``R_n = -strength s_n z_n`` (clarp's own).
 
     :class:`SoftmaxGradient` times the logits, so it sums to the lead ``z_t - strength sum_n s_n z_n`` of the target over its
@@ -163,14 +164,6 @@ class Contrast(Seed):
     """
 
     strength: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_strength(self.strength)
-
-    @property
-    def has_rivals(self) -> bool:
-        """Unless their strength is zero."""
-        return self.strength > 0
 
     def relevance(self, logits: Tensor, target: Tensor, rivals: Tensor) -> Tensor:
         """``z (e_t - strength s)``."""

@@ -186,7 +186,8 @@ class RunningSelection:
         )
         sample = (0, *range(3, sizes.ndim))
         before, after = sizes.sum(sample, keepdim=True)[0], (sizes * alpha).sum(sample, keepdim=True)[0]
-        factor = torch.where(after > 0, alpha * (before / after), 1)
+        enough = after > torch.finfo(after.dtype).tiny * before  # else the quotient could overflow
+        factor = torch.where(enough, alpha * (before / after), 1)
         return relevance * self._for_passes(factor, len(relevance))
 
     def _channel_sizes(self, relevance: Tensor) -> Tensor:

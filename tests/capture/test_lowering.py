@@ -15,28 +15,56 @@ from oracle.nets import randomise_
 Body = Callable[[Tensor], Tensor]
 
 KERNEL = images(2, 4, 2, 2, seed=9)
+SPREAD = images(4, 2, 3, 3, seed=9)
+
+
+def spread_out(x: Tensor) -> Tensor:
+    """(B, 4, 6, 6) with a zero behind every value, along both axes."""
+    return F.pad(x[:, :, :, None, :, None], (0, 1, 0, 0, 0, 1)).reshape(-1, 4, 12, 12)
+
+
 SPELLINGS: dict[str, tuple[Body, ...]] = {
     # each row: spellings of the same function of (B, 4, 6, 6), which must give the same map
     "ReLU": (F.relu, torch.relu, nn.ReLU(), nn.ReLU(inplace=True), lambda x: x.clamp(min=0)),
     "clamp": (
         nn.ReLU6(),
         lambda x: x.clamp(0.0, 6.0),
+        lambda x: x.clip(0.0, 6.0),
         lambda x: x.clamp(torch.tensor(0.0), torch.tensor([6.0])),
         lambda x: x.clamp(min=torch.tensor(0.0)).clamp_max(6),
     ),
-    "SiLU": (F.silu, nn.SiLU(inplace=True), lambda x: x * torch.sigmoid(x)),
+    "SiLU": (
+        F.silu,
+        nn.SiLU(inplace=True),
+        lambda x: x * torch.sigmoid(x),
+        lambda x: torch.multiply(x, torch.special.expit(x)),
+    ),
     "hard swish": (
         nn.Hardswish(inplace=True),
         lambda x: x * F.hardsigmoid(x),
         lambda x: x * (F.relu6(x + 3) / 6),
         lambda x: x * F.relu6(x + 3) / 6,
     ),
-    "GELU": (nn.GELU(), lambda x: x * 0.5 * (1 + torch.erf(x / 2**0.5))),
+    "GELU": (
+        nn.GELU(),
+        lambda x: x * 0.5 * (1 + torch.erf(x / 2**0.5)),
+        lambda x: x * 0.5 * (1 + torch.special.erf(x / 2**0.5)),
+    ),
     "mish": (nn.Mish(inplace=True), lambda x: x * torch.tanh(F.softplus(x))),
     "leaky ReLU": (nn.LeakyReLU(0.1), lambda x: F.leaky_relu_(x, 0.1)),
     "sum": (lambda x: x + x.flip(-1), lambda x: torch.add(x, x.flip(-1)), lambda x: x.flip(-1).add_(x)),
-    "difference": (lambda x: x - 2 * x.flip(-1), lambda x: torch.sub(x, x.flip(-1), alpha=2)),
-    "factor": (lambda x: x / 4, lambda x: x * 0.25, lambda x: x.mul(0.5).div_(2)),
+    "difference": (
+        lambda x: x - 2 * x.flip(-1),
+        lambda x: torch.sub(x, x.flip(-1), alpha=2),
+        lambda x: x.subtract(2 * x.flip(-1)),
+    ),
+    "factor": (
+        lambda x: x / 4,
+        lambda x: x * 0.25,
+        lambda x: x.mul(0.5).div_(2),
+        lambda x: torch.divide(x, 4),
+        lambda x: torch.true_divide(torch.negative(x), -4),
+    ),
     "global average": (
         lambda x: x + F.adaptive_avg_pool2d(x, 1),
         lambda x: x + x.mean((2, 3), keepdim=True),
@@ -52,6 +80,8 @@ SPELLINGS: dict[str, tuple[Body, ...]] = {
         lambda x: x.view(-1, 2, 2, 6, 6).transpose(1, 2).reshape(-1, 4, 6, 6),
         lambda x: x.view(-1, 2, 2, 6, 6).swapaxes(1, 2).reshape(-1, 4, 6, 6),
         lambda x: x.view(-1, 2, 2, 6, 6).swapdims(-3, -4).reshape(-1, 4, 6, 6),
+        lambda x: x.view(-1, 2, 2, 6, 6).movedim(1, 2).reshape(-1, 4, 6, 6),
+        lambda x: x.view(-1, 2, 2, 6, 6).moveaxis((-4, 2), (2, 1)).reshape(-1, 4, 6, 6),
         lambda x: F.channel_shuffle(x, 2),
         lambda x: x[:, [0, 2, 1, 3]],
         lambda x: torch.index_select(x, 1, torch.tensor([0, 2, 1, 3])),
@@ -59,8 +89,17 @@ SPELLINGS: dict[str, tuple[Body, ...]] = {
     "split": (
         lambda x: torch.cat(x.chunk(2, 1)[::-1], 1),
         lambda x: torch.cat([x[:, 2:], x[:, :2]], 1),
+        lambda x: torch.concat([x[:, 2:], x[:, :2]], 1),
+        lambda x: torch.concatenate([x[:, 2:], x[:, :2]], dim=1),
         lambda x: torch.cat(x.split([2, 2], 1)[::-1], 1),
         lambda x: x.roll(2, 1),
+    ),
+    "dropout": (
+        nn.Identity(),
+        nn.Dropout2d(),
+        nn.AlphaDropout(),
+        nn.FeatureAlphaDropout(),
+        lambda x: F.alpha_dropout(x, inplace=True),
     ),
     "squeeze-excite": (
         lambda x: x * torch.sigmoid(x.mean((2, 3), keepdim=True)),
@@ -96,6 +135,16 @@ SPELLINGS: dict[str, tuple[Body, ...]] = {
         lambda x: torch.stack(
             [F.conv2d(x[:, :, i : i + 3, j : j + 3], KERNEL, stride=2) for i in (0, 3) for j in (0, 3)], 1
         ),
+    ),
+    "transposed convolution": (
+        lambda x: F.conv_transpose2d(x, SPREAD, stride=2, padding=1, output_padding=1),
+        lambda x: F.conv2d(spread_out(x), SPREAD.transpose(0, 1).flip(2, 3), padding=1),
+    ),
+    "transposed convolution in windows": (
+        lambda x: F.conv_transpose2d(
+            x.unflatten(2, (2, 3)).transpose(1, 2).reshape(-1, 4, 3, 6), SPREAD, groups=2
+        ).reshape(-1, 8, 5, 8),
+        lambda x: torch.cat([F.conv_transpose2d(x[:, :, i : i + 3], SPREAD, groups=2) for i in (0, 3)], 1),
     ),
     "mirrored padding": (lambda x: F.pad(x, (1, 2, 2, 1), mode="reflect"),),
     "repeated padding": (nn.ReplicationPad2d((1, 2, 0, 1)),),
@@ -172,6 +221,7 @@ def test_selection_gradient(name: str) -> None:
         (lambda x: x * (F.relu6(x.flip(1) + 3) / 6), "Gate(signal=0)"),
         (lambda x: x * F.avg_pool2d(x.flip(1).sigmoid(), 3, 1, 1), "Gate(signal=0)"),
         (lambda x: torch.tanh(x) * x.flip(1).sigmoid(), "Gate(signal=0)"),
+        (lambda x: F.relu6(x) * x.flip(1), "Gate(signal=1)"),
         (lambda x: x * x.flip(1), "Half()"),
         (lambda x: x.relu() * x.flip(1).relu(), "Half()"),
         (lambda x: x.sigmoid() * x.flip(1).sigmoid(), "Half()"),

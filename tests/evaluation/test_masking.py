@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -54,6 +56,11 @@ def test_equals_its_plain_twin(batch, centre, fill):
         expected = plain(batch, size, filling(batch.images, fill, mean_image), centre)
         torch.testing.assert_close(rows[f"drop@{size}"], expected, atol=1e-10, rtol=0)
         assert expected.abs().min() > 1e-9
+        odds = [
+            math.log(y / (1 - y)) - math.log((y - drop) / (1 - (y - drop)))
+            for y, drop in zip(rows["before"].tolist(), expected.tolist(), strict=True)
+        ]
+        assert rows[f"odds@{size}"].tolist() == pytest.approx(odds, abs=1e-8)
     torch.testing.assert_close(rows["before"], probabilities(batch.model, batch.images, batch.targets))
 
 
@@ -104,7 +111,21 @@ def test_a_map_that_names_no_place_drops_nothing(batch, value, centre):
     rows = PatchMasking((3, 9), centre=centre)(batch.model, batch.images, maps, targets=batch.targets)
     assert rows["drop@3"].tolist() == [0.0] * 5
     assert rows["drop@9"].tolist() == [0.0] * 5
+    assert rows["odds@9"].tolist() == [0.0] * 5
     assert rows["degenerate"].tolist() == [1.0] * 5
+
+
+def test_sure_predictions_have_finite_log_odds():
+    """A probability that rounds to 1, and falls to one that rounds to 0, moves by the two limits."""
+
+    def model(x):
+        return torch.stack((2000 * x[:, 0, 0, 0] - 1000, torch.zeros(len(x))), dim=1)
+
+    image = torch.zeros(1, 3, 4, 4)
+    image[0, 0, 0, 0] = 1.0
+    rows = PatchMasking(1)(model, image, image[:, 0], targets=torch.tensor([0]))
+    assert float(rows["drop@1"]) == 1.0
+    assert float(rows["odds@1"]) == pytest.approx(2 * math.log(1e7), rel=1e-6)
 
 
 def test_targets_by_default_are_the_predictions(batch):

@@ -19,7 +19,7 @@ Walk = Callable[[nn.Module, Array], tuple[Array, Back]]
 
 
 class Block(nn.Module):
-    """A block of ``channels`` in and out, spelled as a "module", "functional" or "inplace"."""
+    """A block of ``channels`` in, spelled as a "module", "functional" or "inplace"."""
 
     def __init__(self, channels: int, spelling: str) -> None:
         super().__init__()
@@ -60,23 +60,27 @@ class Gated(Block):
 
 
 class Product(Block):
-    """``x conv(x)``: two signals, half of the relevance each."""
+    """``conv(x) conv'(x)``: two signals, half of the relevance each."""
 
     def __init__(self, channels: int, spelling: str) -> None:
         super().__init__(channels, spelling)
-        self.other = nn.Sequential(nn.Conv2d(channels, channels, 1))
+        self.one, self.other = (nn.Sequential(nn.Conv2d(channels, channels, 1)) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.other(x).mul_(x) if self.spelling == "inplace" else x * self.other(x)
+        a, b = self.one(x), self.other(x)
+        return {"module": torch.mul, "functional": torch.multiply, "inplace": Tensor.mul_}[self.spelling](
+            a, b
+        )
 
     def twin(self, x: Array, walk: Walk, add: Callable[..., tuple[Array, Array]]) -> tuple[Array, Back]:
-        y, other_back = walk(self.other, x)
+        a, one_back = walk(self.one, x)
+        b, other_back = walk(self.other, x)
 
         def back(R: Array, g: Array) -> tuple[Array, Array]:
-            relevance, gradient = other_back(R / 2, g * x)
-            return R / 2 + relevance, g * y + gradient
+            of_one, of_other = one_back(R / 2, g * b), other_back(R / 2, g * a)
+            return of_one[0] + of_other[0], of_one[1] + of_other[1]
 
-        return x * y, back
+        return a * b, back
 
 
 class Joined(Block):
@@ -102,6 +106,46 @@ class Joined(Block):
             return R[: len(x)] + relevance, g[: len(x)] + gradient
 
         return y, back
+
+
+class Grown(Block):
+    """Dense concatenation as in a DenseNet: each layer reads all before it, and the channels grow."""
+
+    def __init__(self, channels: int, spelling: str) -> None:
+        super().__init__(channels, spelling)
+        self.layers = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(width, 1, 3, padding=1, bias=False),
+                nn.BatchNorm2d(1),
+                nn.ReLU(inplace=spelling == "inplace"),
+            )
+            for width in (channels, channels + 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.spelling == "functional":
+            parts = [x]
+            for conv, norm, _ in self.layers:
+                parts.append(torch.relu(norm(conv(torch.concat(parts, -3)))))
+            return torch.concat(parts, -3)
+        for layer in self.layers:
+            x = torch.cat([x, layer(x)], 1)
+        return x
+
+    def twin(self, x: Array, walk: Walk, add: Callable[..., tuple[Array, Array]]) -> tuple[Array, Back]:
+        backs = []
+        for layer in self.layers:
+            new, new_back = walk(layer, x)
+            backs.append((len(x), new_back))
+            x = np.concatenate([x, new])
+
+        def back(R: Array, g: Array) -> tuple[Array, Array]:
+            for width, new_back in reversed(backs):
+                relevance, gradient = new_back(R[width:], g[width:])
+                R, g = R[:width] + relevance, g[:width] + gradient
+            return R, g
+
+        return x, back
 
 
 class Shuffled(Block):
@@ -204,6 +248,7 @@ BLOCKS: dict[str, Callable[[int, str], Any]] = {
     "gate": Gated,
     "product": Product,
     "joined": Joined,
+    "grown": Grown,
     "shuffle": Shuffled,
     "broadcast": Broadcast,
     "silu": lambda channels, spelling: Smooth(channels, spelling, "silu"),

@@ -5,6 +5,7 @@ modules subclass the modules that they spell, so that whoever reads the tree see
 """
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import torch
@@ -104,7 +105,7 @@ def randomise_(model: nn.Module, seed: int = 0) -> nn.Module:
                         uniform(module.weight, 0.5, 1.5) * uniform(module.weight, -1, 3).sign()
                     )
                     module.bias.copy_(uniform(module.bias, -0.3, 0.5))
-            elif isinstance(module, nn.Conv2d | nn.Linear):
+            elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
                 bound = (3.0 / module.weight[0].numel()) ** 0.5
                 module.weight.copy_(uniform(module.weight, -bound, bound))
                 if module.bias is not None:
@@ -129,6 +130,11 @@ def _conv(o: dict[str, Any], _: str) -> list[nn.Module]:
     return [conv, nn.BatchNorm2d(conv.out_channels)] if o["norm"] else [conv]
 
 
+def _transposed(o: dict[str, Any], _: str) -> list[nn.Module]:
+    conv = nn.ConvTranspose2d(**o["conv"])
+    return [conv, nn.BatchNorm2d(conv.out_channels)] if o["norm"] else [conv]
+
+
 def _twice(o: dict[str, Any], spelling: str) -> list[nn.Module]:
     conv = nn.Conv2d(o["channels"], o["channels"], 3, padding=1, bias=o["bias"])
     return [conv, RELU[spelling](), conv, RELU[spelling]()]
@@ -145,7 +151,7 @@ def _block(o: dict[str, Any], spelling: str) -> list[nn.Module]:
     if o["stride"] != 1 or o["inputs"] != o["outputs"]:
         project = nn.Conv2d(o["inputs"], o["outputs"], 1, o["stride"], bias=o["bias"])
         shortcut = nn.Sequential(project, nn.BatchNorm2d(o["outputs"]))
-    return [Residual(body, shortcut, spelling), RELU[spelling]()]
+    return [Residual(body, shortcut, spelling), RELU[spelling]()] * o.get("times", 1)
 
 
 def _global(o: dict[str, Any], spelling: str) -> list[nn.Module]:
@@ -167,6 +173,7 @@ MAKERS: dict[str, Callable[[dict[str, Any], str], list[nn.Module]]] = {
     "block": lambda o, spelling: [BLOCKS[o["kind"]](o["channels"], spelling)],
     "upsample": lambda o, _: [nn.Upsample(scale_factor=2, **o)],
     "conv": _conv,
+    "transposed": _transposed,
     "twice": _twice,
     "residual": _block,
     "global": _global,
@@ -183,52 +190,99 @@ def _modern(draw: st.DrawFn, channels: int) -> list[tuple[str, dict[str, Any]]]:
     rows: list[tuple[str, dict[str, Any]]] = []
     if draw(st.booleans()):
         kinds = [kind for kind in BLOCKS if kind != "shuffle" or channels % 2 == 0]
-        rows.append(("block", {"kind": draw(st.sampled_from(kinds)), "channels": channels}))
+        kind = draw(st.sampled_from(kinds))
+        rows.append(("block", {"kind": kind, "channels": channels}))
+        channels += 2 if kind == "grown" else 0
     if not draw(st.integers(0, 3)):
         rows.append(("preact", {"channels": channels}))
     return rows
 
 
+def _drawn_conv(draw: st.DrawFn, size: tuple[int, int, int]) -> dict[str, Any]:
+    channels, side = size[0], min(size[1:])
+    groups = draw(_groups(channels))
+    kernel = st.integers(1, 3 if side > 2 else 1)
+    conv = {
+        "in_channels": channels,
+        "out_channels": groups * draw(st.integers(1, 2)),
+        "kernel_size": (draw(kernel), draw(kernel)),
+        "stride": draw(st.integers(1, 2)),
+        "padding": draw(st.sampled_from([0, 1, (1, 0)])),
+        "dilation": draw(st.integers(1, 2)) if side > 4 else 1,
+        "groups": groups,
+        "bias": draw(st.booleans()),
+    }
+    return {"conv": conv, "norm": draw(st.booleans())}
+
+
+def _drawn_transposed(draw: st.DrawFn, size: tuple[int, int, int]) -> dict[str, Any]:
+    channels, side = size[0], min(size[1:])
+    groups, stride = draw(_groups(channels)), draw(st.integers(1, 2)) if max(size[1:]) < 6 else 1
+    conv = {
+        "in_channels": channels,
+        "out_channels": groups * draw(st.integers(1, 2)),
+        "kernel_size": (draw(st.integers(2, 3)), draw(st.integers(2, 3))),
+        "stride": stride,
+        "padding": draw(st.sampled_from([0, 1, (1, 0)])) if side > 1 else 0,
+        "output_padding": draw(st.integers(0, stride - 1)),
+        "groups": groups,
+        "bias": draw(st.booleans()),
+    }
+    return {"conv": conv, "norm": draw(st.booleans())}
+
+
+def _drawn_residual(draw: st.DrawFn, size: tuple[int, int, int]) -> dict[str, Any]:
+    outputs, stride = draw(st.integers(2, 3)), draw(st.integers(1, 2))
+    times = draw(st.integers(1, 2)) if stride == 1 and outputs == size[0] else 1
+    bias = draw(st.booleans())
+    return {"inputs": size[0], "outputs": outputs, "stride": stride, "bias": bias, "times": times}
+
+
+def _drawn_twice(draw: st.DrawFn, size: tuple[int, int, int]) -> dict[str, Any]:
+    return {"channels": size[0], "bias": draw(st.booleans())}
+
+
+def _groups(channels: int) -> st.SearchStrategy[int]:
+    return st.sampled_from([g for g in (1, 2) if channels % g == 0])
+
+
+STAGES = {
+    "conv": _drawn_conv,
+    "residual": _drawn_residual,
+    "twice": _drawn_twice,
+    "transposed": _drawn_transposed,
+}
+
+
+def features(plan: Plan) -> set[str]:
+    """What a plan has, in words."""
+    found = {options["kind"] if kind == "block" else kind for kind, options in plan}
+    for kind, options in plan:
+        conv = options.get("conv", options)
+        found |= {f"{kind}, strided"} if conv.get("stride", 1) > 1 else set()
+        found |= {f"{kind}, grouped"} if conv.get("groups", 1) > 1 else set()
+        found |= {f"{kind}, with batch norm"} if options.get("norm") else set()
+        found |= {f"{kind}, reused"} if options.get("times", 1) > 1 else set()
+    return found
+
+
 @st.composite
 def plans(draw: st.DrawFn, *, classes: int = 4, depth: int = 3) -> tuple[Plan, tuple[int, int, int]]:
     """A random plan and the shape (C, H, W) of its images."""
-    channels, height, width = 2, draw(st.integers(6, 8)), draw(st.integers(6, 8))
-    shape = (channels, height, width)
+    shape = size = (2, draw(st.integers(6, 8)), draw(st.integers(6, 8)))
     rows: list[tuple[str, dict[str, Any]]] = []
     flag = st.booleans()
     for index in range(draw(st.integers(1, depth))):
-        kind = "conv" if index == 0 and draw(flag) else draw(st.sampled_from(["conv", "residual", "twice"]))
-        if kind == "conv":
-            groups = draw(st.sampled_from([g for g in (1, 2) if channels % g == 0]))
-            conv = {
-                "in_channels": channels,
-                "out_channels": groups * draw(st.integers(1, 2)),
-                "kernel_size": (draw(st.integers(1, 3)), draw(st.integers(1, 3))),
-                "stride": draw(st.integers(1, 2)),
-                "padding": draw(st.sampled_from([0, 1, (1, 0)])),
-                "dilation": draw(st.integers(1, 2)) if min(height, width) > 4 else 1,
-                "groups": groups,
-                "bias": draw(flag),
-            }
-            if min(height, width) < 3:
-                conv["kernel_size"] = 1
-            row: tuple[str, dict[str, Any]] = ("conv", {"conv": conv, "norm": draw(flag)})
-        elif kind == "residual":
-            outputs, stride = draw(st.integers(2, 3)), draw(st.integers(1, 2))
-            row = (kind, {"inputs": channels, "outputs": outputs, "stride": stride, "bias": draw(flag)})
-        else:
-            row = (kind, {"channels": channels, "bias": draw(flag)})
-        rows.append(row)
-        if kind == "conv":
-            rows.extend(
-                [(draw(st.sampled_from(["relu", "relu", "relu6"])), {})] if draw(st.integers(0, 4)) else []
-            )
-        channels, height, width = _shape(tuple(rows), shape)
-        rows.extend(_modern(draw, channels))
-        if max(height, width) < 4 and draw(flag):
+        kind = "conv" if index == 0 and draw(flag) else draw(st.sampled_from(list(STAGES)))
+        rows.append((kind, STAGES[kind](draw, size)))
+        if kind in ("conv", "transposed") and draw(st.integers(0, 4)):
+            rows.append((draw(st.sampled_from(["relu", "relu", "relu6"])), {}))
+        rows.extend(_modern(draw, _shape(tuple(rows), shape)[0]))
+        size = _shape(tuple(rows), shape)
+        if max(size[1:]) < 4 and draw(flag):
             rows.append(("upsample", {"mode": draw(st.sampled_from(["nearest", "bilinear"]))}))
-            channels, height, width = _shape(tuple(rows), shape)
-        if min(height, width) > 3 and draw(flag):
+            size = _shape(tuple(rows), shape)
+        if min(size[1:]) > 3 and draw(flag):
             pool = {
                 "kernel_size": draw(st.integers(2, 3)),
                 "stride": draw(st.integers(1, 2)),
@@ -236,12 +290,11 @@ def plans(draw: st.DrawFn, *, classes: int = 4, depth: int = 3) -> tuple[Plan, t
                 "ceil_mode": draw(flag),
             }
             rows.append((draw(st.sampled_from(["max", "avg"])), pool))
-            channels, height, width = _shape(tuple(rows), shape)
+            size = _shape(tuple(rows), shape)
     if draw(flag):
-        rows.append(("global", {"inputs": channels, "outputs": classes}))
+        rows.append(("global", {"inputs": size[0], "outputs": classes}))
     else:
-        dense = {"inputs": channels * height * width, "outputs": classes, "bias": draw(flag)}
-        rows.append(("dense", dense))
+        rows.append(("dense", {"inputs": prod(size), "outputs": classes, "bias": draw(flag)}))
     return tuple(rows), shape
 
 

@@ -17,6 +17,8 @@ from oracle.linear import Array, Rule
 from oracle.nets import Residual
 from oracle.nonlinear import add_proportional, add_ratio, max_pool, winner_takes_all
 
+CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+WEIGHTED = (*CONVOLUTIONS, nn.Linear)
 Select = Callable[[nn.Module, Array, Array], Array]
 Modulate = Callable[[nn.Module, Array], Array]
 
@@ -53,6 +55,9 @@ def composites(low: Array, high: Array) -> dict[str, Twin]:
         "epsilon-alpha2-beta1": Twin(alpha2, tiny),
         "epsilon-alpha2-beta1-flat": Twin(alpha2, tiny, linear.flat),
         "epsilon-gamma-box": Twin(partial(linear.gamma, gamma=0.25), tiny, box, bias_counts=True),
+        "gamma-alpha2-wsquare": Twin(
+            partial(linear.gamma, gamma=0.25), alpha2, linear.wsquare, bias_counts=True
+        ),
         "zero": Twin(linear.zero, linear.zero, bias_counts=True),
         "epsilon": Twin(tiny, tiny, bias_counts=True),
     }
@@ -120,7 +125,7 @@ def _affine_runs(module: nn.Sequential) -> Iterator[nn.Module]:
         layer = layers.pop(0)
         while (
             layers
-            and isinstance(layer, nn.Conv2d | nn.Linear | nn.Sequential)
+            and isinstance(layer, (*WEIGHTED, nn.Sequential))
             and isinstance(layers[0], nn.BatchNorm2d | nn.BatchNorm1d)
         ):
             layer = nn.Sequential(*(layer if isinstance(layer, nn.Sequential) else [layer]), layers.pop(0))
@@ -131,8 +136,8 @@ def _chain(module: nn.Sequential, x: Array, twin: Twin, *, pixels: bool) -> tupl
     backs: list[Back] = []
     for layer in _affine_runs(module):
         core = layer[0] if isinstance(layer, nn.Sequential) and len(layer) else layer
-        if isinstance(core, nn.Conv2d | nn.Linear):
-            convolution = isinstance(core, nn.Conv2d)
+        if isinstance(core, WEIGHTED):
+            convolution = isinstance(core, CONVOLUTIONS)
             rule = twin.convolution if convolution else twin.dense
             rule = twin.first if pixels and twin.first else rule
             select = partial(twin.select, core) if convolution and twin.select else None

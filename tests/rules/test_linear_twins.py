@@ -92,6 +92,57 @@ def test_convolution(name: str, drawn: tuple[nn.Conv2d, int, int]) -> None:
     check(nn.Sequential(conv, nn.Flatten()), conv, pixels(2, height, width, seed=3), name)
 
 
+@st.composite
+def transposed_convolutions(draw: st.DrawFn) -> tuple[nn.ConvTranspose2d, int, int]:
+    groups, dilation = draw(st.sampled_from([1, 2, 4])), draw(st.integers(1, 2))
+    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 2)))
+    conv = nn.ConvTranspose2d(
+        CHANNELS,
+        groups * draw(st.integers(1, 2)),
+        draw(st.tuples(st.integers(1, 3), st.integers(1, 3))),
+        stride=stride,
+        padding=draw(st.tuples(st.integers(0, 1), st.integers(0, 1))),
+        output_padding=tuple(draw(st.integers(0, max(s, dilation) - 1)) for s in stride),
+        groups=groups,
+        dilation=dilation,
+        bias=draw(st.booleans()),
+    )
+    height, width = draw(st.integers(3, 4)), draw(st.integers(3, 4))
+    return randomise_(conv, draw(st.integers(0, 99))), height, width
+
+
+@pytest.mark.parametrize("name", ALL)
+@settings(max_examples=6)
+@given(drawn=transposed_convolutions())
+def test_transposed_convolution(name: str, drawn: tuple[nn.ConvTranspose2d, int, int]) -> None:
+    conv, height, width = drawn
+    check(nn.Sequential(conv, nn.Flatten()), conv, pixels(2, height, width, seed=3), name)
+
+
+TRANSPOSED = {
+    "as decoders have it": {"kernel_size": 4, "stride": 2, "padding": 1},
+    "gaps between the kernels": {"kernel_size": 1, "stride": 3, "output_padding": 2},
+    "depthwise, asymmetric": {"kernel_size": (1, 3), "stride": (2, 1), "padding": (0, 2), "groups": CHANNELS},
+    "more left on than the stride": {"kernel_size": 2, "dilation": 2, "output_padding": 1, "groups": 2},
+}
+
+
+@pytest.mark.parametrize("name", ["zbox", "flat", "wsquare", "gamma", "zplus"])
+@pytest.mark.parametrize("which", TRANSPOSED)
+def test_awkward_transposed_convolution(name: str, which: str) -> None:
+    conv = randomise_(nn.ConvTranspose2d(CHANNELS, 8, **TRANSPOSED[which]), 2)
+    check(nn.Sequential(conv, nn.Flatten()), conv, pixels(2, 3, 4, seed=5), name)
+
+
+@pytest.mark.parametrize("amounts", [(1, 1, 1, 1), (0, 2, 1, 0)], ids=["even", "uneven"])
+@pytest.mark.parametrize("name", ["zbox", "flat", "wsquare", "epsilon"])
+def test_zeros_before_a_transposed_convolution(name: str, amounts: tuple[int, ...]) -> None:
+    """They belong to the convolution: no rule hands relevance to them."""
+    conv = randomise_(nn.ConvTranspose2d(CHANNELS, 2, 3, stride=2, padding=1), 2)
+    around = Everywhere(nn.Sequential(nn.ZeroPad2d(amounts), conv))
+    check(nn.Sequential(around, nn.Flatten()), around, pixels(2, 3, 4, seed=5), name)
+
+
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("name", ALL)
 def test_dense(name: str, bias: bool) -> None:
@@ -143,6 +194,8 @@ def test_one_and_three_dimensions(name: str) -> None:
     for shape, made in (
         ((CHANNELS, 12), nn.Conv1d(CHANNELS, 4, 3, stride=2, padding=1, groups=2)),
         ((2, 2, 3, 4), nn.Conv3d(2, 3, 2, padding=(1, 0, 1), dilation=(1, 2, 1))),
+        ((CHANNELS, 12), nn.ConvTranspose1d(CHANNELS, 4, 3, stride=2, output_padding=1, groups=2)),
+        ((2, 2, 3, 4), nn.ConvTranspose3d(2, 3, 2, stride=(1, 2, 1), padding=(1, 0, 0), dilation=(2, 1, 1))),
     ):
         layer = randomise_weights(made)
         model = nn.Sequential(nn.Flatten(), nn.Unflatten(1, shape), layer, nn.Flatten()).double().eval()

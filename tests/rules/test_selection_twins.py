@@ -36,6 +36,25 @@ CHAIN: nets.Plan = (
     ("dense", {"inputs": 4, "outputs": CLASSES, "bias": True}),
 )
 
+DECODER: nets.Plan = (
+    ("conv", {"conv": {"in_channels": 2, "out_channels": 4, "kernel_size": 3, "stride": 2}, "norm": True}),
+    ("relu", {}),
+    (
+        "transposed",
+        {
+            "conv": {
+                "in_channels": 4, "out_channels": 6, "kernel_size": 3, "stride": 2, "padding": 1,
+                "output_padding": 1, "groups": 2,
+            },
+            "norm": True,
+        },
+    ),
+    ("relu", {}),
+    ("conv", {"conv": {"in_channels": 6, "out_channels": 4, "kernel_size": 2, "stride": 2}, "norm": False}),
+    ("relu", {}),
+    ("global", {"inputs": 4, "outputs": CLASSES}),
+)  # fmt: skip
+
 
 def channel(R: Array, g: Array) -> Array:
     """``R_k <- alpha_k R_k`` with ``alpha_k = ReLU(mean over positions of g_k)``, then ``sum |R|`` as it was."""
@@ -155,6 +174,17 @@ def test_neuron_form(name: str, form: str, modulation: Any) -> None:
     """The rule reads ``m a`` instead of a: ``R_i = sum_j a_i m_i w+_ij / sum_i' (...) R_j``; not at the pixels."""
     twin = dataclasses.replace(formula(name), modulate=lambda _, g: modulation(g))
     check(nets.build(CHAIN), twin, Selection(form), name)
+
+
+@pytest.mark.parametrize("name", ["zplus-box", "epsilon-gamma-box", "epsilon-alpha2-beta1"])
+@pytest.mark.parametrize("form", [*FORMS, "neuron", "neuron-mask"])
+def test_transposed_convolutions_are_selected_at(form: str, name: str) -> None:
+    if form in FORMS:
+        twin = dataclasses.replace(formula(name), select=lambda _, R, g: FORMS[form](R, g))
+    else:
+        modulation = {"neuron": neuron, "neuron-mask": neuron_mask}[form]
+        twin = dataclasses.replace(formula(name), modulate=lambda _, g: modulation(g))
+    check(nets.build(DECODER), twin, Selection(form), name)
 
 
 def test_two_selections_by_stage() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from clarp.capture.graph import Node
-from clarp.operations import Affine, Convolution, Dense, Pad, WeightedLinear
+from clarp.operations import Affine, Convolution, Dense, Pad, TransposedConvolution, WeightedLinear
 
 Tensors = dict[str, Tensor]
 Fold = Callable[[Node, Node, Tensors], Node | None]
@@ -31,7 +31,7 @@ def affine_behind(first: Node, second: Node, tensors: Tensors) -> Node | None:
 
 
 def affine_before(first: Node, second: Node, tensors: Tensors) -> Node | None:
-    """``f(s x + t, w) + b = f(x, w s) + (f(t, w) + b)``; not where zero padding meets a shifted value."""
+    """``f(s x + t, w) + b = f(x, w s) + (f(t, w) + b)``; not where some outputs read fewer shifted values than others."""
     affine, linear = first.operation, second.operation
     if not isinstance(affine, Affine) or not isinstance(linear, Convolution | Dense):
         return None
@@ -41,8 +41,7 @@ def affine_before(first: Node, second: Node, tensors: Tensors) -> Node | None:
     if constants is None:
         return None
     scale, shift = constants
-    padded = isinstance(linear, Convolution) and (any(linear.padding) or any(linear.extra))
-    if padded and shift is not None:
+    if shift is not None and isinstance(linear, Convolution) and not linear.uniform:
         return None
     # (C', C / groups, ...) as (groups, C' / groups, C / groups, ...), beside constants (C,) as (groups, 1, C / groups, ...)
     grouped = weight.unflatten(0, (groups, -1))
@@ -75,7 +74,7 @@ def padding(first: Node, second: Node, tensors: Tensors) -> Node | None:
         return None
     amounts = pad.amounts[:axes] + (0,) * (axes - len(pad.amounts))
     left, right = amounts[0::2][::-1], amounts[1::2][::-1]
-    if left == right:
+    if left == right and not isinstance(convolution, TransposedConvolution):
         both = tuple(own + more for own, more in zip(convolution.padding, left, strict=True))
         folded = replace(convolution, padding=both)
     else:

@@ -19,6 +19,7 @@ FUNCTIONAL = {
     aten.relu6_.default: aten.relu6.default,
     aten.hardtanh_.default: aten.hardtanh.default,
     aten.clamp_.default: aten.clamp.default,
+    aten.clip_.default: aten.clip.default,
     aten.clamp_min_.default: aten.clamp_min.default,
     aten.clamp_max_.default: aten.clamp_max.default,
     aten.silu_.default: aten.silu.default,
@@ -35,13 +36,18 @@ FUNCTIONAL = {
     aten.add_.Tensor: aten.add.Tensor,
     aten.add_.Scalar: aten.add.Scalar,
     aten.sub_.Tensor: aten.sub.Tensor,
+    aten.subtract_.Tensor: aten.subtract.Tensor,
     aten.mul_.Tensor: aten.mul.Tensor,
     aten.mul_.Scalar: aten.mul.Scalar,
+    aten.multiply_.Tensor: aten.multiply.Tensor,
     aten.div_.Tensor: aten.div.Tensor,
+    aten.divide_.Tensor: aten.divide.Tensor,
     aten.neg_.default: aten.neg.default,
     aten.copy_.default: aten.copy.default,
     aten.dropout_.default: aten.dropout.default,
     aten.feature_dropout_.default: aten.feature_dropout.default,
+    aten.alpha_dropout_.default: aten.alpha_dropout.default,
+    aten.feature_alpha_dropout_.default: aten.feature_alpha_dropout.default,
 }
 
 BLANK = {
@@ -103,8 +109,8 @@ def _views(node: fx.Node) -> bool:
         return node.target is operator.getitem
     return any(result.alias_info is not None for result in node.target._schema.returns) or (  # noqa: SLF001
         # These return their argument itself whenever they have nothing to do, and their schema does not say so.
-        node.target
-        in {aten.dropout.default, aten.feature_dropout.default, aten.contiguous.default, aten.to.dtype}
+        node.target in {aten.contiguous.default, aten.to.dtype}
+        or "dropout" in str(node.target)
         or "reshape" in str(node.target)
         or "flatten" in str(node.target)
     )

@@ -33,6 +33,7 @@ from clarp.operations.linear import (
     Convolution,
     Dense,
     Linear,
+    TransposedConvolution,
     WeightedLinear,
 )
 from clarp.operations.merge import Add, Divide, Multiply, Shift
@@ -112,6 +113,7 @@ __all__ = [
     "Softplus",
     "Sqrt",
     "Tanh",
+    "TransposedConvolution",
     "VectorNorm",
     "WeightedLinear",
 ]

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -112,6 +112,68 @@ class Convolution(WeightedLinear):
     def shaped_bias(self, bias: Tensor) -> Tensor:
         """(C,) as (C, 1, ...)."""
         return bias.view(-1, *(1,) * len(self.stride))
+
+    @property
+    def uniform(self) -> bool:
+        """Whether every output reads as many inputs as any other, also at the border."""
+        return not any(self.padding) and not any(self.extra)
+
+
+@dataclass(frozen=True)
+class TransposedConvolution(Convolution):
+    """A convolution transposed, where each input adds the kernel to the output, x (N, C, ...), w (C', C / groups, ...).
+
+    Attributes:
+        stride: how far apart two neighbours add it, per axis.
+        padding: what is cut off the output on both sides, per axis.
+        output_padding: what is left on, behind, per axis.
+    """
+
+    output_padding: tuple[int, ...] = field(kw_only=True)
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        x = F.pad(x, self.extra) if self.extra else x
+        return torch.ops.aten.convolution.default(
+            x,
+            exchanged(weight, self.groups),
+            bias,
+            self.stride,
+            self.padding,
+            self.dilation,
+            True,
+            self.output_padding,
+            self.groups,
+        )
+
+    def transpose(self, r: Tensor, weight: Weight, shape: Size) -> Tensor:
+        """The convolution that it is the transpose of."""
+        assert isinstance(weight, Tensor)
+        none = (0,) * len(self.stride)
+        x = torch.ops.aten.convolution.default(
+            r,
+            exchanged(weight, self.groups),
+            None,
+            self.stride,
+            self.padding,
+            self.dilation,
+            False,
+            none,
+            self.groups,
+        )
+        starts = self.extra[0::2][::-1] or none
+        for axis, (start, size) in enumerate(zip(starts, shape[2:], strict=True), 2):
+            x = x.narrow(axis, start, size)
+        return x
+
+    @property
+    def uniform(self) -> bool:
+        """At the border the kernels of fewer inputs overlap."""
+        return False
+
+
+def exchanged(weight: Tensor, groups: int) -> Tensor:
+    """A weight (C', C / groups, ...) as (C, C' / groups, ...), as ATen's transposed convolutions want it; and back."""
+    return weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,11 @@ SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 PLAIN: dict[object, Activation] = {
     aten.sigmoid.default: Sigmoid(),
+    aten.special_expit.default: Sigmoid(),
     aten.hardsigmoid.default: HardSigmoid(),
     aten.tanh.default: Tanh(),
     aten.erf.default: Erf(),
+    aten.special_erf.default: Erf(),
     aten.silu.default: SiLU(),
     aten.hardswish.default: HardSwish(),
     aten.mish.default: Mish(),
@@ -79,7 +81,14 @@ def _relu6(call: Call) -> Lowered:
     return HardTanh(0.0, 6.0), (call.value("self"),)
 
 
-@lowers(aten.clamp.default, aten.clamp_min.default, aten.clamp_max.default, aten.clamp.Tensor)
+@lowers(
+    aten.clamp.default,
+    aten.clamp_min.default,
+    aten.clamp_max.default,
+    aten.clamp.Tensor,
+    aten.clip.default,
+    aten.clip.Tensor,
+)
 @anywhere
 def _clamp(call: Call) -> Lowered:
     """Bounds are numbers, or constants of one element; `clamp(min=0)` is a ReLU."""

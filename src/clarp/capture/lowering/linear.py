@@ -6,7 +6,8 @@ import torch
 from torch import fx
 
 from clarp.capture.lowering.call import Call, Lowered, Refused, anywhere, lowers, per_axis
-from clarp.operations import Convolution, Dense, Reshape
+from clarp.operations import Convolution, Dense, Reshape, TransposedConvolution
+from clarp.operations.linear import exchanged
 
 aten = torch.ops.aten
 
@@ -16,9 +17,7 @@ aten = torch.ops.aten
 def _convolution(call: Call) -> Lowered:
     """Constant weights; its input has a batch axis."""
     x, weight = call.value("input"), call.required("weight")
-    axes = call.constants[weight].ndim - 2
-    if len(x.meta["val"].shape) != axes + 2:
-        raise Refused("its input has no batch axis, expected (B, C, ...)")
+    axes = _axes(call, x)
     operation = Convolution(
         weight,
         call.constant("bias"),
@@ -46,6 +45,32 @@ def _convolution_padded_by_name(call: Call) -> Lowered:
     return _in_windows(call, operation, x)
 
 
+@lowers(aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input)
+@anywhere
+def _transposed_convolution(call: Call) -> Lowered:
+    """Constant weights; its input has a batch axis."""
+    x, weight = call.value("input"), call.constants[call.required("weight")]
+    axes = _axes(call, x)
+    operation = TransposedConvolution(
+        call.new("exchanged", exchanged(weight, call["groups"]).contiguous()),
+        call.constant("bias"),
+        per_axis(call["stride"], axes),
+        per_axis(call["padding"], axes),
+        per_axis(call["dilation"], axes),
+        call["groups"],
+        output_padding=per_axis(call["output_padding"], axes),
+    )
+    return _in_windows(call, operation, x)
+
+
+def _axes(call: Call, x: fx.Node) -> int:
+    """Over how many axes a convolution goes."""
+    axes = call.constants[call.required("weight")].ndim - 2
+    if len(x.meta["val"].shape) != axes + 2:
+        raise Refused("its input has no batch axis, expected (B, C, ...)")
+    return axes
+
+
 def _in_windows(call: Call, operation: Convolution, x: fx.Node) -> Lowered:
     """A convolution of (B m, C, ...), m windows of each image: of (B, m C, ...) in m times the groups, all of the same weights."""
     layout = call.layout(x)
@@ -55,7 +80,7 @@ def _in_windows(call: Call, operation: Convolution, x: fx.Node) -> Lowered:
     count = layout.inner
     shape, out = call.sizes(x), call.sizes()
     flat = (shape[0] * shape[1], *shape[2:])
-    weight = call.constants[operation.weight]
+    weight = call.tensors[operation.weight]
     tiled = call.new("weight", weight.repeat(count, *(1,) * (weight.ndim - 1)))
     bias = None if operation.bias is None else call.new("bias", call.constants[operation.bias].repeat(count))
     wide = replace(operation, weight=tiled, bias=bias, groups=count * operation.groups)

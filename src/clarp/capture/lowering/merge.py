@@ -11,9 +11,15 @@ from clarp.operations import Add, Affine, Divide, Expand, Multiply, Reciprocal, 
 
 aten = torch.ops.aten
 
+DIFFERENCES = (aten.sub.Tensor, aten.sub.Scalar, aten.subtract.Tensor, aten.subtract.Scalar)
+
 
 @lowers(
-    aten.add.Tensor, aten.add.Scalar, aten.sub.Tensor, aten.sub.Scalar, aten.rsub.Scalar, aten.rsub.Tensor
+    aten.add.Tensor,
+    aten.add.Scalar,
+    *DIFFERENCES,
+    aten.rsub.Scalar,
+    aten.rsub.Tensor,
 )
 @anywhere
 def _sum(call: Call) -> Lowered:
@@ -21,7 +27,7 @@ def _sum(call: Call) -> Lowered:
     first, second, alpha = 1.0, 1.0, float(call.arguments.get("alpha", 1))
     if call.node.target in (aten.add.Tensor, aten.add.Scalar):
         second = alpha
-    elif call.node.target in (aten.sub.Tensor, aten.sub.Scalar):
+    elif call.node.target in DIFFERENCES:
         second = -alpha
     else:
         first = -alpha
@@ -39,7 +45,7 @@ def _sum(call: Call) -> Lowered:
     return _affine(call, _broadcast(call, name), torch.tensor(own, dtype=torch.float64), summand)
 
 
-@lowers(aten.mul.Tensor, aten.mul.Scalar)
+@lowers(aten.mul.Tensor, aten.mul.Scalar, aten.multiply.Tensor, aten.multiply.Scalar)
 @anywhere
 def _product(call: Call) -> Lowered:
     """Two values, of which one may broadcast over the other, or a value and a constant."""
@@ -50,7 +56,14 @@ def _product(call: Call) -> Lowered:
     return _affine(call, _broadcast(call, name), _constant(call, constants[0]))
 
 
-@lowers(aten.div.Tensor, aten.div.Scalar)
+@lowers(
+    aten.div.Tensor,
+    aten.div.Scalar,
+    aten.divide.Tensor,
+    aten.divide.Scalar,
+    aten.true_divide.Tensor,
+    aten.true_divide.Scalar,
+)
 @anywhere
 def _quotient(call: Call) -> Lowered:
     """Of two values, or of a value and a constant."""
@@ -62,7 +75,7 @@ def _quotient(call: Call) -> Lowered:
     return Divide(), (_broadcast(call, "self"), _broadcast(call, "other"))
 
 
-@lowers(aten.neg.default)
+@lowers(aten.neg.default, aten.negative.default)
 @anywhere
 def _negative(call: Call) -> Lowered:
     return _affine(call, call.value("self"), torch.tensor(-1.0))

@@ -113,10 +113,11 @@ def _max(call: Call) -> Lowered:
     value: Value = call.value("self")
     axes = _axes(call)
     shape = list(call.sizes(call.value("self")))
-    for axis in sorted(axes)[:-1]:
+    # Within the rows first, so that of equals the first in rows wins, as in a pooling.
+    *before, last = sorted(axes, reverse=True)
+    for axis in before:
         shape[axis] = 1
         value = call.step(Max(axis, keepdim=True), (value,), tuple(shape))
-    last = max(axes)
     if len(axes) == 1 or call["keepdim"]:
         return Max(last, call["keepdim"]), (value,)
     shape[last] = 1

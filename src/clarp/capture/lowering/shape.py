@@ -2,6 +2,7 @@
 
 import operator
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -51,21 +52,21 @@ def _reshape(call: Call) -> Lowered:
     aten.t.default,
     aten.numpy_T.default,
     aten.mT.default,
+    aten.movedim.int,
+    aten.movedim.intlist,
+    aten.moveaxis.int,
+    aten.moveaxis.intlist,
 )
 @anywhere
 def _permute(call: Call) -> Lowered:
     """Any order; the batch comes first here wherever it is there."""
     x = call.value("self")
     layout, count = call.layout(x), len(x.meta["val"].shape)
-    if "dims" in call.arguments:
-        order = [axis % count for axis in call["dims"]]
-    else:
-        order = list(range(count))
-        first, second = (
-            call.arguments.get(f"dim{end}", call.arguments.get(f"axis{end}", end - 2)) % count
-            for end in (0, 1)
-        )
-        order[first], order[second] = second, first
+    # The call itself, made on axes whose size is their number, says what goes where.
+    operation: Any = call.node.target
+    order = operation(
+        torch.empty(tuple(range(count)), device="meta"), *call.node.args[1:], **call.node.kwargs
+    ).shape
     inner = [layout.axis + 1] if layout.inner > 1 else []
     axes = [0]
     for axis in order:
@@ -220,7 +221,7 @@ def _pad(call: Call) -> Lowered:
     return Pad(amounts, float(call["value"] or 0)) if any(amounts) else None, (x,)
 
 
-@lowers(aten.cat.default)
+@lowers(aten.cat.default, aten.concat.default, aten.concatenate.default)
 @anywhere
 def _concatenate(call: Call) -> Lowered:
     """Any axis but the batch; constants (a class token) before, between and behind values computed from the image."""
@@ -273,6 +274,8 @@ def _stack(call: Call) -> Lowered:
     aten.lift_fresh_copy.default,
     aten.dropout.default,
     aten.feature_dropout.default,
+    aten.alpha_dropout.default,
+    aten.feature_alpha_dropout.default,
     aten.to.dtype,
     aten.to.device,
     aten.type_as.default,

@@ -1,5 +1,6 @@
 """What happens to the prediction when pixels go, or come, in the order of their relevance."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +12,62 @@ from clarp.evaluation.metrics.perturbation import Fill, filling, masked_probabil
 
 
 @dataclass(frozen=True)
-class Deletion(Metric):
+class _Game(Metric):
+    """A picture becomes another one, pixel by pixel, the most relevant first and equal ones row by row, in ``steps`` equal steps."""
+
+    steps: int
+    fill: Fill
+    chunk: int
+
+    needs_model: ClassVar[bool] = True
+    better: ClassVar[Direction]
+
+    def __post_init__(self) -> None:
+        _check_steps(self.steps)
+
+    @abstractmethod
+    def ends(self, images: Tensor, fill: Tensor) -> tuple[Tensor, Tensor]:
+        """The picture before the first step and that after the last, each (B, C, H, W)."""
+
+    @property
+    def columns(self) -> dict[str, Direction]:
+        """``auc``, then the curve from ``p@0.0000`` (before the first step) to ``p@1.0000`` (after the last), ``degenerate``."""
+        return {"auc": self.better, **dict.fromkeys(self._curve, "none"), "degenerate": "none"}
+
+    @property
+    def _curve(self) -> list[str]:
+        return [f"p@{i / self.steps:.4f}" for i in range(self.steps + 1)]
+
+    def __call__(
+        self,
+        model: Model,
+        images: Tensor,
+        maps: Tensor,
+        *,
+        targets: Tensor | None = None,
+        mean_image: Tensor | None = None,
+    ) -> Rows:
+        """Play; arguments as in :meth:`PatchMasking.__call__ <clarp.evaluation.PatchMasking>`."""
+        heatmaps = Heatmaps.of(maps, like=images)
+        before, after = self.ends(images, filling(images, self.fill, mean_image))
+        order = heatmaps.ranks()
+        counts = torch.tensor([round(i * order[0].numel() / self.steps) for i in range(self.steps + 1)])
+        curve = masked_probabilities(
+            model,
+            before,
+            after,
+            lambda image, variant: order[image] < counts[variant][:, None, None],
+            variants=self.steps + 1,
+            targets=predicted(model, images, targets, chunk=self.chunk),
+            chunk=self.chunk,
+        )
+        auc = torch.trapezoid(curve, dim=1) / self.steps
+        points = dict(zip(self._curve, curve.unbind(1), strict=True))
+        return Rows({"auc": auc, **points, "degenerate": heatmaps.degenerate})
+
+
+@dataclass(frozen=True)
+class Deletion(_Game):
     """The deletion game (RISE, Petsiuk 2018, arXiv 1806.07421): lower is better.
 
     Pixels are filled from the most relevant on, equal ones row by row, in ``steps`` equal steps. With p_i the
@@ -28,36 +84,15 @@ class Deletion(Metric):
     chunk: int = 64
 
     name: ClassVar[str] = "deletion"
-    needs_model: ClassVar[bool] = True
+    better: ClassVar[Direction] = "lower"
 
-    def __post_init__(self) -> None:
-        _check_steps(self.steps)
-
-    @property
-    def columns(self) -> dict[str, Direction]:
-        """``auc``, then the curve: ``p@0.0000`` (whole image) to ``p@1.0000`` (all pixels filled), ``degenerate``."""
-        return {"auc": "lower", **dict.fromkeys(_curve_names(self.steps), "none"), "degenerate": "none"}
-
-    def __call__(
-        self,
-        model: Model,
-        images: Tensor,
-        maps: Tensor,
-        *,
-        targets: Tensor | None = None,
-        mean_image: Tensor | None = None,
-    ) -> Rows:
-        """Delete pixels; arguments as in :meth:`PatchMasking.__call__ <clarp.evaluation.PatchMasking>`."""
-        heatmaps = Heatmaps.of(maps, like=images)
-        fill = filling(images, self.fill, mean_image)
-        curve = _curve(
-            model, images, fill, heatmaps.ranks(), steps=self.steps, targets=targets, chunk=self.chunk
-        )
-        return _curve_rows(curve, heatmaps)
+    def ends(self, images: Tensor, fill: Tensor) -> tuple[Tensor, Tensor]:
+        """From the image to the fill."""
+        return images, fill
 
 
 @dataclass(frozen=True)
-class Insertion(Metric):
+class Insertion(_Game):
     """The insertion game (RISE, Petsiuk 2018, arXiv 1806.07421): higher is better.
 
     As :class:`Deletion`, but it begins with the filled image, and pixels come back from the most relevant on.
@@ -73,33 +108,11 @@ class Insertion(Metric):
     chunk: int = 64
 
     name: ClassVar[str] = "insertion"
-    needs_model: ClassVar[bool] = True
+    better: ClassVar[Direction] = "higher"
 
-    def __post_init__(self) -> None:
-        _check_steps(self.steps)
-
-    @property
-    def columns(self) -> dict[str, Direction]:
-        """``auc``, then the curve: ``p@0.0000`` (nothing inserted) to ``p@1.0000`` (whole image), ``degenerate``."""
-        return {"auc": "higher", **dict.fromkeys(_curve_names(self.steps), "none"), "degenerate": "none"}
-
-    def __call__(
-        self,
-        model: Model,
-        images: Tensor,
-        maps: Tensor,
-        *,
-        targets: Tensor | None = None,
-        mean_image: Tensor | None = None,
-    ) -> Rows:
-        """Insert pixels; arguments as in :meth:`PatchMasking.__call__ <clarp.evaluation.PatchMasking>`."""
-        heatmaps = Heatmaps.of(maps, like=images)
-        fill = filling(images, self.fill, mean_image)
-        # To insert is to begin with the fill and to cover it with the image.
-        targets = predicted(model, images, targets, chunk=self.chunk)
-        order = heatmaps.ranks()
-        curve = _curve(model, fill, images, order, steps=self.steps, targets=targets, chunk=self.chunk)
-        return _curve_rows(curve, heatmaps)
+    def ends(self, images: Tensor, fill: Tensor) -> tuple[Tensor, Tensor]:
+        """From the fill to the image."""
+        return fill, images
 
 
 @dataclass(frozen=True)
@@ -184,41 +197,6 @@ class AOPC(Metric):
             )
         sums = torch.zeros(len(values), count, dtype=values.dtype).index_add_(1, region, values.flatten(1))
         return ranks(sums)[:, region].view(values.shape)
-
-
-def _curve(
-    model: Model,
-    images: Tensor,
-    fill: Tensor,
-    order: Tensor,
-    *,
-    steps: int,
-    targets: Tensor | None,
-    chunk: int,
-) -> Tensor:
-    """(B, steps + 1): the probability when the first i / steps of the pixels show the fill."""
-    counts = torch.tensor([round(i * order[0].numel() / steps) for i in range(steps + 1)])
-    return masked_probabilities(
-        model,
-        images,
-        fill,
-        lambda image, variant: order[image] < counts[variant][:, None, None],
-        variants=steps + 1,
-        targets=predicted(model, images, targets, chunk=chunk),
-        chunk=chunk,
-    )
-
-
-def _curve_rows(curve: Tensor, heatmaps: Heatmaps) -> Rows:
-    steps = curve.shape[1] - 1
-    names = _curve_names(steps)
-    auc = torch.trapezoid(curve, dim=1) / steps
-    points = {name: curve[:, number] for number, name in enumerate(names)}
-    return Rows({"auc": auc, **points, "degenerate": heatmaps.degenerate})
-
-
-def _curve_names(steps: int) -> list[str]:
-    return [f"p@{i / steps:.4f}" for i in range(steps + 1)]
 
 
 def _check_steps(steps: int) -> None:

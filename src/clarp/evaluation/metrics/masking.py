@@ -17,12 +17,18 @@ from clarp.evaluation.metrics.perturbation import (
     probabilities,
 )
 
+SURE = 1e-7
+"""Nearer to 0 and 1 no probability is told from them."""
+
 
 @dataclass(frozen=True)
 class PatchMasking(Metric):
     """Maximal patch masking (SGLRP, Iwana 2019, arXiv 1908.04351).
 
-    ``drop@k = y_t(image) - y_t(image with a k x k patch filled)``, y_t the softmax probability of the target.
+    ``drop@k = y_t(image) - y_t(image with a k x k patch filled)``, y_t the softmax probability of the target, and
+    ``odds@k`` the same for its log-odds ``log(y_t / (1 - y_t))``, with y_t kept 1e-7 away from 0 and 1. Where the
+    model is sure, probabilities hardly move and a few photos make their mean; log-odds weigh all photos.
+
     The patch sits where the map (channels summed) is greatest:
 
     - centre "pixel": its middle is the arg-max pixel, as in the reference code; for even k the middle is the
@@ -76,8 +82,11 @@ class PatchMasking(Metric):
 
     @property
     def columns(self) -> dict[str, Direction]:
-        """``drop@k`` for each size, ``before`` (y_t of the whole image), ``degenerate`` (the map named no place)."""
-        return {**{f"drop@{size}": "higher" for size in self.sizes}, "before": "none", "degenerate": "none"}
+        """``drop@k`` for each size, ``odds@k`` likewise, ``before`` (y_t of the whole image), ``degenerate`` (the map named no place)."""
+        fallen: dict[str, Direction] = {
+            f"{what}@{k}": "higher" for what in ("drop", "odds") for k in self.sizes
+        }
+        return {**fallen, "before": "none", "degenerate": "none"}
 
     def __call__(
         self,
@@ -117,8 +126,12 @@ class PatchMasking(Metric):
             chunk=self.chunk,
         )
         before = before.detach().to("cpu", torch.float64)
-        drops = torch.where(heatmaps.degenerate[:, None], 0.0, before[:, None] - after)
-        columns = {f"drop@{size}": drops[:, number] for number, size in enumerate(self.sizes)}
+        after = torch.where(heatmaps.degenerate[:, None], before[:, None], after)
+        fallen = {
+            "drop": before[:, None] - after,
+            "odds": _log_odds(before)[:, None] - _log_odds(after),
+        }
+        columns = {f"{what}@{k}": by[:, n] for what, by in fallen.items() for n, k in enumerate(self.sizes)}
         return Rows({**columns, "before": before, "degenerate": heatmaps.degenerate})
 
     def _patches(self, heatmaps: Heatmaps, size: int) -> Tensor:
@@ -133,6 +146,10 @@ class PatchMasking(Metric):
         totals = F.avg_pool2d(totals, (1, width), stride=1, divisor_override=1)[:, 0]
         top, left = Heatmaps.of(totals).points()
         return torch.stack((top, left, top + height, left + width), dim=1)
+
+
+def _log_odds(probability: Tensor) -> Tensor:
+    return probability.clamp(SURE, 1 - SURE).logit()
 
 
 def _inside(boxes: Tensor, size: Sequence[int]) -> Tensor:

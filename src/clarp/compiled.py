@@ -1,0 +1,125 @@
+"""Explanations as compiled programs: the forward pass and the way back, each recorded once and handed to PyTorch's compiler."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from clarp.errors import CaptureError
+from clarp.passes import Maps
+from clarp.propagation import Entry, Ledger, Program, Tape
+
+Result = TypeVar("Result")
+CARRIERS = (Tape, Maps, Ledger, Entry)
+"""Whose fields hold tensors; what else is in them stays as it was when the program was recorded."""
+
+
+@dataclass(frozen=True)
+class Recorded(Generic[Result]):
+    """One function of tensors for one size of its arguments.
+
+    Attributes:
+        program: from the tensors in the arguments to those in the result.
+        result: that of the recording, its tensors without values.
+    """
+
+    program: Callable[..., Sequence[Tensor]]
+    result: Result
+
+    @classmethod
+    def of(
+        cls, function: Callable[..., Result], arguments: Sequence[object], backend: str
+    ) -> "Recorded[Result]":
+        """Run a function once, write down every operation that it does on tensors, and compile the list."""
+        results: list[Result] = []
+
+        def flat(*values: Tensor) -> list[Tensor]:
+            results.append(function(*_filled(arguments, iter(values))))
+            return list(_tensors(results[-1]))
+
+        try:
+            program = make_fx(flat)(*_tensors(arguments))
+        except RuntimeError as error:
+            raise CaptureError(
+                f"the explanation can't be compiled: {str(error).splitlines()[0]} An operation or a rule of your own that looks at "
+                "values in Python may be the reason. Leave compile out."
+            ) from error
+        shapes = [tensor.to("meta") for tensor in _tensors(results[-1])]
+        return cls(torch.compile(program, backend=backend), _filled(results[-1], iter(shapes)))
+
+    def __call__(self, arguments: Sequence[object]) -> Result:
+        """The function's result for other tensors of the same sizes."""
+        filled: Result = _filled(self.result, iter(self.program(*_tensors(arguments))))
+        return filled
+
+
+class Compiler:
+    """Runs functions of a program's tensors compiled, once for each program, function and size.
+
+    Args:
+        backend: a name from ``torch.compiler.list_backends()``.
+
+    Raises:
+        ValueError: there is no such backend.
+    """
+
+    def __init__(self, backend: str) -> None:
+        known = torch.compiler.list_backends(exclude_tags=())
+        if backend not in known:
+            raise ValueError(
+                f"compile is {backend!r}, expected True, False or a backend of torch.compile: {', '.join(sorted(known))}."
+            )
+        self.backend = backend
+        self._recorded: WeakKeyDictionary[Program, dict[object, Recorded[Any]]] = WeakKeyDictionary()
+
+    def run(
+        self, program: Program, what: object, function: Callable[..., Result], *arguments: object
+    ) -> Result:
+        """``function(*arguments)``.
+
+        Args:
+            program: for which; when it goes, what was compiled for it goes.
+            what: tells the function from others of the same program, and from itself in other circumstances.
+            function: of tensors, and of what holds them; nothing that it does may depend on their values.
+            arguments: for it.
+        """
+        of_program = self._recorded.setdefault(program, {})
+        key = what, tuple((tensor.shape, tensor.stride()) for tensor in _tensors(arguments))
+        if key not in of_program:
+            of_program[key] = Recorded.of(function, arguments, self.backend)
+        found: Result = of_program[key](arguments)
+        return found
+
+
+def _tensors(value: object) -> Iterator[Tensor]:
+    """All tensors in a value, in a fixed order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from _tensors(one)
+    elif isinstance(value, tuple | list):
+        for one in value:
+            yield from _tensors(one)
+    elif is_dataclass(value) and isinstance(value, CARRIERS):
+        for field in fields(value):
+            yield from _tensors(getattr(value, field.name))
+
+
+def _filled(value: Any, tensors: Iterator[Tensor]) -> Any:
+    """The same value with other tensors, in the order of :func:`_tensors`."""
+    if isinstance(value, Tensor):
+        return next(tensors)
+    if isinstance(value, Mapping):
+        return {name: _filled(one, tensors) for name, one in value.items()}
+    if isinstance(value, torch.Size):
+        return value
+    if isinstance(value, tuple | list):
+        return tuple(_filled(one, tensors) for one in value)
+    if isinstance(value, CARRIERS):
+        return replace(value, **{f.name: _filled(getattr(value, f.name), tensors) for f in fields(value)})
+    return value
