@@ -28,11 +28,9 @@ def lost_as_notes(model: str, named: Callable[[int, int], str]) -> Iterator[None
     show = warnings.showwarning
 
     def shown(message: Warning | str, category: type[Warning], *place: Any) -> None:
-        if issubclass(category, RelevanceLost):
-            # Its last sentence says what to do in Python.
-            fact, _, _ = str(message).rpartition(". ")
-            fact = _PLACE.sub(lambda place: f"({named(int(place[1]), int(place[2]))})", fact, count=1)
-            note(f"{fact}. {_remedy(model)}")
+        if isinstance(message, RelevanceLost):
+            fact = _PLACE.sub(lambda found: f"({named(int(found[1]), int(found[2]))})", message.fact, count=1)
+            note(f"{fact} {_remedy(model)}")
         else:
             show(message, category, *place)
 
