@@ -1,6 +1,7 @@
 """The warning of lost relevance: where it must come, and where it must not."""
 
 import importlib.util
+import pickle
 import warnings
 from pathlib import Path
 
@@ -116,3 +117,12 @@ def test_the_check_changes_no_map() -> None:
     first, second = explainer(ONES, [0, 1]), explainer(ONES, [0, 1])
     assert torch.equal(first.relevance, second.relevance)
     assert torch.equal(first.ledger.pixels, second.ledger.pixels)
+
+
+def test_the_warning_travels_between_processes() -> None:
+    """As a warning that is an error does, out of a worker."""
+    lost = clarp.RelevanceLost(0.25, 3, 7, ("conv1 (ZPlus()) 60%",))
+    again = pickle.loads(pickle.dumps(lost))
+    assert str(again) == str(lost)
+    assert "only 25%" in str(lost)
+    assert again.absorbers == lost.absorbers

@@ -16,9 +16,29 @@ class RelevanceLost(UserWarning):
     """More than half of the relevance never reached the pixels; the message says how much, and which operations took it.
 
     Attributes:
-        fact: the message without what to do about it, which is another thing in Python than at the command line.
+        share: what reached the pixels, 0 to 1.
+        image: the number of the image that lost most.
+        target: the class that was explained there.
+        absorbers: the operations that took most, each with its share; may be empty.
     """
 
-    def __init__(self, fact: str, remedy: str) -> None:
-        super().__init__(f"{fact} {remedy}")
-        self.fact = fact
+    def __init__(self, share: float, image: int, target: int, absorbers: tuple[str, ...]) -> None:
+        self.share = share
+        self.image = image
+        self.target = target
+        self.absorbers = absorbers
+        super().__init__(
+            f"{self.fact(f'image {image}, class {target}')} explanation.ledger has the balance; another composite may lose less "
+            "(clarp.composites.names())."
+        )
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        """For processes that send it to each other as an error."""
+        return type(self), (self.share, self.image, self.target, self.absorbers)
+
+    def fact(self, where: str) -> str:
+        """The message without what to do about it, which is another thing in Python than at the command line."""
+        return (
+            f"only {self.share:.0%} of the relevance reached the pixels ({where}), and the map shows no more than that. "
+            f"The most was absorbed by {', '.join(self.absorbers) or 'many operations, a little by each'}."
+        )

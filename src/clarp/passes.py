@@ -160,12 +160,11 @@ def warn_if_lost(amounts: Ledger, targets: Tensor, first: int = 0) -> bool:
         for entry, amount in amounts.map(Tensor.t).absorbers(image, row)
         if amount >= WORTH_NAMING * let_on[row, image]
     ]
-    fact = (
-        f"only {max(share, 0):.0%} of the relevance reached the pixels (image {first + image}, class {int(targets[row % len(targets), image])}), and the "
-        f"map shows no more than that. The most was absorbed by {', '.join(lost[:NAMED]) or 'many operations, a little by each'}."
+    target = int(targets[row % len(targets), image])
+    warnings.warn(
+        RelevanceLost(max(share, 0.0), first + image, target, tuple(lost[:NAMED])),
+        stacklevel=_level_of_the_user(),
     )
-    remedy = "explanation.ledger has the balance; another composite may lose less (clarp.composites.names())."
-    warnings.warn(RelevanceLost(fact, remedy), stacklevel=_level_of_the_user())
     return True
 
 

@@ -1,6 +1,5 @@
 """What the commands say on standard error, in the words of the command line."""
 
-import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -8,8 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from clarp.errors import RelevanceLost
-
-_PLACE = re.compile(r"\(image (\d+), class (\d+)\)")
 
 
 def note(text: str) -> None:
@@ -29,8 +26,7 @@ def lost_as_notes(model: str, named: Callable[[int, int], str]) -> Iterator[None
 
     def shown(message: Warning | str, category: type[Warning], *place: Any) -> None:
         if isinstance(message, RelevanceLost):
-            fact = _PLACE.sub(lambda found: f"({named(int(found[1]), int(found[2]))})", message.fact, count=1)
-            note(f"{fact} {_remedy(model)}")
+            note(f"{message.fact(named(message.image, message.target))} {_remedy(model)}")
         else:
             show(message, category, *place)
 
