@@ -176,6 +176,7 @@ MUTANTS = (
     Mutant(WEIGHTED, "starts = self.extra[0::2][::-1] or none", "starts = none", f"{LINEAR_TWINS}::test_zeros_before_a_transposed_convolution"),
     Mutant(WEIGHTED, "x = x.narrow(axis, start, size)", "x = x.narrow(axis, x.shape[axis] - size, size)", TRANSPOSED),
     Mutant(WEIGHTED, 'overlap."""\n        return False', 'overlap."""\n        return True', "tests/test_capture.py::test_batch_norm"),
+    Mutant(WEIGHTED, "return not any(self.padding) and not any(self.extra)", "return True", "tests/test_capture.py::test_batch_norm"),
     Mutant(FOLDS, "left == right and not isinstance(convolution, TransposedConvolution)", "left == right", f"{LINEAR_TWINS}::test_zeros_before_a_transposed_convolution"),
     Mutant(AVERAGE, "return y if weight == 1.0 else y * weight", "return y", OF_PARTS),
     Mutant(AVERAGE, "return (r / count).expand(r.shape[0], *shape[1:])", "return r.expand(r.shape[0], *shape[1:])", AVERAGES),

@@ -476,8 +476,12 @@ FOLDS: dict[str, tuple[Callable[[], list[nn.Module]], bool]] = {
         lambda: [nn.ConvTranspose2d(2, 4, 3, stride=2, groups=2), nn.BatchNorm2d(4), nn.ReLU()],
         True,
     ),
-    "before a transposed convolution": (
-        lambda: [nn.BatchNorm2d(2), nn.ConvTranspose2d(2, 4, 3), nn.ReLU()],
+    "inside, before a padded convolution": (
+        lambda: [nn.Conv2d(2, 4, 3), nn.ReLU(), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()],
+        False,
+    ),
+    "inside, before a transposed convolution": (
+        lambda: [nn.Conv2d(2, 4, 3), nn.ReLU(), nn.BatchNorm2d(4), nn.ConvTranspose2d(4, 4, 3), nn.ReLU()],
         False,
     ),
     "between two": (lambda: [nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.ReLU()], True),

@@ -29,6 +29,7 @@ FRESH = (
     "timm/deit_tiny_patch16_224",
     "timm/levit_128s",
     "timm/poolformerv2_s12",
+    "timm/lowformer_b0",
 )
 
 

@@ -232,7 +232,7 @@ def _drawn_transposed(draw: st.DrawFn, size: tuple[int, int, int]) -> dict[str, 
 
 
 def _drawn_residual(draw: st.DrawFn, size: tuple[int, int, int]) -> dict[str, Any]:
-    outputs, stride = draw(st.integers(2, 3)), draw(st.integers(1, 2))
+    outputs, stride = draw(st.sampled_from([size[0], 2, 3])), draw(st.integers(1, 2))
     times = draw(st.integers(1, 2)) if stride == 1 and outputs == size[0] else 1
     bias = draw(st.booleans())
     return {"inputs": size[0], "outputs": outputs, "stride": stride, "bias": bias, "times": times}
