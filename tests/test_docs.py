@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
-PAGES = ("methods", "rules", "operations", "command-line", "architecture", "performance", "serve", "pictures")
+PAGES = tuple(path.stem for path in sorted(DOCS.glob("*.md")))
 
 
 def page(name: str) -> str:
@@ -78,7 +78,9 @@ def test_composites_are_in_the_table(name: str) -> None:
     assert (composite.average, composite.residual) == (clarp.rules.Norm(), clarp.rules.Ratio())
 
 
-@pytest.mark.parametrize("command", ["explain", "compare", "models", "methods", "plan", "serve"])
+@pytest.mark.parametrize(
+    "command", ["explain", "compare", "models", "methods", "plan", "evaluate", "report", "serve"]
+)
 def test_options_are_in_their_section(command: str) -> None:
     group = typer.main.get_command(app)
     sections = dict(

@@ -43,8 +43,8 @@ class Explainer:
             z^B rule. None: each image's own minima and maxima per channel.
         device: where to compute; None: where the model is.
         dtype: in which floating type to compute: torch.float32, torch.float64 or torch.bfloat16, or one of these as a word.
-            With bfloat16 the forward pass is in float32 and everything behind it in bfloat16: twice as fast where the
-            hardware has it, half the memory, and heatmaps that look the same. None: the model's own, or float32 for
+            With bfloat16 the forward pass is in float32 and everything behind it in bfloat16: faster where the hardware has it,
+            half the memory for what is kept, and heatmaps that look the same (docs/performance.md). None: the model's own, or float32 for
             a model in half precision.
         compile: True for explanations that are compiled by ``torch.compile``, once for each size of batch, or the name of one of
             its backends, for example "cudagraphs". The first explanation takes minutes for a large network; results
