@@ -122,6 +122,8 @@ CONTENDERS: Mapping[str, Prepare] = {
     "captum, epsilon-plus": captum,
     "grad-cam": gradcam,
 }
+OURS = tuple(name for name, prepare in CONTENDERS.items() if prepare.__name__ == "prepare")
+"""Those that leave the model as it is; a peer that fails half-way may not, and gets a copy."""
 ON_REQUEST = ("lrp, compiled", "ssglrp, compiled")
 """Those that take minutes before the first call."""
 MANY = ("lrp", "ssglrp", "gradient")

@@ -9,6 +9,7 @@ over their mean, and the table has the medians. Peak memory comes from a process
 """
 
 import argparse
+import copy
 import json
 import os
 import statistics
@@ -23,7 +24,7 @@ from typing import Literal
 
 import matplotlib.figure
 import torch
-from contenders import CONTENDERS, FIRST_PEER, MANY, ON_REQUEST, PLOTTED, WEIGHED, Call
+from contenders import CONTENDERS, FIRST_PEER, MANY, ON_REQUEST, OURS, PLOTTED, WEIGHED, Call
 from torch import Tensor, nn
 
 from clarp.models._torchvision import torchvision
@@ -119,7 +120,7 @@ def measure(name: str, batch: int, targets: int, only: Sequence[str], repeats: i
     cell: Cell = {"forward, s": 0.0}
     for who in only:
         try:
-            call = CONTENDERS[who](model, images, classes)
+            call = CONTENDERS[who](model if who in OURS else copy.deepcopy(model), images, classes)
             call()
         except Exception as error:  # noqa: BLE001  whatever a peer says to a model that it can't explain
             cell[who] = f"{type(error).__name__}: {error}".splitlines()[0][:100]
@@ -127,7 +128,7 @@ def measure(name: str, batch: int, targets: int, only: Sequence[str], repeats: i
             calls[who] = call
     ratios: dict[str, list[float]] = {who: [] for who in calls}
     forwards = [seconds(forward)]
-    for _ in range(repeats):
+    for _ in range(repeats * max(1, 8 // batch)):  # what is short is noisy
         for who, call in calls.items():
             cost = seconds(call)
             forwards.append(seconds(forward))

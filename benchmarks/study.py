@@ -15,6 +15,8 @@ Two more that ask the same with less noise, when asked for with ``--questions``;
 - crops: the mean over five crops of each photo (corners and centre; a row is still a photo).
 - draws: 320 composites of the same cut-outs, none of which is among the 32.
 
+And one that asks as SGLRP's code does: pixels, where the patch's middle is the map's greatest pixel.
+
 Every variant's rows go to ``DIR/MODEL-HALF-QUESTION-VARIANT.npz``; what is there is not computed again.
 """
 
@@ -24,6 +26,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -203,9 +206,11 @@ def _pairs(classifier: Classifier) -> Iterator[Scene]:
         yield Scene(image, targets, masks)
 
 
-def cover(model: torch.nn.Module, photos: Photos, heatmaps: Heatmaps) -> Iterator[dict[str, Tensor]]:
+def cover(
+    model: torch.nn.Module, photos: Photos, heatmaps: Heatmaps, centre: Literal["window", "pixel"] = "window"
+) -> Iterator[dict[str, Tensor]]:
     """Patch masking: by how much probability and log-odds of the target fall, batch by batch."""
-    metric, mean = PatchMasking(SIZES, centre="window"), photos.images.mean(0)
+    metric, mean = PatchMasking(SIZES, centre=centre), photos.images.mean(0)
     for images, labels in zip(photos.images.split(BATCH), photos.labels.split(BATCH), strict=True):
         maps = heatmaps(images, labels[:, None])[:, 0]
         found = metric(model, images, maps, targets=labels, mean_image=mean)
@@ -225,6 +230,8 @@ def measure(question: str, material: Material, heatmaps: Heatmaps) -> Rows:
     """All rows of one variant."""
     if question == "photos":
         return _joined(cover(material.model, material.photos, heatmaps))
+    if question == "pixels":
+        return _joined(cover(material.model, material.photos, heatmaps, "pixel"))
     if question == "crops":
         found = [_joined(cover(material.model, photos, heatmaps)) for photos in material.crops]
         return {name: np.mean([rows[name] for rows in found], axis=0) for name in found[0]}

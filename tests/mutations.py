@@ -202,7 +202,7 @@ MUTANTS = (
     Mutant("selection.py", "alpha * (before / after), 1)", "alpha, 1)", SELECTIONS),
     Mutant(PROGRAM, "collected[name] + share if name in collected else share", "share", RESNETS),
     Mutant(PROGRAM, "negated = -site.tensors[operation.weight]", "negated = site.tensors[operation.weight]", DUAL),
-    Mutant(PROGRAM, "second = rule.propagate(relevance[dual_from:], _dual(site))", "second = rule.propagate(relevance[dual_from:], site)", DUAL),
+    Mutant(PROGRAM, "second = rule.propagate(relevance[dual_from:], _dual(replace(site, selected=other)))", "second = rule.propagate(relevance[dual_from:], replace(site, selected=other))", DUAL),
     Mutant(PROGRAM, "amount = left if passes else sample_sums(share)", "amount = left", BALANCE),
     Mutant(PROGRAM, "relevance = selected", "relevance = relevance", SELECTIONS),
 )  # fmt: skip

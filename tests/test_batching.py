@@ -256,3 +256,18 @@ def test_programs_of_old_sizes_go(monkeypatch) -> None:
     for size in (8, 9, 8, 10):
         explainer(images(1, 3, size, 8))
     assert list(explainer._programs) == [(3, 8, 8), (3, 10, 8)]
+
+
+@pytest.mark.parametrize("shape", [(5,), (B, 5), (1, 5), (B, 2, 5), (B, 1, 5)])
+def test_a_seed_of_ones_own_is_split_like_the_images(shape: tuple[int, ...]) -> None:
+    explainer = clarp.Explainer(model(), clarp.Method(clarp.seeds.Vector(images(*shape, seed=3))))
+    x, target = images(B, 3, 9, 8), [[0, 1]] * B
+    same(explainer(x, target, batch_size=2), explainer(x, target))
+
+
+def test_a_seed_of_the_wrong_shape_is_refused_in_parts_too() -> None:
+    """Also where each part would find its number of images."""
+    explainer = clarp.Explainer(model(), clarp.Method(clarp.seeds.Vector(images(2, 5))))
+    for size in (None, 2):
+        with pytest.raises(ValueError, match=r"shape \(2, (1, )?5\), expected .* = \(5, 1, 5\)"):
+            explainer(images(B, 3, 9, 8), 0, batch_size=size)

@@ -92,6 +92,7 @@ def test_a_size_is_recorded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ("compile_", "error", "text"),
     [
         ("inductr", ValueError, "inductr.*expected True, False or a backend.*inductor"),
+        ("cudagraphs", ValueError, "cudagraphs.*expected"),
         (1, TypeError, "compile is 1, expected True, False or the name"),
     ],
 )

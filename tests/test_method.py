@@ -7,6 +7,7 @@ from torch import nn
 import clarp
 from clarp import rules
 from clarp.rules.composites import Composite
+from oracle.calls import apart, images
 
 
 def test_names_are_found_and_methods_returned() -> None:
@@ -51,3 +52,22 @@ def test_dual_refuses_rivals_that_it_would_not_use() -> None:
 def test_selection_refuses_layers_that_are_no_names(layers: object) -> None:
     with pytest.raises(TypeError, match=str(layers)):
         clarp.Selection(layers=layers)
+
+
+def test_dual_refuses_a_seed_of_which_it_would_use_a_part() -> None:
+    with pytest.raises(ValueError, match="Vector"):
+        clarp.Method(clarp.seeds.Vector(torch.ones(5)), passes="dual")
+
+
+def test_dual_with_selection_in_a_convolutional_head() -> None:
+    """Each pass has its own selected inputs: many targets are those one by one."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    method = clarp.Method(passes="dual", selection=clarp.Selection("neuron"))
+    explainer = clarp.Explainer(model.double().eval(), method)
+    x = images(2, 3, 6, 6)
+    together = explainer(x, [[0, 1], [2, 3]]).relevance
+    for k, target in enumerate(([0, 2], [1, 3])):
+        assert apart(together[:, k], explainer(x, target).relevance) < 1e-12

@@ -126,3 +126,25 @@ def test_the_warning_travels_between_processes() -> None:
     assert str(again) == str(lost)
     assert "only 25%" in str(lost)
     assert again.absorbers == lost.absorbers
+
+
+class Standardised(nn.Module):
+    """By each image's own deviation, which is zero in an image of one colour."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        x = x - x.mean(1, keepdim=True)
+        return self.head(x / x.square().mean(1, keepdim=True).sqrt())
+
+
+def test_a_map_that_is_not_a_number_warns() -> None:
+    explainer = clarp.Explainer(Standardised().eval(), clarp.Method(composite="epsilon"))
+    x = torch.rand(2, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    x[1] = 0.5
+    with pytest.warns(clarp.RelevanceLost, match=r"not a number \(image 1, class 0\)"):
+        explainer(x, 0)

@@ -283,3 +283,14 @@ def test_the_images_may_be_any_view() -> None:
             relevance = explainer(view, target=1).relevance
         expected = explainer(view.contiguous().clone(), target=1).relevance
         assert torch.allclose(relevance, expected, rtol=1e-4, atol=1e-6), name
+
+
+def test_what_an_explanation_shows_stays_when_the_loader_fills_its_memory_anew() -> None:
+    explainer = clarp.Explainer(model(), "lrp")
+    x, target = images(2, 3, 9, 8).float(), torch.tensor([1, 2])
+    e = explainer(x, target)
+    before = e.images.clone()
+    x.zero_()
+    target.zero_()
+    assert torch.equal(e.images, before)
+    assert e.target.tolist() == [1, 2]

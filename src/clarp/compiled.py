@@ -17,6 +17,9 @@ Result = TypeVar("Result")
 CARRIERS = (Tape, Maps, Ledger, Entry)
 """Whose fields hold tensors; what else is in them stays as it was when the program was recorded."""
 
+OVERWRITING = {"cudagraphs"}
+"""Backends whose results live in memory that the next call writes to, while the explanation still reads it."""
+
 
 @dataclass(frozen=True)
 class Recorded(Generic[Result]):
@@ -68,7 +71,7 @@ class Compiler:
     """
 
     def __init__(self, backend: str) -> None:
-        known = torch.compiler.list_backends(exclude_tags=())
+        known = set(torch.compiler.list_backends(exclude_tags=())) - OVERWRITING
         if backend not in known:
             raise ValueError(
                 f"compile is {backend!r}, expected True, False or a backend of torch.compile: {', '.join(sorted(known))}."

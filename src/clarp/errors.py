@@ -3,6 +3,8 @@
 Every message says what was given, what was expected, and what to do.
 """
 
+from math import isnan
+
 
 class CaptureError(RuntimeError):
     """The model could not be turned into a graph of operations that computes the same logits."""
@@ -16,7 +18,7 @@ class RelevanceLost(UserWarning):
     """More than half of the relevance never reached the pixels; the message says how much, and which operations took it.
 
     Attributes:
-        share: what reached the pixels, 0 to 1.
+        share: what reached the pixels, 0 to 1, or NaN.
         image: the number of the image that lost most.
         target: the class that was explained there.
         absorbers: the operations that took most, each with its share; may be empty.
@@ -38,6 +40,11 @@ class RelevanceLost(UserWarning):
 
     def fact(self, where: str) -> str:
         """The message without what to do about it, which is another thing in Python than at the command line."""
+        if isnan(self.share):
+            return (
+                f"the relevance is not a number ({where}), and the map shows nothing. A logit or a value inside the model is "
+                "infinite or not a number there."
+            )
         return (
             f"only {self.share:.0%} of the relevance reached the pixels ({where}), and the map shows no more than that. "
             f"The most was absorbed by {', '.join(self.absorbers) or 'many operations, a little by each'}."

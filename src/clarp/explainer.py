@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from clarp.batching import BatchSize, Need, Parts, check_batch_size
+from clarp.bounds import Bounds, checked_bounds, limits, source
 from clarp.capture import Graph, Output, Tap
 from clarp.explanation import Explanation
 from clarp.layers import layer_names, resolve_layers
@@ -16,8 +17,8 @@ from clarp.method import Method, check_dual_rule
 from clarp.network import KEPT, Model, Network
 from clarp.passes import Maps, Passes, warn_if_lost
 from clarp.propagation import Plan, Program, make_plan
-from clarp.rules import ZBox
 from clarp.rules.composites import Composite
+from clarp.seeds import Seed
 from clarp.targets import Against, Target, integers, resolve_rivals, resolve_target
 
 if TYPE_CHECKING:
@@ -25,14 +26,13 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 DType = Literal["float32", "float64", "bfloat16"]
-Bounds = tuple[float | Sequence[float] | Tensor, float | Sequence[float] | Tensor]
 
 
 class Explainer:
     """Explains the decisions of one model with one method.
 
     The model is captured at the first call, once for each size of image, and never touched: no hooks, no changed
-    parameters, no changed mode. When its parameters change, it is captured anew.
+    parameters, no changed mode. When its parameters or modules change, it is captured anew.
 
     Args:
         model: a module in eval mode that returns logits (B, N), an exported program, the path of a .pt2 file, or another
@@ -47,7 +47,7 @@ class Explainer:
             half the memory for what is kept, and heatmaps that look the same (docs/performance.md). None: the model's own, or float32 for
             a model in half precision.
         compile: True for explanations that are compiled by ``torch.compile``, once for each size of batch, or the name of one of
-            its backends, for example "cudagraphs". The first explanation takes minutes for a large network; results
+            its backends. The first explanation takes minutes for a large network; results
             differ by rounding.
         output: which of several results of the model are the logits: a key, an attribute or a place in a tuple, for example
             "logits" or 0. None: the only tensor, or the one called "logits".
@@ -83,7 +83,7 @@ class Explainer:
                 f"output is {output!r}, and the network has its own: make it Network(model, output)."
             )
         self.network = model if isinstance(model, Network) else Network(model, output)
-        self.bounds = _checked_bounds(bounds)
+        self.bounds = checked_bounds(bounds)
         self._device = None if device is None else torch.device(device)
         self._dtype = _checked_dtype(dtype)
         self._compiler = _compiler(compile)
@@ -203,7 +203,7 @@ class Explainer:
         if classes is not None or (rivals is not None and of_each and len(rivals) != len(images)):
             known = images.new_zeros(len(images), dtype=torch.long) if classes is None else classes
             self._rivals(against, known.view(len(images), -1).t(), logits)
-        self._bounds(images)
+        limits(self.bounds, self.method.rules.first, images)
 
         def explain(rows: range, columns: range) -> Explanation:
             part = slice(rows.start, rows.stop)
@@ -211,7 +211,8 @@ class Explainer:
             if chosen is not None and chosen.ndim == 2:
                 chosen = chosen[:, columns.start : columns.stop]
             others = rivals[part] if rivals is not None and of_each else rivals
-            return self._explain(images[part], program, chosen, others, layers, first=rows.start)
+            seed = self.method.seed.part(rows, columns, (len(images), count))
+            return self._explain(images[part], program, chosen, others, layers, seed=seed, first=rows.start)
 
         count = classes.shape[1] if classes is not None and classes.ndim == 2 else 1
         need = Need.of(program.plan, self.method, self._back(images))
@@ -226,20 +227,30 @@ class Explainer:
         against: Against,
         layers: dict[str, Tap],
         *,
+        seed: Seed | None = None,
         first: int = 0,
     ) -> Explanation:
-        """One part of a batch, which begins with image number ``first``."""
+        """One part of a batch, which begins with image number ``first``, with its part of the seed."""
         tape = self._run(program, "forward", program.forward, images)
         classes = resolve_target(target, tape.logits)
         targets = (classes.unsqueeze(1) if classes.ndim == 1 else classes).t().contiguous()
         rivals = self._rivals(against, targets, tape.logits)
         taps = frozenset(layers.values())
-        passes = Passes(self.method, program, tape, targets, rivals, self._bounds(images))
+        initial = (self.method.seed if seed is None else seed).relevance(tape.logits, targets, rivals)
+        passes = Passes(
+            self.method,
+            program,
+            tape,
+            targets,
+            rivals,
+            initial,
+            limits(self.bounds, self.method.rules.first, images),
+        )
         maps = self._run(
             program,
             taps,
             lambda *tensors: Passes(self.method, program, *tensors).maps(taps),
-            *(tape, targets, rivals, passes.bounds),
+            *(tape, targets, rivals, initial, passes.bounds),
         )
         self._watch(passes, maps, first)
         single = classes.ndim == 1
@@ -257,7 +268,7 @@ class Explainer:
             selection_skipped=sample_first(maps.skipped),
             layers={name: sample_first(maps.layers[tap]) for name, tap in layers.items()},
             images=images,
-            bounds_source=self._bounds_source(program.plan),
+            bounds_source=source(self.bounds, program.plan),
             model=self.network.name,
         )
 
@@ -315,7 +326,9 @@ class Explainer:
         if not bool(torch.isfinite(images).all()):
             wrong = (~torch.isfinite(images)).flatten(1).any(1).nonzero().flatten().tolist()
             raise ValueError(f"images {wrong} of the batch hold NaN or infinity, expected finite values.")
-        return images.detach().to(self._device or device, self._computing(images.dtype))
+        own = images.detach().to(self._device or device, self._computing(images.dtype))
+        # A loader may fill its memory anew before the explanation is drawn.
+        return own.clone() if own.data_ptr() == images.data_ptr() else own
 
     def _program(self, images: Tensor) -> Program:
         """The program for images of this size, made anew when the model was captured anew."""
@@ -332,36 +345,6 @@ class Explainer:
         while len(self._programs) > KEPT:
             del self._programs[next(iter(self._programs))]
         return program
-
-    def _bounds_source(self, plan: Plan) -> str:
-        rules = [step.rule for step in plan if step.reads_pixels and isinstance(step.rule, ZBox)]
-        if not rules:
-            return "not used"
-        given = self.bounds is not None or any(rule.low is not None for rule in rules)
-        return "given" if given else "each image's own minima and maxima per channel"
-
-    def _bounds(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The lowest and highest pixels, each (B or 1, C, H, W)."""
-        first = self.method.rules.first
-        given = (first.low, first.high) if isinstance(first, ZBox) and first.low is not None else self.bounds
-        if given is None:
-            low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
-            return low.expand_as(images), high.expand_as(images)
-        ends = []
-        for name, end in zip(("low", "high"), given, strict=True):
-            values = torch.as_tensor(end, dtype=images.dtype, device=images.device).flatten()
-            if values.numel() not in (1, images.shape[1]):
-                raise ValueError(
-                    f"bounds has {values.numel()} {name} values for images of {images.shape[1]} channels, expected one number, or one per channel."
-                )
-            ends.append(values.view(1, -1, 1, 1).expand(1, *images.shape[1:]))
-        low, high = ends
-        if bool(((images < 2 * low - high) | (images > 2 * high - low)).any()):
-            raise ValueError(
-                f"images has values from {images.min().item():.4g} to {images.max().item():.4g}, more than the whole range of "
-                f"bounds outside it ({low.min().item():.4g} to {high.max().item():.4g}). Are both after the same preprocessing?"
-            )
-        return low, high
 
 
 def attribute(
@@ -403,12 +386,3 @@ def _checked_dtype(dtype: object) -> torch.dtype | None:
             "relevance divided by small activations does not fit; a model in float16 is explained in float32.)"
         )
     return found
-
-
-def _checked_bounds(bounds: object) -> Bounds | None:
-    if bounds is None:
-        return None
-    if not isinstance(bounds, tuple | list) or len(bounds) != 2:
-        raise TypeError(f"bounds is {bounds!r}, expected (low, high), each a number or one per channel.")
-    ZBox(*bounds)  # the rule's own check
-    return bounds[0], bounds[1]

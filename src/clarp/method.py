@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from clarp.rules import Epsilon, Flat, Norm, Rule, WSquare, ZBox, Zero
 from clarp.rules.composites import Composite
 from clarp.rules.composites import get as get_composite
-from clarp.seeds import Contrast, Logit, Seed, SoftmaxGradient, Uniform
+from clarp.seeds import Contrast, Logit, Seed, SoftmaxGradient, Uniform, Vector
 from clarp.selection import Selection, needs_rivals, normalised
 
 Passes = Literal["signed", "two_pass", "dual"]
@@ -69,10 +69,10 @@ class Method:
             )
         if self.passes == "dual":
             check_dual_rule(self.rules.dense)
-            if self.seed.has_rivals:
+            if self.seed.has_rivals or isinstance(self.seed, Vector):
                 raise ValueError(
                     f"passes='dual' makes a map of the target's weights and one of the same weights negated, and "
-                    f"{self.seed!r} has rivals, which it would not use. Pass seed=Logit(), or passes='two_pass'."
+                    f"{self.seed!r} has more than the target's, which it would not use. Pass seed=Logit(), or passes='two_pass'."
                 )
 
     @staticmethod

@@ -108,13 +108,13 @@ class Network:
         return None
 
     def graph(self, shape: tuple[int, ...], dtype: torch.dtype) -> Graph:
-        """The graph for images (C, H, W) with tensors of this type; the same object as long as no parameter changes.
+        """The graph for images (C, H, W) with tensors of this type; the same object as long as neither a parameter nor a module changes.
 
         Raises:
             CaptureError: the model can't be captured.
             ValueError: the model does not take such images.
         """
-        state = [_state(tensor) for tensor in self._tensors()]
+        state = [*map(_state, self._tensors()), *self._modules()]
         captured = self._captured.pop((shape, dtype), None)
         if captured is None or captured.state != state:
             with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
@@ -164,10 +164,16 @@ class Network:
             return list(self.model.state_dict.values())
         return [*self.model.parameters(), *self.model.buffers()]
 
+    def _modules(self) -> list[tuple[str, nn.Module, str]]:
+        """What each module is and says of itself: another one in its place, or another stride, is another model."""
+        if isinstance(self.model, ExportedProgram):
+            return []
+        return [(name, module, module.extra_repr()) for name, module in self.model.named_modules()]
+
 
 @dataclass(frozen=True)
 class _Captured:
-    """A graph, and the state of the model's parameters that it was made from."""
+    """A graph, and the state of the model that it was made from."""
 
     graph: Graph
     state: list[Any]
@@ -184,7 +190,13 @@ def _state(tensor: Tensor) -> tuple[Any, ...]:
     costs 7 ms for a ResNet-50.
     """
     version = 0 if tensor.is_inference() else tensor._version  # noqa: SLF001  there is no public name
-    return tensor.data_ptr(), version, tensor.dtype, tensor.device, tensor.detach().sum().item()
+    return (
+        tensor.data_ptr(),
+        version,
+        tensor.dtype,
+        tensor.device,
+        repr(tensor.detach().sum().item()),
+    )  # a NaN equals no NaN, its name does
 
 
 def _loaded(model: object) -> nn.Module | ExportedProgram:

@@ -25,7 +25,6 @@ class Maps:
     """What the passes give, target first.
 
     Attributes:
-        seed: the initial relevance, (K, B, N).
         skipped: at how many layers nothing could be selected, (K, B).
         relevance: of the pixels, (K, B, C, H, W).
         layers: of the values that were wanted, (K, B, ...).
@@ -33,7 +32,6 @@ class Maps:
         passes: the balance of the passes before they were combined, with tensors (passes K, B).
     """
 
-    seed: Tensor
     skipped: Tensor
     relevance: Tensor
     layers: Mapping[Tap, Tensor]
@@ -51,6 +49,7 @@ class Passes:
         tape: its forward pass.
         targets: (K, B).
         rivals: bool (K, B, N).
+        seed: the initial relevance, (K, B, N).
         bounds: the lowest and the highest pixels, each (B or 1, C, H, W).
     """
 
@@ -59,17 +58,17 @@ class Passes:
     tape: Tape
     targets: Tensor
     rivals: Tensor
+    seed: Tensor
     bounds: tuple[Tensor, Tensor]
 
     def maps(self, layers: Collection[Tap]) -> Maps:
         """Propagate the initial relevance, and combine the passes as the method says."""
-        seed = self.method.seed.relevance(self.tape.logits, self.targets, self.rivals)
-        selection = self.selection()
+        seed, selection = self.seed, self.selection()
         skipped = torch.zeros_like(self.targets) if selection is None else selection.skipped
         if self.method.passes == "signed":
             found = self.back(seed, selection, layers)
             ledger = _ledger(seed, found)
-            return Maps(seed, skipped, found.pixels, found.kept, ledger, ledger)
+            return Maps(skipped, found.pixels, found.kept, ledger, ledger)
         count = len(seed)
         own = torch.zeros_like(seed).scatter(-1, self.targets.unsqueeze(-1), 1) * seed
         dual = self.method.passes == "dual"
@@ -90,7 +89,7 @@ class Passes:
             tuple(entry.map(combined) for entry in passes),
         )
         kept = {tap: combined(value) for tap, value in found.kept.items()}
-        return Maps(seed, skipped, combined(found.pixels), kept, ledger, passes)
+        return Maps(skipped, combined(found.pixels), kept, ledger, passes)
 
     def selection(self) -> RunningSelection | None:
         """The method's selections at work on this batch."""
@@ -123,7 +122,8 @@ class Passes:
         A seed that contrasts classes sums to zero, and so does everything that is linear in it: its sums say nothing of what
         was lost. There each sign of the seed travels alone, for the first target of the first image, which is enough to know.
         """
-        if bool((maps.passes.seed.abs() >= 0.999 * maps.passes.size).all()):
+        one_sign = bool((maps.passes.seed.abs() >= 0.999 * maps.passes.size).all())
+        if one_sign or not bool(maps.passes.pixels.isfinite().all()):
             signs = maps.passes.seed.sign()
             return maps.passes.map(lambda value: value * signs)
         first = replace(
@@ -131,10 +131,10 @@ class Passes:
             tape=self.tape.first(),
             targets=self.targets[:1, :1],
             rivals=self.rivals[:1, :1],
+            seed=self.seed[:1, :1],
             bounds=(self.bounds[0][:1], self.bounds[1][:1]),
         )
-        one = maps.seed[:1, :1]
-        signed = torch.cat([one.clamp(min=0), one.clamp(max=0)])
+        signed = torch.cat([first.seed.clamp(min=0), first.seed.clamp(max=0)])
         passes = _ledger(signed, first.back(signed, first.selection()))
         return Ledger(passes.seed, passes.seed, passes.pixels, passes.entries).map(
             lambda value: value[:1] - value[1:]
@@ -151,8 +151,9 @@ def warn_if_lost(amounts: Ledger, targets: Tensor, first: int = 0) -> bool:
     """
     let_on = amounts.seed - amounts.total("selection")
     arrived = torch.where(let_on == 0, 1, amounts.pixels / let_on)
+    arrived = arrived.masked_fill(~arrived.isfinite(), torch.nan)
     share = float(arrived.min())
-    if not share < ENOUGH:
+    if share >= ENOUGH:
         return False
     row, image = divmod(int(arrived.argmin()), arrived.shape[1])
     lost = [

@@ -34,6 +34,17 @@ class Seed(ABC):
             (K, B, N).
         """
 
+    def part(self, images: range, targets: range, whole: tuple[int, int]) -> "Seed":
+        """The seed of some of the images and targets of a batch.
+
+        Args:
+            images: which of them.
+            targets: which of each.
+            whole: how many there are, (B, K).
+        """
+        del images, targets, whole
+        return self
+
 
 def _one_hot(logits: Tensor, target: Tensor) -> Tensor:
     ones = logits.new_zeros(*target.shape, logits.shape[-1])
@@ -199,17 +210,25 @@ class Vector(Seed):
             raise ValueError(
                 f"Vector gives the {type(values).__name__} {values!r}, expected a tensor of finite numbers over the logits."
             )
-        values = values.to(logits)
         shape = (logits.shape[0], target.shape[0], logits.shape[1])
-        if values.ndim == 2:
-            values = values.unsqueeze(1)
-        try:
-            spread = values.expand(shape)
-        except RuntimeError as error:
-            raise ValueError(
-                f"Vector gives values of shape {tuple(values.shape)}, expected (N,), (B, N) or (B, K, N) with (B, K, N) = {shape}."
-            ) from error
-        return spread.transpose(0, 1)
+        return _spread(values.to(logits), shape).transpose(0, 1)
+
+    def part(self, images: range, targets: range, whole: tuple[int, int]) -> "Vector":
+        """That of the values that belong to these images and targets; what a callable gives is asked for part by part."""
+        if not isinstance(self.values, Tensor) or self.values.ndim < 2:
+            return self
+        values = _spread(self.values, (*whole, self.values.shape[-1]))
+        return Vector(values[images.start : images.stop, targets.start : targets.stop])
+
+
+def _spread(values: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Values over the logits as (B, K, N)."""
+    try:
+        return (values.unsqueeze(1) if values.ndim == 2 else values).expand(shape)
+    except RuntimeError as error:
+        raise ValueError(
+            f"Vector gives values of shape {tuple(values.shape)}, expected (N,), (B, N) or (B, K, N) with (B, K, N) = {shape}."
+        ) from error
 
 
 def softmax_direction(logits: Tensor, target: Tensor, rivals: Tensor, strength: float = 1.0) -> Tensor:

@@ -33,7 +33,7 @@ def resolve_target(target: Target, logits: Tensor) -> Tensor:
             f"or K classes for each image, ({batch}, K)."
         )
     _in_range("target", found, classes)
-    return found
+    return found.clone()
 
 
 def resolve_rivals(against: Against, target: Tensor, classes: int) -> Tensor:

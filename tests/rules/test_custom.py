@@ -225,3 +225,36 @@ def reversing(x: Tensor) -> Tensor:
 def test_what_can_not_be_registered(arguments: tuple[Any, ...], error: type, message: str) -> None:
     with pytest.raises(error, match=message):
         rules.register(*arguments)
+
+
+def averaged(x: Tensor) -> Tensor:
+    return x.mean(1, keepdim=True)
+
+
+def product(x: Tensor, y: Tensor) -> Tensor:
+    return x * y
+
+
+def test_a_rule_that_does_not_fit_the_operation_is_refused() -> None:
+    """One channel's relevance would be that of each of four channels, and a share would be missing."""
+    made = torch.library.custom_op(f"clarptest::op{next(NUMBERS)}", averaged, mutates_args=())
+    made.register_fake(lambda x: x.new_empty(x.shape[0], 1, *x.shape[2:]))
+    rules.register(made, rules.Pass())
+    model = net(lambda x: x.relu() + made(x.relu()).expand_as(x))
+    with pytest.raises(
+        ValueError, match=r"Pass\(\) registered for clarptest.*\[\(1, 5, 4\)\], expected.*\[\(4, 5, 4\)\]"
+    ):
+        clarp.Explainer(model, "lrp")(X, 1)
+    both = torch.library.custom_op(f"clarptest::op{next(NUMBERS)}", product, mutates_args=())
+    both.register_fake(lambda x, y: torch.empty_like(x))
+    rules.register(both, rules.Pass())
+    with pytest.raises(ValueError, match=r"gives relevance of the shapes \[\(4, 5, 4\)\], expected"):
+        clarp.Explainer(net(lambda x: both(x, x.relu())), "lrp")(X, 1)
+
+
+def test_transport_keeps_what_the_gradient_reads() -> None:
+    """Behind a convolution with z+ nobody else would."""
+    made = operation(lambda_relu)
+    rules.register(made, rules.Transport(), gradient=lambda g, x: g * (x > 0))
+    relevance = clarp.Explainer(net(made), "lrp")(X, 1).relevance
+    assert apart(relevance, clarp.Explainer(net(torch.relu), "lrp")(X, 1).relevance) < 1e-12

@@ -79,3 +79,30 @@ def test_an_inverse_alone_absorbs() -> None:
         found = explanation(images(1, 2, 3, 4))
     assert torch.count_nonzero(found.relevance) == 0
     assert torch.allclose(found.ledger.seed, found.ledger.total("bias") + found.ledger.total("epsilon"))
+
+
+class Embedded(nn.Module):
+    """Features and a constant that differs from place to place; class 0 does not read the first channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+        self.place = nn.Parameter(torch.randn(1, 4, 4, 3))
+        with torch.no_grad():
+            self.head.weight[0, 0] = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head((self.body(x) + self.place).relu().mean((2, 3)))
+
+
+def test_the_constants_share_is_each_targets_own() -> None:
+    """Where the first target has no relevance, the constant beside has its part of the second's."""
+    chosen = clarp.composites.get("epsilon", residual="proportional")
+    explainer = clarp.Explainer(Embedded().double().eval(), clarp.Method(composite=chosen))
+    x = images(2, 3, 6, 5)
+    together = explainer(x, [[0, 1], [0, 1]]).ledger
+    assert any(row["operation"] == "Shift" for row in together.rows())
+    for k in range(2):
+        alone = explainer(x, k).ledger
+        assert apart(together.total("bias")[:, k], alone.total("bias")) < 1e-12

@@ -8,9 +8,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from clarp.bounds import Bounds
 from clarp.evaluation.baselines import BASELINES, Baseline
 from clarp.evaluation.controls import CentrePosition, RandomPosition
-from clarp.explainer import Bounds, Explainer
+from clarp.explainer import Explainer
 from clarp.method import Method, methods
 from clarp.network import Network
 

@@ -6,7 +6,7 @@ from math import inf, prod
 from typing import TYPE_CHECKING
 
 from clarp.capture import Graph, Node
-from clarp.operations import Affine, Convolution, Dense, MatMul, Multiply
+from clarp.operations import Affine, Convolution, Dense, MatMul, Multiply, WeightedLinear
 from clarp.propagation.table import data_frame, table
 from clarp.rules import Hold, Rule
 from clarp.rules.composites import Composite
@@ -98,8 +98,31 @@ class Plan:
         return found[-1]
 
     def head(self) -> Node:
-        """The linear operation that computes the logits: the last one with weights."""
-        return next(s.node for s in reversed(self.steps) if isinstance(s.node.operation, Convolution | Dense))
+        """The linear operation with weights that computes the logits.
+
+        Raises:
+            ValueError: there are several, whose results are put together, or parts of the logits that none computes.
+        """
+        makers = {node.name: node for node in self.graph}
+        names, found = [self.graph.output], dict[str, Node | None]()
+        for name in names:  # grows while it is read
+            node = makers.get(name)
+            if node is None or (
+                isinstance(node.operation, WeightedLinear) and not isinstance(node.operation, Affine)
+            ):
+                found[name] = node
+            else:
+                names.extend(input_ for input_ in node.inputs if input_ not in names)
+        first, *others = found.values()
+        if others or first is None:
+            heads = ", ".join(
+                "the images" if node is None else node.module or "(model)" for node in found.values()
+            )
+            raise ValueError(
+                f"the logits are made of several results ({heads}), expected one last layer with weights, whose weights "
+                "passes='dual' negates. Use passes='two_pass', for example the method 'clrp1'."
+            )
+        return first
 
 
 def make_plan(graph: Graph, composite: Composite) -> Plan:

@@ -1,7 +1,7 @@
 """The program: the forward pass, the gradient back, and the relevance back, all over the same plan."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from torch import Size, Tensor
 from clarp.capture import Node, Tap
 from clarp.operations import Add, Convolution, Operation, Record, Rectifier, WeightedLinear
 from clarp.operations.base import in_dtype, sample_sums
+from clarp.operations.custom import Custom
 from clarp.propagation.ledger import Entry
 from clarp.propagation.plan import Plan, Step
 from clarp.rules import Pass, Rule
@@ -106,7 +107,8 @@ class Program:
                 self._prepare(step.node.operation, part)
         self._kept = {plan.graph.output}
         for step in plan:
-            keeps = step.rule.keeps | (step.node.operation.gradient_keeps if gradients else set())
+            by_gradient = gradients or step.rule.transports
+            keeps = step.rule.keeps | (step.node.operation.gradient_keeps if by_gradient else set())
             self._kept.update(step.node.inputs if "inputs" in keeps else ())
             self._kept.update((step.node.name,) if "output" in keeps else ())
         last_reader = {name: node.name for node in plan.graph for name in node.inputs}
@@ -239,6 +241,7 @@ class Program:
             )
             if Tap(node.name) in wanted:
                 kept[Tap(node.name)] = relevance
+            _check_shares(step, shares, [tape.shapes[name] for name in node.inputs])
             passes = isinstance(step.rule, Pass)
             handed = torch.zeros_like(total)
             for name, share in zip(node.inputs, shares.inputs, strict=True):
@@ -296,6 +299,20 @@ class Program:
         return {name: (low.to(self._back), high.to(self._back)) for name, (low, high) in moved.items()}
 
 
+def _check_shares(step: Step, shares: Shares, shapes: Sequence[Size]) -> None:
+    """Refuse what a registered rule hands on if it isn't a share for each input: it would be broadcast, and count several times."""
+    operation = step.node.operation
+    if not isinstance(operation, Custom):
+        return
+    found = [None if share is None else tuple(share.shape[2:]) for share in shares.inputs]
+    expected = [tuple(shape[1:]) for shape in shapes]
+    if len(found) != len(expected) or any(a not in (None, b) for a, b in zip(found, expected, strict=True)):
+        raise ValueError(
+            f"the rule {step.rule!r} registered for {operation.target} gives relevance of the shapes {found}, expected those of its "
+            f"inputs, {expected} (without batch). Register a rule that knows the operation (docs/rules.md)."
+        )
+
+
 def _dual(site: Site) -> Site:
     """The same site with its weight negated, and the output that follows from it."""
     operation = site.operation
@@ -310,8 +327,10 @@ def _dual(site: Site) -> Site:
 
 def _hand_dual(rule: Rule, relevance: Tensor, site: Site, dual_from: int) -> Shares:
     """The seeds up to ``dual_from`` through the site, the others through its dual."""
-    first = rule.propagate(relevance[:dual_from], site)
-    second = rule.propagate(relevance[dual_from:], _dual(site))
+    chosen = site.selected
+    own, other = (None, None) if chosen is None else (chosen[:dual_from], chosen[dual_from:])
+    first = rule.propagate(relevance[:dual_from], replace(site, selected=own))
+    second = rule.propagate(relevance[dual_from:], _dual(replace(site, selected=other)))
     pairs = zip(first.inputs, second.inputs, strict=True)
     inputs = tuple(None if a is None or b is None else torch.cat([a, b]) for a, b in pairs)
     bias = None if first.bias is None or second.bias is None else torch.cat([first.bias, second.bias])

@@ -43,8 +43,8 @@ def proportional(relevance: Tensor, site: Site) -> Shares:
     """``R_a = a / (a + b) R``, signs included: unbounded where a and b cancel, nothing where they cancel exactly."""
     ratio = divide(relevance, site.record.result())
     if isinstance(site.operation, Shift):
-        constant = site.tensors[site.operation.constant].masked_fill(ratio[0] == 0, 0)
-        return Shares((ratio * site.record.input(),), sample_sums(ratio * constant))
+        taken = (ratio * site.tensors[site.operation.constant]).masked_fill(ratio == 0, 0)
+        return Shares((ratio * site.record.input(),), sample_sums(taken))
     return Shares((ratio * site.record.input(0), ratio * site.record.input(1)))
 
 

@@ -56,6 +56,8 @@ class Rule(ABC):
 
     keeps: ClassVar[frozenset[Kept]] = frozenset()
     """What it reads of the forward pass."""
+    transports: ClassVar[bool] = False
+    """Whether it asks for the operation's gradient, which may read more."""
 
     @abstractmethod
     def propagate(self, relevance: Tensor, site: Site) -> Shares:
@@ -85,6 +87,8 @@ class Transport(Rule):
     pooling (ties: the first).
     """
 
+    transports: ClassVar[bool] = True
+
     def propagate(self, relevance: Tensor, site: Site) -> Shares:
         """Back along the way that the values took."""
         return Shares(site.operation.gradient(relevance, site.record, site.tensors))
@@ -93,6 +97,8 @@ class Transport(Rule):
 @dataclass(frozen=True)
 class Crop(Rule):
     """``R_in = R`` where the value was put, and what its constant surroundings received is the bias's: a class token, say."""
+
+    transports: ClassVar[bool] = True
 
     def propagate(self, relevance: Tensor, site: Site) -> Shares:
         """What belongs to the value."""

@@ -1,0 +1,67 @@
+"""What a user may pass as bounds: the lowest and the highest pixel after preprocessing, for the z^B rule."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from clarp.propagation import Plan
+from clarp.rules import Rule, ZBox
+
+Bounds = tuple[float | Sequence[float] | Tensor, float | Sequence[float] | Tensor]
+
+
+def checked_bounds(bounds: object) -> Bounds | None:
+    """What was given, if it can be bounds.
+
+    Raises:
+        TypeError: it is no pair.
+        ValueError: the lowest is not below the highest, or not a number.
+    """
+    if bounds is None:
+        return None
+    if not isinstance(bounds, tuple | list) or len(bounds) != 2:
+        raise TypeError(f"bounds is {bounds!r}, expected (low, high), each a number or one per channel.")
+    ZBox(*bounds)  # the rule's own check
+    return bounds[0], bounds[1]
+
+
+def source(bounds: Bounds | None, plan: Plan) -> str:
+    """Where a plan's z^B rule has its bounds from, for people."""
+    rules = [step.rule for step in plan if step.reads_pixels and isinstance(step.rule, ZBox)]
+    if not rules:
+        return "not used"
+    given = bounds is not None or any(rule.low is not None for rule in rules)
+    return "given" if given else "each image's own minima and maxima per channel"
+
+
+def limits(bounds: Bounds | None, first: Rule | None, images: Tensor) -> tuple[Tensor, Tensor]:
+    """The lowest and highest pixels, each (B or 1, C, H, W).
+
+    Args:
+        bounds: the explainer's.
+        first: the rule of what reads the pixels; the bounds that it has itself count before the explainer's.
+        images: (B, C, H, W); where there are no bounds, those of each image.
+
+    Raises:
+        ValueError: bounds for another number of channels, or images that are far outside.
+    """
+    given = (first.low, first.high) if isinstance(first, ZBox) and first.low is not None else bounds
+    if given is None:
+        low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
+        return low.expand_as(images), high.expand_as(images)
+    ends = []
+    for name, end in zip(("low", "high"), given, strict=True):
+        values = torch.as_tensor(end, dtype=images.dtype, device=images.device).flatten()
+        if values.numel() not in (1, images.shape[1]):
+            raise ValueError(
+                f"bounds has {values.numel()} {name} values for images of {images.shape[1]} channels, expected one number, or one per channel."
+            )
+        ends.append(values.view(1, -1, 1, 1).expand(1, *images.shape[1:]))
+    low, high = ends
+    if bool(((images < 2 * low - high) | (images > 2 * high - low)).any()):
+        raise ValueError(
+            f"images has values from {images.min().item():.4g} to {images.max().item():.4g}, more than the whole range of "
+            f"bounds outside it ({low.min().item():.4g} to {high.max().item():.4g}). Are both after the same preprocessing?"
+        )
+    return low, high
