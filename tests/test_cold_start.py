@@ -113,3 +113,20 @@ def test_the_preprocessing_is_torchvisions(torchvision, photo: tuple[int, int], 
 
 def test_the_class_names_are_torchvisions(torchvision) -> None:
     assert imagenet.labels() == tuple(torchvision.models.ResNet50_Weights.DEFAULT.meta["categories"])
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_sleep_unless_told_otherwise(given: str | None, expected: str) -> None:
+    """It must be so before PyTorch is imported."""
+    code = (
+        "import os, sys; from clarp.cli import main\n"
+        "try: main(['--version'])\n"
+        "except SystemExit: pass\n"
+        "print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == f"{expected} False"

@@ -3,6 +3,7 @@
 Exit codes: 0 everything done, 1 some photos could not be explained, 2 nothing could be done as asked.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -323,6 +324,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: without the program's name; None for those of the process.
     """
+    # PyTorch's threads read it once, when it is imported. Those that wait would spin otherwise, and on a machine that is busy with
+    # other work too, that takes several times as long as the explanation.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from clarp.errors import CaptureError
 
     try:
