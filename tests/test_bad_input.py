@@ -173,6 +173,10 @@ VALUES: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "alpha NaN": (lambda: clarp.rules.AlphaBeta(float("nan"), 1), ("nan",)),
     "box of one bound": (lambda: clarp.rules.ZBox(low=0.0), ("high",)),
     "box upside down": (lambda: clarp.rules.ZBox(1.0, 0.0), ("1", "0", "low", "high")),
+    "scaled by nothing": (
+        lambda: clarp.seeds.SoftmaxGradient(strength=0, scaled=True),
+        ("strength is 0", "scaled"),
+    ),
     "no rival": (lambda: clarp.seeds.SoftmaxGradient(rivals=0), ("0", "rivals")),
     "negative rivals": (lambda: clarp.seeds.SoftmaxGradient(rivals=-2), ("-2", "rivals")),
     "half a rival": (lambda: clarp.seeds.SoftmaxGradient(rivals=1.5), ("1.5", "rivals")),

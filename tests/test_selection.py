@@ -1,5 +1,7 @@
 """Selection: where there is nothing to select by, stages, and what clarp makes of it."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -125,8 +127,116 @@ def test_a_last_convolution_behind_the_pooling_is_no_stage() -> None:
         nn.Linear(5, 3),
     ).eval()
     plan = clarp.Explainer(model, "lrp").plan((3, 8, 8))
-    assert plan.last_spatial().module == "0"
+    for layers in ("last", "last-stage"):
+        assert [node.module for node in clarp.Selection("channel", layers).nodes(plan)] == ["0"]
     assert torch.isfinite(clarp.attribute(model, torch.rand(1, 3, 8, 8), 0, method="clarp")).all()
+
+
+def gated() -> nn.Module:
+    """Two convolutions, and behind them squeeze and excitation, whose convolutions are called last."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 8, 3)
+            self.squeeze, self.excite = nn.Conv2d(8, 2, 1), nn.Conv2d(2, 8, 1)
+            self.head = nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.second(self.first(x).relu()).relu()
+            gate = self.excite(self.squeeze(x.mean((2, 3), keepdim=True)).relu()).sigmoid()
+            return self.head((x * gate).mean((2, 3)))
+
+    torch.manual_seed(0)
+    return Net().double().eval()
+
+
+@pytest.mark.parametrize("form", ["channel", "neuron"])
+def test_the_last_convolution_is_none_of_a_gate(form: str) -> None:
+    plan = clarp.Explainer(gated(), "lrp").plan((3, 8, 8))
+    assert [node.module for node in clarp.Selection(form, "last").nodes(plan)] == ["second"]
+
+
+def test_slrp_selects_in_front_of_a_gate() -> None:
+    torch.manual_seed(1)
+    images = torch.rand(1, 3, 8, 8, dtype=torch.float64)
+    slrp, lrp = (clarp.attribute(gated(), images, 0, method=method) for method in ("slrp", "lrp"))
+    assert not torch.allclose(slrp, lrp)
+
+
+def test_where_no_convolution_has_positions_the_last_is_the_last_of_all() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Flatten(), nn.Linear(4, 3)).eval()
+    plan = clarp.Explainer(model, "lrp").plan((3, 1, 1))
+    assert [node.module for node in clarp.Selection("channel", "last").nodes(plan)] == ["1"]
+
+
+class Patches(nn.Module):
+    """Patches embedded by a convolution or a dense layer, two dense layers at every patch, a smaller stage of one more."""
+
+    def __init__(self, embedding: nn.Module) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.up, self.down = nn.Linear(6, 8), nn.Linear(8, 6)
+        self.last, self.head = nn.Linear(24, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.embedding, nn.Conv2d):
+            x = self.embedding(x).permute(0, 2, 3, 1)
+        else:
+            x = x.unflatten(3, (4, 2)).unflatten(2, (4, 2)).permute(0, 2, 4, 1, 3, 5).flatten(3)
+            x = self.embedding(x)
+        x = self.down(self.up(x).relu())
+        x = x.unflatten(2, (2, 2)).unflatten(1, (2, 2)).permute(0, 1, 3, 2, 4, 5).flatten(3)
+        return self.head(self.last(x).relu().mean((1, 2)))
+
+
+@pytest.mark.parametrize("embedding", [nn.Conv2d(3, 6, 2, 2), nn.Linear(12, 6)])
+def test_stages_of_dense_layers(embedding: nn.Module) -> None:
+    """Their channels are the last axis, and what embeds the pixels is left out in neuron form."""
+    plan = clarp.Explainer(Patches(embedding).eval(), "lrp").plan((3, 8, 8))
+    names = {
+        layers: [node.module for node in clarp.Selection("neuron", layers).nodes(plan)]
+        for layers in ("all", "last", "before-last-stage", "last-stage")
+    }
+    assert names["all"] == ["up", "down", "last"]
+    assert names["last"] == names["last-stage"] == ["last"]
+    assert names["before-last-stage"] == ["up", "down"]
+
+
+@pytest.mark.parametrize("method", ["ssglrp", "clarp"])
+def test_dense_layers_at_every_position_need_no_convolution(method: str) -> None:
+    torch.manual_seed(0)
+    model = Patches(nn.Linear(12, 6)).double().eval()
+    images = torch.rand(1, 3, 8, 8, dtype=torch.float64)
+    selected = clarp.attribute(model, images, 0, method=method)
+    plain = dataclasses.replace(clarp.Method.named(method), selection=None)
+    assert not torch.allclose(selected, clarp.attribute(model, images, 0, method=plain))
+    with pytest.raises(ValueError, match="needs convolutions, and the model has none"):
+        clarp.attribute(model, images, 0, method="slrp")
+
+
+def refusal(model: nn.Module, selection: clarp.Selection) -> str:
+    with pytest.raises(ValueError, match="layers ") as caught:
+        selection.nodes(clarp.Explainer(model, "lrp").plan((3, 8, 8)))
+    return str(caught.value)
+
+
+def test_no_layer_before_the_last_stage_is_refused() -> None:
+    same = nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.Flatten(), nn.Linear(256, 2)
+    ).eval()
+    assert "belong to the last stage (64 positions)" in refusal(
+        same, clarp.Selection("channel", "before-last-stage")
+    )
+
+
+def test_a_name_that_can_not_be_selected_at_says_why() -> None:
+    chain = never_positive().float()
+    assert "reads the pixels" in refusal(chain, clarp.Selection("neuron", ("0",)))
+    assert "The nearest are 2." in refusal(chain, clarp.Selection("neuron", ("third",)))
+    one = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 2)).eval()
+    assert "reads the pixels" in refusal(one, clarp.Selection("neuron", ("0",)))
+    assert refusal(one, clarp.Selection("neuron", ("second",))).endswith("none behind the first layer.")
 
 
 def test_clarp_needs_convolutions() -> None:

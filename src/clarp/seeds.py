@@ -124,10 +124,11 @@ class SoftmaxGradient(Contrasting):
     Attributes:
         rivals: "all", or how many of the strongest rivals to take.
         strength: 1 is the published form and sums to zero; 0 leaves the target alone.
-        scaled: multiply by ``y_t (1 - y_t)`` again, with y the softmax over the target and its rivals.
+        scaled: multiply by ``y_t (1 - y_t)`` again, with y the softmax over the target and its rivals; needs a strength.
 
     Raises:
-        ValueError: rivals is neither "all" nor a positive integer, or strength is not a finite number of at least 0.
+        ValueError: rivals is neither "all" nor a positive integer, strength is not a finite number of at least 0, or it is 0 with
+            ``scaled``, whose factor without rivals is 0.
     """
 
     rivals: Literal["all"] | int = "all"
@@ -140,6 +141,11 @@ class SoftmaxGradient(Contrasting):
         if self.rivals != "all" and not (number and int(self.rivals) > 0):
             raise ValueError(
                 f"rivals is {self.rivals!r}, expected 'all' or how many of the strongest rivals to take, for example 5."
+            )
+        if self.scaled and not self.has_rivals:
+            raise ValueError(
+                "strength is 0 with scaled=True, which multiplies by y_t (1 - y_t): without rivals that is 0, and so would be the map. "
+                "Pass scaled=False, or a strength above 0."
             )
 
     def relevance(self, logits: Tensor, target: Tensor, rivals: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from clarp.capture import Node
 from clarp.operations import Convolution, Dense
-from clarp.propagation import Plan, Program, Tape
+from clarp.propagation import Plan, Program, Step, Tape, last_spatial, positions
 from clarp.seeds import softmax_direction
 
 Form = Literal["channel", "element", "neuron", "neuron-mask"]
@@ -46,8 +46,9 @@ class Selection:
 
     Attributes:
         form: one of the four.
-        layers: "all" convolutions, the "last" one, the "last-stage" (all with the spatial size of the last), those
-            "before-last-stage", or names of modules with shell wildcards, for example ("layer4.*",).
+        layers: "all" convolutions, the "last" one with more than one position (so no gate, and none behind the pooling), the
+            "last-stage" (all with as many positions as the last), those "before-last-stage", or names of modules with shell
+            wildcards, for example ("layer4.*",).
         gradient: of the softmax "probability", or of the target's "logit".
 
     Raises:
@@ -78,42 +79,62 @@ class Selection:
         """At which operations of a plan it selects.
 
         Raises:
-            ValueError: there is no convolution, or a name matches none.
+            ValueError: there is no convolution, a name matches none, or no layer is before the last stage.
         """
-        nodes = plan.convolutions()
-        if not nodes:
+        steps = [step for step in plan if self._knows(step.node)]
+        if not steps:
             raise ValueError(
-                f"{self} needs convolutions, and the model has none. Use a method without selection, for example 'sglrp'."
+                f"{self} needs {self._kinds}, and the model has none. Use a method without selection, for example 'sglrp'."
             )
-        if self.in_rule:
-            nodes = tuple(step.node for step in plan if not step.reads_pixels and _has_neurons(step.node))
-        if self.layers == "last":
-            return nodes[-1:]
-        if self.layers == "all":
+        nodes = tuple(step.node for step in steps if not (self.in_rule and step.reads_pixels))
+        if not isinstance(self.layers, str):
+            self._check_names(nodes, steps)
+            return tuple(n for n in nodes if any(fnmatchcase(n.module, pattern) for pattern in self.layers))
+        if self.layers == "all" or not nodes:
             return nodes
-        if isinstance(self.layers, str):
-            size = plan.last_spatial().shape[1:]
-            return tuple(n for n in nodes if (n.shape[1:] == size) == (self.layers == "last-stage"))
+        last = last_spatial(nodes)
+        if self.layers == "last":
+            return (last,)
+        of_stage = self.layers == "last-stage"
+        found = tuple(n for n in nodes if (positions(n) == positions(last)) == of_stage)
+        if not found:
+            raise ValueError(
+                f"layers is {self.layers!r}, and all the model's {self._kinds} belong to the last stage "
+                f"({positions(last)} positions). Take layers='all', or name them."
+            )
+        return found
+
+    def _check_names(self, nodes: Sequence[Node], steps: Sequence[Step]) -> None:
+        """Refuse a name that none of these nodes has; the steps are theirs, and those that read the pixels."""
         for pattern in self.layers:
-            if not any(fnmatchcase(node.module, pattern) for node in nodes):
-                modules = [node.module for node in nodes]
-                near = get_close_matches(pattern, modules, n=3, cutoff=0.0)
+            if any(fnmatchcase(node.module, pattern) for node in nodes):
+                continue
+            if any(fnmatchcase(step.node.module, pattern) for step in steps):
                 raise ValueError(
-                    f"layers has {pattern!r}, which is no convolution of the model. The nearest are {', '.join(near)}."
+                    f"layers has {pattern!r}, which reads the pixels: there the form {self.form!r} selects nothing, because the "
+                    "sign of a pixel means nothing. Leave it out, or take the form 'channel'."
                 )
-        return tuple(n for n in nodes if any(fnmatchcase(n.module, pattern) for pattern in self.layers))
+            near = get_close_matches(pattern, [node.module for node in nodes], n=3, cutoff=0.0)
+            hint = f"The nearest are {', '.join(near)}." if near else "There is none behind the first layer."
+            raise ValueError(
+                f"layers has {pattern!r}, which the model doesn't have among its {self._kinds}. {hint}"
+            )
+
+    @property
+    def _kinds(self) -> str:
+        """At which operations it selects, in words."""
+        return "convolutions" + (" or dense layers that act at every position" if self.in_rule else "")
+
+    def _knows(self, node: Node) -> bool:
+        """Whether it selects at operations of this kind."""
+        return isinstance(node.operation, Convolution) or (
+            self.in_rule and isinstance(node.operation, Dense) and len(node.shape) > 1
+        )
 
     @property
     def in_rule(self) -> bool:
         """Whether it changes the rule (neuron forms) and not the relevance (channel and element form)."""
         return self.form in ("neuron", "neuron-mask")
-
-
-def _has_neurons(node: Node) -> bool:
-    """Whether the neuron forms select at this operation's input."""
-    return isinstance(node.operation, Convolution) or (
-        isinstance(node.operation, Dense) and len(node.shape) > 1
-    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -88,6 +88,18 @@ def test_gradcams_layer_is_the_last_convolution_or_the_one_that_is_named():
         Baseline.of("gradient@2", network)
 
 
+def test_gradcams_layer_is_in_front_of_the_pooling():
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Conv2d(6, 8, 1),
+        nn.Flatten(),
+        nn.Linear(8, 4),
+    ).eval()
+    assert last_convolution(Network(model), torch.randn(3, 28, 28)) == "0"
+
+
 def test_guided_backprop_is_refused_where_there_is_nothing_to_guide():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Hardtanh(0, 6), nn.Flatten(), nn.Linear(144, 2)).eval()
     with pytest.raises(ValueError, match="has none"):

@@ -100,7 +100,16 @@ def test_more_steps_than_regions(batch):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: Deletion(0), lambda: Insertion(1001), lambda: AOPC(steps=0), lambda: AOPC(size=0)]
+    "make",
+    [
+        lambda: Deletion(0),
+        lambda: Insertion(1001),
+        lambda: AOPC(steps=0),
+        lambda: AOPC(size=0),
+        lambda: Deletion(fill="blurr"),
+        lambda: Insertion(fill="black"),
+        lambda: AOPC(fill="blurr"),
+    ],
 )
 def test_bad_options(make):
     with pytest.raises(ValueError, match="give"):

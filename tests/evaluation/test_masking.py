@@ -162,7 +162,7 @@ def test_maps_of_another_size(batch):
         ({"size": 0}, "at least 1 pixel"),
         ({"size": ()}, "size"),
         ({"size": (9, 9)}, "different"),
-        ({"fill": "grey"}, "fills are"),
+        ({"fill": "grey"}, "fill='grey': give one of the fills mean, colour, blur"),
         ({"centre": "middle"}, "centres"),
     ],
 )

@@ -205,6 +205,11 @@ class TestProbabilities:
         expected = batch.model(batch.images).softmax(1).amax(1)
         torch.testing.assert_close(probabilities(batch.model, batch.images), expected.detach())
 
+    def test_probabilities_instead_of_logits_are_refused(self, batch):
+        likely = nn.Sequential(batch.model, nn.Softmax(1))
+        with pytest.raises(ValueError, match="holds probabilities"):
+            probabilities(likely, batch.images, batch.targets)
+
     def test_training_mode_is_refused(self, batch):
         with pytest.raises(ValueError, match="training mode"):
             probabilities(batch.model.train(), batch.images, batch.targets)

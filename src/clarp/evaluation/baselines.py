@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from clarp.data._optional import optional
 from clarp.method import Method
 from clarp.network import Network
-from clarp.propagation import make_plan
+from clarp.propagation import last_spatial, make_plan
 
 BASELINES = {
     "gradient": "largest magnitude over the channels of the logit's gradient (Simonyan 2014)",
@@ -134,10 +134,10 @@ class Baseline:
 
 
 def last_convolution(network: Network, image: Tensor | None) -> str:
-    """The module of the last convolution, as the captured plan has it.
+    """The module of the last convolution that acts at more than one position, as the captured plan has it.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no convolution, or it is none of a module.
     """
     shape = network.input_shape() if image is None else tuple(image.shape)
     if shape is None:
@@ -146,11 +146,12 @@ def last_convolution(network: Network, image: Tensor | None) -> str:
         )
     graph = network.graph(shape, network.dtype or torch.get_default_dtype())
     found = make_plan(graph, Method.named("lrp").rules).convolutions()
-    if not found or not found[-1].module:
+    module = last_spatial(found).module if found else ""
+    if not module:
         raise ValueError(
             f"{network.name} has no convolution that is a module: name the layer, gradcam@LAYER."
         )
-    return found[-1].module
+    return module
 
 
 def _check_layer(model: nn.Module, layer: str) -> None:

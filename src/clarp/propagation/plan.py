@@ -1,6 +1,6 @@
 """The plan: every operation of the graph with its rule."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf, prod
 from typing import TYPE_CHECKING
@@ -83,20 +83,6 @@ class Plan:
         """The convolutions in the order of computation."""
         return tuple(step.node for step in self.steps if isinstance(step.node.operation, Convolution))
 
-    def last_spatial(self) -> Node:
-        """The last convolution that has more than one position.
-
-        Raises:
-            ValueError: there is none.
-        """
-        found = [node for node in self.convolutions() if prod(node.shape[1:]) > 1]
-        if not found:
-            raise ValueError(
-                "the model has no convolution with more than one position, expected one before its head. "
-                "Use a method without selection, for example 'sglrp'."
-            )
-        return found[-1]
-
     def head(self) -> Node:
         """The linear operation with weights that computes the logits.
 
@@ -123,6 +109,19 @@ class Plan:
                 "passes='dual' negates. Use passes='two_pass', for example the method 'clrp1'."
             )
         return first
+
+
+def positions(node: Node) -> int:
+    """At how many positions a convolution or a dense layer acts: the channels are a dense layer's last axis, a convolution's first."""
+    return prod(node.shape[:-1] if isinstance(node.operation, Dense) else node.shape[1:])
+
+
+def last_spatial(nodes: Sequence[Node]) -> Node:
+    """The last of these that acts at more than one position, where none does the last of all.
+
+    What comes after it is no place to look for objects: the layers of a squeeze-and-excitation gate, or those behind the pooling.
+    """
+    return next((node for node in reversed(nodes) if positions(node) > 1), nodes[-1])
 
 
 def make_plan(graph: Graph, composite: Composite) -> Plan:

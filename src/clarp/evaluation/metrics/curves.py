@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, Rows, ranks
-from clarp.evaluation.metrics.perturbation import Fill, filling, masked_probabilities, predicted
+from clarp.evaluation.metrics.perturbation import (
+    Fill,
+    check_fill,
+    filling,
+    masked_probabilities,
+    predicted,
+)
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,7 @@ class _Game(Metric):
 
     def __post_init__(self) -> None:
         _check_steps(self.steps)
+        check_fill(self.fill)
 
     @abstractmethod
     def ends(self, images: Tensor, fill: Tensor) -> tuple[Tensor, Tensor]:
@@ -145,6 +152,7 @@ class AOPC(Metric):
 
     def __post_init__(self) -> None:
         _check_steps(self.steps)
+        check_fill(self.fill)
         if self.size < 1:
             raise ValueError(f"size={self.size}: give regions of at least 1 pixel")
 

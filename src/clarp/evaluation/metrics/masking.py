@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, Rows
 from clarp.evaluation.metrics.perturbation import (
     Fill,
+    check_fill,
     filling,
     masked_probabilities,
     predicted,
@@ -70,10 +71,9 @@ class PatchMasking(Metric):
             raise ValueError(
                 f"size={self.size!r}: give a patch size of at least 1 pixel, or several different ones"
             )
-        if self.fill not in {"mean", "colour", "blur"} or self.centre not in {"pixel", "window"}:
-            raise ValueError(
-                f"fill={self.fill!r}, centre={self.centre!r}: fills are mean, colour and blur, centres pixel and window"
-            )
+        check_fill(self.fill)
+        if self.centre not in {"pixel", "window"}:
+            raise ValueError(f"centre={self.centre!r}: give one of the centres pixel, window")
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,18 @@ Fill = Literal["mean", "colour", "blur"]
 - "blur": the image itself, blurred by a Gaussian of sigma = 5 px at 224 px (the insertion game of RISE).
 """
 _BLUR = 5 / 224
+_ONE = 1e-4  # how far a sum of probabilities may be from 1
 _MODES = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)  # noqa: SLF001  torch has no public base class
+
+
+def check_fill(fill: str) -> None:
+    """Refuse an unknown fill.
+
+    Raises:
+        ValueError: it is none of :data:`Fill`.
+    """
+    if fill not in get_args(Fill):
+        raise ValueError(f"fill={fill!r}: give one of the fills {', '.join(get_args(Fill))}")
 
 
 def probabilities(model: Model, images: Tensor, targets: Tensor | None = None, *, chunk: int = 64) -> Tensor:
@@ -32,7 +43,7 @@ def probabilities(model: Model, images: Tensor, targets: Tensor | None = None, *
 
     Raises:
         ValueError: a model in training mode whose batch norm or dropout would let images change each other,
-            an output that is not (B, N), or a target that is no class.
+            an output that is not (B, N) or holds probabilities already, or a target that is no class.
     """
     pieces = [_softmax(model, piece) for piece in torch.split(images, chunk)]
     return _of_targets(torch.cat(pieces), targets)
@@ -153,7 +164,14 @@ def _softmax(model: Model, images: Tensor) -> Tensor:
         raise ValueError(
             f"the model's output has the shape {tuple(logits.shape)}: metrics need logits ({len(images)}, N)"
         )
-    return logits.to("cpu", torch.float64).softmax(dim=1)
+    logits = logits.to("cpu", torch.float64)
+    far = (logits.sum(dim=1) - 1).abs()
+    if logits.shape[1] > 2 and len(logits) and bool((logits >= 0).all() and (far <= _ONE).all()):
+        raise ValueError(
+            "the model's output holds probabilities, at least 0 and with the sum 1 for each image: metrics need logits. Leave the "
+            "model's final softmax out, or undo it: clarp.models.logits.Logits"
+        )
+    return logits.softmax(dim=1)
 
 
 def _of_targets(probability: Tensor, targets: Tensor | None) -> Tensor:
