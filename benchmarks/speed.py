@@ -164,7 +164,10 @@ def table(title: str, cells: dict[str, Cell]) -> str:
     lines = [f"### {title}\n", f"| | {' | '.join(cells)} |", "|---|" + "---|" * len(cells)]
     for who in rows:
         found = [cell.get(who, "") for cell in cells.values()]
-        texts = [f"{v:.3g}" if isinstance(v, float) else ("fails" if v else "") for v in found]
+        texts = [
+            (f"{v:.0f}" if v >= 1000 else f"{v:.3g}") if isinstance(v, float) else ("fails" if v else "")
+            for v in found
+        ]
         lines.append(f"| {who} | {' | '.join(texts)} |")
     return "\n".join(lines) + "\n"
 
