@@ -82,6 +82,18 @@ def test_json_is_the_manifest_and_nothing_else(tmp_path, toy, photo, capsys):
     assert out.read_text().startswith("<?xml")
 
 
+def test_a_model_that_ends_in_a_softmax_has_the_same_probabilities(tmp_path, toy, photo):
+    found = []
+    for name in ("build", "likely"):
+        out = tmp_path / f"{name}.png"
+        model = toy.replace(":build", f":{name}")
+        assert compare(photo, "--model", model, "--methods", "lrp", "--out", out) == 0
+        found.append(json.loads(out.with_suffix(".json").read_text())["photo"]["predictions"])
+    for one, other in zip(*found, strict=True):
+        assert one["label"] == other["label"]
+        assert one["probability"] == pytest.approx(other["probability"], abs=1e-6)
+
+
 def test_rivals_go_to_the_methods_that_have_some(tmp_path, toy, photo):
     sums = {}
     for name, rivals in {"all": [], "ant": ["--against", "ant"]}.items():

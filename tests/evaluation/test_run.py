@@ -98,6 +98,16 @@ class TestTheRows:
         run(photos, model, tmp_path / "b").complete()
         assert whole.store.rows_path.read_bytes() == late.store.rows_path.read_bytes()
 
+    def test_a_model_that_ends_in_a_softmax_has_the_same_rows(self, photos, model, tmp_path):
+        methods = ["lrp", "sglrp"]
+        likely = model.replace(":build", ":likely")
+        run(photos, model, tmp_path / "a", methods, limit=4).complete()
+        run(photos, likely, tmp_path / "b", methods, limit=4).complete()
+        for one, other in zip(rows(tmp_path / "a"), rows(tmp_path / "b"), strict=True):
+            for name in ("probability", "patch-masking:size=5/drop@5", "patch-masking:size=5/odds@5"):
+                assert one[name] == pytest.approx(other[name], abs=1e-5)
+            assert (one["target"], one["predicted"]) == (other["target"], other["predicted"])
+
     def test_predicted_targets(self, photos, model, tmp_path):
         run(photos, model, tmp_path / "run", target="predicted").complete()
         found = rows(tmp_path / "run")
@@ -195,7 +205,10 @@ class TestTheRows:
 
 
 class TestConfidentPhotos:
-    def test_mosaics_are_made_of_those_that_the_model_gets_right(self, photos, model, tmp_path, monkeypatch):
+    @pytest.mark.parametrize("name", ["build", "likely"])
+    def test_mosaics_are_made_of_those_that_the_model_gets_right(
+        self, photos, model, tmp_path, monkeypatch, *, name
+    ):
         classifier = load(model)
         dataset = open_dataset(str(photos), classifier.labels)
         shares = {}
@@ -205,6 +218,7 @@ class TestConfidentPhotos:
             shares[sample.id] = float(logits.softmax(1)[0, sample.labels[0][0]])
         limit = sorted(shares.values())[10]
         monkeypatch.setattr("clarp.evaluation.confident.CONFIDENCE", limit - 1e-6)
+        classifier = load(model.replace(":build", f":{name}"))
         found = confident(dataset, classifier, tmp_path / "run", torch.device("cpu"))
         assert {sample.id for sample in found} == {name for name, share in shares.items() if share >= limit}
         assert len(found) == 10

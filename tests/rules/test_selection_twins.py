@@ -188,9 +188,9 @@ def test_transposed_convolutions_are_selected_at(form: str, name: str) -> None:
 
 
 def test_two_selections_by_stage() -> None:
-    """Neuron form at the last convolution, channel form at the others: the first that names a layer counts."""
+    """Neuron form at the last convolution with positions, channel form at the others: the first that names a layer counts."""
     model = nets.build(CHAIN)
-    last = [module for module in model.modules() if isinstance(module, nn.Conv2d)][-1]
+    last = [module for module in model.modules() if isinstance(module, nn.Conv2d)][-2]
     twin = dataclasses.replace(
         formula("zplus-box"),
         select=lambda m, R, g: R if m is last else channel(R, g),

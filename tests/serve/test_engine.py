@@ -39,6 +39,15 @@ class TestPredict:
         assert [one.probability for one in found] == pytest.approx(expected.topk(3).values.tolist(), abs=1e-7)
         assert [one.label for one in found] == [LABELS[one.index] for one in found]
 
+    def test_a_model_that_ends_in_a_softmax(self, toy):
+        likely = torch.nn.Sequential(toy.classifier.module, torch.nn.Softmax(1)).eval()
+        found = Engine("likely", "likely", Classifier("likely", likely, LABELS, preprocess), Limits())
+        one, other = (model.predict(photo(), 4).predictions for model in (toy, found))
+        assert [each.index for each in one] == [each.index for each in other]
+        assert [each.probability for each in other] == pytest.approx(
+            [each.probability for each in one], abs=1e-6
+        )
+
     def test_the_photo_as_the_model_sees_it(self, toy):
         data = photo((60, 20))
         answer = toy.predict(data, 1)

@@ -24,6 +24,24 @@ LINKS: dict[Any, Link] = {
 }
 
 
+def undone(link: Link, output: Tensor) -> Tensor:
+    """Logits (B, N) from what the model returns, in float64; behind a softmax up to a constant for each image.
+
+    Where the output is as near to 0 or 1 as its type allows, the logit is the greatest or least that the type can tell.
+    """
+    type_ = torch.finfo(output.dtype)
+    least = type_.tiny * type_.eps  # above 0
+    output = output.double()
+    if link is _softmax:
+        return output.clamp(min=least).log()
+    if link is torch.sigmoid:
+        return output.clamp(least, 1 - type_.eps / 2).logit()
+    if link is F.logsigmoid:
+        output = output.clamp(max=-least)
+        return output - (-output.expm1()).log()
+    return output  # a log-softmax is its own logits
+
+
 def before_link(output: fx.Node) -> tuple[fx.Node, Link | None]:
     """The logits of an exported program with this output, and what it does to them at its end, None for nothing."""
     link = LINKS.get(output.target)

@@ -28,6 +28,7 @@ from clarp.evaluation.metrics import EnergyPointing
 from clarp.files import write_atomically
 from clarp.images import open_photo
 from clarp.models import Classifier
+from clarp.models.logits import Logits
 from clarp.network import Network
 from clarp.render import Cell, Row, Style, save, sheet
 from clarp.render.paper import checked_format
@@ -120,17 +121,17 @@ class _Comparison:
             raise ValueError(f"{request.photo}: the preprocessing made NaN or infinity of it.")
         module = classifier.module
         model: nn.Module = (module.module() if isinstance(module, ExportedProgram) else module).to(device)
-        with torch.no_grad():
-            probabilities = model(image[None].to(device)).double().softmax(dim=1)[0].cpu()
+        network = Network(module, cache=default_folder())
         found = attributors(
             request.methods,
-            Network(module, cache=default_folder()),
+            network,
             bounds=classifier.bounds,
             composite=request.composite,
             image=image,
             device=device,
         )
         methods = tuple(method for method in found if method.name in request.methods)
+        probabilities = Logits.of(model, network, image).probabilities(image[None].to(device))[0]
         targets = targets or probabilities.topk(min(_SHOWN, len(probabilities))).indices.tolist()
         comparison = cls(
             request,

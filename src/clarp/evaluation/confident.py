@@ -5,13 +5,15 @@ import json
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from clarp.data.sample import Dataset, Sample, UnreadableImageError
 from clarp.evaluation.inputs import Loader, ahead
 from clarp.files import write_atomically
 from clarp.models import Classifier
+from clarp.models.logits import Logits
+from clarp.network import Network
 
 CONFIDENCE = 0.9
 """The least probability of a right answer."""
@@ -43,7 +45,9 @@ def confident(photos: Dataset, classifier: Classifier, folder: Path, device: tor
 
 def _found(photos: Dataset, classifier: Classifier, device: torch.device) -> list[str]:
     module = classifier.module
-    model = (module.module() if isinstance(module, ExportedProgram) else module).to(device)
+    model: nn.Module = (module.module() if isinstance(module, ExportedProgram) else module).to(device)
+    network = Network(module)
+    logits: Logits | None = None
     loader = Loader(classifier, as_is=photos.as_is, located=False, placed=False)
 
     def opened(sample: Sample) -> Tensor | None:
@@ -55,8 +59,8 @@ def _found(photos: Dataset, classifier: Classifier, device: torch.device) -> lis
     ids: list[str] = []
     for sample, image in zip(photos, ahead(opened, photos), strict=True):
         if image is not None and sample.labels:
-            with torch.no_grad():
-                shares = model(image[None].to(device)).double().softmax(dim=1)[0].tolist()
+            logits = logits or Logits.of(model, network, image)
+            shares = logits.probabilities(image[None].to(device))[0].tolist()
             if max(shares[index] for index in sample.labels[0]) >= CONFIDENCE:
                 ids.append(sample.id)
     return ids

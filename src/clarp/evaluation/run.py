@@ -35,6 +35,7 @@ from clarp.evaluation.questions import Batch, TargetKind, check_truth
 from clarp.evaluation.store import Store
 from clarp.files import write_atomically
 from clarp.models import Classifier
+from clarp.models.logits import Logits
 from clarp.network import Network
 
 _SAMPLES_PER_PART = 16
@@ -131,6 +132,13 @@ class Run:
             device=self.device,
             image=self._first_image() if any(name == "gradcam" for name in names) else None,
         )
+
+    @cached_property
+    def logits(self) -> Logits:
+        """What the metrics ask: the model without the softmax or sigmoid that it may end in."""
+        image = self._first_image()
+        assert image is not None  # asked with images only
+        return Logits.of(self.model, self.network, image)
 
     @cached_property
     def samples(self) -> Sequence[Sample]:
@@ -257,8 +265,7 @@ class Run:
     def _rows(self, units: list[Unit]) -> dict[str, list[Any]]:
         """The rows of a batch: unit by unit, and within a unit method by method."""
         images = torch.stack([unit.image for unit in units]).to(self.device, self.network.dtype)
-        with torch.no_grad():
-            logits = self.model(images)
+        logits = self.logits(images)
         targets = self._targets(logits, units)
         shares = logits.to("cpu", torch.float64).softmax(dim=1)
         before = shares.gather(1, targets[:, None])[:, 0]
@@ -315,7 +322,7 @@ class Run:
             if isinstance(metric, PointingGame) and method.coarse:
                 chosen = replace(metric, smoothing=0.0)
             truth = self._truth(chosen, method, asked)
-            rows = chosen(self.model, asked.images, maps, targets=asked.targets, **truth)
+            rows = chosen(self.logits, asked.images, maps, targets=asked.targets, **truth)
             found |= {f"{name}/{column}": rows[column] for column in rows}
         return found
 

@@ -26,6 +26,7 @@ from clarp.explainer import Explainer
 from clarp.explanation import Explanation
 from clarp.images import decode_photo
 from clarp.models import Classifier
+from clarp.models.logits import Logits
 from clarp.network import Network
 from clarp.render import Scale, layer, overlay
 from clarp.render.scale import oddity
@@ -97,6 +98,7 @@ class Engine:
         self.weights_sha256 = classifier.weights_sha256()
         module = classifier.module
         self._model: nn.Module = module.module() if isinstance(module, ExportedProgram) else module
+        self._logits: Logits | None = None
         self._photos: OrderedDict[str, _Prepared] = OrderedDict()
         self._forget_sizes()
 
@@ -244,8 +246,11 @@ class Engine:
         return prepared
 
     def _probabilities(self, images: Tensor) -> Tensor:
-        with torch.no_grad():
-            return self._model(images)[0].softmax(0).double().cpu()
+        """Of one image, (N,)."""
+        if self._logits is None:
+            with _capturing:
+                self._logits = Logits.of(self._model, self._network, images[0])
+        return self._logits.probabilities(images)[0]
 
     def _explanations(
         self, prepared: _Prepared, question: Question, given_up: Callable[[], bool]
