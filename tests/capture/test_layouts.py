@@ -71,6 +71,7 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     "expanded": lambda x: x.unsqueeze(2).expand(-1, -1, 5, -1, -1),
     "a matrix behind": lambda x: x @ BEHIND.t(),
     "matrices before": lambda x: BEFORE @ x.mT,
+    "einsum without an arrow": lambda x: torch.einsum("bchw,wi", x, MIXING[:, 0]),
     "einsum with a constant": lambda x: torch.einsum("bchw,wkv->bchkv", x, MIXING),
     "einsum at each position": lambda x: torch.einsum("bchw,wkh->bkcw", x, MIXING.new_ones(8, 3, 6)),
     "bicubic": lambda x: F.interpolate(x, size=(5, 9), mode="bicubic"),
@@ -82,6 +83,9 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
         "bhw,wkh->bk", x.flip(1).reshape(-1, 6, 8), MIXING[..., :6]
     ).reshape(x.shape[0], -1),
     "narrow": lambda x: x.narrow(2, 1, 3).select(3, -1),
+    "narrow from the end": lambda x: torch.cat(
+        [x.narrow(2, -2, 2), x.narrow(2, -6, 3), x.narrow(2, 0, 6)], 2
+    ),
     "split unevenly": lambda x: torch.cat(x.split([1, 5], 2)[::-1], 2).tensor_split(2, 3)[1],
 }
 

@@ -277,6 +277,34 @@ def test_logits_are_what_comes_before_a_final_softmax(link: nn.Module) -> None:
     assert torch.equal(with_link.relevance, clarp.Explainer(inner)(x).relevance)
 
 
+class Ending(nn.Module):
+    """What a model returns, and what is done to it at the end."""
+
+    def __init__(self, inner: nn.Module, end: Body) -> None:
+        super().__init__()
+        self.inner, self.end = inner, end
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.end(self.inner(x))
+
+
+ENDS: dict[str, Body] = {
+    "same type": lambda z: F.softmax(z, 1).to(z.dtype),
+    "another type": lambda z: F.softmax(z, 1).float(),
+    "a sigmoid": lambda z: z.sigmoid().clone(),
+    "clone": lambda z: F.log_softmax(z, -1).clone(),
+    "several": lambda z: F.dropout(F.softmax(z, 1).type_as(z), training=False).clone().detach(),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_copy_does_not_hide_a_final_softmax(end: str) -> None:
+    inner, x = model(F.relu), images(2, 3, 6, 6)
+    ours, plain = (clarp.Explainer(each)(x) for each in (Ending(inner, ENDS[end]).eval(), inner))
+    assert torch.equal(ours.logits, plain.logits)
+    assert torch.equal(ours.relevance, plain.relevance)
+
+
 def test_equal_refusals_are_one_line() -> None:
     class Sines(nn.Module):
         def __init__(self) -> None:
@@ -303,6 +331,11 @@ def test_equal_refusals_are_one_line() -> None:
     [
         (lambda x: x**0.5, "expected a whole number"),
         (lambda x: x.gather(1, x.argmax(1, keepdim=True)), "computed from the image"),
+        (lambda x: F.batch_norm(x, None, None, training=True), "track_running_stats=True"),
+        (
+            lambda x: torch.einsum("bchw,bchw", x, x.flip(1)) + x,
+            "'bchw,bchw', expected the batch's letter in front",
+        ),
     ],
 )
 def test_refusals_say_why(body: Any, reason: str) -> None:

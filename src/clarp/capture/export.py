@@ -65,12 +65,13 @@ def capture_exported(
     """The graph of an exported program; the same errors as :func:`capture_module`.
 
     Args:
-        program: from ``torch.export.export`` of a model in eval mode, or ``torch.export.load``.
+        program: from ``torch.export.export`` of a model in eval mode, or ``torch.export.load``; its H and W may be dynamic.
         example: images (B, C, H, W), with the program's own B where that is fixed.
         dtype: of the graph's tensors.
         output: which of its results are the logits.
     """
-    graph = capture_program(program, dtype, own=False, output=output)
+    sized = _for_size(program, example, output)
+    graph = capture_program(sized, dtype, own=sized is not program, output=output)
     check_logits(graph, example, own_logits(program.module(), example, output)[0])
     return graph
 
@@ -141,6 +142,24 @@ def example_shape(program: ExportedProgram) -> tuple[int | None, ...]:
     if len(images) != 1 or not isinstance(images[0].meta.get("val"), Tensor):
         raise CaptureError(f"the exported program takes {len(images)} inputs, expected one tensor of images")
     return tuple(size if isinstance(size, int) else None for size in images[0].meta["val"].shape)
+
+
+def _for_size(program: ExportedProgram, example: Tensor, output: Output) -> ExportedProgram:
+    """A program for images of several sizes as one for images of this size; any other is one already."""
+    shape = example_shape(program)
+    if None not in shape[1:]:
+        return program
+    module = program.module()
+    own_logits(module, example, output)  # a size that the program refuses is no fault of the export below
+    batch = ({0: Dim.AUTO},) if shape[0] is None else None
+    try:
+        with _quiet():
+            return torch.export.export(module, (example,), dynamic_shapes=batch, strict=False)
+    except Exception as error:
+        raise CaptureError(
+            f"the exported program takes images of shape {shape} (None: any), and torch.export could not fix it to "
+            f"{tuple(example.shape)}: {first_line(error)}. Export the model for images of this size, with at most the batch dynamic."
+        ) from error
 
 
 def capture_program(

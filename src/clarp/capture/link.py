@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
+from clarp.capture.lowering.shape import NOTHING
+
 aten = torch.ops.aten
 
 Link = Callable[[Tensor], Tensor]
@@ -43,10 +45,16 @@ def undone(link: Link, output: Tensor) -> Tensor:
 
 
 def before_link(output: fx.Node) -> tuple[fx.Node, Link | None]:
-    """The logits of an exported program with this output, and what it does to them at its end, None for nothing."""
-    link = LINKS.get(output.target)
+    """The logits of an exported program with this output, and what it does to them at its end, None for nothing.
+
+    Copies and changes of type behind it do not hide it.
+    """
+    end = output
+    while end.target in NOTHING and isinstance(end.args[0], fx.Node):
+        end = end.args[0]
+    link = LINKS.get(end.target)
     if link is None:
         return output, None
-    logits = output.args[0]
+    logits = end.args[0]
     assert isinstance(logits, fx.Node)
     return logits, link

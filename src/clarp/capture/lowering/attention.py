@@ -137,15 +137,16 @@ def _einsum(call: Call) -> Lowered:
     """Of two values, or a value and a constant; the batch's letter in front, each letter once in an operand."""
     equation: str = call["equation"].replace(" ", "")
     operands: list[Any] = call["tensors"]
-    left, _, result = equation.partition("->")
+    left, arrow, result = equation.partition("->")
     terms = left.split(",")
+    result = result if arrow else _implicit(terms)
     if "." in equation or len(terms) != 2 or any(len(set(term)) < len(term) for term in (*terms, result)):
         raise Refused(f"{equation!r}, expected two operands with every letter once")
     if any(operand.name in call.constants for operand in operands):
         return _contraction(call, terms, operands, result)
     a, b = terms
-    batch = result[0]
-    if not a[0] == b[0] == batch:
+    batch = result[:1]
+    if not batch or not a[:1] == b[:1] == batch:
         raise Refused(f"{equation!r}, expected the batch's letter in front")
     shared = [letter for letter in a if letter in b and letter in result and letter != batch]
     inner = [letter for letter in a if letter in b and letter not in result]
@@ -166,6 +167,12 @@ def _einsum(call: Call) -> Lowered:
     product = call.step(Reshape(apart), (product,), apart)
     letters = [batch, *shared, *rows, *columns]
     return Permute(tuple(letters.index(letter) for letter in result)), (product,)
+
+
+def _implicit(terms: list[str]) -> str:
+    """What PyTorch takes as the result of an equation without an arrow: the letters that occur once, in alphabetical order."""
+    letters = "".join(terms)
+    return "".join(sorted(letter for letter in letters if letters.count(letter) == 1))
 
 
 def _flat(groups: tuple[list[str], ...], size: dict[str, int]) -> tuple[int, ...]:

@@ -13,6 +13,11 @@ aten = torch.ops.aten
 @anywhere
 def _batch_norm(call: Call) -> Lowered:
     """In eval mode; folded into a neighbour where that is exact."""
+    if call.arguments.get("training") and call["running_mean"] is None:
+        raise Refused(
+            "it always uses batch statistics (track_running_stats=False), expected running ones: build it with "
+            "track_running_stats=True and train it, or use a norm of each image by itself (nn.GroupNorm)"
+        )
     if call.arguments.get("training"):
         raise Refused(
             "it uses batch statistics: the model was captured in train mode; call model.eval() first"

@@ -41,8 +41,10 @@ def rearranged(call: Call) -> Lowered:
         raise Refused(f"where it takes its values from is computed from the image ({others[0].name})")
     size = prod(call.shape(x))
     places = torch.arange(1.0, 2 * size + 1, dtype=torch.float64).reshape(2, *call.shape(x))
+    # On the CPU, wherever the model is: every device counts places alike, but not every one knows float64.
     args, kwargs = fx.map_arg(
-        (call.node.args, call.node.kwargs), lambda node: places if node is x else call.constants[node.name]
+        (call.node.args, call.node.kwargs),
+        lambda node: places if node is x else call.constants[node.name].cpu(),
     )
     operation: Any = call.node.target
     first, second = operation(*args, **kwargs).long()

@@ -21,6 +21,22 @@ SPLITS = (
     aten.split.sizes,
     aten.tensor_split.sections,
 )
+NOTHING = (
+    aten.alias.default,
+    aten.clone.default,
+    aten.contiguous.default,
+    aten.detach.default,
+    aten.lift_fresh_copy.default,
+    aten.dropout.default,
+    aten.feature_dropout.default,
+    aten.alpha_dropout.default,
+    aten.feature_alpha_dropout.default,
+    aten.to.dtype,
+    aten.to.device,
+    aten.type_as.default,
+    aten._to_copy.default,  # noqa: SLF001  an ATen name
+)
+"""In eval mode these return the values of their first argument."""
 
 
 @lowers(
@@ -78,12 +94,14 @@ def _permute(call: Call) -> Lowered:
 @anywhere
 def _slice(call: Call) -> Lowered:
     """Any axis but the batch; dropped where it takes everything."""
-    x = call.value("self")
+    x, narrows = call.value("self"), "length" in call.arguments
     start, step = call["start"] or 0, call.arguments.get("step", 1)
-    end = start + call["length"] if "length" in call.arguments else call["end"]
-    if start == 0 and step == 1 and (end is None or end == torch.iinfo(torch.int64).max):
+    if not narrows and start == 0 and step == 1 and call["end"] in (None, torch.iinfo(torch.int64).max):
         return None, (x,)
     axis, size = call.axis(call["dim"], x), x.meta["val"].shape[call["dim"]]
+    if narrows:  # a negative start counts from the end, and the length goes on from there
+        start %= size
+    end = start + call["length"] if narrows else call["end"]
     start, end, step = slice(start, end, step).indices(size)
     return (None if (start, end, step) == (0, size, 1) else Slice(axis, start, end, step)), (x,)
 
@@ -266,21 +284,7 @@ def _stack(call: Call) -> Lowered:
     return Concatenate(axis), tuple(parts)
 
 
-@lowers(
-    aten.alias.default,
-    aten.clone.default,
-    aten.contiguous.default,
-    aten.detach.default,
-    aten.lift_fresh_copy.default,
-    aten.dropout.default,
-    aten.feature_dropout.default,
-    aten.alpha_dropout.default,
-    aten.feature_alpha_dropout.default,
-    aten.to.dtype,
-    aten.to.device,
-    aten.type_as.default,
-    aten._to_copy.default,  # noqa: SLF001  an ATen name
-)
+@lowers(*NOTHING)
 @anywhere
 def _nothing(call: Call) -> Lowered:
     """Dropped; in eval mode, and the type stays the same."""
