@@ -51,6 +51,9 @@ def test_recorded_explanations_are_the_plain_ones(method: str) -> None:
     alike(clarp.Explainer(model, method, compile="eager")(X, CLASSES, layers=["second"]), plain)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:.*script_method.*:DeprecationWarning"
+)  # PyTorch's own import of its compiler
 @pytest.mark.parametrize("backend", [pytest.param(True, marks=pytest.mark.slow), "aot_eager"])
 def test_compiled_explanations_are_the_plain_ones(*, backend: bool | str) -> None:
     """The compiler proper takes most of a minute."""
