@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import clarp
 from clarp import models
 from clarp.network import Network
+from clarp.passes import Passes
 
 
 def quiet(explainer: clarp.Explainer, images: Tensor, *arguments: object) -> clarp.Explanation:
@@ -148,3 +149,17 @@ def test_a_map_that_is_not_a_number_warns() -> None:
     x[1] = 0.5
     with pytest.warns(clarp.RelevanceLost, match=r"not a number \(image 1, class 0\)"):
         explainer(x, 0)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_contrast_is_looked_at_once(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes passes of its own, which would double the price of every image explained alone."""
+    calls = []
+    back = Passes.back
+    monkeypatch.setattr(Passes, "back", lambda *args, **named: (calls.append(1), back(*args, **named))[1])
+    explainer = clarp.Explainer(dead(0), "sglrp")
+    x = torch.rand(batch, 3, 4, 4, dtype=torch.float64)
+    explainer(x, 1)
+    assert len(calls) == 2
+    explainer(x, 1)
+    assert len(calls) == 3

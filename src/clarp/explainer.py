@@ -284,11 +284,9 @@ class Explainer:
         """Warn of lost relevance, once for each program."""
         if passes.program in self._watched:
             return
-        amounts = passes.amounts(maps)
-        one_image = amounts.seed.shape != maps.passes.seed.shape
-        lost = warn_if_lost(amounts, passes.targets, first)
+        lost = warn_if_lost(passes.amounts(maps), passes.targets, first)
         self._lost = self._lost or lost
-        if lost or one_image:
+        if lost or not maps.one_sign:  # to look at a contrast costs more passes
             self._watched.add(passes.program)
 
     def _rivals(self, against: Against, targets: Tensor, logits: Tensor) -> Tensor:

@@ -38,6 +38,11 @@ class Maps:
     ledger: Ledger
     passes: Ledger
 
+    @property
+    def one_sign(self) -> bool:
+        """Whether each seed is of one sign, so that its sum weighs what it does."""
+        return bool((self.passes.seed.abs() >= 0.999 * self.passes.size).all())
+
 
 @dataclass(frozen=True)
 class Passes:
@@ -122,8 +127,7 @@ class Passes:
         A seed that contrasts classes sums to zero, and so does everything that is linear in it: its sums say nothing of what
         was lost. There each sign of the seed travels alone, for the first target of the first image, which is enough to know.
         """
-        one_sign = bool((maps.passes.seed.abs() >= 0.999 * maps.passes.size).all())
-        if one_sign or not bool(maps.passes.pixels.isfinite().all()):
+        if maps.one_sign or not bool(maps.passes.pixels.isfinite().all()):
             signs = maps.passes.seed.sign()
             return maps.passes.map(lambda value: value * signs)
         first = replace(
