@@ -32,6 +32,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.stats import bootstrap
 from torch import Tensor
 from torch.nn import functional as F
 from variants import VARIANTS
@@ -254,13 +255,15 @@ def maker(name: str, classifier: Classifier, network: Network, image: Tensor, gr
 
 
 def line(name: str, rows: Rows, reference: Rows) -> str:
-    """Means; for drops, the paired difference to the reference with its normal 95 % interval."""
+    """Means; for drops, the paired difference to the reference with its bootstrap 95 % interval."""
     cells = []
     for column, values in rows.items():
         cell = f"{values.mean():.4f}" if "drop" in column else f"{values.mean():.3f}"
         if "@" in column and column in reference and rows is not reference:
             difference = values - reference[column]
-            cell += f" ({difference.mean():+.4f} ± {1.96 * difference.std() / len(values) ** 0.5:.4f})"
+            resampled = bootstrap((difference,), np.mean, method="percentile", rng=np.random.default_rng(0))
+            low, high = resampled.confidence_interval
+            cell += f" ({difference.mean():+.4f} [{low:.4f}, {high:.4f}])"
         cells.append(cell)
     return f"| {name} | " + " | ".join(cells) + " |"
 
@@ -274,6 +277,7 @@ def main() -> None:
     parser.add_argument("half", choices=("tune", "test"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", type=lambda text: text.split(","), default=[*VARIANTS, "Grad-CAM"])
+    parser.add_argument("--reference", default="ssglrp", help="one of those asked for, before the others")
     parser.add_argument("--questions", type=lambda text: text.split(","), default=list(QUESTIONS))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -292,11 +296,11 @@ def main() -> None:
                 print(f"{name}, {question}: {time.monotonic() - began:.0f} s", flush=True)
             rows |= {f"{question} {column}": values for column, values in np.load(path).items()}
         found[name] = rows
-        print(line(name, rows, found.get("ssglrp", {})), flush=True)
+        print(line(name, rows, found.get(options.reference, {})), flush=True)
     columns = next(iter(found.values()))
     print("| method | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns))
     for name, rows in found.items():
-        print(line(name, rows, found.get("ssglrp", {})))
+        print(line(name, rows, found.get(options.reference, {})))
 
 
 if __name__ == "__main__":
