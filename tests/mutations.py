@@ -200,6 +200,10 @@ MUTANTS = (
     # Selection and the program.
     Mutant("selection.py", "after > torch.finfo(after.dtype).tiny * before", "after > 0", f"{SELECTION}::test_what_leaves_next_to_nothing_does_not_overflow"),
     Mutant("selection.py", "alpha * (before / after), 1)", "alpha, 1)", SELECTIONS),
+    Mutant("selection.py", "not (self.in_rule and step.reads_pixels)", "True", SELECTIONS),
+    Mutant("propagation/plan.py", "(inputs[step.rule.signal],) if isinstance(step.rule, Gate) else inputs", "inputs", f"{SELECTION}::test_a_gate_of_places_is_no_last_convolution"),
+    Mutant("rules/linear.py", "any(isinstance(term.input, Signed)", "any(bool(term)", f"{SELECTION}::test_rules_that_do_not_look_at_inputs_refuse_to_select_them"),
+    Mutant("capture/modules.py", "return not readers or any(", "return any(", "tests/test_layers.py::test_the_logits_of_a_model_that_ends_in_a_softmax"),
     Mutant(PROGRAM, "collected[name] + share if name in collected else share", "share", RESNETS),
     Mutant(PROGRAM, "negated = -site.tensors[operation.weight]", "negated = site.tensors[operation.weight]", DUAL),
     Mutant(PROGRAM, "second = rule.propagate(relevance[dual_from:], _dual(replace(site, selected=other)))", "second = rule.propagate(relevance[dual_from:], replace(site, selected=other))", DUAL),

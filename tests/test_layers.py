@@ -201,6 +201,18 @@ def test_a_module_that_is_read_around() -> None:
     assert "drop" not in explainer.layers()
 
 
+def test_the_logits_of_a_model_that_ends_in_a_softmax(model: nn.Module) -> None:
+    """They are the output of their module, as without the softmax, which is undone and has no layer."""
+    ends = nn.Sequential(model, nn.Softmax(1)).eval()
+    explainer = clarp.Explainer(ends, "sglrp", bounds=BOUNDS)
+    names = [f"0.{name}" for name in clarp.Explainer(model, "sglrp", bounds=BOUNDS).layers((3, 9, 8))]
+    assert set(explainer.layers((3, 9, 8))) == {"0", *names}
+    e = explainer(X, 1, layers=["0.head", "0"])
+    assert e.layers["0.head"].sum(1).abs().max() < 1e-10  # the seed, which sums to zero
+    assert torch.equal(e.layers["0.head"], e.layers["0"])
+    assert torch.allclose(e.layers["0.head"][:, 1], torch.ones(2, dtype=torch.float64))
+
+
 def test_saved(model: nn.Module, tmp_path: Path) -> None:
     e = clarp.Explainer(model, "lrp", bounds=BOUNDS)(X, 1, layers=["layer1", "layer1.0.relu#2"])
     manifest = json.loads(e.save(tmp_path).read_text())

@@ -157,6 +157,52 @@ def test_the_last_convolution_is_none_of_a_gate(form: str) -> None:
     assert [node.module for node in clarp.Selection(form, "last").nodes(plan)] == ["second"]
 
 
+def attended() -> nn.Module:
+    """Two convolutions, and behind them CBAM's gate of places: a convolution with as many positions as they."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 8, 3, padding=1)
+            self.places = nn.Conv2d(2, 1, 7, padding=3)
+            self.head = nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.second(self.first(x).relu()).relu()
+            seen = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)
+            return self.head((x * self.places(seen).sigmoid()).mean((2, 3)))
+
+    torch.manual_seed(0)
+    return Net().double().eval()
+
+
+@pytest.mark.parametrize("form", ["channel", "neuron"])
+def test_a_gate_of_places_is_no_last_convolution(form: str) -> None:
+    plan = clarp.Explainer(attended(), "lrp").plan((3, 8, 8))
+    assert [node.module for node in clarp.Selection(form, "last").nodes(plan)] == ["second"]
+    assert [node.module for node in plan.convolutions()] == ["first", "second"]
+    with pytest.raises(ValueError, match=r"'places'.*a gate's get none.*second"):
+        clarp.Selection(form, ("places",)).nodes(plan)
+
+
+@pytest.mark.parametrize("rule", [clarp.rules.Flat(), clarp.rules.WSquare()])
+def test_rules_that_do_not_look_at_inputs_refuse_to_select_them(rule: clarp.rules.LinearRule) -> None:
+    composite = clarp.composites.Composite("even", rule, clarp.rules.ZPlus())
+    images = torch.rand(1, 3, 8, 8, dtype=torch.float64)
+    for form in ("neuron", "neuron-mask"):
+        method = clarp.Method(clarp.seeds.SoftmaxGradient(), clarp.Selection(form), composite)
+        with pytest.raises(ValueError, match=rf"{form}.*{type(rule).__name__}\(\) at '2'.*ZPlus.*'channel'"):
+            clarp.attribute(never_positive(), images, 0, method=method)
+    channel = clarp.Method(clarp.seeds.SoftmaxGradient(), clarp.Selection("channel"), composite)
+    assert clarp.attribute(never_positive(), images, 1, method=channel).isfinite().all()
+
+
+def test_a_first_layer_that_does_not_look_at_pixels_is_none_of_the_selected() -> None:
+    images = torch.rand(1, 3, 8, 8, dtype=torch.float64)
+    found = clarp.attribute(never_positive(), images, 1, method="ssglrp", composite="epsilon-plus-flat")
+    assert found.abs().sum() > 0
+
+
 def test_slrp_selects_in_front_of_a_gate() -> None:
     torch.manual_seed(1)
     images = torch.rand(1, 3, 8, 8, dtype=torch.float64)

@@ -16,6 +16,7 @@ from torch import Tensor
 from clarp.capture import Node
 from clarp.operations import Convolution, Dense
 from clarp.propagation import Plan, Program, Step, Tape, last_spatial, positions
+from clarp.rules import LinearRule
 from clarp.seeds import softmax_direction
 
 Form = Literal["channel", "element", "neuron", "neuron-mask"]
@@ -79,14 +80,24 @@ class Selection:
         """At which operations of a plan it selects.
 
         Raises:
-            ValueError: there is no convolution, a name matches none, or no layer is before the last stage.
+            ValueError: there is no convolution, a name matches none, no layer is before the last stage, or the rule at one of
+                them doesn't look at the inputs that a neuron form selects.
         """
-        steps = [step for step in plan if self._knows(step.node)]
+        reached = plan.reached()
+        steps = [step for step in plan if self._knows(step.node) and step.node.name in reached]
         if not steps:
             raise ValueError(
                 f"{self} needs {self._kinds}, and the model has none. Use a method without selection, for example 'sglrp'."
             )
-        nodes = tuple(step.node for step in steps if not (self.in_rule and step.reads_pixels))
+        where = [step for step in steps if not (self.in_rule and step.reads_pixels)]
+        nodes = self._chosen(tuple(step.node for step in where), steps)
+        if self.in_rule:
+            chosen = {node.name for node in nodes}
+            self._check_rules([step for step in where if step.node.name in chosen])
+        return nodes
+
+    def _chosen(self, nodes: tuple[Node, ...], steps: Sequence[Step]) -> tuple[Node, ...]:
+        """Those of the nodes that ``layers`` means; the steps are theirs, and those that read the pixels."""
         if not isinstance(self.layers, str):
             self._check_names(nodes, steps)
             return tuple(n for n in nodes if any(fnmatchcase(n.module, pattern) for pattern in self.layers))
@@ -117,8 +128,18 @@ class Selection:
             near = get_close_matches(pattern, [node.module for node in nodes], n=3, cutoff=0.0)
             hint = f"The nearest are {', '.join(near)}." if near else "There is none behind the first layer."
             raise ValueError(
-                f"layers has {pattern!r}, which the model doesn't have among its {self._kinds}. {hint}"
+                f"layers has {pattern!r}, which is none of the model's {self._kinds} that relevance arrives at "
+                f"(a gate's get none). {hint}"
             )
+
+    def _check_rules(self, steps: Sequence[Step]) -> None:
+        """Refuse a neuron form under rules that give every input the same, whatever it is."""
+        for step in steps:
+            if isinstance(step.rule, LinearRule) and not step.rule.reads_input:
+                raise ValueError(
+                    f"the form {self.form!r} selects inputs, and the rule {step.rule!r} at {step.node.module or 'the model'!r} doesn't look "
+                    "at them: it would change nothing. Take a rule that does, for example ZPlus(), or the form 'channel'."
+                )
 
     @property
     def _kinds(self) -> str:

@@ -40,7 +40,8 @@ def _tap(
 ) -> Tap | None:
     def leaves(node: fx.Node) -> bool:
         readers = [user for user in node.users if user in counted or user.op == "output"]
-        return any(user.op == "output" or call not in dict(_stack(user)) for user in readers)
+        # The logits of a model that goes on to a softmax have no reader that counts.
+        return not readers or any(user.op == "output" or call not in dict(_stack(user)) for user in readers)
 
     outputs = [node for node in inside if leaves(node) and isinstance(_value(node), Tensor)]
     if len(outputs) != 1 or _read_around(outputs[0], counted, alias):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from clarp.capture import Graph, Node
 from clarp.operations import Affine, Convolution, Dense, MatMul, Multiply, WeightedLinear
 from clarp.propagation.table import data_frame, table
-from clarp.rules import Hold, Rule
+from clarp.rules import Gate, Hold, Rule
 from clarp.rules.composites import Composite
 from clarp.rules.merge import product_rule
 
@@ -79,9 +79,21 @@ class Plan:
     def __str__(self) -> str:
         return "\n".join(table(self.rows(), ["module", "operation", "output", "rule"]))
 
+    def reached(self) -> frozenset[str]:
+        """The values that relevance can arrive at: not those that only make gates, which are held constant."""
+        found = {self.graph.output}
+        for step in reversed(self.steps):
+            if step.node.name not in found or isinstance(step.rule, Hold):
+                continue
+            inputs = step.node.inputs
+            found.update((inputs[step.rule.signal],) if isinstance(step.rule, Gate) else inputs)
+        return frozenset(found)
+
     def convolutions(self) -> tuple[Node, ...]:
-        """The convolutions in the order of computation."""
-        return tuple(step.node for step in self.steps if isinstance(step.node.operation, Convolution))
+        """The convolutions that relevance can arrive at, in the order of computation."""
+        reached = self.reached()
+        nodes = (step.node for step in self.steps)
+        return tuple(n for n in nodes if isinstance(n.operation, Convolution) and n.name in reached)
 
     def head(self) -> Node:
         """The linear operation with weights that computes the logits.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from clarp.operations import Average, Convolution, Dense, Linear, Operation
 from clarp.operations.base import Kept, over_seeds, sample_sums
-from clarp.rules.parts import WHOLE, Beyond, Branch, Part, Term, Value
+from clarp.rules.parts import WHOLE, Beyond, Branch, Part, Signed, Term, Value
 from clarp.rules.rule import Rule, Shares, Site, divide
 
 
@@ -33,6 +33,11 @@ class LinearRule(Rule):
     def reads_pixels_only(self) -> bool:
         """Whether it makes sense at the pixels only, because it needs their bounds."""
         return any(isinstance(term.input, Beyond) for branch in self.branches() for term in branch.terms)
+
+    @property
+    def reads_input(self) -> bool:
+        """Whether it weighs inputs by their values, so that selecting some of them changes what it gives."""
+        return any(isinstance(term.input, Signed) for branch in self.branches() for term in branch.terms)
 
     def weight_parts(self, operation: Operation, *, non_negative: bool) -> tuple[Part, ...]:
         """The parts of the weight in its terms."""
