@@ -1,7 +1,23 @@
 """What the study compares: the published methods, every form of SSGLRP within its description, and what leads to ``clarp``."""
 
+from dataclasses import dataclass
+
+from torch import Tensor
+
 from clarp import Method, Selection, composites
-from clarp.seeds import Contrast, Logit, SoftmaxGradient
+from clarp.seeds import Contrast, Contrasting, Logit, SoftmaxGradient, softmax_direction
+
+
+@dataclass(frozen=True)
+class Lead(Contrasting):
+    """``R_t = z_t``, ``R_n = -s_n z_n``: :class:`Contrast` without its cap, so negative where the target trails."""
+
+    strength: float = 1.0
+
+    def relevance(self, logits: Tensor, target: Tensor, rivals: Tensor) -> Tensor:
+        """``z (e_t - s)``."""
+        return logits * softmax_direction(logits, target, rivals, self.strength)
+
 
 _PLUS = composites.get("zplus-box")
 _GAMMA = composites.get("epsilon-gamma-box")
@@ -35,6 +51,7 @@ VARIANTS: dict[str, Method] = {
     "b2-then-a": Method(SoftmaxGradient(), (Selection("neuron", "last-stage"), _BELOW)),
     "neuron-epsilon-head": Method(SoftmaxGradient(), _NEURON, _EPSILON_HEAD),
     "clarp": Method.named("clarp"),
+    "clarp-uncapped": Method(Lead(), _NEURON, _EPSILON_HEAD),
     "clarp-zplus": Method(Contrast(), _NEURON, _PLUS),
     "clarp-gamma": Method(Contrast(), _NEURON, _GAMMA),
 }

@@ -82,26 +82,48 @@ def residual_gap(channels: int = 6) -> nn.Module:
     return Net().double().eval()
 
 
-def test_clarps_head_decomposes_the_lead() -> None:
-    """Relevance at the last features is each one's contribution to the target's lead over its rivals."""
+@pytest.mark.parametrize("leads", [True, False])
+def test_clarps_head_decomposes_the_lead(leads: bool) -> None:
+    """Relevance at the last features is what each contributes to the target's lead, over rivals that are not ahead of it."""
     model = residual_gap()
+    with torch.no_grad():
+        model.head.weight.abs_()  # type: ignore[operator,union-attr]
     images = torch.rand(2, 3, 8, 8, dtype=torch.float64)
-    found = clarp.Explainer(model, "clarp")(images, 1, layers=["block"])
+    ranked = model(images).argsort(1, descending=True)
+    target = ranked[:, 0] if leads else ranked[:, -1]
+    found = clarp.Explainer(model, "clarp")(images, target, layers=["block"])
 
     features = model.features(images)  # type: ignore[operator]
     features.retain_grad()
     logits = model.head(features.mean((2, 3)))  # type: ignore[operator]
-    rivals = logits.clone()
-    rivals[:, 1] = -torch.inf
-    lead = logits[:, 1] - (rivals.softmax(1).detach() * logits).sum(1)
+    own = logits.gather(1, target[:, None])[:, 0]
+    shares = logits.detach().scatter(1, target[:, None], -torch.inf).softmax(1)
+    rivals = (shares * logits).sum(1)
+    lead = own - rivals if leads else own - rivals * (own / rivals).detach()
     lead.sum().backward()
     evidence = features * features.grad
-    assert torch.allclose(evidence.sum((1, 2, 3)), lead)
-    assert torch.allclose(found.ledger.seed, lead)
+    assert torch.allclose(evidence.sum((1, 2, 3)), lead, atol=1e-12)
+    assert torch.allclose(found.ledger.seed, lead, atol=1e-12)
+    assert ((evidence > 0).flatten(1).any(1) & (evidence < 0).flatten(1).any(1)).all()
     beside = model.down(model.first(images).relu()).relu()  # type: ignore[operator]
     block = model.block(beside)  # type: ignore[operator]
     share = block.abs() / (block.abs() + beside.abs())
     torch.testing.assert_close(found.layers["block"], evidence * share, rtol=1e-3, atol=1e-6)
+
+
+def test_the_rivals_count_no_more_than_a_target_that_trails() -> None:
+    """Seeds by hand: ahead, behind, no evidence at all, and rivals without any."""
+    two = torch.tensor([False, True, True])
+    for logits, expected in [
+        ([4.0, 1.0, 1.0], [4.0, -0.5, -0.5]),
+        ([1.0, 4.0, 4.0], [1.0, -0.5, -0.5]),
+        ([-1.0, 4.0, 4.0], [-1.0, 0.0, 0.0]),
+        ([1.0, -4.0, -4.0], [1.0, 2.0, 2.0]),
+    ]:
+        found = clarp.seeds.Contrast().relevance(
+            torch.tensor([logits]), torch.tensor([[0]]), two.view(1, 1, 3)
+        )
+        torch.testing.assert_close(found, torch.tensor([[expected]]))
 
 
 def test_stages_are_complements() -> None:

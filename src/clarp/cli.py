@@ -21,7 +21,7 @@ app = typer.Typer(
 Model = Annotated[
     str,
     typer.Option(
-        help="A name from `clarp models`, a .pt2 file, or file.py:function (returns an nn.Module in eval mode)."
+        help="A name from `clarp models`, timm:NAME, hf:REPO, a .pt2 file, or file.py:function (returns an nn.Module in eval mode)."
     ),
 ]
 Weights = Annotated[Path | None, typer.Option(help="Weights for the model: safetensors, or a state dict.")]

@@ -149,6 +149,8 @@ def clarp() -> Method:
        they raise D: SSGLRP's selection in neuron form, ``R_i = sum_j m_i a_i w+_ij / sum_i' m_i' a_i' w+_i'j R_j`` with
        ``m = ReLU(dD/da)``. It conserves, so the rivals' negative relevance arrives at their objects and cancels the target's there;
        multiplying relevance by channels, as SLRP does, would throw it away.
+    4. *Where the target trails*, D is negative, and a map of it would say of every place, the target's object included, only that the
+       rivals are ahead. Asked for is what speaks for the target, so its rivals count no more than it has itself (``Contrast``).
     """
     return Method(Contrast(), _ALL, "epsilon-plus-box", name="clarp")
 

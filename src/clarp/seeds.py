@@ -163,11 +163,13 @@ class SoftmaxGradient(Contrasting):
 
 @dataclass(frozen=True)
 class Contrast(Contrasting):
-    """How far the target is ahead: ``R_t = z_t``, ``R_n = -strength s_n z_n`` (clarp's own).
+    """How far the target is ahead: ``R_t = z_t``, ``R_n = -strength c s_n z_n``, ``c = min(1, max(0, z_t) / z_s)`` (clarp's own).
 
-    :class:`SoftmaxGradient` times the logits, so it sums to the lead ``z_t - strength sum_n s_n z_n`` of the target over its
-    rivals. With the zero or epsilon rule in a head of one layer, every feature gets exactly what it contributes to
-    that lead, ``a_i (w_ti - strength sum_n s_n w_ni)``, signs included.
+    ``z_s = sum_n s_n z_n`` is what the rivals have together. Where the target leads (c = 1), this is :class:`SoftmaxGradient` times the
+    logits, and sums to the target's lead ``z_t - z_s``. With the zero or epsilon rule in a head of one layer, every feature then gets
+    exactly what it contributes to that lead, ``a_i (w_ti - sum_n s_n w_ni)``, signs included. Where the target trails, the rivals count no
+    more than it has itself (c < 1, and the seed sums to zero): their whole weight would outweigh all that speaks for the target, and leave
+    a map that is negative everywhere, its object included. Where ``z_s`` is not positive there is nothing to cap, and c = 1.
 
     Attributes:
         strength: of the rivals; 0 gives :class:`Logit`.
@@ -178,13 +180,21 @@ class Contrast(Contrasting):
     >>> logits = torch.tensor([[3.0, 1.0, 1.0]])
     >>> Contrast().relevance(logits, torch.tensor([[0]]), torch.tensor([[[False, True, True]]]))
     tensor([[[ 3.0000, -0.5000, -0.5000]]])
+    >>> Contrast().relevance(logits, torch.tensor([[1]]), torch.tensor([[[True, False, False]]]))
+    tensor([[[-1.,  1.,  0.]]])
     """
 
     strength: float = 1.0
 
     def relevance(self, logits: Tensor, target: Tensor, rivals: Tensor) -> Tensor:
-        """``z (e_t - strength s)``."""
-        return logits * softmax_direction(logits, target, rivals, self.strength)
+        """``z_t e_t - strength min(1, max(0, z_t) / z_s) s z``."""
+        own = _one_hot(logits, target) * logits
+        if self.strength == 0:
+            return own
+        others = logits.masked_fill(~rivals, -torch.inf).softmax(-1) * logits
+        has, have = own.sum(-1, keepdim=True), others.sum(-1, keepdim=True)
+        capped = torch.where(have > 0, (has.clamp(min=0) / have).clamp(max=1), 1)
+        return own - self.strength * capped * others
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,11 +17,18 @@ from clarp.method import Method
 from clarp.method import methods as method_names
 from clarp.network import Network
 
+OTHERS = (
+    "other models: timm's by their names (timm:NAME where torchvision has it too), transformers' by repository or folder (hf:REPO), "
+    "a .pt2 file, file.py:function."
+)
+
 
 def models(*, json: bool) -> None:
     """List the names of the models."""
     names = registry.names()
     _print(list(names), names, json=json)
+    if not json:
+        note(OTHERS)
 
 
 def methods(*, json: bool) -> None:

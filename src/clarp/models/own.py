@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from clarp.capture import LogitsOf, Output, load_exported
 from clarp.capture.output import pick
 from clarp.errors import CaptureError
+from clarp.models import labels as class_names
 from clarp.models.classifier import Classifier, Preprocess
 from clarp.models.weights import load_weights, read_state
 
@@ -70,7 +71,7 @@ def load_function(
     preprocess, notes = _preprocess(getattr(source, "preprocess", None), (224, 224))
     chosen = int(output) if output is not None and output.isdecimal() else output
     count, alone = _outputs(module, preprocess, spec, chosen)
-    classes, label_notes = _labels(labels, count, spec)
+    classes, label_notes = class_names.of_classes(labels, count, spec)
     module = module if alone else LogitsOf(module, chosen)
     return Classifier(spec, module, classes, preprocess, notes + label_notes)
 
@@ -96,7 +97,7 @@ def load_program(file: Path, labels: Sequence[str] | None = None) -> Classifier:
     if not (isinstance(height, int) and isinstance(width, int)):
         height = width = 224  # a program for any size
     preprocess, notes = _preprocess(None, (height, width))
-    classes, label_notes = _labels(labels, int(outputs[0].shape[1]), str(file))
+    classes, label_notes = class_names.of_classes(labels, int(outputs[0].shape[1]), str(file))
     return Classifier(str(file), program, classes, preprocess, notes + label_notes)
 
 
@@ -160,17 +161,3 @@ def _outputs(module: nn.Module, preprocess: Preprocess, spec: str, output: Outpu
         got = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"the model of {spec} returned {got}, expected logits (B, N).")
     return logits.shape[1], logits is result
-
-
-def _labels(labels: Sequence[str] | None, classes: int, spec: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    if labels is not None:
-        if len(labels) != classes:
-            raise ValueError(f"{spec} has {classes} classes, but {len(labels)} labels were given.")
-        return tuple(map(str, labels)), ()
-    if classes == 1000:
-        from clarp.models import imagenet
-
-        return imagenet.labels(), ("labels: ImageNet's were assumed",)
-    return tuple(f"class {k}" for k in range(classes)), (
-        "labels: none were given, so the classes have numbers only",
-    )

@@ -1,8 +1,10 @@
 """Which source a model's name means."""
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
+from clarp.models import labels as class_names
 from clarp.models.classifier import Classifier
 
 DEFAULT = "efficientnet-lite0"
@@ -31,12 +33,13 @@ def load(
     """Load a classifier with its labels and its preprocessing.
 
     Args:
-        spec: ``"efficientnet-lite0"`` (embedded, no download), the name of a torchvision classifier, a
-            ``.pt2`` file, or ``"file.py:function"``.
+        spec: ``"efficientnet-lite0"`` (embedded, no download), the name of a classifier of torchvision or timm (``"timm:resnet50"`` where
+            both have it), ``"hf:REPO"`` for one of transformers (a repository of the hub, or a folder), a ``.pt2`` file, or
+            ``"file.py:function"``.
         weights: weights for it, safetensors or a state dict; None for its default weights.
         labels: a text file with one class name a line; None for the model's own names.
         output: which of several results of a function's model are its logits, a key or a number.
-        trained: False: a torchvision classifier needs no weights and gets random ones, without a download; for what
+        trained: False: a classifier by name needs no weights and gets random ones, without a download; for what
             doesn't depend on them.
 
     Raises:
@@ -45,7 +48,7 @@ def load(
         ModuleNotFoundError: a package is missing; the message says how to install it.
         ConnectionError: the weights could not be downloaded.
     """
-    classes = None if labels is None else _read_labels(labels)
+    classes = None if labels is None else class_names.read(labels)
     path, _, function = spec.rpartition(":")
     if path.endswith(".py"):
         from clarp.models import own
@@ -55,21 +58,29 @@ def load(
         raise ValueError(
             f"--output {output} chooses among the results of a file.py:function; leave it out with {spec}."
         )
-    if spec.endswith(".pt2"):
-        from clarp.models import own
-
+    if spec.endswith(".pt2") or spec.startswith("hf:"):
         if weights is not None:
             raise ValueError(f"{spec} has its weights inside; leave out --weights {weights}.")
+        from clarp.models import hugging_face, own
+
+        if spec.startswith("hf:"):
+            return hugging_face.load(spec.removeprefix("hf:"), classes, trained=trained)
         return own.load_program(Path(spec), classes)
     if spec == DEFAULT:
         from clarp.models import efficientnet_lite
 
         return efficientnet_lite.load(weights, classes)
-    if spec not in names():
-        raise ValueError(f"unknown model {spec!r}{_remedy(spec)}")
-    from clarp.models import zoo
+    return _by_name(spec, weights, classes, trained=trained)
 
-    return zoo.load(spec, weights, classes, trained=trained)
+
+def _by_name(spec: str, weights: Path | None, labels: Sequence[str] | None, *, trained: bool) -> Classifier:
+    from clarp.models import timm_zoo, zoo
+
+    if spec in zoo.names():
+        return zoo.load(spec, weights, labels, trained=trained)
+    if spec.startswith("timm:") or timm_zoo.has(spec):
+        return timm_zoo.load(spec.removeprefix("timm:"), weights, labels, trained=trained)
+    raise ValueError(f"unknown model {spec!r}{_remedy(spec)}")
 
 
 def _remedy(spec: str) -> str:
@@ -77,21 +88,10 @@ def _remedy(spec: str) -> str:
         return f": a Python file needs the function that builds the model, {spec}:FUNCTION."
     if Path(spec).suffix in _WEIGHTS_SUFFIXES:
         return f": weights alone are not a model; say which one they are for, as in --model resnet50 --weights {spec}."
-    near = get_close_matches(spec, names(), n=4, cutoff=0.5)
+    from clarp.models import timm_zoo
+
+    near = get_close_matches(spec, (*names(), *timm_zoo.names()), n=4, cutoff=0.5)
     nearest = f"; the nearest names are {', '.join(near)}" if near else ""
-    return f"{nearest}. Expected a name from clarp models, a .pt2 file, or file.py:function."
-
-
-def _read_labels(path: Path) -> list[str]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such labels file.")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text file in UTF-8; expected one class name a line.") from error
-    classes = [line.strip() for line in lines]
-    while classes and not classes[-1]:
-        classes.pop()
-    if not classes or not all(classes):
-        raise ValueError(f"{path}: expected one class name a line, and no empty lines.")
-    return classes
+    return (
+        f"{nearest}. Expected a name from clarp models, timm:NAME, hf:REPO, a .pt2 file, or file.py:function."
+    )

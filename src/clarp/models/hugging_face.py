@@ -1,0 +1,89 @@
+"""Image classifiers of transformers, from the Hugging Face hub or a folder: ``hf:REPO``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from clarp.capture import LogitsOf
+from clarp.models import labels as class_names
+from clarp.models.classifier import Classifier
+
+
+@dataclass(frozen=True, eq=False)
+class Processed:
+    """A checkpoint's own image processor, as a preprocessing.
+
+    Attributes:
+        processor: transformers' image processor.
+    """
+
+    processor: Any
+
+    def __call__(self, photo: Image.Image) -> Tensor:
+        """An RGB photo to (C, H, W)."""
+        pixels: Tensor = self.processor(images=photo, return_tensors="pt")["pixel_values"][0]
+        return pixels
+
+
+def load(repo: str, labels: Sequence[str] | None = None, *, trained: bool = True) -> Classifier:
+    """Load an image classifier with its image processor. No code of the repository is executed.
+
+    Args:
+        repo: a repository of the hub (``microsoft/resnet-50``, downloaded when first used), or a folder that
+            ``save_pretrained`` wrote.
+        labels: the class names; None for those of its configuration.
+        trained: False: random weights, always the same; only the configuration is read.
+
+    Raises:
+        ModuleNotFoundError: transformers is not installed.
+        ConnectionError: there is no such folder, and it could not be downloaded.
+        ValueError: it is no image classifier that transformers knows, or the labels don't fit.
+    """
+    auto = _transformers()
+    spec = f"hf:{repo}"
+    try:
+        processor = auto.AutoImageProcessor.from_pretrained(repo, trust_remote_code=False)
+        if trained:
+            model = auto.AutoModelForImageClassification.from_pretrained(repo, trust_remote_code=False)
+            notes: tuple[str, ...] = (f"weights: {spec}",)
+        else:
+            model = _random(auto, repo)
+            notes = ("weights: random ones, without a download of them",)
+    except OSError as error:
+        raise ConnectionError(
+            f"{spec} is no folder, and could not be downloaded ({str(error).splitlines()[0]}): give the folder of a checkpoint "
+            "(hf:FOLDER), or take the embedded model, which needs no download (--model efficientnet-lite0)."
+        ) from error
+    except (ValueError, KeyError) as error:
+        raise ValueError(
+            f"{spec} is no image classifier that transformers {auto.__version__} knows: {str(error).splitlines()[0]}"
+        ) from error
+    own = [str(model.config.id2label[k]) for k in range(model.config.num_labels)]
+    classes, _ = class_names.of_classes(own if labels is None else labels, len(own), spec)
+    return Classifier(spec, LogitsOf(model.eval(), "logits"), classes, Processed(processor), notes)
+
+
+def _random(auto: Any, repo: str) -> Any:
+    config = auto.AutoConfig.from_pretrained(repo, trust_remote_code=False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return auto.AutoModelForImageClassification.from_config(config, trust_remote_code=False)
+
+
+def _transformers() -> Any:
+    from clarp.models import _torchvision  # noqa: F401  transformers imports torchvision, which works from here on
+
+    try:
+        import transformers
+    except ModuleNotFoundError as error:
+        if error.name != "transformers":
+            raise
+        raise ModuleNotFoundError(
+            'Hugging Face\'s models need transformers, which is not installed: pip install "clarp[transformers]".',
+            name="transformers",
+        ) from error
+    return transformers

@@ -1,0 +1,51 @@
+"""The names of a model's classes: from a file, from the model, or ImageNet's."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def read(path: Path) -> list[str]:
+    """Class names from a text file, one a line.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no text in UTF-8, or has empty lines.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such labels file.")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file in UTF-8; expected one class name a line.") from error
+    classes = [line.strip() for line in lines]
+    while classes and not classes[-1]:
+        classes.pop()
+    if not classes or not all(classes):
+        raise ValueError(f"{path}: expected one class name a line, and no empty lines.")
+    return classes
+
+
+def of_classes(
+    labels: Sequence[str] | None, classes: int, spec: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """A name for each of a model's classes, and notes of what was assumed.
+
+    Args:
+        labels: what is known; None: ImageNet's names for 1000 classes, else numbers.
+        classes: how many the model has.
+        spec: the model, for messages.
+
+    Raises:
+        ValueError: there are more or fewer labels than classes.
+    """
+    if labels is not None:
+        if len(labels) != classes:
+            raise ValueError(f"{spec} has {classes} classes, but {len(labels)} labels were given.")
+        return tuple(map(str, labels)), ()
+    if classes == 1000:
+        from clarp.models import imagenet
+
+        return imagenet.labels(), ("labels: ImageNet's were assumed",)
+    return tuple(f"class {k}" for k in range(classes)), (
+        "labels: none were given, so the classes have numbers only",
+    )
