@@ -1,6 +1,7 @@
 """Every public entry refuses bad input, and the message says what was given, what was expected and what to do."""
 
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -471,3 +472,36 @@ def test_images_in_other_units_than_the_bounds(model: nn.Module) -> None:
     explainer = clarp.Explainer(model, "lrp", bounds=(0.0, 1.0))
     with pytest.raises(ValueError, match=r"255.*bounds"):
         explainer(torch.full((1, 3, 8, 8), 255.0))
+
+
+def test_images_outside_the_bounds_are_told(model: nn.Module) -> None:
+    """-1..1 with bounds of 0..1: within a range of the bounds, so only a warning; resampling's overshoot is none."""
+    explainer = clarp.Explainer(model, "lrp", bounds=(0.0, 1.0))
+    with pytest.warns(
+        UserWarning, match=r"images has values from -1 to 1, outside bounds \(0 to 1\).*z\^B"
+    ) as caught:
+        explainer(pixels().clamp(-1, 1))
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", category=clarp.RelevanceLost)
+        explainer(pixels().sigmoid() * 1.1 - 0.05)
+        clarp.Explainer(model, "lrp", bounds=(0.0, 1.0), composite="epsilon-plus")(pixels().sigmoid() * 2 - 1)
+
+
+def test_a_model_of_one_class_has_no_rivals(model: nn.Module) -> None:
+    one = nn.Sequential(model, nn.Linear(model(pixels()).shape[1], 1)).eval()
+    with pytest.raises(ValueError, match=r"the model has 1 class.*'lrp'"):
+        clarp.attribute(one, pixels(), method="sglrp")
+
+
+def test_names_in_capitals_get_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"unknown method 'SSGLRP'.*Did you mean ssglrp"):
+        clarp.Method.named("SSGLRP")
+
+
+def test_a_plan_before_the_first_image_says_what_to_pass(model: nn.Module) -> None:
+    with pytest.raises(
+        ValueError, match=r"not known before the first explanation.*plan\(input_shape=\(3, 224, 224\)\)"
+    ):
+        clarp.Explainer(model).plan()

@@ -544,9 +544,7 @@ class TestOutput:
     def test_a_model_with_several_results(self, toy, photos, tmp_path, capsys):
         out, spec = tmp_path / "out", toy.replace(":build", ":several")
         assert clarp("explain", photos, "--model", spec, "--out", out) == 2
-        assert (
-            "Say which of its results they are, --output: output='scores' (1, 4)" in capsys.readouterr().err
-        )
+        assert "Say which of its results they are: --output 'scores' (1, 4)" in capsys.readouterr().err
         arguments = ("--layers", "inner.0", "--method", "lrp", "--target", "ant")
         assert clarp("explain", photos, "--model", spec, "--output", "scores", *arguments, "--out", out) == 0
         assert (

@@ -80,6 +80,20 @@ def test_a_later_batch_of_a_method_without_rivals_still_warns() -> None:
         explainer(torch.stack([ONES[0] * 5, ONES[0] / 3]), 0)
 
 
+def test_what_grows_is_told_too() -> None:
+    """Two inputs that nearly cancel: under the zero rule each gets a multiple of what there was, and the bias gives the difference."""
+    layer = nn.Linear(3, 1)
+    with torch.no_grad():
+        layer.weight.fill_(1.0)
+        layer.bias.fill_(-2.9)
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), layer).double().eval()
+    with pytest.warns(
+        clarp.RelevanceLost, match=r"30 times the relevance.*image 0.*added by 2 \(Zero\(\)\) 29\d\d%"
+    ) as caught:
+        clarp.Explainer(model, "lrp", composite="zero")(ONES, 0)
+    assert caught[0].message.share == pytest.approx(30)
+
+
 def test_it_points_at_the_users_line() -> None:
     with pytest.warns(clarp.RelevanceLost) as caught:
         clarp.Explainer(dead(6), "lrp", composite="epsilon-plus")(ONES)

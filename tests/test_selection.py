@@ -258,6 +258,40 @@ class Patches(nn.Module):
         return self.head(self.last(x).relu().mean((1, 2)))
 
 
+def test_dense_layers_are_selected_under_rules_of_one_sign_only() -> None:
+    """A deep transformer with the epsilon rule in its dense layers: sums of either sign nearly cancel, and relevance was infinite."""
+    model = Patches(nn.Conv2d(3, 6, 2, 2)).double().eval()
+    for composite, selected in [
+        ("zplus-box", 3),
+        ("epsilon-alpha2-beta1", 0),
+        ("epsilon-plus", 0),
+        ("epsilon", 0),
+    ]:
+        plan = clarp.Explainer(model, "lrp", composite=composite).plan((3, 8, 8))
+        assert len(clarp.Selection("neuron").nodes(plan)) == selected
+    images = torch.rand(1, 3, 8, 8, dtype=torch.float64)
+    found = [
+        clarp.attribute(model, images, 0, method=m, composite="epsilon-plus") for m in ("ssglrp", "sglrp")
+    ]
+    assert torch.equal(*found)
+    plan = clarp.Explainer(model, "lrp", composite="epsilon-plus").plan((3, 8, 8))
+    with pytest.raises(
+        ValueError, match=r"'up', where the form 'neuron' selects nothing.*neither z\+ nor alpha-beta"
+    ):
+        clarp.Selection("neuron", ("up",)).nodes(plan)
+
+
+def test_a_vision_transformer_with_epsilon_has_numbers() -> None:
+    from clarp.models._torchvision import torchvision  # noqa: PLC0415
+
+    torch.manual_seed(0)
+    model = torchvision.models.VisionTransformer(32, 8, 12, 4, 32, 64, num_classes=10).eval()
+    torch.nn.init.normal_(model.heads.head.weight, std=0.05)
+    images = torch.rand(1, 3, 32, 32)
+    for method in ("ssglrp", "clarp", "sglrp"):
+        assert clarp.attribute(model, images, 1, method=method, composite="epsilon-plus").isfinite().all()
+
+
 @pytest.mark.parametrize("embedding", [nn.Conv2d(3, 6, 2, 2), nn.Linear(12, 6)])
 def test_stages_of_dense_layers(embedding: nn.Module) -> None:
     """Their channels are the last axis, and what embeds the pixels is left out in neuron form."""

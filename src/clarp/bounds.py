@@ -1,13 +1,17 @@
 """What a user may pass as bounds: the lowest and the highest pixel after preprocessing, for the z^B rule."""
 
+import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from clarp.errors import level_of_the_user
 from clarp.propagation import Plan
 from clarp.rules import Rule, ZBox
 
+BEYOND = 0.1
+"""How far pixels may be outside bounds without a word, in units of their range: resampling overshoots."""
 Bounds = tuple[float | Sequence[float] | Tensor, float | Sequence[float] | Tensor]
 
 
@@ -59,9 +63,17 @@ def limits(bounds: Bounds | None, first: Rule | None, images: Tensor) -> tuple[T
             )
         ends.append(values.view(1, -1, 1, 1).expand(1, *images.shape[1:]))
     low, high = ends
+    slack = BEYOND * (high - low)
     if bool(((images < 2 * low - high) | (images > 2 * high - low)).any()):
         raise ValueError(
             f"images has values from {images.min().item():.4g} to {images.max().item():.4g}, more than the whole range of "
             f"bounds outside it ({low.min().item():.4g} to {high.max().item():.4g}). Are both after the same preprocessing?"
+        )
+    if isinstance(first, ZBox) and bool(((images < low - slack) | (images > high + slack)).any()):
+        warnings.warn(
+            f"images has values from {images.min().item():.4g} to {images.max().item():.4g}, outside bounds ({low.min().item():.4g} to "
+            f"{high.max().item():.4g}): the rule for the first layer, z^B, is then not what it should be. Pass the lowest and the highest "
+            "value that a pixel can have after preprocessing.",
+            stacklevel=level_of_the_user(),
         )
     return low, high

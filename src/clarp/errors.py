@@ -3,6 +3,7 @@
 Every message says what was given, what was expected, and what to do.
 """
 
+import inspect
 from math import isnan
 
 
@@ -15,13 +16,15 @@ class UnsupportedOperation(CaptureError):  # noqa: N818  the public name says wh
 
 
 class RelevanceLost(UserWarning):
-    """More than half of the relevance never reached the pixels; the message says how much, and which operations took it.
+    """More than half of the relevance never reached the pixels, or several times as much as there was did.
+
+    The message says how much, and which operations took it or added to it.
 
     Attributes:
-        share: what reached the pixels, 0 to 1, or NaN.
-        image: the number of the image that lost most.
+        share: what reached the pixels, beside what there was: at least 0, or NaN.
+        image: the number of the image where that was worst.
         target: the class that was explained there.
-        absorbers: the operations that took most, each with its share; may be empty.
+        absorbers: the operations that took or added most, each with its share; may be empty.
     """
 
     def __init__(self, share: float, image: int, target: int, absorbers: tuple[str, ...]) -> None:
@@ -43,9 +46,23 @@ class RelevanceLost(UserWarning):
         if isnan(self.share):
             return (
                 f"the relevance is not a number ({where}), and the map shows nothing. A logit or a value inside the model is "
-                "infinite or not a number there."
+                "infinite or not a number there, or relevance grew beyond all numbers under a rule that divides by sums of either sign."
+            )
+        if self.share > 1:
+            return (
+                f"{self.share:.3g} times the relevance reached the pixels ({where}): where a rule divides by a sum whose terms nearly "
+                "cancel, or a bias is of the other sign, relevance grows, and the map shows that more than the evidence. "
+                f"The most was added by {', '.join(self.absorbers) or 'many operations, a little by each'}."
             )
         return (
             f"only {self.share:.0%} of the relevance reached the pixels ({where}), and the map shows no more than that. "
             f"The most was absorbed by {', '.join(self.absorbers) or 'many operations, a little by each'}."
         )
+
+
+def level_of_the_user() -> int:
+    """How far up from the caller of this function is the first one outside clarp, for ``stacklevel``."""
+    frame, level = inspect.currentframe(), 0
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "clarp":
+        frame, level = frame.f_back, level + 1
+    return level

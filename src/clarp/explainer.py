@@ -168,7 +168,12 @@ class Explainer:
 
     def _graph(self, input_shape: Sequence[int] | None) -> Graph:
         shape = self.network.input_shape() if input_shape is None else tuple(input_shape)
-        if shape is None or len(shape) != 3:
+        if shape is None:
+            raise ValueError(
+                "the size of the images is not known before the first explanation: pass input_shape=(channels, height, width), "
+                "for example plan(input_shape=(3, 224, 224))."
+            )
+        if len(shape) != 3:
             raise ValueError(
                 f"input_shape is {input_shape!r}, expected (channels, height, width), for example (3, 224, 224)."
             )

@@ -93,7 +93,7 @@ class Method:
                 f"method is {method!r}, expected a name (one of {', '.join(_TABLE)}) or a clarp.Method."
             )
         if method not in _TABLE:
-            near = get_close_matches(method, _TABLE, n=3, cutoff=0.4)
+            near = get_close_matches(method.lower(), _TABLE, n=3, cutoff=0.4)
             hint = f" Did you mean {' or '.join(near)}?" if near else ""
             raise ValueError(f"unknown method {method!r}, expected one of {', '.join(_TABLE)}.{hint}")
         return _TABLE[method]

@@ -1,6 +1,5 @@
 """From the seed to the map: one or two passes back, how their maps become one, and how much arrived."""
 
-import inspect
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -9,14 +8,14 @@ import torch
 from torch import Tensor
 
 from clarp.capture import Tap
-from clarp.errors import RelevanceLost
+from clarp.errors import RelevanceLost, level_of_the_user
 from clarp.method import Method
 from clarp.operations.base import sample_sums
 from clarp.propagation import Ledger, Program, Relevance, Tape
 from clarp.selection import RunningSelection, select_by_gradients
 
-ENOUGH = 0.5
-"""Below this share of the relevance at the pixels there is a warning."""
+ENOUGH, TOO_MUCH = 0.5, 3.0
+"""Below and above these shares of the relevance at the pixels there is a warning."""
 NAMED, WORTH_NAMING = 3, 0.01
 
 
@@ -146,7 +145,7 @@ class Passes:
 
 
 def warn_if_lost(amounts: Ledger, targets: Tensor, first: int = 0) -> bool:
-    """Warn of the sample that lost most, if that is more than half; whether there was a reason to.
+    """Warn of the sample that lost most, if that is more than half, or of the one that gained most; whether there was a reason to.
 
     Args:
         amounts: from :meth:`Passes.amounts`.
@@ -156,29 +155,23 @@ def warn_if_lost(amounts: Ledger, targets: Tensor, first: int = 0) -> bool:
     let_on = amounts.seed - amounts.total("selection")
     arrived = torch.where(let_on == 0, 1, amounts.pixels / let_on)
     arrived = arrived.masked_fill(~arrived.isfinite(), torch.nan)
-    share = float(arrived.min())
-    if share >= ENOUGH:
+    share, most = float(arrived.min()), float(arrived.max())
+    if share >= ENOUGH and most <= TOO_MUCH:
         return False
-    row, image = divmod(int(arrived.argmin()), arrived.shape[1])
+    grown = share >= ENOUGH
+    row, image = divmod(int(arrived.argmax() if grown else arrived.argmin()), arrived.shape[1])
+    sign = -1 if grown else 1
     lost = [
-        f"{entry} {amount / float(let_on[row, image]):.0%}"
+        f"{entry} {sign * amount / float(let_on[row, image]):.0%}"
         for entry, amount in amounts.map(Tensor.t).absorbers(image, row)
-        if amount >= WORTH_NAMING * let_on[row, image]
+        if sign * amount >= WORTH_NAMING * let_on[row, image]
     ]
     target = int(targets[row % len(targets), image])
     warnings.warn(
-        RelevanceLost(max(share, 0.0), first + image, target, tuple(lost[:NAMED])),
-        stacklevel=_level_of_the_user(),
+        RelevanceLost(most if grown else max(share, 0.0), first + image, target, tuple(lost[:NAMED])),
+        stacklevel=level_of_the_user(),
     )
     return True
-
-
-def _level_of_the_user() -> int:
-    """How far up from the caller of this function is the first one outside clarp, for ``stacklevel``."""
-    frame, level = inspect.currentframe(), 0
-    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "clarp":
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 def _ledger(seed: Tensor, found: Relevance) -> Ledger:

@@ -40,7 +40,9 @@ class Selection:
     - "neuron-mask" (form B1): the same with ``m = 1[g > 0]``;
 
     The neuron forms leave out the convolutions that read the pixels, where the sign of a value means nothing (a model without
-    others has nothing to select), and take in the dense layers that act at every position, as in transformers.
+    others has nothing to select), and take in the dense layers that act at every position, as in transformers, where their rule is z+ or
+    alpha-beta: others divide by sums of either sign, which nearly cancel when most inputs are deselected, and layer after layer relevance
+    would grow beyond all numbers.
 
     In the channel and the element form, each sample is rescaled so that ``sum |R|`` stays what it was: only the shape of alpha matters,
     and nothing underflows. Where no gradient is positive, selection is skipped, and the explanation counts it.
@@ -89,7 +91,7 @@ class Selection:
             raise ValueError(
                 f"{self} needs {self._kinds}, and the model has none. Use a method without selection, for example 'sglrp'."
             )
-        where = [step for step in steps if not (self.in_rule and step.reads_pixels)]
+        where = [step for step in steps if not self.in_rule or _takes_a_selection(step)]
         nodes = self._chosen(tuple(step.node for step in where), steps)
         if self.in_rule:
             chosen = {node.name for node in nodes}
@@ -122,8 +124,8 @@ class Selection:
                 continue
             if any(fnmatchcase(step.node.module, pattern) for step in steps):
                 raise ValueError(
-                    f"layers has {pattern!r}, which reads the pixels: there the form {self.form!r} selects nothing, because the "
-                    "sign of a pixel means nothing. Leave it out, or take the form 'channel'."
+                    f"layers has {pattern!r}, where the form {self.form!r} selects nothing: it reads the pixels, whose sign means nothing, "
+                    "or is a dense layer whose rule is neither z+ nor alpha-beta. Leave it out, or take the form 'channel'."
                 )
             near = get_close_matches(pattern, [node.module for node in nodes], n=3, cutoff=0.0)
             hint = f"The nearest are {', '.join(near)}." if near else "There is none behind the first layer."
@@ -156,6 +158,16 @@ class Selection:
     def in_rule(self) -> bool:
         """Whether it changes the rule (neuron forms) and not the relevance (channel and element form)."""
         return self.form in ("neuron", "neuron-mask")
+
+
+def _takes_a_selection(step: Step) -> bool:
+    """Whether a neuron form may select the inputs here: not pixels, nor those of a dense layer whose denominators mix signs."""
+    mixed = (
+        isinstance(step.node.operation, Dense)
+        and isinstance(step.rule, LinearRule)
+        and not step.rule.one_sign
+    )
+    return not (step.reads_pixels or mixed)
 
 
 @dataclass(frozen=True, eq=False)

@@ -67,11 +67,14 @@ def resolve_rivals(against: Against, target: Tensor, classes: int) -> Tensor:
         sets = sets.scatter(-1, found, True)
         rivals = sets.expand(*target.shape, classes).clone()
     rivals.scatter_(-1, target.unsqueeze(-1), False)
+    if classes == 1:
+        raise ValueError(
+            "the model has 1 class, so nobody is left to be its rival. Use a method without rivals, for example 'lrp'."
+        )
     if not bool(rivals.any(-1).all()):
         raise ValueError(
-            f"against is {against!r} for the target {target.t().tolist()} of {classes} class(es): nobody is left to be a rival. "
-            + ("Name at least one class other than the target, or use" if classes > 1 else "Use")
-            + " a method without rivals, for example 'lrp'."
+            f"against is {against!r} for the target {target.t().tolist()}: nobody is left to be a rival. "
+            "Name at least one class other than the target, or use a method without rivals, for example 'lrp'."
         )
     return rivals
 

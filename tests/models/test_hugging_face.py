@@ -64,11 +64,12 @@ def test_explained_from_the_command_line(
     assert len(list((tmp_path / "maps").glob("*.png"))) == 1
 
 
-@pytest.mark.parametrize("wrong", ["nobody/nothing", "/tmp/no/such/folder"])
-def test_what_is_not_there(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ConnectionError, match=r"no folder, and could not be downloaded.*hf:FOLDER"):
-        models.load(f"hf:{wrong}")
+    with pytest.raises(ConnectionError, match=r"could not be downloaded.*hf:FOLDER"):
+        models.load("hf:nobody/nothing")
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*save_pretrained"):
+        models.load(f"hf:{tmp_path / 'nothing'}")
 
 
 def test_no_image_classifier(tmp_path: Path, folder: Path) -> None:

@@ -84,7 +84,10 @@ def test_offline_the_failed_download_names_the_two_ways_out() -> None:
     [
         ("timm:test_resnot", r"timm has no model 'test_resnot'.*test_resnet"),
         ("timm:botnet50ts_256", r"No pretrained weights.*--weights FILE"),
-        ("timm:test_resnet.nobody", r"Invalid pretrained tag.*--weights FILE"),
+        (
+            "timm:test_resnet.nobody",
+            r"Invalid pretrained tag.*has weights for test_resnet\.r160_in1k.*--weights FILE",
+        ),
         ("test_resnot", r"unknown model 'test_resnot'.*test_resnet.*timm:NAME"),
     ],
 )

@@ -106,6 +106,17 @@ def test_printed(explanation: clarp.Explanation) -> None:
     assert "the first of 6 explanations" in lines[-1]
 
 
+def test_a_seed_that_sums_to_nothing_says_so() -> None:
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 5)
+    )
+    images = torch.rand(1, 3, 8, 8)
+    explainer = clarp.Explainer(model.eval(), "sglrp", bounds=(0.0, 1.0))
+    said = "the ledger of a method without rivals ('lrp') shows"
+    assert said in str(explainer(images, 1).ledger)
+    assert said not in str(clarp.Explainer(explainer.network, "lrp", bounds=(0.0, 1.0))(images, 1).ledger)
+
+
 def test_absorbers_come_in_order_and_are_named() -> None:
     """A bias of 3 beside an input of 1 takes three quarters, one of 1 the half of the rest."""
     first, second = nn.Linear(1, 1), nn.Linear(1, 1)

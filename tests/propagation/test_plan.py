@@ -16,7 +16,7 @@ def plan() -> "clarp.propagation.Plan":  # type: ignore[name-defined]
 
 def test_rows(plan: "clarp.propagation.Plan") -> None:  # type: ignore[name-defined]
     assert [(row["module"], row["operation"], row["output"], row["rule"]) for row in plan.rows()] == [
-        ("0", "Convolution", "4 x 6 x 6", "ZBox(low=None, high=None)"),
+        ("0", "Convolution", "4 x 6 x 6", "ZBox()"),
         ("1", "ReLU", "4 x 6 x 6", "Pass()"),
         ("2", "Reshape", "144", "Transport()"),
         ("3", "Dense", "6", "ZPlus()"),

@@ -38,7 +38,7 @@ def test_the_scale_is_symmetric_and_robust():
     heatmap[0, 0] = 1000.0
     scale = Scale.of(heatmap)
     assert scale.limit == 1.0
-    assert scale.basis == "99.5th percentile of |R|"
+    assert scale.basis == "99.5th percentile of |relevance|"
     assert Scale.of(-heatmap) == scale
     strength = scale.strength(heatmap)
     assert (strength[0, 0], strength[0, 1], strength[99, 99]) == (1.0, 1.0, 0.0)
@@ -47,7 +47,7 @@ def test_the_scale_is_symmetric_and_robust():
 def test_a_sparse_map_is_scaled_by_its_maximum():
     heatmap = np.zeros((100, 100))
     heatmap[3, 4] = -2.5
-    assert Scale.of(heatmap) == Scale(2.5, "maximum of |R|", "")
+    assert Scale.of(heatmap) == Scale(2.5, "maximum of |relevance|", "")
     assert colours(heatmap)[3, 4, 2] > colours(heatmap)[3, 4, 0] + 50
 
 

@@ -38,8 +38,10 @@ def test_one_scale_over_all_rows_on_request(photo):
     figure = sheet(rows, "x", one_scale=True)
     _, weak, _, strong = panels(figure)
     assert (weak[20, 30] != strong[20, 30]).any()
-    assert "One scale over all maps. Full colour: 99.5th percentile of |R| over 2 maps." in texts(figure)
-    assert "One scale in each row. Full colour: 99.5th percentile of |R|." in texts(sheet(rows, "x"))
+    assert "One scale over all maps. Full colour: 99.5th percentile of |relevance| over 2 maps." in texts(
+        figure
+    )
+    assert "One scale in each row. Full colour: 99.5th percentile of |relevance|." in texts(sheet(rows, "x"))
 
 
 def test_titles_notes_and_aside_are_on_it_as_they_are_written(photo):
@@ -96,4 +98,4 @@ def test_another_suffix_is_refused(tmp_path, photo):
 def test_the_signs_say_their_shares(photo):
     heatmap = blob(3.0) - blob(1.0, slice(30, 40))
     found = texts(sheet([Row("x", photo, (Cell(heatmap, "ant"),))], "", style="signs"))
-    assert {"ant", "speaks for: 86% of |R|", "speaks against: 14% of |R|"} <= set(found)
+    assert {"ant", "speaks for: 86% of |relevance|", "speaks against: 14% of |relevance|"} <= set(found)

@@ -41,7 +41,10 @@ def test_the_heatmap_alone_has_the_neutral_colour_where_it_is_zero(heatmap, phot
 
 def test_the_signs_stand_apart_with_their_shares(heatmap, photo):
     supports, opposes = View.of(heatmap, photo, "signs").panels
-    assert (supports.title, opposes.title) == ("speaks for: 67% of |R|", "speaks against: 33% of |R|")
+    assert (supports.title, opposes.title) == (
+        "speaks for: 67% of |relevance|",
+        "speaks against: 33% of |relevance|",
+    )
     ground = np.broadcast_to(faded(photo), (50, 40, 3))
     assert (supports.pixels[20:] == ground[20:]).all()
     assert (opposes.pixels[:30] == ground[:30]).all()
@@ -138,7 +141,7 @@ def test_one_scale_over_several_maps(heatmap):
     maps = [heatmap, 10 * heatmap]
     scale = render.Scale.of(*maps)
     assert scale.limit == 20.0
-    assert scale.basis == "99.5th percentile of |R| over 2 maps"
+    assert scale.basis == "99.5th percentile of |relevance| over 2 maps"
     pale, strong = (View.of(values, None, "heatmap", scale).panels[0].pixels for values in maps)
     assert (strong[10, 20] == paint(np.ones(1))[0]).all()
     assert (pale[10, 20] == paint(np.full(1, 0.1))[0]).all()

@@ -131,7 +131,7 @@ class TestExplain:
             both = np.percentile(np.abs([heatmap(one) for one in pair]), 99.5)
             assert [one.scale.limit for one in pair] == pytest.approx([both, both])
             assert alone[0].scale.limit != pytest.approx(alone[1].scale.limit)
-            assert pair[0].scale.basis == "99.5th percentile of |R| over 2 maps"
+            assert pair[0].scale.basis == "99.5th percentile of |relevance| over 2 maps"
             for one in pair:
                 full = np.abs(heatmap(one)) >= one.scale.limit
                 assert (picture(one.png)[..., 3][full] == 255).all()

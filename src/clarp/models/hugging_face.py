@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,11 +41,16 @@ def load(repo: str, labels: Sequence[str] | None = None, *, trained: bool = True
 
     Raises:
         ModuleNotFoundError: transformers is not installed.
-        ConnectionError: there is no such folder, and it could not be downloaded.
+        FileNotFoundError: there is no such folder.
+        ConnectionError: the repository could not be downloaded.
         ValueError: it is no image classifier that transformers knows, or the labels don't fit.
     """
     auto = _transformers()
     spec = f"hf:{repo}"
+    if repo.startswith(("/", "./", "../", "~")) and not Path(repo).is_dir():
+        raise FileNotFoundError(
+            f"{spec}: there is no folder {repo}; expected one that save_pretrained wrote."
+        )
     try:
         processor = auto.AutoImageProcessor.from_pretrained(repo, trust_remote_code=False)
         if trained:
@@ -55,7 +61,7 @@ def load(repo: str, labels: Sequence[str] | None = None, *, trained: bool = True
             notes = ("weights: random ones, without a download of them",)
     except OSError as error:
         raise ConnectionError(
-            f"{spec} is no folder, and could not be downloaded ({str(error).splitlines()[0]}): give the folder of a checkpoint "
+            f"{spec} could not be downloaded ({str(error).splitlines()[0]}): give the folder of a checkpoint "
             "(hf:FOLDER), or take the embedded model, which needs no download (--model efficientnet-lite0)."
         ) from error
     except (ValueError, KeyError) as error:

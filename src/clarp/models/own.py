@@ -156,7 +156,8 @@ def _outputs(module: nn.Module, preprocess: Preprocess, spec: str, output: Outpu
     try:
         logits = pick(result, output)
     except CaptureError as error:
-        raise ValueError(f"{spec}: {error}".replace("Explainer(model, output=...)", "--output")) from error
+        said = str(error).replace(", Explainer(model, output=...): ", ": ").replace("output=", "--output ")
+        raise ValueError(f"{spec}: {said}") from error
     if not (isinstance(logits, Tensor) and logits.ndim == 2):
         got = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"the model of {spec} returned {got}, expected logits (B, N).")

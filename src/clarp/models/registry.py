@@ -90,7 +90,7 @@ def _remedy(spec: str) -> str:
         return f": weights alone are not a model; say which one they are for, as in --model resnet50 --weights {spec}."
     from clarp.models import timm_zoo
 
-    near = get_close_matches(spec, (*names(), *timm_zoo.names()), n=4, cutoff=0.5)
+    near = get_close_matches(spec, dict.fromkeys((*names(), *timm_zoo.names())), n=4, cutoff=0.5)
     nearest = f"; the nearest names are {', '.join(near)}" if near else ""
     return (
         f"{nearest}. Expected a name from clarp models, timm:NAME, hf:REPO, a .pt2 file, or file.py:function."

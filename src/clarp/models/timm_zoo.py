@@ -97,7 +97,9 @@ def _downloaded(name: str) -> Any:
             "(--weights FILE), or take the embedded model, which needs no download (--model efficientnet-lite0)."
         ) from error
     except RuntimeError as error:  # timm's for a model or a tag without weights
-        raise ValueError(f"timm: {error} Give weights as a file (--weights FILE).") from error
+        tagged = _timm().list_pretrained(f"{name.partition('.')[0]}.*")
+        those = f"It has weights for {', '.join(tagged)}; or give" if tagged else "Give"
+        raise ValueError(f"timm: {error} {those} weights as a file (--weights FILE).") from error
 
 
 def _own_labels(count: int) -> Sequence[str] | None:

@@ -182,7 +182,13 @@ class Ledger:
     def _foot(self, size: float) -> Iterator[str]:
         parts = [("pixels", self.pixels), *((what, self.total(what)) for what in SINKS)]
         shares = " + ".join(f"{name} {_written(_of(value, 0, 0), size)}" for name, value in parts)
-        yield f"seed {_written(_of(self.seed, 0, 0), size)} = {shares}"
+        seed = _written(_of(self.seed, 0, 0), size)
+        yield f"seed {seed} = {shares}"
+        if seed in NOTHING and size:
+            yield (
+                "The seed contrasts classes and sums to nothing, and so does the relevance on its way; the ledger of a method without rivals "
+                "('lrp') shows what these rules lose."
+            )
         top = [(entry, amount, _written(amount, size)) for entry, amount in self.absorbers()[:TOP]]
         named = [
             f"{entry} {text}" + (f" ({abs(amount) / size:.0%})" if size else "")

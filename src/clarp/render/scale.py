@@ -67,7 +67,7 @@ class Scale:
         warning = oddity(values[None])
         if finite.size == 0:
             return cls(1.0, "no scale", warning)
-        of = "|R|" if len(heatmaps) == 1 else f"|R| over {len(heatmaps)} maps"
+        of = "|relevance|" if len(heatmaps) == 1 else f"|relevance| over {len(heatmaps)} maps"
         limit, basis = float(np.percentile(np.abs(finite), PERCENTILE)), f"{PERCENTILE}th percentile of {of}"
         if limit == 0.0:
             limit, basis = float(np.abs(finite).max()), f"maximum of {of}"

@@ -197,7 +197,7 @@ def _signs(values: Floats, strength: Floats, ground: Floats | None) -> tuple[Pan
     panels = []
     for sign, words in ((1, "speaks for"), (-1, "speaks against")):
         part = float((sign * finite / largest).clip(min=0).sum())
-        share = f": {part / total:.0%} of |R|" if total > 0 else ""
+        share = f": {part / total:.0%} of |relevance|" if total > 0 else ""
         one_sided = np.where(np.isnan(strength) | (sign * strength > 0), strength, 0.0)
         panels.append(Panel(blend(one_sided, ground), words + share))
     return panels[0], panels[1]

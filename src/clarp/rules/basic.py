@@ -196,6 +196,10 @@ class ZBox(LinearRule):
         object.__setattr__(self, "low", low)
         object.__setattr__(self, "high", high)
 
+    def __repr__(self) -> str:
+        """Without bounds of its own it has the explainer's, and none to show."""
+        return "ZBox()" if self.low is None else f"ZBox(low={self.low}, high={self.high})"
+
     def branches(self) -> tuple[Branch, ...]:
         """(x - low, w+), (x - high, w-): the formula's three terms in two, all of one sign."""
         return (Branch((Term(Beyond("low"), POSITIVE), Term(Beyond("high"), NEGATIVE))),)

@@ -39,6 +39,11 @@ class LinearRule(Rule):
         """Whether it weighs inputs by their values, so that selecting some of them changes what it gives."""
         return any(isinstance(term.input, Signed) for branch in self.branches() for term in branch.terms)
 
+    @property
+    def one_sign(self) -> bool:
+        """Whether its denominators sum terms of one sign (z+, alpha-beta), so that they can't nearly cancel."""
+        return all(branch.one_sign for branch in self.branches())
+
     def weight_parts(self, operation: Operation, *, non_negative: bool) -> tuple[Part, ...]:
         """The parts of the weight in its terms."""
         branches = (b.given(**_known(operation, non_negative=non_negative)) for b in self.branches())

@@ -122,6 +122,12 @@ class Branch:
                 terms.append(Term(part, weight))
         return replace(self, terms=tuple(terms))
 
+    @property
+    def one_sign(self) -> bool:
+        """Whether all that is summed in z has one sign, whatever the values, so that nothing in it can cancel."""
+        signs = {_sign(term.input, known=False) * _sign(term.weight, known=False) for term in self.terms}
+        return self.bias is None and len(signs) == 1 and 0 not in signs
+
     def sure_sign(self, *, input_non_negative: bool, weight_non_negative: bool) -> bool:
         """Whether z can't be negative, whatever the values."""
         return self.bias is None and all(
