@@ -46,6 +46,10 @@ class RunLengths:
             pixels = masks.decode({"size": list(self.size), "counts": self.counts})
         return torch.from_numpy(pixels.astype(bool))
 
+    def files(self) -> tuple[Photo, ...]:
+        """None: the run lengths are here."""
+        return ()
+
 
 def coco(annotations: str | Path, images: str | Path) -> Dataset:
     """COCO (Lin 2014): ``annotations/instances_val2014.json`` with the folder ``val2014``.
