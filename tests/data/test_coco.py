@@ -175,6 +175,15 @@ def test_polygons_of_what_is_no_number(tree, number):
         tree.read()
 
 
+def test_an_image_that_lacks_something_is_one_contradiction(tree):
+    tree.image(1)
+    tree.thing(1)
+    del tree.content["images"][0]["height"]
+    with pytest.raises(AnnotationError) as caught:
+        tree.read()
+    assert [c.reason for c in caught.value.contradictions] == ["there is no 'height': add it"]
+
+
 def test_ids_and_files_that_are_there_twice(tree):
     tree.image(1)
     tree.image(1)

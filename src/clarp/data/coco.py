@@ -77,7 +77,7 @@ def coco(annotations: str | Path, images: str | Path) -> Dataset:
     wrong: list[_Wrong] = []
     reader = _Reader.of(content["categories"], wrong)
     pictures = _pictures(content["images"], wrong)
-    objects = _by_image(content["annotations"], set(pictures), wrong)
+    objects = _by_image(content["annotations"], _ids(content["images"]), wrong)
     samples: list[Sample] = []
     problems: list[Problem] = []
     for identity, picture in sorted(pictures.items()):
@@ -137,8 +137,14 @@ def _pictures(records: list[object], wrong: list[_Wrong]) -> dict[int, _Image]:
     return found
 
 
+def _ids(images: list[object]) -> set[float]:
+    """The ids, also of the images that lack something else: their annotations are not to blame for it."""
+    found = (record.get("id") for record in images if isinstance(record, dict))
+    return {identity for identity in found if isinstance(identity, int | float)}
+
+
 def _by_image(
-    records: list[object], known: set[int], wrong: list[_Wrong]
+    records: list[object], known: set[float], wrong: list[_Wrong]
 ) -> dict[int, list[tuple[int, object]]]:
     """The annotations with their numbers in the list, by image id."""
     found: dict[int, list[tuple[int, object]]] = defaultdict(list)
