@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -174,6 +176,30 @@ class TestFindPhotos:
             (tmp_path / name).touch()
         found = find_photos([tmp_path, tmp_path / "sub" / "a.png"])
         assert [path.relative_to(tmp_path).as_posix() for path in found] == ["b.JPG", "sub/a.png"]
+
+    def test_links_are_followed_but_not_in_circles(self, tmp_path):
+        (tmp_path / "a").mkdir()
+        (tmp_path / "b").mkdir()
+        (tmp_path / "b" / "x.png").touch()
+        (tmp_path / "a" / "b").symlink_to(tmp_path / "b")
+        (tmp_path / "a" / "a").symlink_to(tmp_path / "a")
+        assert find_photos([tmp_path / "a"]) == [tmp_path / "a" / "b" / "x.png"]
+
+    def test_a_folder_that_can_not_be_read(self, tmp_path, monkeypatch):
+        iterdir = Path.iterdir
+
+        def refuse(path):
+            if path.name == "sub":
+                raise PermissionError(13, "Permission denied", str(path))
+            return iterdir(path)
+
+        (tmp_path / "sub").mkdir()
+        (tmp_path / "x.png").touch()
+        monkeypatch.setattr(Path, "iterdir", refuse)
+        with pytest.raises(
+            ValueError, match=r"sub: the folder can't be read \(Permission denied\); allow it"
+        ):
+            find_photos([tmp_path])
 
     def test_a_named_file_counts_whatever_its_suffix(self, tmp_path):
         (tmp_path / "photo.dat").touch()

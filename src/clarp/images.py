@@ -1,6 +1,7 @@
 """Photos from disk or from bytes: found, opened upright, and as 8-bit RGB whatever they were."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -106,12 +107,12 @@ def _rgb(image: Image.Image) -> Image.Image:
 def find_photos(paths: Iterable[Path]) -> list[Path]:
     """List the photos that are meant: files as given, folders with everything inside, sorted.
 
-    A file that is named counts whatever its suffix; in folders the suffix decides, and hidden files
-    and folders are left out. A photo that is reached twice is listed once.
+    A file that is named counts whatever its suffix; in folders the suffix decides, hidden files
+    and folders are left out, and links are followed. A photo that is reached twice is listed once.
 
     Raises:
         FileNotFoundError: a path does not exist.
-        ValueError: a folder has no photo in it.
+        ValueError: a folder has no photo in it, or it or a folder in it can't be read.
     """
     found: dict[Path, Path] = {}
     for path in paths:
@@ -126,10 +127,42 @@ def find_photos(paths: Iterable[Path]) -> list[Path]:
 
 
 def _inside(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    def refuse(path: Path, reason: str) -> None:
+        raise ValueError(f"{path}: the folder can't be read ({reason}); allow it, or name the photos.")
+
+    files = files_below(folder, refuse)
+    return [path for path in files if path.suffix.lower() in SUFFIXES and path.is_file()]
+
+
+def files_below(folder: Path, unreadable: Callable[[Path, str], None]) -> list[Path]:
+    """Everything in a folder, at any depth, that is no folder; sorted, hidden files and folders left out.
+
+    Links to folders are followed, except one to a folder that it lies in: what is there is listed anyway.
+
+    Args:
+        folder: an existing one.
+        unreadable: told of each folder that can't be listed, and why.
+    """
+    return sorted(_walk(folder, (), unreadable))
+
+
+def _walk(
+    folder: Path, above: tuple[tuple[int, int], ...], unreadable: Callable[[Path, str], None]
+) -> Iterator[Path]:
+    """The files of a folder; ``above`` are device and number of the folders that it lies in."""
+    try:
+        here = folder.stat()
+        paths = list(folder.iterdir())
+    except OSError as error:
+        unreadable(folder, error.strerror or type(error).__name__)
+        return
+    identity = (here.st_dev, here.st_ino)
+    if identity in above:
+        return
+    for path in paths:
+        if path.name.startswith("."):
+            continue
+        if os.path.isdir(path):  # noqa: PTH112  Path.is_dir raises where a link's end may not be looked at
+            yield from _walk(path, (*above, identity), unreadable)
+        else:
+            yield path

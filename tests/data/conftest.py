@@ -38,3 +38,19 @@ def break_file():
         return path
 
     return cut
+
+
+@pytest.fixture
+def lock(monkeypatch):
+    """Make a folder that can't be listed: ``lock(path)``. Permissions don't hold for root, who runs some tests."""
+    iterdir = Path.iterdir
+
+    def lock(folder: Path) -> None:
+        def refuse(path: Path):
+            if path == folder:
+                raise PermissionError(13, "Permission denied", str(path))
+            return iterdir(path)
+
+        monkeypatch.setattr(Path, "iterdir", refuse)
+
+    return lock

@@ -97,6 +97,118 @@ def test_crowds_are_run_lengths(tree, compressed):
     assert torch.equal(tree.read()[0].truth((1,)).mask, torch.from_numpy(pixels))
 
 
+@pytest.mark.parametrize(
+    "counts",
+    [[100, 50], [100, 5000], [], [-5, 605], [300, 300.5], [True, 599], None, "", "zzzz", "P", "T3 2", "é"],
+)
+def test_run_lengths_that_do_not_cover_the_image(tree, counts):
+    """pycocotools believes them: too few leave memory as it was in the mask, too many end the run later."""
+    tree.image(1)
+    tree.thing(1, segmentation={"size": [20, 30], "counts": counts}, crowd=1)
+    with pytest.raises(AnnotationError, match=r"instances\.json:1: COCO_val.*(cover|'counts' is)"):
+        tree.read()
+
+
+def test_compressed_run_lengths_are_counted_as_pycocotools_does(tree):
+    """Negative differences, long runs and runs of nothing among them."""
+    tree.image(1, 300, 400)
+    for seed in range(6):
+        generator = np.random.default_rng(seed)
+        pixels = np.repeat(generator.random(1200) < 0.5, 100)[
+            generator.permutation(120000) // (1 + 50 * seed)
+        ]
+        if seed == 5:
+            pixels[:] = True
+        lengths = masks.encode(np.asfortranarray(pixels.reshape(300, 400).astype(np.uint8)))
+        tree.thing(1, segmentation={"size": [300, 400], "counts": lengths["counts"].decode()}, crowd=1)
+    assert [thing.region.counts.decode() for thing in tree.read()[0].objects] == [
+        record["segmentation"]["counts"] for record in tree.content["annotations"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("place", "edit", "reason"),
+    [
+        ("annotations", lambda record: record.pop("segmentation"), "there is no 'segmentation'"),
+        ("annotations", lambda record: record.pop("bbox"), "there is no 'bbox'"),
+        ("annotations", lambda record: record.pop("image_id"), "there is no 'image_id'"),
+        ("annotations", lambda record: record.pop("category_id"), "there is no 'category_id'"),
+        ("annotations", lambda record: record.update(bbox=[1, 2, 3]), "'bbox' is .*expected four finite"),
+        (
+            "annotations",
+            lambda record: record.update(bbox=[1, 2, float("nan"), 3]),
+            "'bbox' is .*four finite",
+        ),
+        ("annotations", lambda record: record.update(bbox=[1, 2, -3, 3]), "has no area"),
+        ("annotations", lambda record: record.update(segmentation=5), "neither run lengths nor"),
+        ("annotations", lambda record: record.update(segmentation=[5]), "neither run lengths nor"),
+        ("annotations", lambda record: record.update(segmentation=[[1, 1, 9, 1, 9, 9, 1]]), "has 7 numbers"),
+        ("annotations", lambda record: record.update(segmentation={"counts": [600]}), "there is no 'size'"),
+        ("annotations", lambda record: record.update(segmentation={"size": [20]}), "a size of 1 numbers"),
+        ("images", lambda record: record.pop("height"), "there is no 'height'"),
+        ("images", lambda record: record.update(file_name=5), "'file_name' is 5, expected a text"),
+        ("images", lambda record: record.update(id="one"), "'id' is 'one', expected a whole number"),
+        ("categories", lambda record: record.pop("name"), "there is no 'name'"),
+    ],
+)
+def test_fields_that_are_absent_or_wrong(tree, place, edit, reason):
+    tree.image(1)
+    tree.image(2)
+    tree.thing(1)
+    tree.thing(1)
+    edit(tree.content[place][1])
+    with pytest.raises(AnnotationError, match=reason) as caught:
+        tree.read(indent=1)
+    first = caught.value.contradictions[0]
+    lines = tree.path.read_text().splitlines()
+    begin = lines.index(f' "{place}": [')
+    second = [n for n, line in enumerate(lines, start=1) if n > begin and line == "  {"][1]
+    assert (first.file, first.line) == ("instances.json", second)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 10**400, None, "1", True])
+def test_polygons_of_what_is_no_number(tree, number):
+    """pycocotools asks for all memory there is."""
+    tree.image(1)
+    tree.thing(1, segmentation=[[number, 1, 9, 1, 9, 9]])
+    with pytest.raises(AnnotationError, match="polygons of finite numbers"):
+        tree.read()
+
+
+def test_an_image_that_lacks_something_is_one_contradiction(tree):
+    tree.image(1)
+    tree.thing(1)
+    del tree.content["images"][0]["height"]
+    with pytest.raises(AnnotationError) as caught:
+        tree.read()
+    assert [c.reason for c in caught.value.contradictions] == ["there is no 'height': add it"]
+
+
+def test_ids_and_files_that_are_there_twice(tree):
+    tree.image(1)
+    tree.image(1)
+    tree.image(3)
+    tree.content["images"][2]["file_name"] = tree.content["images"][0]["file_name"]
+    tree.content["categories"].append({"id": 9, "name": "ship"})
+    with pytest.raises(AnnotationError) as caught:
+        tree.read()
+    assert sorted(c.reason for c in caught.value.contradictions) == [
+        "COCO_val2014_000000000001.jpg is there twice",
+        "the category id 9 is there twice",
+        "the image id 1 is there twice",
+    ]
+
+
+def test_a_field_that_is_there_twice(tree):
+    tree.image(1)
+    tree.thing(1)
+    tree.read()
+    text = tree.path.read_text()
+    tree.path.write_text(text.replace('"bbox"', '"bbox": [0, 0, 1, 1], "bbox"'))
+    with pytest.raises(AnnotationError, match="'bbox' is there twice"):
+        coco(tree.path, tree.images)
+
+
 def test_a_box_without_area_beside_a_good_mask(tree):
     tree.image(1)
     tree.thing(1, box=(2, 3, 0, 10))
@@ -155,7 +267,13 @@ def test_contradictions_are_refused_at_once_with_file_and_line(tree):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", r"instances\.json:1: not JSON"), ("{}", "has no images, annotations, categories")],
+    [
+        ("{", r"instances\.json:1: not JSON"),
+        ("{}", "has no images, annotations, categories"),
+        ("[]", "has no images, annotations, categories"),
+        ("5", "has no images, annotations, categories"),
+        ('{"images": {}, "annotations": [], "categories": []}', "'images' is {}, expected a list"),
+    ],
 )
 def test_not_coco(tree, text, message):
     tree.path.write_text(text)

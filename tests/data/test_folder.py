@@ -44,6 +44,40 @@ class TestImageFolder:
         with pytest.raises(ValueError, match="no class folders"):
             image_folder(tmp_path)
 
+    def test_links_are_followed_but_not_in_circles(self, tree, tmp_path_factory, paint):
+        elsewhere = tmp_path_factory.mktemp("elsewhere")
+        paint(elsewhere / "bees" / "deep" / "z.png")
+        (tree / "bee").symlink_to(elsewhere / "bees")
+        (elsewhere / "bees" / "deep" / "round").symlink_to(elsewhere / "bees")
+        paint(elsewhere / "more" / "z.png")
+        (tree / "cat" / "more").symlink_to(elsewhere / "more")
+        (tree / "dog" / "everything").symlink_to(tree / "dog")
+        (tree / "dog" / "itself").symlink_to(tree / "dog" / "itself")
+        dataset = image_folder(tree)
+        assert dataset.classes == ("bee", "cat", "dog")
+        assert [(sample.id, sample.labels) for sample in dataset] == [
+            ("bee/deep/z.png", ((0,),)),
+            ("cat/deep/er/c.JPEG", ((1,),)),
+            ("cat/more/z.png", ((1,),)),
+            ("dog/a.png", ((2,),)),
+            ("dog/b.jpg", ((2,),)),
+        ]
+        assert ("not an image", "dog/itself") in {(p.kind, p.file) for p in dataset.problems}
+
+    def test_a_folder_that_can_not_be_listed_is_named(self, tree, lock):
+        lock(tree / "dog")
+        dataset = image_folder(tree)
+        assert len(dataset) == 1
+        assert "dog: damaged (the folder can't be listed: Permission denied)" in map(str, dataset.problems)
+
+    def test_a_name_that_two_classes_have(self, tree):
+        with pytest.raises(
+            ValueError, match=r"'dog' is the name of the classes 0 and 2: a folder's name .*csv"
+        ):
+            image_folder(tree, classes=["dog", "cat", "dog"])
+        dataset = image_folder(tree, classes=["ape", "cat", "ape", "dog"])
+        assert [sample.labels for sample in dataset] == [((1,),), ((3,),), ((3,),)]
+
     def test_no_folder(self, tmp_path):
         with pytest.raises(ValueError, match="is not a folder"):
             image_folder(tmp_path / "nothing")
@@ -104,3 +138,32 @@ class TestImageTable:
     def test_negative_classes(self, table):
         with pytest.raises(AnnotationError, match=r"labels\.csv:2: class '-1'"):
             image_table(table("file,class\na.jpg,-1\n"))
+
+    def test_one_file_in_two_spellings(self, table):
+        with pytest.raises(AnnotationError, match=r"labels\.csv:3: a\.jpg is listed twice"):
+            image_table(table("file,class\na.jpg,1\n./a.jpg,2\n"))
+        dataset = image_table(table("file,class\n./a.jpg,1\nx/..//b.jpg,0\nc.jpg,1\nd.jpg,1\n"))
+        assert [sample.id for sample in dataset] == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+        assert dataset.problems == ()
+
+    def test_a_name_that_two_classes_have(self, table):
+        names = ["ant", "crane", "bee", "crane"]
+        reason = r"labels\.csv:2: class 'crane' is the name of the classes 1 and 3: give the number"
+        with pytest.raises(AnnotationError, match=reason):
+            image_table(table("file,class\na.jpg,crane\n"), classes=names)
+        assert image_table(table("file,class\na.jpg,3\n"), classes=names)[0].labels == ((3,),)
+
+    def test_cells_too_many_and_too_few(self, table):
+        with pytest.raises(AnnotationError) as caught:
+            image_table(table("file,class\na.jpg,bee, honey bee\nb.jpg\n,1\nc.jpg,1\n"))
+        assert [(c.line, c.reason) for c in caught.value.contradictions] == [
+            (2, "3 cells, the header has 2: put quotes around a cell with a comma"),
+            (3, "1 cells, expected 2 as in the header: add the others"),
+            (4, "there is no file: name it"),
+        ]
+
+    def test_another_encoding(self, table):
+        root = table("")
+        (root / "labels.csv").write_bytes("file,class\na.jpg,caf\u00e9\n".encode("latin-1"))
+        with pytest.raises(ValueError, match=r"labels\.csv:2: not UTF-8"):
+            image_table(root)

@@ -45,6 +45,13 @@ class TestFolders:
         with pytest.raises(ValueError, match="n00000002"):
             imagenet(folders)
 
+    def test_a_synset_that_is_there_twice_would_move_the_numbers(self, folders):
+        (folders / "LOC_synset_mapping.txt").write_text(
+            "n00000001 first\nn00000001 first\nn00000002 second\n"
+        )
+        with pytest.raises(AnnotationError, match=r"LOC_synset_mapping\.txt:2: n00000001 is there twice"):
+            imagenet(folders)
+
 
 @pytest.fixture
 def kaggle(tmp_path, paint):
@@ -81,6 +88,27 @@ class TestKaggle:
     def test_words_that_are_no_boxes(self, kaggle):
         with pytest.raises(AnnotationError, match="4 words"):
             imagenet(kaggle("v1,n00000002 1 2 3"))
+
+    def test_edges_that_are_no_numbers(self, kaggle):
+        with pytest.raises(AnnotationError, match=r"solution\.csv:2: '1 a 9 9' are not four numbers"):
+            imagenet(kaggle("v1,n00000002 1 a 9 9"))
+
+    def test_a_photo_that_is_listed_twice(self, kaggle):
+        with pytest.raises(AnnotationError, match=r"solution\.csv:3: v1 is listed twice"):
+            imagenet(kaggle("v1,n00000002 1 2 3 4", "v1,n00000001 1 2 3 4"))
+
+    def test_rows_without_all_cells(self, kaggle):
+        with pytest.raises(AnnotationError, match=r"solution\.csv:3: 1 cells, expected 2"):
+            imagenet(kaggle("v1,n00000002 1 2 3 4", "v2"))
+
+    def test_another_header(self, kaggle):
+        root = kaggle("v1,n00000002 1 2 3 4")
+        path = root / "LOC_val_solution.csv"
+        path.write_text(path.read_text().replace("PredictionString", "Prediction"))
+        with pytest.raises(
+            ValueError, match="no column 'PredictionString'; it has ImageId, Prediction: give"
+        ):
+            imagenet(root)
 
     def test_without_a_mapping(self, kaggle):
         root = kaggle("v1,n00000002 1 2 3 4")

@@ -3,6 +3,8 @@ import pytest
 from PIL import Image
 
 from clarp.data import Dataset, Photo, Sample, mosaics
+from clarp.data._draw import below, draw
+from clarp.data.mosaics import _deal
 from clarp.evaluation import GridPointingGame
 
 
@@ -85,3 +87,39 @@ def test_samples_with_several_labels(photos):
     several = Dataset("x", (Sample("a", photos[0].picture, ((1,), (2,))),))
     with pytest.raises(ValueError, match="a has 2 labels"):
         mosaics(several, 1)
+
+
+@pytest.mark.parametrize("count", [None, 1])
+def test_labels_that_all_overlap(tmp_path, count):
+    """Four different labels, no two of which can be in one mosaic: another dealing changes nothing."""
+    samples = tuple(Sample(str(n), Photo(f"{n}.png", tmp_path), ((0, n + 1),)) for n in range(4))
+    with pytest.raises(ValueError, match="4 classes can't fill 2 x 2 cells with different ones"):
+        mosaics(Dataset("x", samples), 2, count=count)
+
+
+def looked_through(photos, cells, seed):
+    """The dealing as it is described: the first that are waiting and fit."""
+    waiting = sorted(photos, key=lambda sample: draw(*seed, sample.id))
+    while True:
+        chosen = []
+        for sample in waiting:
+            if len(chosen) < cells and all(set(sample.labels[0]).isdisjoint(c.labels[0]) for c in chosen):
+                chosen.append(sample)
+        if len(chosen) < cells:
+            return
+        yield chosen
+        waiting = [sample for sample in waiting if sample not in chosen]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("cells", [1, 4, 9])
+def test_dealing_by_label_deals_the_same(tmp_path, seed, cells):
+    def label(n):
+        first = below(25, seed, n, "first")
+        return (first, (first + 1) % 25) if n % 3 == 0 else (first,)
+
+    samples = tuple(Sample(str(n), Photo("a.png", tmp_path), (label(n),)) for n in range(60))
+    photos = Dataset("x", samples)
+    expected = list(looked_through(photos, cells, (seed, 0)))
+    assert list(_deal(photos, cells, (seed, 0))) == expected
+    assert expected

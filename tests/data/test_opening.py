@@ -46,6 +46,12 @@ def test_a_table_with_either_name_of_the_column(tmp_path, column):
     assert [sample.labels for sample in open_dataset(str(tmp_path))] == [((0,),), ((2,),)]
 
 
+def test_a_table_with_a_header_in_quotes(tmp_path):
+    photo(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_text('"file","classes"\na.png,3\n')
+    assert open_dataset(str(tmp_path))[0].labels == ((3,),)
+
+
 def test_boxes(tmp_path):
     photo(tmp_path / "a.png")
     thing = {"label": "ant", "classes": [0], "box": [1, 1, 5, 5]}

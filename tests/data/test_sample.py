@@ -34,6 +34,17 @@ class TestPhoto:
             assert np.array_equal(np.array(photo.open()), np.array(image))
         assert photo.files() == (photo,)
 
+    @pytest.mark.parametrize("as_stored", [False, True])
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    @pytest.mark.parametrize("ending", ["tif", "jpg"])
+    def test_the_size_is_that_of_what_is_opened(self, tmp_path, ending, orientation, as_stored):
+        """Pillow turns a TIFF by itself."""
+        exif = Image.Exif()
+        exif[274] = orientation
+        Image.new("RGB", (40, 20)).save(tmp_path / f"a.{ending}", exif=exif)
+        photo = Photo(f"a.{ending}", tmp_path, as_stored)
+        assert photo.size() == photo.open().size[::-1]
+
     def test_repr_has_no_folder(self, photo, tmp_path):
         assert str(tmp_path) not in repr(photo)
 
@@ -173,6 +184,10 @@ class TestDataset:
         assert [sample.id for sample in dataset] == ["a", "b", "c"]
         assert dataset[1].id == "b"
         assert pickle.loads(pickle.dumps(dataset)) == dataset
+
+    def test_ids_are_unique(self, dataset):
+        with pytest.raises(ValueError, match="letters has 1 ids more than once: 'a'; an id belongs to one"):
+            replace(dataset, samples=(*dataset.samples, dataset[0]))
 
     def test_select(self, dataset):
         assert [sample.id for sample in dataset.select(lambda sample: sample.labels[0][0] % 2 == 0)] == [

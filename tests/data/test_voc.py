@@ -195,3 +195,20 @@ class TestSegmentation:
         Image.new("P", (30, 21)).save(instances.root / "SegmentationObject" / "000007.png")
         with pytest.raises(AnnotationError, match=r"SegmentationObject/000007\.png:1: .*30 x 21"):
             voc(instances.root, place="segmentation")
+
+
+def test_a_name_that_is_listed_twice(tree):
+    tree.list("000007", "000003", "000007")
+    with pytest.raises(AnnotationError, match=r"ImageSets/Main/test\.txt:3: 000007 is listed twice"):
+        voc(tree.root)
+
+
+def test_the_fingerprint_follows_the_segmentation(tree):
+    """A run that is taken up again must not mix two truths."""
+    tree.list("000007", split="val", kind="Segmentation")
+    path = tree.root / "SegmentationObject" / "000007.png"
+    fingerprints = set()
+    for value in (1, 2, 1):
+        Image.new("L", (30, 20), value).save(path)
+        fingerprints.add(voc(tree.root, "val", place="segmentation").fingerprint())
+    assert len(fingerprints) == 2

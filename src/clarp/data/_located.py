@@ -1,10 +1,13 @@
-"""XML and JSON with line numbers, so that a message can say where an annotation is wrong."""
+"""Text, XML, JSON and CSV with line numbers, so that a message can say where an annotation is wrong."""
 
+import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
+from typing import Any
 from xml.parsers import expat
 
 _SPACE = re.compile(r"\s*")
@@ -13,6 +16,24 @@ _DECODER = json.JSONDecoder()
 
 class MalformedFileError(ValueError):
     """A file that can't be parsed; the message begins with the line."""
+
+
+class Record(dict[str, Any]):
+    """A JSON object in which a name is there more than once; the last one's value counts."""
+
+    def __init__(self, members: Sequence[tuple[str, Any]]) -> None:
+        super().__init__(members)
+        names = [name for name, _ in members]
+        self.repeated = tuple(name for name in self if names.count(name) > 1)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a CSV table: where it ends, and the cells that were asked for, or why they can't be told."""
+
+    line: int
+    cells: tuple[str, ...]
+    wrong: str = ""
 
 
 @dataclass
@@ -80,20 +101,124 @@ def read_xml(path: Path) -> Element:
     return root.children[0]
 
 
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        ValueError: it is in another encoding, with file and line.
+        OSError: it can't be read.
+    """
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{path}:{line}: not UTF-8 ({error.reason} {content[error.start]:#04x}): save the file as UTF-8"
+        ) from error
+
+
+def read_json(path: Path, remedy: str) -> tuple[str, Any]:
+    """The text of a JSON file and its content; an object with a name twice is a :class:`Record`.
+
+    Raises:
+        ValueError: it is not JSON or not UTF-8, with file and line; ``remedy`` ends the message.
+        OSError: it can't be read.
+    """
+    text = read_text(path)
+    try:
+        return text, json.loads(text, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}:{error.lineno}: not JSON ({error.msg}): {remedy}") from error
+
+
+def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(members)
+    return record if len(record) == len(members) else Record(members)
+
+
+def header(path: Path) -> list[str]:
+    """The column names of a CSV table; none where the file is empty.
+
+    Raises:
+        ValueError: it is not UTF-8 or not CSV, with file and line.
+    """
+    _, names = next(_csv(path), (0, []))
+    return [name.strip() for name in names]
+
+
+def read_rows(path: Path, columns: Sequence[str], remedy: str) -> Iterator[Row]:
+    """The rows of a CSV table with a header line; empty lines are left out.
+
+    Args:
+        path: the table.
+        columns: the names of the columns that are wanted.
+        remedy: ends the message where the header has no such column.
+
+    Raises:
+        ValueError: no such column, or not UTF-8 or CSV; with the file's name.
+    """
+    lines = _csv(path)
+    names = [name.strip() for name in next(lines, (0, []))[1]]
+    absent = [name for name in columns if name not in names]
+    if absent:
+        raise ValueError(
+            f"{path} has no column {' and no column '.join(map(repr, absent))}; it has "
+            f"{', '.join(names) or 'no header'}: {remedy}"
+        )
+    places = [names.index(name) for name in columns]
+    for line, cells in lines:
+        if any(cell.strip() for cell in cells[len(names) :]):
+            reason = f"{len(cells)} cells, the header has {len(names)}: put quotes around a cell with a comma"
+            yield Row(line, (), reason)
+        elif len(cells) <= max(places):
+            yield Row(line, (), f"{len(cells)} cells, expected {len(names)} as in the header: add the others")
+        else:
+            yield Row(line, tuple(cells[place].strip() for place in places))
+
+
+def _csv(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line, cells) of each line that isn't empty; the first is the header."""
+    reader = csv.reader(StringIO(read_text(path), newline=""))
+    try:
+        for cells in reader:
+            if cells:
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise ValueError(f"{path}:{reader.line_num}: not CSV ({error}): correct that line") from error
+
+
 def json_lines(text: str, key: str) -> list[int]:
     r"""The line on which each element begins of the array or object ``key`` at the top level of a JSON text.
 
-    An empty key means the top level itself. Only called to word a message, so it reads the text a second
-    time.
+    Only called to word a message, so it reads the text a second time.
 
     >>> json_lines('{"a": 1,\n "b": [\n  {"id": 5},\n  {"id": 6}]}', "b")
     [3, 4]
     """
-    at = 0
-    if key:
-        at = next(value for name, _, value in _members(text, 0) if name == key)
-    starts = [start for _, start, _ in _members(text, at)]
-    return [text.count("\n", 0, start) + 1 for start in starts]
+    # Of a key that is there twice, the last one counts, as for Python's parser.
+    at = [value for name, _, value in _members(text, 0) if name == key][-1]
+    return list(_lines(text, (start for _, start, _ in _members(text, at))))
+
+
+def json_keys(text: str) -> list[tuple[str, int]]:
+    r"""Each key at the top level of a JSON text with the line on which it stands, as often as it is there.
+
+    >>> json_keys('{"a": 1,\n "b": 2, "a": 3}')
+    [('a', 1), ('b', 2), ('a', 2)]
+    """
+    found = [(key, start) for key, start, _ in _members(text, 0)]
+    lines = _lines(text, (start for _, start in found))
+    return [(key, line) for (key, _), line in zip(found, lines, strict=True)]
+
+
+def _lines(text: str, starts: Iterable[int]) -> Iterator[int]:
+    """The lines of ascending places in a text. Counted from one to the next: from the beginning is quadratic."""
+    line, last = 1, 0
+    for start in starts:
+        line += text.count("\n", last, start)
+        last = start
+        yield line
 
 
 def _members(text: str, at: int) -> Iterator[tuple[str, int, int]]:

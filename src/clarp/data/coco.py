@@ -1,16 +1,15 @@
 """COCO by its instances json."""
 
-import json
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from clarp.data._located import json_lines
+from clarp.data._fields import FieldError, field, four, items, numbers, text_of, whole, wholes
+from clarp.data._located import json_lines, read_json
 from clarp.data._optional import optional
 from clarp.data.folder import existing_folder
 from clarp.data.geometry import Size
@@ -47,6 +46,10 @@ class RunLengths:
             pixels = masks.decode({"size": list(self.size), "counts": self.counts})
         return torch.from_numpy(pixels.astype(bool))
 
+    def files(self) -> tuple[Photo, ...]:
+        """None: the run lengths are here."""
+        return ()
+
 
 def coco(annotations: str | Path, images: str | Path) -> Dataset:
     """COCO (Lin 2014): ``annotations/instances_val2014.json`` with the folder ``val2014``.
@@ -65,45 +68,96 @@ def coco(annotations: str | Path, images: str | Path) -> Dataset:
 
     Raises:
         ValueError: no such file or folder, or not COCO's json.
-        AnnotationError: a size that is not the photo's, a box or mask outside it, an unknown category or
-            image id: all of them at once, with file and line.
+        AnnotationError: a size that is not the photo's, a box or mask outside it, run lengths that don't
+            cover it, an unknown category or image id, one that is there twice, a field that is absent or of
+            another kind: all of them at once, with file and line.
     """
     path, folder = Path(annotations), existing_folder(images)
     text, content = _content(path)
-    categories = sorted(content["categories"], key=lambda category: int(category["id"]))
-    reader = _Reader(
-        {category["id"]: n for n, category in enumerate(categories)}, [c["name"] for c in categories]
-    )
-    pictures = {record["id"]: (n, record) for n, record in enumerate(content["images"])}
-    objects: dict[int, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
-    wrong: list[tuple[str, int, str]] = []
-    for number, record in enumerate(content["annotations"]):
-        if record["image_id"] not in pictures:
-            wrong.append(("annotations", number, f"image id {record['image_id']} is not in the file"))
-        objects[record["image_id"]].append((number, record))
+    wrong: list[_Wrong] = []
+    reader = _Reader.of(content["categories"], wrong)
+    pictures = _pictures(content["images"], wrong)
+    objects = _by_image(content["annotations"], _ids(content["images"]), wrong)
     samples: list[Sample] = []
     problems: list[Problem] = []
-    for identity, (number, record) in sorted(pictures.items()):
-        photo = Photo(record["file_name"], folder, as_stored=True)
+    for identity, picture in sorted(pictures.items()):
+        photo = Photo(picture.file, folder, as_stored=True)
         try:
             size = photo.size()
         except UnreadableImageError as error:
             problems.append(error.problem)
             continue
-        if (stated := (record["height"], record["width"])) != size:
-            sizes = f"{stated[1]} x {stated[0]} pixels, the photo has {size[1]} x {size[0]}"
-            wrong.append(("images", number, f"{photo.file}: the size is {sizes}"))
+        if picture.size != size:
+            sizes = f"{_by(picture.size)} pixels, the photo has {_by(size)}"
+            wrong.append(("images", picture.number, f"{photo.file}: the size is {sizes}"))
             continue
-        found = [(n, reader.object(entry, size)) for n, entry in objects[identity]]
-        wrong += [
-            ("annotations", n, f"{photo.file}: {thing}") for n, thing in found if isinstance(thing, str)
-        ]
-        things = tuple(thing for _, thing in found if isinstance(thing, Object))
-        samples.append(Sample(photo.file, photo, unique(thing.label for thing in things), things))
+        things: list[Object] = []
+        for number, record in objects[identity]:
+            try:
+                things.append(reader.object(record, size))
+            except FieldError as error:
+                wrong.append(("annotations", number, f"{photo.file}: {error}"))
+        samples.append(Sample(photo.file, photo, unique(thing.label for thing in things), tuple(things)))
     if wrong:
-        lines = {key: json_lines(text, key) for key, _, _ in wrong}
+        lines = {key: json_lines(text, key) for key in {key for key, _, _ in wrong}}
         raise AnnotationError(Contradiction(path.name, lines[key][n], reason) for key, n, reason in wrong)
     return Dataset(path.stem, tuple(samples), tuple(reader.names), tuple(problems))
+
+
+_Wrong = tuple[str, int, str]
+"""The list in the file, the element's number in it, and why it can't be true."""
+
+
+@dataclass(frozen=True)
+class _Image:
+    """A record of ``images``: its number in the list, its file, and the stated (height, width)."""
+
+    number: int
+    file: str
+    size: Size
+
+
+def _pictures(records: list[object], wrong: list[_Wrong]) -> dict[int, _Image]:
+    """The images by their ids; no id and no file twice."""
+    found: dict[int, _Image] = {}
+    files: set[str] = set()
+    for number, record in enumerate(records):
+        try:
+            identity, file = field(record, "id", whole), field(record, "file_name", text_of)
+            image = _Image(number, file, (field(record, "height", whole), field(record, "width", whole)))
+        except FieldError as error:
+            wrong.append(("images", number, str(error)))
+            continue
+        if identity in found:
+            wrong.append(("images", number, f"the image id {identity} is there twice"))
+        elif file in files:
+            wrong.append(("images", number, f"{file} is there twice"))
+        found.setdefault(identity, image)
+        files.add(file)
+    return found
+
+
+def _ids(images: list[object]) -> set[float]:
+    """The ids, also of the images that lack something else: their annotations are not to blame for it."""
+    found = (record.get("id") for record in images if isinstance(record, dict))
+    return {identity for identity in found if isinstance(identity, int | float)}
+
+
+def _by_image(
+    records: list[object], known: set[float], wrong: list[_Wrong]
+) -> dict[int, list[tuple[int, object]]]:
+    """The annotations with their numbers in the list, by image id."""
+    found: dict[int, list[tuple[int, object]]] = defaultdict(list)
+    for number, record in enumerate(records):
+        try:
+            identity = field(record, "image_id", whole)
+        except FieldError as error:
+            wrong.append(("annotations", number, str(error)))
+            continue
+        if identity not in known:
+            wrong.append(("annotations", number, f"image id {identity} is not in the file"))
+        found[identity].append((number, record))
+    return found
 
 
 @dataclass(frozen=True)
@@ -113,57 +167,138 @@ class _Reader:
     index: dict[int, int]
     names: list[str]
 
-    def object(self, record: dict[str, Any], size: Size) -> Object | str:
-        """The object, or why there can't be such a one."""
-        if record["category_id"] not in self.index:
-            return f"category id {record['category_id']} is not in the file"
-        index = self.index[record["category_id"]]
-        left, top, width, height = (float(edge) for edge in record["bbox"])
-        region = _region(record["segmentation"], size)
-        if isinstance(region, str):
-            return region
+    @classmethod
+    def of(cls, categories: list[object], wrong: list[_Wrong]) -> "_Reader":
+        """By the categories, numbered in the order of their ids; no id twice."""
+        names: dict[int, str] = {}
+        for number, record in enumerate(categories):
+            try:
+                identity, name = field(record, "id", whole), field(record, "name", text_of)
+            except FieldError as error:
+                wrong.append(("categories", number, str(error)))
+                continue
+            if identity in names:
+                wrong.append(("categories", number, f"the category id {identity} is there twice"))
+            names[identity] = name
+        ordered = sorted(names)
+        return cls({identity: n for n, identity in enumerate(ordered)}, [names[each] for each in ordered])
+
+    def object(self, record: object, size: Size) -> Object:
+        """The object.
+
+        Raises:
+            FieldError: there can't be such a one.
+        """
+        category = field(record, "category_id", whole)
+        if category not in self.index:
+            raise FieldError(f"category id {category} is not in the file")
+        left, top, width, height = field(record, "bbox", four)
+        region = _region(field(record, "segmentation", lambda value: value), size)
         # COCO has a few boxes without width or height beside a good mask; the mask is the object's place.
-        box = checked_box((left, top, left + width, top + height), size) if width > 0 and height > 0 else None
-        return box if isinstance(box, str) else Object((index,), self.names[index], box, region=region)
+        flat = min(width, height) == 0
+        box = None if flat else checked_box((left, top, left + width, top + height), size)
+        if isinstance(box, str):
+            raise FieldError(box)
+        index = self.index[category]
+        return Object((index,), self.names[index], box, region=region)
 
 
-def _region(segmentation: Any, size: Size) -> RunLengths | str:
-    """Polygons, or run lengths as a list (crowds) or compressed."""
+def _region(segmentation: object, size: Size) -> RunLengths:
+    """Polygons, or run lengths as a list (crowds) or compressed.
+
+    Raises:
+        FieldError: it can't be the mask of an object in an image of that (height, width).
+    """
     masks = optional("pycocotools.mask", _PURPOSE)
     height, width = size
     if isinstance(segmentation, dict):
-        if tuple(segmentation["size"]) != size:
-            stated = segmentation["size"]
-            return f"the mask has {stated[1]} x {stated[0]} pixels, the photo {width} x {height}"
-        lengths = segmentation
-        if isinstance(segmentation["counts"], list):
-            lengths = masks.frPyObjects(segmentation, height, width)
-    else:
-        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-        if not polygons:
-            return "the mask has no polygon with three corners"
-        for polygon in polygons:
-            whole = checked_box(
-                (min(polygon[::2]), min(polygon[1::2]), max(polygon[::2]), max(polygon[1::2])), size
+        stated = field(segmentation, "size", wholes)
+        if stated != [height, width]:
+            shown = _by((stated[0], stated[1])) if len(stated) == 2 else f"a size of {len(stated)} numbers:"
+            raise FieldError(f"the mask has {shown} pixels, the photo {_by(size)}")
+        runs = field(segmentation, "counts", _runs)
+        if sum(runs) != height * width:
+            raise FieldError(
+                f"the mask's run lengths cover {sum(runs)} pixels, the photo has {height * width}"
             )
-            if isinstance(whole, str) and "leaves" in whole:
-                return whole.replace("box", "polygon in")
-        lengths = masks.merge(masks.frPyObjects(polygons, height, width))
-    counts = lengths["counts"]
-    return RunLengths(size, counts.encode() if isinstance(counts, str) else counts)
+        lengths = masks.frPyObjects({"size": [height, width], "counts": runs}, height, width)
+    else:
+        lengths = masks.merge(masks.frPyObjects(_polygons(segmentation, size), height, width))
+    return RunLengths(size, lengths["counts"])
 
 
-def _content(path: Path) -> tuple[str, dict[str, Any]]:
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist: give COCO's instances_*.json")
-    text = path.read_text(encoding="utf-8")
+def _polygons(segmentation: object, size: Size) -> list[list[float]]:
+    """The polygons with three corners at least; each must lie in the photo."""
     try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path}:{error.lineno}: not JSON ({error.msg}): give COCO's instances_*.json"
-        ) from error
-    absent = [key for key in ("images", "annotations", "categories") if key not in content]
+        polygons = [numbers(polygon) for polygon in items(segmentation)]
+    except FieldError:
+        reason = "the segmentation is neither run lengths nor a list of polygons of finite numbers"
+        raise FieldError(reason) from None
+    if odd := [polygon for polygon in polygons if len(polygon) % 2]:
+        raise FieldError(f"a polygon has {len(odd[0])} numbers, expected x and y of each corner")
+    polygons = [polygon for polygon in polygons if len(polygon) >= 6]
+    if not polygons:
+        raise FieldError("the mask has no polygon with three corners")
+    for polygon in polygons:
+        whole_box = checked_box(
+            (min(polygon[::2]), min(polygon[1::2]), max(polygon[::2]), max(polygon[1::2])), size
+        )
+        if isinstance(whole_box, str) and "leaves" in whole_box:
+            raise FieldError(whole_box.replace("box", "polygon in"))
+    return polygons
+
+
+def _runs(counts: object) -> list[int]:
+    """Run lengths from a list, or from COCO's compressed text.
+
+    pycocotools believes any run lengths: those that cover less than the image leave memory as it was in the
+    mask, and those that cover more end the program.
+    """
+    if not isinstance(counts, str):
+        return wholes(counts)
+    runs = _decompressed(counts)
+    if runs is None or min(runs, default=0) < 0:
+        raise FieldError("COCO's compressed run lengths")
+    return runs
+
+
+def _decompressed(text: str) -> list[int] | None:
+    """The numbers in a text of COCO's run lengths (``rleFrString`` of its API); None: it is no such text.
+
+    Five bits a letter, the low ones first, from "0" on: bit 5 says that the number goes on, bit 4 of its last
+    letter that it is negative. From the fourth on, the difference to the number two before is written.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for letter in text:
+        bits = ord(letter) - ord("0")
+        if not 0 <= bits < 64:
+            return None
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if bits & 0x20:
+            continue
+        if bits & 0x10:
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value = shift = 0
+    return None if shift else runs
+
+
+def _content(path: Path) -> tuple[str, dict[str, list[object]]]:
+    remedy = "give COCO's instances_*.json"
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist: {remedy}")
+    text, content = read_json(path, remedy)
+    keys = ("images", "annotations", "categories")
+    absent = [key for key in keys if not isinstance(content, dict) or key not in content]
     if absent:
-        raise ValueError(f"{path} has no {', '.join(absent)}: give COCO's instances_*.json, not the captions")
-    return text, content
+        raise ValueError(f"{path} has no {', '.join(absent)}: {remedy}, not the captions")
+    try:
+        return text, {key: field(content, key, items) for key in keys}
+    except FieldError as error:
+        raise ValueError(f"{path}: {error}: {remedy}") from error
+
+
+def _by(size: Size) -> str:
+    return f"{size[1]} x {size[0]}"

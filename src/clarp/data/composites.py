@@ -48,6 +48,10 @@ class Cutout:
         mask[self.top : self.top + self.height, self.left : self.left + self.width] = opaque
         return mask
 
+    def files(self) -> tuple[Photo, ...]:
+        """The cut-out's file."""
+        return (self.photo,)
+
 
 @dataclass(frozen=True)
 class Composite:

@@ -1,12 +1,13 @@
 """Folders of photos: labels from the folders' names, or from a table."""
 
-import csv
-from collections.abc import Iterator, Sequence
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
+from clarp.data._located import read_rows
 from clarp.data.sample import AnnotationError, Contradiction, Dataset, Label, Photo, Problem, Sample
-from clarp.images import SUFFIXES
+from clarp.images import SUFFIXES, files_below
 
 
 def image_folder(
@@ -15,16 +16,19 @@ def image_folder(
     """One folder per class: ``root/tabby/cat1.jpg``, at any depth below the class folder.
 
     Args:
-        root: the folder of class folders. Hidden files and folders (a leading dot) are left alone.
+        root: the folder of class folders. Hidden files and folders (a leading dot) are left alone, links are
+            followed.
         classes: the model's class names by index; a folder gets the index of its name. None: the folders in
             the order of their names are classes 0, 1, 2, ...
         as_stored: leave rotation tags (EXIF) alone.
 
     Returns:
-        Samples sorted by path; their ids are their paths below ``root``.
+        Samples sorted by path; their ids are their paths below ``root``. Other files, and folders that can't
+        be listed, are problems.
 
     Raises:
-        ValueError: no such folder, no class folders, or a folder whose name is not in ``classes``.
+        ValueError: no such folder, no class folders, or a folder whose name is not in ``classes``, or more
+            than once.
     """
     root = existing_folder(root)
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -66,20 +70,22 @@ def image_table(
         classes: the model's class names by index.
 
     Returns:
-        Samples in the table's order; their ids are their paths. Photos below ``root`` that the table doesn't
+        Samples in the table's order; their ids are their paths in their shortest form. Photos below ``root`` that the table doesn't
         list are problems of the kind "unlabelled".
 
     Raises:
-        ValueError: no such folder, table or column.
-        AnnotationError: a class that doesn't exist, or a file listed twice; with the table's lines.
+        ValueError: no such folder, table or column, or a table that is not CSV in UTF-8.
+        AnnotationError: a class that doesn't exist or whose name several have, a file listed twice, or a row
+            with too many cells or too few; with the table's lines.
     """
     root = existing_folder(root)
+    by_name = by_names(classes)
     samples: dict[str, Sample] = {}
     problems: list[Problem] = []
     wrong: list[Contradiction] = []
     listed: set[str] = set()
-    for line, file, text in _table_rows(root / table, file_column, class_column):
-        label = _label(text, classes)
+    for line, file, text in _table_rows(root / table, file_column, class_column, wrong):
+        label = _label(text, by_name, len(classes))
         if isinstance(label, str):
             wrong.append(Contradiction(table, line, label))
         elif file in listed:
@@ -90,7 +96,7 @@ def image_table(
             samples[file] = Sample(file, Photo(file, root), (label,))
         listed.add(file)
     if wrong:
-        raise AnnotationError(wrong)
+        raise AnnotationError(sorted(wrong, key=lambda each: each.line))
     others: list[Problem] = []
     problems += [
         Problem("unlabelled", file, f"not listed in {table}")
@@ -115,10 +121,13 @@ def existing_folder(root: str | Path) -> Path:
 
 def _photos(root: Path, problems: list[Problem]) -> Iterator[str]:
     """The paths of the photos below a folder, sorted; other files are added to the problems."""
-    for path in sorted(root.rglob("*")):
+
+    def unreadable(folder: Path, reason: str) -> None:
+        file = folder.relative_to(root).as_posix()
+        problems.append(Problem("damaged", file, f"the folder can't be listed: {reason}"))
+
+    for path in files_below(root, unreadable):
         file = path.relative_to(root).as_posix()
-        if path.is_dir() or any(part.startswith(".") for part in file.split("/")):
-            continue
         if path.suffix.lower() in SUFFIXES:
             yield file
         else:
@@ -126,14 +135,32 @@ def _photos(root: Path, problems: list[Problem]) -> Iterator[str]:
 
 
 def _index_of_folders(folders: list[str], classes: Sequence[str] | None) -> dict[str, int]:
-    known = {name: index for index, name in enumerate(folders if classes is None else classes)}
-    unknown = [folder for folder in folders if folder not in known]
+    by_name = by_names(folders if classes is None else classes)
+    unknown = [folder for folder in folders if folder not in by_name]
     if unknown:
-        shown = "; ".join(unknown_name(name, list(known)) for name in unknown[:20])
+        shown = "; ".join(unknown_name(name, list(by_name)) for name in unknown[:20])
         raise ValueError(
             f"{len(unknown)} folder names are no class of the model: {shown}. Rename them to the model's class names"
         )
-    return known
+    several = [shared_name(name, by_name[name]) for name in folders if len(by_name[name]) > 1]
+    if several:
+        raise ValueError(
+            f"{'; '.join(several)}: a folder's name doesn't tell which; list files and numbers in labels.csv"
+        )
+    return {name: by_name[name][0] for name in folders}
+
+
+def by_names(classes: Sequence[str]) -> dict[str, list[int]]:
+    """Each class name with all its numbers: ImageNet's lists have two cranes."""
+    found: dict[str, list[int]] = {}
+    for number, name in enumerate(classes):
+        found.setdefault(name, []).append(number)
+    return found
+
+
+def shared_name(name: str, numbers: Sequence[int]) -> str:
+    """``'crane' is the name of the classes 134 and 517``."""
+    return f"{name!r} is the name of the classes {' and '.join(map(str, numbers))}"
 
 
 def unknown_name(name: str, known: Sequence[str]) -> str:
@@ -142,33 +169,35 @@ def unknown_name(name: str, known: Sequence[str]) -> str:
     return f"{name!r}" + (f" (nearest: {', '.join(map(repr, nearest))})" if nearest else "")
 
 
-def _table_rows(path: Path, file_column: str, class_column: str) -> Iterator[tuple[int, str, str]]:
-    """(line, file, class text) of each row."""
+def _table_rows(
+    path: Path, file_column: str, class_column: str, wrong: list[Contradiction]
+) -> Iterator[tuple[int, str, str]]:
+    """(line, file, class text) of each row; rows that can't be told apart into cells are added to ``wrong``."""
     if not path.is_file():
         raise ValueError(
             f"{path} does not exist: give a CSV table with the columns {file_column},{class_column}"
         )
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        absent = [name for name in (file_column, class_column) if name not in (reader.fieldnames or [])]
-        if absent:
-            raise ValueError(
-                f"{path} has no column {' and no column '.join(map(repr, absent))}; it has "
-                f"{', '.join(reader.fieldnames or ['no header'])}: name the right ones by file_column and class_column"
-            )
-        for row in reader:
-            yield reader.line_num, (row[file_column] or "").strip(), (row[class_column] or "").strip()
+    remedy = "name the right ones by file_column and class_column"
+    for row in read_rows(path, (file_column, class_column), remedy):
+        if row.wrong or not row.cells[0]:
+            wrong.append(Contradiction(path.name, row.line, row.wrong or "there is no file: name it"))
+        else:
+            # a.jpg and ./a.jpg are one file: as two, it would count twice.
+            yield row.line, posixpath.normpath(row.cells[0]), row.cells[1]
 
 
-def _label(text: str, classes: Sequence[str]) -> Label | str:
+def _label(text: str, by_name: Mapping[str, Sequence[int]], count: int) -> Label | str:
     """The label, or why the text is none."""
-    if text in classes:
-        return (list(classes).index(text),)
+    numbers = by_name.get(text, ())
+    if len(numbers) > 1:
+        return f"class {shared_name(text, numbers)}: give the number"
+    if numbers:
+        return tuple(numbers)
     parts = text.split()
     if not parts or not all(part.isdecimal() for part in parts):
-        known = f"the {len(classes)} class names" if classes else "class indices separated by spaces"
-        return f"class {unknown_name(text, classes)} is none of {known}"
+        known = f"the {count} class names" if count else "class indices separated by spaces"
+        return f"class {unknown_name(text, list(by_name))} is none of {known}"
     label = tuple(int(part) for part in parts)
-    if classes and max(label) >= len(classes):
-        return f"class {max(label)} does not exist: there are {len(classes)} classes, counted from 0"
+    if count and max(label) >= count:
+        return f"class {max(label)} does not exist: there are {count} classes, counted from 0"
     return label

@@ -1,10 +1,10 @@
 """ImageNet's validation or training photos, in the layouts in which they are handed around."""
 
-import csv
 import re
 from pathlib import Path
 from typing import Literal
 
+from clarp.data._located import Row, read_rows, read_text
 from clarp.data.folder import existing_folder, image_folder
 from clarp.data.sample import (
     AnnotationError,
@@ -44,7 +44,8 @@ def imagenet(root: str | Path, split: Literal["val", "train"] = "val") -> Datase
 
     Raises:
         ValueError: none of the layouts was found, or synsets can't be numbered.
-        AnnotationError: the solution names an unknown synset or a box outside its image, with file and line.
+        AnnotationError: the solution names an unknown synset, a box outside its image or without numbers, or
+            a photo twice, or the mapping a synset twice; with file and line.
     """
     root = existing_folder(root)
     mapping = _mapping(root)
@@ -67,9 +68,24 @@ def _mapping(root: Path) -> dict[str, str]:
     for name in _MAPPINGS:
         path = root / name
         if path.is_file():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            return {line.split()[0]: line.partition(" ")[2] for line in lines if line.strip()}
+            return _synsets(path)
     return {}
+
+
+def _synsets(path: Path) -> dict[str, str]:
+    """The mapping of a file; a synset that is there twice would move all numbers after it."""
+    found: dict[str, str] = {}
+    wrong: list[Contradiction] = []
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        synset, _, words = line.strip().partition(" ")
+        if synset in found:
+            wrong.append(Contradiction(path.name, number, f"{synset} is there twice"))
+        found[synset] = words
+    if wrong:
+        raise AnnotationError(wrong)
+    return found
 
 
 def _from_folders(folder: Path, name: str, mapping: dict[str, str]) -> Dataset:
@@ -94,10 +110,13 @@ def _from_solution(folder: Path, solution: Path, name: str, mapping: dict[str, s
     samples: list[Sample] = []
     problems: list[Problem] = []
     wrong: list[Contradiction] = []
-    with solution.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        rows = [(reader.line_num, row["ImageId"], row["PredictionString"].split()) for row in reader]
-    for line, identity, parts in sorted(rows, key=lambda row: row[1]):
+    listed: set[str] = set()
+    for row in _rows(solution, wrong):
+        identity, parts = row.cells[0], row.cells[1].split()
+        if identity in listed:
+            wrong.append(Contradiction(solution.name, row.line, f"{identity} is listed twice"))
+            continue
+        listed.add(identity)
         photo = _photo(folder, identity, parts)
         try:
             objects = _objects(parts, index, photo)
@@ -105,13 +124,20 @@ def _from_solution(folder: Path, solution: Path, name: str, mapping: dict[str, s
             problems.append(error.problem)
             continue
         if isinstance(objects, str):
-            wrong.append(Contradiction(solution.name, line, objects))
+            wrong.append(Contradiction(solution.name, row.line, objects))
         else:
             label: Label = objects[0].label
             samples.append(Sample(photo.file, photo, (label,), objects))
     if wrong:
-        raise AnnotationError(wrong)
+        raise AnnotationError(sorted(wrong, key=lambda each: each.line))
     return Dataset(name, tuple(samples), tuple(mapping.values()), tuple(problems))
+
+
+def _rows(solution: Path, wrong: list[Contradiction]) -> list[Row]:
+    """The rows in the order of the photos; those that have too many cells or too few are added to ``wrong``."""
+    rows = list(read_rows(solution, ("ImageId", "PredictionString"), "give Kaggle's own table"))
+    wrong += [Contradiction(solution.name, row.line, row.wrong) for row in rows if row.wrong]
+    return sorted((row for row in rows if not row.wrong), key=lambda row: row.cells[0])
 
 
 def _photo(folder: Path, identity: str, parts: list[str]) -> Photo:
@@ -132,7 +158,12 @@ def _objects(parts: list[str], index: dict[str, int], photo: Photo) -> tuple[Obj
         synset = parts[start]
         if synset not in index:
             return f"synset {synset!r} is not in the mapping"
-        left, top, right, bottom = (float(edge) for edge in parts[start + 1 : start + 5])
+        try:
+            left, top, right, bottom = (float(edge) for edge in parts[start + 1 : start + 5])
+        except ValueError:
+            return (
+                f"{' '.join(parts[start + 1 : start + 5])!r} are not four numbers: left, top, right, bottom"
+            )
         box = checked_box((left, top, right, bottom), size)
         if isinstance(box, str):
             return box

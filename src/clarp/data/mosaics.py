@@ -1,13 +1,15 @@
 """Mosaics of n x n photos: where each class is, is known by construction."""
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 from PIL import Image, ImageOps
 
 from clarp.data._draw import draw
 from clarp.data.geometry import Size
-from clarp.data.sample import Dataset, Object, Photo, Sample
+from clarp.data.sample import Dataset, Label, Object, Photo, Sample
 
 
 @dataclass(frozen=True)
@@ -67,38 +69,51 @@ def mosaics(
             raise ValueError(
                 f"{sample.id} has {len(sample.labels)} labels: a mosaic is made of files with one label each"
             )
-    classes = len({sample.labels[0] for sample in photos})
-    if classes < n * n:
-        raise ValueError(
-            f"{classes} classes can't fill {n} x {n} cells with different ones: give more photos or a smaller n"
-        )
     made: list[Sample] = []
     dealing = 0
     while dealing == 0 or (count is not None and len(made) < count):
+        before = len(made)
         for cells in _deal(photos, n * n, (seed, dealing)):
             made.append(_mosaic(f"{seed}-{len(made):05d}", cells, n, cell))
+        if len(made) == before:
+            classes = len({sample.labels[0] for sample in photos})
+            raise ValueError(
+                f"{classes} classes can't fill {n} x {n} cells with different ones: give more photos or a smaller n"
+            )
         dealing += 1
     name = f"{photos.name}-mosaic-{n}x{n}"
     return Dataset(name, tuple(made[:count]), photos.classes, photos.problems, as_is=True)
 
 
 def _deal(photos: Dataset, cells: int, seed: tuple[int, int]) -> Iterator[list[Sample]]:
-    """Groups of samples whose labels share no class id."""
-    waiting = sorted(photos, key=lambda sample: draw(*seed, sample.id))
+    """Groups of samples whose labels share no class id, each the first that are waiting and fit.
+
+    Of a label only the first that waits can be next, so the labels' firsts are kept in a heap: to look
+    through all that wait for each mosaic takes time by the square of their number.
+    """
+    shuffled = sorted(photos, key=lambda sample: draw(*seed, sample.id))
+    places: dict[Label, deque[int]] = {}
+    for place, sample in enumerate(shuffled):
+        places.setdefault(sample.labels[0], deque()).append(place)
+    firsts = [waiting.popleft() for waiting in places.values()]  # ascending, and so a heap
     while True:
         chosen: list[Sample] = []
         taken: set[int] = set()
-        rest: list[Sample] = []
-        for sample in waiting:
-            if len(chosen) < cells and taken.isdisjoint(sample.labels[0]):
-                chosen.append(sample)
-                taken.update(sample.labels[0])
+        later: list[int] = []
+        while firsts and len(chosen) < cells:
+            place = heappop(firsts)
+            label = shuffled[place].labels[0]
+            if taken.isdisjoint(label):
+                chosen.append(shuffled[place])
+                taken.update(label)
+                later += [places[label].popleft()] if places[label] else []
             else:
-                rest.append(sample)
+                later.append(place)
         if len(chosen) < cells:
             return
         yield chosen
-        waiting = rest
+        for place in later:
+            heappush(firsts, place)
 
 
 def _mosaic(identity: str, cells: list[Sample], n: int, cell: int) -> Sample:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from clarp.data._located import header
 from clarp.data.coco import coco
 from clarp.data.composites import composites
 from clarp.data.folder import image_folder, image_table
@@ -76,8 +77,7 @@ def _by_layout(root: Path, classes: Sequence[str]) -> Dataset:
     if (root / "boxes.json").is_file():
         return boxed_photos(root)
     if (root / "labels.csv").is_file():
-        header = (root / "labels.csv").read_text(encoding="utf-8-sig").partition("\n")[0].split(",")
-        column = "classes" if "classes" in [name.strip() for name in header] else "class"
+        column = "classes" if "classes" in header(root / "labels.csv") else "class"
         return image_table(root, class_column=column, classes=classes)
     for base in (root, *sorted(root.glob("VOC*"))):
         if (base / "Annotations").is_dir():

@@ -1,10 +1,10 @@
 """A few photos with boxes by hand, described by one ``boxes.json``."""
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from clarp.data._located import json_lines
+from clarp.data._fields import FieldError, field, four, items, label, text_of, whole
+from clarp.data._located import Record, json_keys, read_json
 from clarp.data.folder import existing_folder
 from clarp.data.geometry import Size
 from clarp.data.sample import (
@@ -32,47 +32,78 @@ def boxed_photos(root: str | Path, table: str = "boxes.json") -> Dataset:
 
     Raises:
         ValueError: no such folder or table.
-        AnnotationError: a size that is not the photo's, or a box outside it; with file and line.
+        AnnotationError: a size that is not the photo's, a box outside it, a field that is absent or of
+            another kind, or a file listed twice; all of them at once, with file and line.
     """
     root = existing_folder(root)
     path = root / table
     if not path.is_file():
         raise ValueError(f"{path} does not exist: give a table of files, sizes and boxes")
-    text = path.read_text(encoding="utf-8")
-    try:
-        content: dict[str, dict[str, Any]] = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}:{error.lineno}: not JSON ({error.msg}): correct that line") from error
-    lines = dict(zip(content, json_lines(text, ""), strict=True))
+    text, content = read_json(path, "correct that line")
+    if not isinstance(content, dict):
+        raise ValueError(  # noqa: TRY004  a wrong content of the right type
+            f"{path} holds no object, expected one that maps each file to its size and objects"
+        )
     samples: list[Sample] = []
     problems: list[Problem] = []
-    wrong: list[Contradiction] = []
+    wrong: list[tuple[str, str]] = []
     for file, record in sorted(content.items()):
         photo = Photo(file, root, as_stored=True)
         try:
-            size = photo.size()
+            objects = _objects(record, photo, wrong)
         except UnreadableImageError as error:
             problems.append(error.problem)
-            continue
-        found = _objects(record, size)
-        wrong += [
-            Contradiction(table, lines[file], f"{file}: {thing}") for thing in found if isinstance(thing, str)
-        ]
-        objects = tuple(thing for thing in found if isinstance(thing, Object))
-        samples.append(Sample(file, photo, unique(thing.label for thing in objects), objects))
-    if wrong:
-        raise AnnotationError(wrong)
+        else:
+            samples.append(Sample(file, photo, unique(thing.label for thing in objects), objects))
+    if wrong or isinstance(content, Record):
+        raise AnnotationError(_located(table, json_keys(text), wrong))
     return Dataset(root.name, tuple(samples), (), tuple(problems))
 
 
-def _objects(record: dict[str, Any], size: Size) -> list[Object | str]:
-    stated = record["height"], record["width"]
-    if stated != size:
-        return [f"the size is {stated[1]} x {stated[0]} pixels, the photo has {size[1]} x {size[0]}"]
-    objects: list[Object | str] = []
-    for entry in record["objects"]:
-        left, top, right, bottom = (float(edge) for edge in entry["box"])
-        box = checked_box((left, top, right, bottom), size)
-        label = tuple(int(index) for index in entry["classes"])
-        objects.append(box if isinstance(box, str) else Object(label, entry["label"], box))
-    return objects
+def _objects(record: object, photo: Photo, wrong: list[tuple[str, str]]) -> tuple[Object, ...]:
+    """The photo's objects; what can't be true is added to ``wrong``, as (file, reason).
+
+    Raises:
+        UnreadableImageError: the photo is missing or damaged.
+    """
+    size = photo.size()
+    objects: list[Object] = []
+    try:
+        entries = _entries(record, size)
+    except FieldError as error:
+        wrong.append((photo.file, str(error)))
+        return ()
+    for number, entry in enumerate(entries, start=1):
+        try:
+            objects.append(_object(entry, size))
+        except FieldError as error:
+            wrong.append((photo.file, f"object {number}: {error}"))
+    return tuple(objects)
+
+
+def _entries(record: object, size: Size) -> list[object]:
+    """The records of the objects of a photo of (height, width)."""
+    height, width = field(record, "height", whole), field(record, "width", whole)
+    if (height, width) != size:
+        raise FieldError(f"the size is {width} x {height} pixels, the photo has {size[1]} x {size[0]}")
+    return field(record, "objects", items)
+
+
+def _object(entry: object, size: Size) -> Object:
+    box = checked_box(field(entry, "box", four), size)
+    if isinstance(box, str):
+        raise FieldError(box)
+    return Object(field(entry, "classes", label), field(entry, "label", text_of), box)
+
+
+def _located(
+    table: str, keys: list[tuple[str, int]], wrong: list[tuple[str, str]]
+) -> Iterator[Contradiction]:
+    """With lines; and files that are listed twice, of which JSON's reader keeps the last."""
+    lines: dict[str, int] = {}
+    for file, line in keys:
+        if file in lines:
+            yield Contradiction(table, line, f"{file} is listed twice")
+        lines[file] = line
+    for file, reason in wrong:
+        yield Contradiction(table, lines[file], f"{file}: {reason}")

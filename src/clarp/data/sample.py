@@ -130,9 +130,12 @@ class Photo:
         return self.root / self.file
 
     def size(self) -> Size:
-        """(height, width), from the file's header."""
+        """(height, width) of what ``open`` returns, from the file's header."""
         with self._opened() as image, self._damage_named():
-            lying = not self.as_stored and image.getexif().get(ExifTags.Base.Orientation) in _QUARTER_TURNS
+            if image.format == "TIFF" and _lies(image):
+                # Pillow itself turns a TIFF when it decodes it, whoever asks, and then drops the tag.
+                image.load()
+            lying = not self.as_stored and _lies(image)
             return (image.width, image.height) if lying else (image.height, image.width)
 
     def open(self) -> Image.Image:
@@ -178,6 +181,10 @@ class Region(Protocol):
 
     def mask(self, size: Size) -> Tensor:
         """(H, W) bool for an image of that (height, width)."""
+        ...
+
+    def files(self) -> tuple[Photo, ...]:
+        """The files that it is read from."""
         ...
 
 
@@ -255,6 +262,12 @@ class Sample:
         """
         return self.picture.open()
 
+    def files(self) -> tuple[Photo, ...]:
+        """The files of the picture, then those of its objects' regions; each once."""
+        regions = (thing.region for thing in self.objects)
+        places = (photo for region in regions if region is not None for photo in region.files())
+        return tuple(dict.fromkeys((*self.picture.files(), *places)))
+
     def truth(self, label: Label) -> Truth:
         """Where the label's objects are; a label without objects has an empty mask."""
         size = self.size
@@ -279,6 +292,9 @@ class Dataset:
         classes: the names of the class ids, by index; empty where nobody knows them.
         problems: the files that gave no sample, by name.
         as_is: the pictures already have the size for the model (mosaics, composites): no resize, no crop.
+
+    Raises:
+        ValueError: two samples have the same id: tables and pictures would mix them up.
     """
 
     name: str
@@ -286,6 +302,15 @@ class Dataset:
     classes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     as_is: bool = False
+
+    def __post_init__(self) -> None:
+        count = Counter(sample.id for sample in self.samples)
+        if len(count) < len(self.samples):
+            twice = [identity for identity, number in count.items() if number > 1]
+            shown = ", ".join(map(repr, twice[:_MAXIMUM_SHOWN]))
+            raise ValueError(
+                f"{self.name} has {len(twice)} ids more than once: {shown}; an id belongs to one sample"
+            )
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -319,7 +344,7 @@ class Dataset:
         return replace(self, samples=tuple(good), problems=tuple(problems))
 
     def fingerprint(self) -> str:
-        """SHA-256 of ids, labels, objects, and of each file's name, length, first and last 4 KiB.
+        """SHA-256 of ids, labels, objects, and of each picture's and region's file: name, length, first and last 4 KiB.
 
         Folders and dates are no part of it: a copy has the same fingerprint. Pixels in the middle of a file
         that change without changing its length are not seen; that keeps it fast for a million files.
@@ -327,7 +352,7 @@ class Dataset:
         digest = hashlib.sha256(repr((self.name, self.classes, self.as_is)).encode())
         for sample in self.samples:
             digest.update(repr(sample).encode())
-            for photo in sample.picture.files():
+            for photo in sample.files():
                 digest.update(_ends(photo.path))
         return digest.hexdigest()
 
@@ -355,6 +380,11 @@ def unique(labels: Iterable[Label]) -> tuple[Label, ...]:
 
 def _shown(box: Box) -> str:
     return "(" + ", ".join(f"{edge:g}" for edge in box) + ")"
+
+
+def _lies(image: Image.Image) -> bool:
+    """Whether its rotation tag asks for a quarter turn."""
+    return image.getexif().get(ExifTags.Base.Orientation) in _QUARTER_TURNS
 
 
 def _reason(error: BaseException) -> str:

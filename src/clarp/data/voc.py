@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from clarp.data._located import Element, MalformedFileError, read_xml
+from clarp.data._located import Element, MalformedFileError, read_text, read_xml
 from clarp.data.folder import existing_folder, unknown_name
 from clarp.data.geometry import Box, Size
 from clarp.data.sample import (
@@ -55,6 +55,10 @@ class Instance:
         del size
         return torch.from_numpy(self.picture.indices() == self.index)
 
+    def files(self) -> tuple[Photo, ...]:
+        """The picture of all objects' pixels."""
+        return (self.picture,)
+
 
 def voc(
     root: str | Path,
@@ -82,14 +86,14 @@ def voc(
 
     Raises:
         ValueError: no such layout or list.
-        AnnotationError: a size that is not the photo's, a box outside it or without area, an unknown class:
-            all of them at once, with file and line.
+        AnnotationError: a size that is not the photo's, a box outside it or without area, an unknown class, a
+            name that is listed twice: all of them at once, with file and line.
     """
     root = _base(existing_folder(root))
     samples: list[Sample] = []
     problems: list[Problem] = []
     wrong: list[Contradiction] = []
-    for identity in _identities(root, split, place):
+    for identity in _identities(root, split, place, wrong):
         file = f"Annotations/{identity}.xml"
         photo = Photo(f"JPEGImages/{identity}.jpg", root, as_stored=True)
         places = Photo(f"SegmentationObject/{identity}.png", root, as_stored=True)
@@ -186,10 +190,12 @@ def _base(root: Path) -> Path:
     return years[0]
 
 
-def _identities(root: Path, split: str | None, place: str) -> list[str]:
+def _identities(root: Path, split: str | None, place: str, wrong: list[Contradiction]) -> list[str]:
+    """The names in a list, or of all annotations; one that is listed twice is added to ``wrong``."""
     if split is None:
         return sorted(path.stem for path in (root / "Annotations").glob("*.xml"))
-    path = root / "ImageSets" / ("Segmentation" if place == "segmentation" else "Main") / f"{split}.txt"
+    file = f"ImageSets/{'Segmentation' if place == 'segmentation' else 'Main'}/{split}.txt"
+    path = root / file
     if not path.is_file():
         known = sorted(other.stem for other in path.parent.glob("*.txt") if "_" not in other.stem)
         there = (
@@ -198,7 +204,15 @@ def _identities(root: Path, split: str | None, place: str) -> list[str]:
             else "there is no list at all; split=None takes every annotation"
         )
         raise ValueError(f"{path} does not exist: {there}")
-    return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    found: dict[str, None] = {}
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        identity = line.split()[0]
+        if identity in found:
+            wrong.append(Contradiction(file, number, f"{identity} is listed twice"))
+        found[identity] = None
+    return list(found)
 
 
 def _by(size: Size) -> str:

@@ -207,8 +207,10 @@ def batches(units: Iterable[Unit], size: int) -> Iterator[list[Unit]]:
 def spread(dataset: Dataset, limit: int | None) -> Sequence[Sample]:
     """All samples, or ``limit`` of them, evenly spread over the data set.
 
-    >>> from clarp.data import Dataset
-    >>> spread(Dataset("letters", tuple("abcdefg")), 3)
+    >>> from clarp.data import Dataset, Photo, Sample
+    >>> from pathlib import Path
+    >>> letters = tuple(Sample(letter, Photo(letter, Path()), ()) for letter in "abcdefg")
+    >>> [sample.id for sample in spread(Dataset("letters", letters), 3)]
     ['a', 'c', 'e']
     """
     count = len(dataset)
