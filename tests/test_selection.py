@@ -60,6 +60,29 @@ def test_what_leaves_next_to_nothing_does_not_overflow(left: float, form: str) -
     torch.testing.assert_close(running.select(node.name, relevance), relevance)
 
 
+@pytest.mark.parametrize(
+    "method", ["slrp", clarp.Method(clarp.seeds.SoftmaxGradient(), clarp.Selection("channel"))]
+)
+def test_gradients_that_cancel_select_nothing(method: str | clarp.Method) -> None:
+    """Behind an instance norm a channel's gradients sum to zero; the sign of the rounding chose the channels, other ones in each batch."""
+    torch.manual_seed(0)
+    block = [
+        nn.Conv2d(3, 6, 3),
+        nn.InstanceNorm2d(6),
+        nn.ReLU(),
+        nn.Conv2d(6, 6, 3),
+        nn.InstanceNorm2d(6),
+        nn.ReLU(),
+    ]
+    model = nn.Sequential(*block, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)).double().eval()
+    images = torch.rand(4, 3, 12, 12, dtype=torch.float64)
+    explainer = clarp.Explainer(model, method, bounds=(0.0, 1.0))
+    batch = explainer(images, [0, 1, 2, 3])
+    single = torch.cat([explainer(images[i : i + 1], i).relevance for i in range(4)])
+    torch.testing.assert_close(batch.relevance, single)
+    assert batch.selection_skipped.tolist() == [1 if method == "slrp" else 2] * 4
+
+
 def residual_gap(channels: int = 6) -> nn.Module:
     """Two stages with a residual block, no biases, global average pooling and one dense layer."""
 

@@ -3,8 +3,9 @@
 Or taken from the cache on disk, where an earlier process left the same model's graph.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -108,17 +109,22 @@ class Network:
         return None
 
     def graph(self, shape: tuple[int, ...], dtype: torch.dtype) -> Graph:
-        """The graph for images (C, H, W) with tensors of this type; the same object as long as neither a parameter nor a module changes.
+        """The graph for images (C, H, W) with tensors of this type; the same object as long as the model stays what it is.
+
+        Looked at are parameters, buffers, which modules there are, their attributes and their forward hooks; not what an object in an
+        attribute has inside.
 
         Raises:
             CaptureError: the model can't be captured.
             ValueError: the model does not take such images.
         """
-        state = [*map(_state, self._tensors()), *self._modules()]
+        before = self._state()
         captured = self._captured.pop((shape, dtype), None)
-        if captured is None or captured.state != state:
+        if captured is None or _changed(captured.state, before) - captured.restless:
             with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-                captured = _Captured(self._capture(shape, dtype), state)
+                graph = self._capture(shape, dtype)
+            after = self._state()
+            captured = _Captured(graph, after, _changed(before, after))
         self._captured[shape, dtype] = captured  # now the last used
         while len(self._captured) > KEPT:
             del self._captured[next(iter(self._captured))]
@@ -164,39 +170,105 @@ class Network:
             return list(self.model.state_dict.values())
         return [*self.model.parameters(), *self.model.buffers()]
 
-    def _modules(self) -> list[tuple[str, nn.Module, str]]:
-        """What each module is and says of itself: another one in its place, or another stride, is another model."""
+    def _state(self) -> dict[tuple[str, str], object]:
+        """All that makes the model what it is: another weight, module, stride or flag, or a new hook is another model."""
         if isinstance(self.model, ExportedProgram):
-            return []
-        return [(name, module, module.extra_repr()) for name, module in self.model.named_modules()]
+            return {("", name): _values(tensor) for name, tensor in self.model.state_dict.items()}
+        state: dict[tuple[str, str], object] = {}
+        for path, module in self.model.named_modules():
+            state[path, ""] = _Same(module)
+            for name, value in _own(module):
+                state[path, name] = _attribute(value)
+        return state
 
 
 @dataclass(frozen=True)
 class _Captured:
-    """A graph, and the state of the model that it was made from."""
+    """A graph, and the state of the model that it was made from.
+
+    Attributes:
+        graph: the captured network.
+        state: of the model.
+        restless: what the model's own forward changes, the last attention map it keeps, say: no change of the model.
+    """
 
     graph: Graph
-    state: list[Any]
+    state: Mapping[tuple[str, str], object]
+    restless: frozenset[tuple[str, str]]
+
+
+def _changed(
+    before: Mapping[tuple[str, str], object], after: Mapping[tuple[str, str], object]
+) -> frozenset[tuple[str, str]]:
+    return frozenset(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
 
 
 def _device_name(device: torch.device) -> str:
     return f"{device} {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
 
 
-def _state(tensor: Tensor) -> tuple[Any, ...]:
-    """What changes when a parameter does: its memory, the count of its in-place changes, and its sum.
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+_NO_OWN = frozenset(vars(nn.Module()))
 
-    The count misses changes through ``.data``, and tensors made in inference mode have none; the sum sees those, and
-    costs 7 ms for a ResNet-50.
+
+def _own(module: nn.Module) -> Iterator[tuple[str, object]]:
+    """A module's parameters, buffers, hooks and attributes by name, but for what every module has besides."""
+    own = vars(module)
+    yield from module.named_parameters(recurse=False, remove_duplicate=False)
+    yield from module.named_buffers(recurse=False, remove_duplicate=False)
+    yield from ((name, own[name]) for name in (*_HOOKS, *(own.keys() - _NO_OWN)))
+
+
+def _attribute(value: object) -> object:
+    """What changes when an attribute does: its value where it is plain, what is in it, or which object it is."""
+    if isinstance(value, Tensor):
+        return _values(value)
+    if isinstance(value, dict):
+        return [(key, _attribute(part)) for key, part in value.items()]
+    if isinstance(value, list | tuple):
+        return [_attribute(part) for part in value]
+    if value is None or isinstance(value, str | bytes | bool | int):
+        return type(value), value
+    return type(value), repr(value) if isinstance(value, float | complex) else _Same(value)
+
+
+@dataclass(frozen=True, eq=False)
+class _Same:
+    """An object that equals only itself, and lives as long as it may be asked."""
+
+    value: object
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def _values(tensor: Tensor) -> tuple[Any, ...]:
+    """What changes when a tensor does: its memory, the count of its in-place changes, and a sum over it.
+
+    The count misses changes through ``.data``, and tensors made in inference mode have none; the sum sees those.
     """
     version = 0 if tensor.is_inference() else tensor._version  # noqa: SLF001  there is no public name
-    return (
-        tensor.data_ptr(),
-        version,
-        tensor.dtype,
-        tensor.device,
-        repr(tensor.detach().sum().item()),
-    )  # a NaN equals no NaN, its name does
+    plain = tensor.detach()
+    total = _weighted_sum(plain) if plain.is_floating_point() and plain.numel() else plain.sum()
+    # A NaN equals no NaN, its name does.
+    return (tensor.data_ptr(), version, tensor.dtype, tensor.device, tensor.shape, repr(total.item()))
+
+
+def _weighted_sum(tensor: Tensor) -> Tensor:
+    """With another weight at each place of a row, and for each row, so that values that change places are seen too."""
+    if tensor.ndim < 2:
+        return tensor.flatten().dot(_weights(tensor.numel(), tensor.dtype, tensor.device))
+    rows = tensor.reshape(len(tensor), -1)
+    first, second = (_weights(n, rows.dtype, rows.device) for n in rows.shape)
+    return first.dot(rows.mv(second))
+
+
+@lru_cache(maxsize=256)
+def _weights(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return (torch.arange(count, device=device) * 0.618 % 1 + 0.5).to(dtype)
 
 
 def _loaded(model: object) -> nn.Module | ExportedProgram:

@@ -28,6 +28,10 @@ without bias hands the output's relevance on as if there were no selection, and 
 its denominator gives it to the bias.)"""
 
 
+ROUNDING = 100
+"""How many units of rounding, relative to the mean size, the mean of a channel's gradients must be apart from zero."""
+
+
 @dataclass(frozen=True)
 class Selection:
     """Which relevance goes on, at which layers, by which gradient.
@@ -210,7 +214,7 @@ class RunningSelection:
     def add(self, selection: Selection, node: Node, gradient: Tensor) -> None:
         """Select at one convolution by the gradient (K, B, ...) at its output, or at its input in neuron form."""
         if selection.form == "channel":
-            gradient = gradient.mean(tuple(range(3, gradient.ndim)), keepdim=True)
+            gradient = _mean_over_positions(gradient)
         strongest = gradient.amax(tuple(range(2, gradient.ndim)), keepdim=True)
         none = strongest <= 0
         self.skipped = self.skipped + none.view(self.skipped.shape)
@@ -248,6 +252,16 @@ class RunningSelection:
         """``sum over positions of |R|``, (P, K, B, C, 1, ...)."""
         sizes = relevance.abs().sum(tuple(range(3, relevance.ndim)), keepdim=True)
         return sizes.unflatten(0, (-1, self._targets))
+
+
+def _mean_over_positions(gradient: Tensor) -> Tensor:
+    """(K, B, C, ...) to (K, B, C, 1, ...); zero where only rounding is left.
+
+    Behind an instance norm, say, the gradients of a channel cancel by mathematics, and the sign of what is left means nothing.
+    """
+    positions = tuple(range(3, gradient.ndim))
+    mean, size = gradient.mean(positions, keepdim=True), gradient.abs().mean(positions, keepdim=True)
+    return mean.masked_fill(mean.abs() <= ROUNDING * torch.finfo(mean.dtype).eps * size, 0)
 
 
 def select_by_gradients(

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from clarp.capture.link import Link
 from clarp.operations import Affine, Operation, Routing
+from clarp.operations.contraction import RESIZING
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,9 @@ class Graph:
         return users
 
     def pixels(self) -> set[str]:
-        """The values that are the image's own pixels, perhaps moved around, padded, or in other units (normalised)."""
+        """The values that are the image's own pixels, perhaps moved around, padded, resized, or in other units (normalised)."""
         found = {self.input}
         for node in self.nodes:
-            if isinstance(node.operation, Routing | Affine) and found.issuperset(node.inputs):
+            if isinstance(node.operation, (Routing, Affine, *RESIZING)) and found.issuperset(node.inputs):
                 found.add(node.name)
         return found

@@ -27,7 +27,7 @@ from clarp.operations.affine import Affine
 from clarp.operations.attention import MatMul, Softmax
 from clarp.operations.average import AdaptiveAverage, Average, AveragePool, Fold, Interpolate, Mean
 from clarp.operations.base import Operation, Record
-from clarp.operations.contraction import Contraction
+from clarp.operations.contraction import Contraction, Resample
 from clarp.operations.elementwise import Elementwise, HardTanh, Rectifier, ReLU
 from clarp.operations.linear import (
     Convolution,
@@ -102,6 +102,7 @@ __all__ = [
     "Reciprocal",
     "Record",
     "Rectifier",
+    "Resample",
     "Reshape",
     "Roll",
     "Routing",

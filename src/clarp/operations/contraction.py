@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Size, Tensor
 
+from clarp.operations.average import AveragePool, Interpolate
 from clarp.operations.base import Tensors
 from clarp.operations.linear import Weight, WeightedLinear
 
@@ -36,3 +37,12 @@ class Contraction(WeightedLinear):
         """``f`` with x and the output exchanged."""
         del shape
         return torch.einsum(f"{self.result},{self.constant}->{self.value}", r, weight)
+
+
+@dataclass(frozen=True)
+class Resample(Contraction):
+    """A contraction that makes new positions along one axis of the old ones, each a mean of those near it: an image in another size."""
+
+
+RESIZING = (AveragePool, Interpolate, Resample)
+"""What makes an image of another size: its pixels are pixels still."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from clarp.capture import Graph, Node
 from clarp.operations import Affine, Convolution, Dense, MatMul, Multiply, WeightedLinear
+from clarp.operations.contraction import RESIZING
 from clarp.propagation.table import data_frame, table
 from clarp.rules import Gate, Hold, Rule
 from clarp.rules.composites import Composite
@@ -23,7 +24,7 @@ class Step:
     Attributes:
         node: the operation at its place in the network.
         rule: how it hands relevance on.
-        reads_pixels: whether it is a linear operation that reads the image itself, perhaps reshaped or normalised.
+        reads_pixels: whether it is a linear operation that reads the image itself, perhaps reshaped, resized or normalised.
         signs: for each input whether it can't be negative.
         held: for each input whether it is held constant, because its rule or those of all that it is made of say so.
     """
@@ -144,9 +145,8 @@ def make_plan(graph: Graph, composite: Composite) -> Plan:
     weighing = _weighing(graph)
     steps = []
     for node in graph:
-        reads_pixels = isinstance(node.operation, Convolution | Dense | Affine) and pixels.issuperset(
-            node.inputs
-        )
+        reading = isinstance(node.operation, (Convolution, Dense, Affine, *RESIZING))
+        reads_pixels = reading and pixels.issuperset(node.inputs)
         ends = [intervals[name] for name in node.inputs]
         inputs_held = tuple(held[name] for name in node.inputs)
         if isinstance(node.operation, Multiply):

@@ -19,11 +19,13 @@ from clarp.operations import (
     Normalisation,
     Operation,
     Reciprocal,
+    Resample,
     Routing,
     Shift,
     Softmax,
     VectorNorm,
 )
+from clarp.operations.contraction import RESIZING
 from clarp.operations.custom import Custom
 from clarp.rules.attention import Halves, Hold, Taylor
 from clarp.rules.basic import AlphaBeta, Epsilon, Flat, Gamma, Norm, ZBox, Zero, ZPlus
@@ -42,8 +44,9 @@ class Composite:
         name: for plans and manifests.
         convolution: for convolutions.
         dense: for dense layers and other products with constants.
-        first: for the linear operations that read the pixels, or None for no exception there.
-        average: for average poolings and means.
+        first: for the linear operations that read the pixels, and for what makes them a larger or smaller image before; None for no
+            exception there.
+        average: for average poolings, means, and images made larger or smaller.
         residual: for sums of two branches, or of a value and a constant (a position embedding, say).
         product: for products of two values, as in attention.
         softmax: for softmaxes. :class:`Hold` holds constant those that only weigh other values, as attention weights do.
@@ -83,13 +86,14 @@ class Composite:
             return rule_of(operation)
         if isinstance(operation, Softmax) and not only_weighs:
             return Taylor()
-        if reads_pixels and self.first is not None and isinstance(operation, Convolution | Dense):
+        if reads_pixels and self.first is not None and isinstance(operation, (Convolution, Dense, *RESIZING)):
             return self.first
         if isinstance(operation, Affine):
             return self._affine(operation, reads_pixels=reads_pixels)
         table: tuple[tuple[type[Operation], Rule], ...] = (
             (Convolution, self.convolution),
             (Dense, self.dense),
+            (Resample, self.average),
             (Contraction, self.dense),
             (Average, self.average),
             (Add, self.residual),

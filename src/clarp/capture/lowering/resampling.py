@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from clarp.capture.lowering.call import Call, Lowered, Refused, lowers
-from clarp.operations import Contraction, Fold
+from clarp.operations import Fold, Resample
 
 aten = torch.ops.aten
 
@@ -22,8 +22,8 @@ def _resample(call: Call) -> Lowered:
     channels, *old = call.shape(x)
     new = call.shape()[1:]
     rows, columns = (call.new(f"weight.{axis}", _matrix(call, axis, old[axis], new[axis])) for axis in (0, 1))
-    narrow = call.step(Contraction(rows, None, "bchw", "ih", "bciw"), (x,), (channels, new[0], old[1]))
-    return Contraction(columns, None, "bchw", "jw", "bchj"), (narrow,)
+    narrow = call.step(Resample(rows, None, "bchw", "ih", "bciw"), (x,), (channels, new[0], old[1]))
+    return Resample(columns, None, "bchw", "jw", "bchj"), (narrow,)
 
 
 def _matrix(call: Call, axis: int, old: int, new: int) -> Tensor:
