@@ -32,7 +32,7 @@ class Explainer:
     """Explains the decisions of one model with one method.
 
     The model is captured at the first call, once for each size of image, and never touched: no hooks, no changed
-    parameters, no changed mode. When its parameters or modules change, it is captured anew.
+    parameters, no changed mode. When it changes (its weights, modules, attributes or hooks), it is captured anew.
 
     Args:
         model: a module in eval mode that returns logits (B, N), an exported program, the path of a .pt2 file, or another
