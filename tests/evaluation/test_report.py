@@ -166,6 +166,16 @@ class TestNumbers:
     def test_the_same_run_gives_the_same_report(self, store, report):
         assert repr(Report.of(store, "ssglrp", resamples=999)) == repr(report)
 
+    def test_rows_in_another_order_are_not_taken_for_anothers(self, store):
+        table = store.rows()
+        name, place = table.column("method"), table.column_names.index("method")
+        arrow.parquet.write_table(table.set_column(place, "method", name[::-1]), store.rows_path)
+        with pytest.raises(ValueError, match="not those of the methods lrp, ssglrp, random in this order"):
+            Report.of(store, "ssglrp")
+        arrow.parquet.write_table(table.slice(0, 100), store.rows_path)
+        with pytest.raises(ValueError, match="not those of the methods"):
+            Report.of(store, "ssglrp")
+
     def test_an_unknown_reference(self, store):
         with pytest.raises(ValueError, match="no method 'lpr', expected one of lrp, ssglrp, random"):
             Report.of(store, "lpr")

@@ -335,6 +335,21 @@ class TestRefusals:
             run(photos, model, out).complete()
         assert (out / "rows.parquet").read_bytes() == table
 
+    def test_another_order_is_a_change(self, photos, model, tmp_path):
+        """Parts in two orders would swap the methods' numbers."""
+        out, both = tmp_path / "run", ("sparseness", "patch-masking:size=5")
+        run(photos, model, out, ["lrp", "sglrp"], both).complete()
+        (out / "rows.parquet").unlink()
+        (out / "parts" / "00000016-00000020.parquet").unlink()
+        with pytest.raises(
+            ValueError, match=r"order, methods: \['lrp', 'sglrp', .* -> \['sglrp', 'lrp', .*\nGive another"
+        ):
+            run(photos, model, out, ["sglrp", "lrp"], both).complete()
+        with pytest.raises(ValueError, match=r"order, metrics: \['sparseness', .* -> \['patch-masking"):
+            run(photos, model, out, ["lrp", "sglrp"], both[::-1]).complete()
+        assert len(parts_of(out)) == 1
+        assert run(photos, model, out, ["lrp", "sglrp"], both).complete().computed == 4
+
     def test_moving_everything_is_no_change(self, photos, model, tmp_path):
         out = tmp_path / "run"
         run(photos, model, out).complete()

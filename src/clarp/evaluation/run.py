@@ -207,6 +207,11 @@ class Run:
             },
             "methods": {method.name: method.definition for method in self.attributors},
             "metrics": {name: repr(metric) for name, metric in settings.metrics.items()},
+            # Rows are in the methods' order and columns in the metrics', and a dictionary is compared without its order.
+            "order": {
+                "methods": [method.name for method in self.attributors],
+                "metrics": list(settings.metrics),
+            },
             "target": settings.target,
             "limit": settings.limit,
             "batch size": settings.batch_size,

@@ -104,10 +104,19 @@ class Rows:
 
     @classmethod
     def of(cls, store: Store) -> "Rows":
-        """Read them; a part of them if the run isn't complete."""
+        """Read them; a part of them if the run isn't complete.
+
+        Raises:
+            ValueError: the rows are not unit by unit all methods in the order that ``run.json`` gives.
+        """
         table, about = store.rows(), store.about()
         methods = tuple(about["fingerprint"]["methods"])
         count = len(methods)
+        if table.column("method").to_pylist() != [*methods] * (len(table) // count):
+            raise ValueError(
+                f"{store.folder}: the rows are not those of the methods {', '.join(methods)} in this order for every label, "
+                "as run.json says, so no number could be told whose it is: make the run anew with another --out."
+            )
         columns = {name: table.column(name).to_numpy().reshape(-1, count) for name in about["columns"]}
         _, clusters = np.unique(table.column("sample").to_numpy()[::count], return_inverse=True)
         flags = table.column("difficult").to_pylist()[::count]
