@@ -6,9 +6,11 @@ import threading
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from clarp.cli import main
 from clarp.data.opening import open_dataset
+from clarp.data.sample import Sample
 from clarp.evaluation import (
     CentrePosition,
     EnergyPointing,
@@ -269,6 +271,39 @@ class TestDamagedPhotos:
         outcome = evaluation.complete()
         assert [problem.file for problem in outcome.problems] == [evaluation.samples[0].id]
         assert "NaN" in outcome.problems[0].reason
+
+
+    def test_a_photo_whose_objects_can_t_be_placed_is_one_of_them(self, model, tmp_path):
+        """One pixel doesn't tell how the preprocessing resizes; it is the first that is looked at, too."""
+        boxes = toy_boxes(tmp_path / "boxes", 6)
+        table = json.loads((boxes / "boxes.json").read_text())
+        Image.new("RGB", (1, 1)).save(boxes / "000.png")
+        table["000.png"] = {
+            "width": 1,
+            "height": 1,
+            "objects": [{"label": "ant", "classes": [0], "box": [0, 0, 1, 1]}],
+        }
+        (boxes / "boxes.json").write_text(json.dumps(table))
+        outcome = run(boxes, model, tmp_path / "run", wanted=("energy-pointing",)).complete()
+        (problem,) = outcome.problems
+        assert (problem.kind, problem.file) == ("damaged", "000.png")
+        assert problem.reason.startswith("where its objects are can't be told, 1x1 pixels")
+        assert len({row["id"] for row in rows(tmp_path / "run")}) == 5
+
+    def test_so_is_one_whose_truth_contradicts_itself(self, model, tmp_path, monkeypatch):
+        boxes = toy_boxes(tmp_path / "boxes", 6)
+        whole = Sample.truth
+
+        def truth(sample, label):
+            if sample.id == "004.png":
+                raise ValueError("5100 pixels in a mask of 1920")
+            return whole(sample, label)
+
+        monkeypatch.setattr(Sample, "truth", truth)
+        outcome = run(boxes, model, tmp_path / "run", wanted=("energy-pointing",)).complete()
+        (problem,) = outcome.problems
+        assert problem.file == "004.png"
+        assert problem.reason.endswith("40x48 pixels (height x width): 5100 pixels in a mask of 1920")
 
 
 def test_ctrl_c_says_how_to_go_on(photos, model, tmp_path, capsys, monkeypatch):
