@@ -228,6 +228,29 @@ class TestConfidentPhotos:
         kept.write_text(kept.read_text().replace(found[0].id, "nobody"))  # what is kept is not computed again
         assert len(confident(dataset, classifier, tmp_path / "run", torch.device("cpu"))) == 9
 
+    def test_they_are_looked_for_again_where_anything_they_depend_on_is_another(
+        self, photos, model, tmp_path, monkeypatch
+    ):
+        def names():
+            classifier = load(model)
+            dataset = open_dataset(str(photos), classifier.labels)
+            return [
+                sample.id for sample in confident(dataset, classifier, tmp_path / "run", torch.device("cpu"))
+            ]
+
+        monkeypatch.setattr("clarp.evaluation.confident.CONFIDENCE", 0.25)
+        path = tmp_path / "toy.py"
+        right = path.read_text()
+        path.write_text(right.replace("/ 255 - 0.5", "* 0.0 - 9.0"))
+        wrong = names()
+        path.write_text(right)
+        corrected = names()
+        assert corrected != wrong
+        (tmp_path / "run" / "confident.json").unlink()
+        assert names() == corrected
+        monkeypatch.setattr("clarp.evaluation.confident.CONFIDENCE", 0.0)
+        assert len(names()) == 20
+
     def test_none_at_all(self, photos, model, tmp_path, capsys):
         arguments = [
             "--model",
@@ -241,6 +264,7 @@ class TestConfidentPhotos:
         ]
         assert clarp("evaluate", f"mosaics:{photos}", *arguments) == 2
         assert "gives none of the 20 photos" in capsys.readouterr().err
+        assert not (tmp_path / "run" / "confident.json").exists()
 
 
 class TestDamagedPhotos:
