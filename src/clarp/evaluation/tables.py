@@ -12,7 +12,7 @@ from clarp.evaluation.store import Store
 
 RATIO_TO = "lrp"
 _NAN = float("nan")
-_UNITS_PER_CLASS = 10
+_ROWS_PER_CLASS = 10
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Line:
         absent: rows that don't (NaN: the question didn't arise).
         value: the mean over rows.
         classes: the mean over classes of each class's mean (the pointing game's accuracy); without an interval where
-            a class has fewer than 10 units, because resampling would leave such classes out.
+            a class has fewer than 10 rows that count, because resampling would leave such classes out. Classes without
+            any are left out, and so are rows without a class.
         ratio: ``value`` over LRP's, NaN where LRP's interval reaches zero, or lower is better.
         difference: the reference minus this method, over the rows that both have.
         p: of that difference being zero, two-sided sign-flip test.
@@ -75,7 +76,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class ClassLine:
-    """The mean of each method in one column for one class."""
+    """The mean of each method in one column for one class; ``n``: units of which any method's row counts."""
 
     column: str
     index: int
@@ -92,7 +93,7 @@ class Rows:
         methods: M names.
         values: by column (units, M).
         clusters: (units,) the picture of each, numbered without gaps.
-        classes: (units,) class ids.
+        classes: (units,) class ids, -1 where there is none.
         difficult: (units,) bool, None where nobody said.
     """
 
@@ -131,8 +132,8 @@ class Rows:
         return replace(self, values=values, clusters=clusters, classes=self.classes[chosen], difficult=None)
 
     def groups(self) -> list[NDArray[np.int64]]:
-        """The units of each class, in the order of the ids."""
-        return [np.flatnonzero(self.classes == index) for index in np.unique(self.classes)]
+        """The units of each class, in the order of the ids; those without a class are in none."""
+        return [np.flatnonzero(self.classes == index) for index in np.unique(self.classes) if index >= 0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,11 +252,18 @@ def _intervals(
 
 
 def _over_classes(values: Array, sampling: Sampling, groups: Sequence[NDArray[np.int64]]) -> list[Interval]:
-    if len(groups) < 2:
-        return [Interval()] * values.shape[1]
-    if min(map(len, groups)) < _UNITS_PER_CLASS:
-        return [Interval(float(mean)) for mean in means(values, groups)[0]]
-    return _intervals(values, sampling, groups)
+    """Nothing where fewer than two classes count, a mean alone where one of them has few rows that count."""
+    counts = np.array([np.isfinite(values[group]).sum(axis=0) for group in groups]).reshape(-1, values.shape[1])
+    several = (counts > 0).sum(axis=0) > 1
+    enough = several & ((counts == 0) | (counts >= _ROWS_PER_CLASS)).all(axis=0)
+    found = [Interval()] * values.shape[1]
+    for k in np.flatnonzero(several & ~enough):
+        found[k] = Interval(float(means(values[:, [k]], groups)[0, 0]))
+    if enough.any():
+        kept = np.flatnonzero(enough)
+        for k, interval in zip(kept, _intervals(values[:, kept], sampling, groups), strict=True):
+            found[k] = interval
+    return found
 
 
 def _classes(rows: Rows, columns: Sequence[str], names: Sequence[str]) -> list[ClassLine]:
@@ -266,7 +274,8 @@ def _classes(rows: Rows, columns: Sequence[str], names: Sequence[str]) -> list[C
             values = rows.values[column][group]
             name = names[index] if 0 <= index < len(names) else str(index)
             found = dict(zip(rows.methods, means(values)[0].tolist(), strict=True))
-            lines.append(ClassLine(column, index, name, len(group), found))
+            count = int(np.isfinite(values).any(axis=1).sum())
+            lines.append(ClassLine(column, index, name, count, found))
     return lines
 
 
