@@ -141,6 +141,11 @@ class TestNumbers:
         assert math.isnan(own.p_holm)
         assert math.isnan(own.difference.mean)
 
+    def test_few_flips_are_made_enough_for_all_tests(self, store):
+        found = Report.of(store, "ssglrp", resamples=99)  # 12 tests, of which Holm would let none be below 0.12
+        assert line(found, "deletion/auc", "random").p == 1 / (1 + 40 * 12)
+        assert line(found, "deletion/auc", "random").p_holm < 0.05
+
     def test_classes_and_subsets(self, report):
         name = "deletion/auc"
         found = line(report, name, "lrp", "difficult")

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from clarp.evaluation.statistics import Sampling, bootstrap, holm, means, sign_flip_test
+from clarp.evaluation.statistics import Sampling, bootstrap, enough_flips, holm, means, sign_flip_test
 
 stats = pytest.importorskip("scipy.stats")
 
@@ -101,6 +101,16 @@ class TestSignFlipTest:
         assert found[0] == 1.0
         assert found[1] == 1 / 1000
         assert np.isnan(found[2])
+
+    @pytest.mark.parametrize("tests", [3, 540])
+    def test_the_strongest_evidence_is_significant_however_many_tests_there_are(self, tests):
+        sampling = Sampling(np.arange(40), 999)
+        p = sign_flip_test(np.ones((40, tests)), enough_flips(sampling, tests))
+        assert holm(p).max() < 0.03
+        assert enough_flips(sampling, 3) == sampling
+
+    def test_many_columns_of_few_pictures_are_done_in_pieces(self):
+        assert max(Sampling(np.arange(2), 21_600).pieces(540)) * 540 <= 4_000_000
 
     def test_a_picture_flips_as_a_whole(self):
         repeated = sign_flip_test(np.ones((40, 1)), Sampling(np.zeros(40, dtype=int), 999))

@@ -1,13 +1,14 @@
 """Intervals and tests for means over images: paired, by resampling whole images, and with one correction for all."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 _AT_ONCE = 4_000_000
+_FLIPS_PER_TEST = 40
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class Sampling:
         """How many there are."""
         return int(self.clusters.max()) + 1 if len(self.clusters) else 0
 
-    def pieces(self) -> list[int]:
-        """How many resamples to do at once, piece by piece, to bound the memory."""
-        size = max(1, min(self.resamples, _AT_ONCE // max(1, self.pictures)))
+    def pieces(self, columns: int = 1) -> list[int]:
+        """How many resamples of so many columns to do at once, piece by piece, to bound the memory."""
+        size = max(1, min(self.resamples, _AT_ONCE // max(1, self.pictures, columns)))
         return [min(size, self.resamples - start) for start in range(0, self.resamples, size)]
 
 
@@ -94,6 +95,18 @@ def bootstrap(
     return ends[0], ends[1]
 
 
+def enough_flips(sampling: Sampling, tests: int) -> Sampling:
+    """At least so many resamples that the smallest p-value of a sign-flip test passes Holm's correction of so many tests.
+
+    The smallest is ``1 / (1 + resamples)``, and Holm multiplies it by up to ``tests``: with 40 for each test no more than
+    1/40 comes out, so that a report with many methods and metrics can still decide something.
+
+    >>> enough_flips(Sampling(np.arange(9)), tests=10).resamples, enough_flips(Sampling(np.arange(9)), tests=540).resamples
+    (9999, 21600)
+    """
+    return replace(sampling, resamples=max(sampling.resamples, _FLIPS_PER_TEST * tests))
+
+
 def sign_flip_test(differences: Array, sampling: Sampling) -> Array:
     """Two-sided p-values of paired differences having mean zero, by random signs (Fisher's permutation test).
 
@@ -114,7 +127,7 @@ def sign_flip_test(differences: Array, sampling: Sampling) -> Array:
     observed = np.abs(sums.sum(axis=0)) * (1 - 1e-12)
     generator = np.random.default_rng(sampling.seed + 1)
     extreme = np.zeros(differences.shape[1])
-    for size in sampling.pieces():
+    for size in sampling.pieces(differences.shape[1]):
         signs = generator.integers(0, 2, (size, sampling.pictures), dtype=np.int8) * 2.0 - 1.0
         extreme += (np.abs(signs @ sums) >= observed).sum(axis=0)
     p = (1 + extreme) / (1 + sampling.resamples)

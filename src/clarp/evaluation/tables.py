@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clarp.evaluation.statistics import Array, Sampling, bootstrap, holm, means, sign_flip_test
+from clarp.evaluation.statistics import Array, Sampling, bootstrap, enough_flips, holm, means, sign_flip_test
 from clarp.evaluation.store import Store
 
 RATIO_TO = "lrp"
@@ -183,10 +183,12 @@ class Report:
         subsets = {"all": rows}
         if rows.difficult is not None and rows.difficult.any():
             subsets["difficult"] = rows.where(rows.difficult)
+        tests = len(subsets) * len(directions) * (len(rows.methods) - 1)
         found: list[Line] = []
         for name, subset in subsets.items():
             sampling = Sampling(subset.clusters, resamples, seed)
-            found += _lines(subset, name, directions, reference, sampling)
+            flips = enough_flips(sampling, tests)
+            found += _lines(subset, name, directions, reference, sampling, flips)
         corrected = holm([line.p for line in found])
         lines = tuple(replace(line, p_holm=float(p)) for line, p in zip(found, corrected, strict=True))
         order = [(column, name) for column in directions for name in subsets]
@@ -205,7 +207,12 @@ class Report:
 
 
 def _lines(
-    rows: Rows, subset: str, directions: dict[str, str], reference: str, sampling: Sampling
+    rows: Rows,
+    subset: str,
+    directions: dict[str, str],
+    reference: str,
+    sampling: Sampling,
+    flips: Sampling,
 ) -> list[Line]:
     """All methods in all columns; every column is resampled by the same draws."""
     count, at = len(rows.methods), rows.methods.index(reference)
@@ -217,7 +224,7 @@ def _lines(
     whole = _intervals(values, sampling)
     by_class = _over_classes(values, sampling, groups)
     differences = _intervals(compared, sampling)
-    tests = sign_flip_test(compared, sampling)
+    tests = sign_flip_test(compared, flips)
     n = np.isfinite(values).sum(axis=0)
     lines: list[Line] = []
     for number, (column, better) in enumerate(directions.items()):
