@@ -216,6 +216,17 @@ class TestNumbers:
         with pytest.raises(ValueError, match="not those of the methods"):
             Report.of(store, "ssglrp")
 
+    def test_few_pictures_have_means_and_no_intervals_or_ratios(self, store):
+        table = store.rows()
+        for count, known in ((5, False), (6, True)):
+            few = [sample < count for sample in table.column("sample").to_pylist()]
+            arrow.parquet.write_table(table.filter(arrow.array(few)), store.rows_path)
+            found = line(Report.of(store, "ssglrp", resamples=199), "patch-masking:size=5+9/drop@9", "lrp")
+            assert math.isfinite(found.value.mean)
+            assert math.isfinite(found.difference.mean)
+            ends = (found.value.low, found.value.high, found.difference.low, found.difference.high)
+            assert [math.isfinite(end) for end in (*ends, found.ratio)] == [known] * 5
+
     def test_an_unknown_reference(self, store):
         with pytest.raises(ValueError, match="no method 'lpr', expected one of lrp, ssglrp, random"):
             Report.of(store, "lpr")

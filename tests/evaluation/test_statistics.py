@@ -85,6 +85,16 @@ class TestBootstrap:
         assert np.stack(alone) == pytest.approx(np.stack(together), rel=1e-9)
 
 
+    def test_of_few_pictures_there_is_none(self):
+        values = columns(8, missing=0.0)
+        values[0, 1] = values[:3, 2] = np.nan  # 8, 7, 5 and 8 pictures
+        low, high = bootstrap(values, Sampling(np.arange(8), 199))
+        assert np.isfinite(low).tolist() == np.isfinite(high).tolist() == [True, True, False, True]
+        many_rows_of_one = bootstrap(values, Sampling(np.zeros(8, dtype=int), 199))
+        assert np.isnan(many_rows_of_one).all()
+        assert np.isfinite(bootstrap(values[2:], Sampling(np.arange(6), 199))[0]).tolist() == [True, True, False, True]
+
+
 class TestSignFlipTest:
     def test_with_many_flips_it_comes_to_scipys_exact_test(self):
         differences = np.random.default_rng(2).normal(0.4, 1.0, 10)

@@ -17,7 +17,7 @@ _ROWS_PER_CLASS = 10
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its 95 % interval."""
+    """A mean and its 95 % interval, whose ends are NaN where there are too few pictures for one."""
 
     mean: float = _NAN
     low: float = _NAN
