@@ -1,6 +1,7 @@
 """What a run refuses, what it reports, and that its rows are what the metrics say when they are asked directly."""
 
 import json
+import re
 import threading
 
 import numpy as np
@@ -408,6 +409,26 @@ class TestRefusals:
             run(photos, model, out, ["lrp", "sglrp"], both[::-1]).complete()
         assert len(parts_of(out)) == 1
         assert run(photos, model, out, ["lrp", "sglrp"], both).complete().computed == 4
+
+    def test_what_another_run_left_is_not_taken_for_this_ones(self, photos, model, tmp_path):
+        """Without run.json nobody knows of which run a table or a mean image is."""
+        out = tmp_path / "run"
+        run(photos, model, out).complete()
+        (out / "run.json").unlink()
+        names = {"rows.parquet", "problems.json", "mean_image.npy", "parts/*.parquet", "pictures/*.parquet"}
+        files = {name: next(out.glob(name)) for name in names}
+        kept = {path: path.read_bytes() for path in files.values()}
+        for path in out.rglob("*.parquet"):
+            path.unlink()
+        for path in kept:
+            path.unlink(missing_ok=True)
+        for name, path in files.items():
+            path.write_bytes(kept[path])
+            with pytest.raises(ValueError, match=f"has {re.escape(name)} but no run.json.*another --out, or"):
+                run(photos, model, out).complete()
+            assert not (out / "run.json").exists()
+            path.unlink()
+        assert run(photos, model, out).complete().computed == 20
 
     def test_moving_everything_is_no_change(self, photos, model, tmp_path):
         out = tmp_path / "run"
