@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from clarp.evaluation import AOPC, Deletion, Insertion
+from clarp.evaluation import AOPC, Deletion, GridPointingGame, Insertion, ParameterRandomisation
 from clarp.evaluation.metrics.perturbation import filling
 
 
@@ -106,6 +106,14 @@ def test_more_steps_than_regions(batch):
         lambda: Insertion(1001),
         lambda: AOPC(steps=0),
         lambda: AOPC(size=0),
+        lambda: AOPC(size=2.5),
+        lambda: AOPC(steps=2.5),
+        lambda: AOPC(chunk=0),
+        lambda: Deletion(steps=1.5),
+        lambda: Deletion(chunk=-1),
+        lambda: Insertion(chunk=1.5),
+        lambda: ParameterRandomisation(points=1.5),
+        lambda: GridPointingGame(n=2.0),
         lambda: Deletion(fill="blurr"),
         lambda: Insertion(fill="black"),
         lambda: AOPC(fill="blurr"),

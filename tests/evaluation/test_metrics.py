@@ -239,6 +239,10 @@ def test_mean_image_of_batches(batch):
     torch.testing.assert_close(evaluation.mean_image(iter(batch.images.split(2))), expected)
     with pytest.raises(ValueError, match="at least one batch"):
         evaluation.mean_image([])
+    with pytest.raises(ValueError, match=r"3x24x30 and 3x30x24 .*\(fill=colour\)"):
+        evaluation.mean_image([batch.images, batch.images.mT])
+    with pytest.raises(ValueError, match=r"3x24x30 and 3x24x1 "):  # such would be spread over the whole
+        evaluation.mean_image([batch.images, batch.images[..., :1]])
 
 
 class TestFilling:

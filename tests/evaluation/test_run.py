@@ -483,7 +483,7 @@ class TestRefusals:
             (("grid-pointing",), "need to know where the objects are"),
             (("paching",), "Did you mean"),
             (("patch-masking:sise=3",), "its options are size, fill, centre, chunk"),
-            (("patch-masking:size=0",), "at least 1 pixel"),
+            (("patch-masking:size=0",), "size=0: give a whole number of at least 1"),
             (("sparseness", "sparseness"), "given twice"),
         ],
     )

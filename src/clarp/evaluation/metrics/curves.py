@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, Rows, ranks
+from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, Rows, check_whole, ranks
 from clarp.evaluation.metrics.perturbation import (
     Fill,
     check_fill,
@@ -30,6 +30,7 @@ class _Game(Metric):
 
     def __post_init__(self) -> None:
         _check_steps(self.steps)
+        check_whole(chunk=self.chunk)
         check_fill(self.fill)
 
     @abstractmethod
@@ -152,9 +153,8 @@ class AOPC(Metric):
 
     def __post_init__(self) -> None:
         _check_steps(self.steps)
+        check_whole(size=self.size, chunk=self.chunk)
         check_fill(self.fill)
-        if self.size < 1:
-            raise ValueError(f"size={self.size}: give regions of at least 1 pixel")
 
     @property
     def columns(self) -> dict[str, Direction]:
@@ -208,5 +208,6 @@ class AOPC(Metric):
 
 
 def _check_steps(steps: int) -> None:
-    if not 1 <= steps <= 1000:
+    check_whole(steps=steps)
+    if steps > 1000:
         raise ValueError(f"steps={steps}: give between 1 and 1000 steps")

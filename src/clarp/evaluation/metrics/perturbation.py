@@ -77,12 +77,21 @@ def filling(images: Tensor, fill: Fill, mean_image: Tensor | None = None) -> Ten
 def mean_image(batches: Iterable[Tensor]) -> Tensor:
     """The mean image of a data set: (C, H, W) from preprocessed batches (B, C, H, W), summed in float64.
 
+    Raises:
+        ValueError: no images, or images of several sizes.
+
     >>> mean_image([torch.zeros(1, 3, 2, 2), torch.ones(3, 3, 2, 2)])[0]
     tensor([[0.7500, 0.7500],
             [0.7500, 0.7500]])
     """
     total, count = torch.zeros(()), 0
     for batch in batches:
+        if count and batch.shape[1:] != total.shape:
+            one, other = ("x".join(map(str, shape)) for shape in (total.shape, batch.shape[1:]))
+            raise ValueError(
+                f"images of the sizes {one} and {other} (channels x height x width) have no mean image: preprocess to one "
+                "size, or fill with the mean colour (fill=colour)"
+            )
         total = total + batch.detach().to("cpu", torch.float64).sum(dim=0)
         count += len(batch)
     if count == 0:
