@@ -142,7 +142,8 @@ class TestNumbers:
         assert math.isnan(own.difference.mean)
 
     def test_few_flips_are_made_enough_for_all_tests(self, store):
-        found = Report.of(store, "ssglrp", resamples=99)  # 12 tests, of which Holm would let none be below 0.12
+        # 12 tests; with 99 flips Holm would let none be below 0.12.
+        found = Report.of(store, "ssglrp", resamples=99)
         assert line(found, "deletion/auc", "random").p == 1 / (1 + 40 * 12)
         assert line(found, "deletion/auc", "random").p_holm < 0.05
 

@@ -297,7 +297,6 @@ class TestDamagedPhotos:
         assert [problem.file for problem in outcome.problems] == [evaluation.samples[0].id]
         assert "NaN" in outcome.problems[0].reason
 
-
     def test_a_photo_whose_objects_can_t_be_placed_is_one_of_them(self, model, tmp_path):
         """One pixel doesn't tell how the preprocessing resizes; it is the first that is looked at, too."""
         boxes = toy_boxes(tmp_path / "boxes", 6)

@@ -200,7 +200,8 @@ def _line(share: Tensor, length: int) -> tuple[int, int]:
     if inner.sum() >= 2:
         slope, offset = np.polyfit(positions[inner], values[inner], 1)
         # Levels come in steps of 1/1020: a smaller rise over all pixels is no line but rounding.
-        if slope * len(values) > 1e-3 and np.abs(slope * positions[inner] + offset - values[inner]).max() < 0.02:
+        rises = slope * len(values) > 1e-3
+        if rises and np.abs(slope * positions[inner] + offset - values[inner]).max() < 0.02:
             return round(offset / slope), round(1 / slope)
     raise ValueError(
         "this preprocessing does more than resize and crop, so boxes and masks can't follow it: use one that doesn't turn, "

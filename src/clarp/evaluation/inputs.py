@@ -128,9 +128,7 @@ class Loader:
             for label, truth in zip(labels, truths, strict=True)
         ]
 
-    def _located(
-        self, sample: Sample, labels: Sequence[Label]
-    ) -> tuple[Geometry | None, list[Truth | None]]:
+    def _located(self, sample: Sample, labels: Sequence[Label]) -> tuple[Geometry | None, list[Truth | None]]:
         """How the photo becomes the tensor, and where each label is; None where nobody asks.
 
         Raises:

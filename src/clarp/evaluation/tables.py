@@ -188,7 +188,7 @@ class Report:
         for name, subset in subsets.items():
             sampling = Sampling(subset.clusters, resamples, seed)
             flips = enough_flips(sampling, tests)
-            found += _lines(subset, name, directions, reference, sampling, flips)
+            found += _lines(subset, name, directions, reference, sampling, flips=flips)
         corrected = holm([line.p for line in found])
         lines = tuple(replace(line, p_holm=float(p)) for line, p in zip(found, corrected, strict=True))
         order = [(column, name) for column in directions for name in subsets]
@@ -212,6 +212,7 @@ def _lines(
     directions: dict[str, str],
     reference: str,
     sampling: Sampling,
+    *,
     flips: Sampling,
 ) -> list[Line]:
     """All methods in all columns; every column is resampled by the same draws."""
@@ -260,7 +261,8 @@ def _intervals(
 
 def _over_classes(values: Array, sampling: Sampling, groups: Sequence[NDArray[np.int64]]) -> list[Interval]:
     """Nothing where fewer than two classes count, a mean alone where one of them has few rows that count."""
-    counts = np.array([np.isfinite(values[group]).sum(axis=0) for group in groups]).reshape(-1, values.shape[1])
+    there = np.isfinite(values)
+    counts = np.array([there[group].sum(axis=0) for group in groups]).reshape(-1, values.shape[1])
     several = (counts > 0).sum(axis=0) > 1
     enough = several & ((counts == 0) | (counts >= _ROWS_PER_CLASS)).all(axis=0)
     found = [Interval()] * values.shape[1]
