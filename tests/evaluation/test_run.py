@@ -478,8 +478,8 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("wanted", "message"),
         [
-            (("pointing",), "need to know where the objects are"),
-            (("grid-pointing",), "need to know where the objects are"),
+            (("pointing",), "^pointing needs to know where the objects are, .*: leave it out,"),
+            (("pointing", "grid-pointing"), "^pointing, grid-pointing need to know .*: leave them out,"),
             (("paching",), "Did you mean"),
             (("patch-masking:sise=3",), "its options are size, fill, centre, chunk"),
             (("patch-masking:size=0",), "size=0: give a whole number of at least 1"),
