@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -83,6 +84,27 @@ class TestAgainstTorchvision:
                 ]
             assert abs(places[0] - places[2]) < 1
             assert abs(places[1] - places[3]) < 1
+
+
+@pytest.mark.parametrize("side", [2, 3, 8, 13, 20, 24])
+def test_a_tiny_photo_is_measured_as_exactly(side):
+    """Bilinear resizing repeats the border over half a pixel of the photo, a large part of so few."""
+
+    def enlarged(image):
+        pixels = np.asarray(image.resize((224, 200), Image.Resampling.BILINEAR))
+        return torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255
+
+    assert Geometry.measured(enlarged, (side, side)) == Geometry.of((side, side), resize=(200, 224))
+
+
+@pytest.mark.parametrize("side", [1, 3])
+def test_what_cannot_be_measured_on_a_tiny_photo_is_refused(side):
+    def blocks(image):
+        pixels = np.asarray(image.resize((224, 224), Image.Resampling.NEAREST))
+        return torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255
+
+    with pytest.raises(ValueError, match="more than resize and crop"):
+        Geometry.measured(blocks, (side, side))
 
 
 def test_a_preprocessing_that_turns_cannot_be_measured():

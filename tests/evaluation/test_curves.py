@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from clarp.evaluation import AOPC, Deletion, Insertion
+from clarp.evaluation import AOPC, Deletion, GridPointingGame, Insertion, ParameterRandomisation
 from clarp.evaluation.metrics.perturbation import filling
 
 
@@ -82,7 +82,8 @@ def test_aopc_equals_its_plain_twin(batch, size, steps):
                 inside = [
                     (r, c) for r in range(top, min(top + size, 24)) for c in range(left, min(left + size, 30))
                 ]
-                regions.append((-sum(float(batch.maps[i, r, c]) for r, c in inside), len(regions), inside))
+                mean = sum(float(batch.maps[i, r, c]) for r, c in inside) / len(inside)
+                regions.append((-mean, len(regions), inside))
         image, target = batch.images[i].clone(), int(batch.targets[i])
         whole, drops = probability(batch.model, image, target), [0.0]
         for _, _, inside in sorted(regions)[:steps]:
@@ -92,6 +93,20 @@ def test_aopc_equals_its_plain_twin(batch, size, steps):
         assert float(rows["aopc"][i]) == pytest.approx(sum(drops) / (steps + 1), abs=1e-10)
         got = [float(rows[f"drop@{k}"][i]) for k in range(1, steps + 1)]
         torch.testing.assert_close(got, drops[1:], atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("value", [-1.0, -0.1, 0.1, 0.3, 1.0])
+def test_regions_of_a_constant_map_go_row_by_row_also_where_the_border_cuts_them(batch, value):
+    ranks = AOPC(9, 12)._region_ranks(torch.full((1, 24, 30), value, dtype=torch.float64))
+    rows, columns = torch.arange(24)[:, None] // 9, torch.arange(30) // 9
+    assert torch.equal(ranks[0], rows * 4 + columns)
+
+
+def test_a_small_region_that_is_dense_comes_first():
+    heatmap = torch.zeros(1, 24, 30, dtype=torch.float64)
+    heatmap[0, :9, :9] = 1.0
+    heatmap[0, 18:, 27:] = 1.5  # 18 pixels: by the sum it would come second
+    assert AOPC(9, 12)._region_ranks(heatmap)[0, 23, 29] == 0
 
 
 def test_more_steps_than_regions(batch):
@@ -106,6 +121,14 @@ def test_more_steps_than_regions(batch):
         lambda: Insertion(1001),
         lambda: AOPC(steps=0),
         lambda: AOPC(size=0),
+        lambda: AOPC(size=2.5),
+        lambda: AOPC(steps=2.5),
+        lambda: AOPC(chunk=0),
+        lambda: Deletion(steps=1.5),
+        lambda: Deletion(chunk=-1),
+        lambda: Insertion(chunk=1.5),
+        lambda: ParameterRandomisation(points=1.5),
+        lambda: GridPointingGame(n=2.0),
         lambda: Deletion(fill="blurr"),
         lambda: Insertion(fill="black"),
         lambda: AOPC(fill="blurr"),

@@ -159,7 +159,13 @@ def test_maps_of_another_size(batch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 0}, "at least 1 pixel"),
+        ({"size": 0}, "size=0: give a whole number of at least 1"),
+        ({"size": (9, 5.5)}, "size=5.5: give a whole number"),
+        ({"size": 5.5}, "size=5.5: give a whole number"),
+        ({"chunk": 0}, "chunk=0: give a whole number of at least 1"),
+        ({"chunk": -1}, "chunk=-1"),
+        ({"chunk": 2.0}, "chunk=2.0"),
+        ({"chunk": True}, "chunk=True"),
         ({"size": ()}, "size"),
         ({"size": (9, 9)}, "different"),
         ({"fill": "grey"}, "fill='grey': give one of the fills mean, colour, blur"),

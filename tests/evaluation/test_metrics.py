@@ -1,12 +1,14 @@
 """What holds for every metric."""
 
 import copy
+import math
 import pickle
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from clarp import evaluation
 from clarp.evaluation import METRICS, Rows, probabilities
@@ -239,6 +241,23 @@ def test_mean_image_of_batches(batch):
     torch.testing.assert_close(evaluation.mean_image(iter(batch.images.split(2))), expected)
     with pytest.raises(ValueError, match="at least one batch"):
         evaluation.mean_image([])
+    with pytest.raises(ValueError, match=r"3x24x30 and 3x30x24 .*\(fill=colour\)"):
+        evaluation.mean_image([batch.images, batch.images.mT])
+    with pytest.raises(ValueError, match=r"3x24x30 and 3x24x1 "):  # such would be spread over the whole
+        evaluation.mean_image([batch.images, batch.images[..., :1]])
+
+
+def whole_blur(length, sigma, mode):
+    """(length, length): row i weighs the pixels that make up pixel i."""
+    radius = math.ceil(4 * sigma)
+    weights = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(-radius, radius + 1)]
+    whole = torch.zeros(length, length, dtype=torch.float64)
+    for row in range(length):
+        for offset, weight in enumerate(weights, -radius):
+            source = min(max(row + offset, 0), length - 1)
+            if mode == "replicate" or source == row + offset:
+                whole[row, source] += weight / sum(weights)
+    return whole
 
 
 class TestFilling:
@@ -270,6 +289,22 @@ class TestFilling:
             batch.images.numpy(), (0, 0, sigma, sigma), mode=scipy_mode, radius=(0, 0, radius, radius)
         )
         torch.testing.assert_close(gaussian_blur(batch.images, sigma, mode), torch.from_numpy(expected))
+
+    @pytest.mark.parametrize("mode", ["constant", "replicate"])
+    @pytest.mark.parametrize(("length", "sigma"), [(300, 40.0), (129, 2.0), (7, 5.0), (1, 1.0)])
+    def test_strips_make_up_the_whole(self, length, sigma, mode):
+        """Against the matrix of all pixels by all pixels, on lengths of several strips and shorter than the kernel."""
+        generator = torch.Generator().manual_seed(0)
+        image = torch.rand(1, 1, length, 50, generator=generator, dtype=torch.float64)
+        expected = whole_blur(length, sigma, mode) @ image @ whole_blur(50, sigma, mode).mT
+        torch.testing.assert_close(gaussian_blur(image, sigma, mode), expected)
+        torch.testing.assert_close(gaussian_blur(image.mT, sigma, mode), expected.mT)
+
+    def test_a_large_photo_is_not_multiplied_by_a_matrix_of_its_side(self):
+        image = torch.rand(1, 1, 4000, 8)
+        with FlopCounterMode(display=False) as counter:
+            gaussian_blur(image, 20.0, "constant")
+        assert counter.get_total_flops() < 0.2 * 2 * 4000 * 4000 * 8
 
     def test_the_blur_is_5_pixels_at_224(self):
         images = torch.rand(1, 2, 100, 224, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

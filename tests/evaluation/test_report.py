@@ -141,6 +141,12 @@ class TestNumbers:
         assert math.isnan(own.p_holm)
         assert math.isnan(own.difference.mean)
 
+    def test_few_flips_are_made_enough_for_all_tests(self, store):
+        # 12 tests; with 99 flips Holm would let none be below 0.12.
+        found = Report.of(store, "ssglrp", resamples=99)
+        assert line(found, "deletion/auc", "random").p == 1 / (1 + 40 * 12)
+        assert line(found, "deletion/auc", "random").p_holm < 0.05
+
     def test_classes_and_subsets(self, report):
         name = "deletion/auc"
         found = line(report, name, "lrp", "difficult")
@@ -156,6 +162,41 @@ class TestNumbers:
         assert [(x.index, x.name, x.n) for x in lines] == [(0, "ant", 20), (1, "bee_fly", 20), (2, "cow", 20)]
         assert [x.values["lrp"] for x in lines] == pytest.approx(per_class)
 
+    def test_rows_that_do_not_count_make_no_class(self, store):
+        """Class 1 has twenty units, of which two were asked: too few to resample; with none it is no class at all."""
+        name, table = "deletion/auc", store.rows()
+        classes, values = table.column("class").to_pylist(), table.column(name).to_pylist()
+        of_one = [place for place, index in enumerate(classes) if index == 1]
+        for kept in (6, 0):  # rows of three methods
+            asked = list(values)
+            for place in of_one[kept:]:
+                asked[place] = math.nan
+            changed = table.set_column(table.column_names.index(name), name, arrow.array(asked))
+            arrow.parquet.write_table(changed, store.rows_path)
+            found = Report.of(store, "ssglrp", resamples=99)
+            whole = line(found, name, "lrp").classes
+            per_class = [
+                np.nanmean([v for v, k in zip(asked[::3], classes[::3], strict=True) if k == index])
+                for index in ((0, 1, 2) if kept else (0, 2))
+            ]
+            assert whole.mean == pytest.approx(np.mean(per_class))
+            assert math.isnan(whole.low) == bool(kept)
+            assert [x.n for x in found.classes if x.column == name] == [20, kept // 3, 20]
+            other = "patch-masking:size=5+9/drop@9"  # a column of which all rows count keeps its interval
+            assert line(found, other, "lrp").classes.low < line(found, other, "lrp").classes.mean
+
+    def test_pictures_without_a_label_are_no_class(self, store):
+        name, table = "deletion/auc", store.rows()
+        classes = [-1 if index == 1 else index for index in table.column("class").to_pylist()]
+        place = table.column_names.index("class")
+        changed = table.set_column(place, "class", arrow.array(classes, arrow.int64()))
+        arrow.parquet.write_table(changed, store.rows_path)
+        found = Report.of(store, "ssglrp", resamples=99)
+        per_class = [np.mean(column_of("lrp", name, lambda row, k=k: row["class"] == k)) for k in (0, 2)]
+        assert line(found, name, "lrp").classes.mean == pytest.approx(np.mean(per_class))
+        assert line(found, name, "lrp").n == 60
+        assert [x.index for x in found.classes if x.column == name] == [0, 2]
+
     def test_curves(self, report):
         (curve,) = report.curves
         assert curve.name == "patch-masking:size=5+9/drop"
@@ -165,6 +206,27 @@ class TestNumbers:
 
     def test_the_same_run_gives_the_same_report(self, store, report):
         assert repr(Report.of(store, "ssglrp", resamples=999)) == repr(report)
+
+    def test_rows_in_another_order_are_not_taken_for_anothers(self, store):
+        table = store.rows()
+        name, place = table.column("method"), table.column_names.index("method")
+        arrow.parquet.write_table(table.set_column(place, "method", name[::-1]), store.rows_path)
+        with pytest.raises(ValueError, match="not those of the methods lrp, ssglrp, random in this order"):
+            Report.of(store, "ssglrp")
+        arrow.parquet.write_table(table.slice(0, 100), store.rows_path)
+        with pytest.raises(ValueError, match="not those of the methods"):
+            Report.of(store, "ssglrp")
+
+    def test_few_pictures_have_means_and_no_intervals_or_ratios(self, store):
+        table = store.rows()
+        for count, known in ((5, False), (6, True)):
+            few = [sample < count for sample in table.column("sample").to_pylist()]
+            arrow.parquet.write_table(table.filter(arrow.array(few)), store.rows_path)
+            found = line(Report.of(store, "ssglrp", resamples=199), "patch-masking:size=5+9/drop@9", "lrp")
+            assert math.isfinite(found.value.mean)
+            assert math.isfinite(found.difference.mean)
+            ends = (found.value.low, found.value.high, found.difference.low, found.difference.high)
+            assert [math.isfinite(end) for end in (*ends, found.ratio)] == [known] * 5
 
     def test_an_unknown_reference(self, store):
         with pytest.raises(ValueError, match="no method 'lpr', expected one of lrp, ssglrp, random"):

@@ -1,14 +1,17 @@
 """What a run refuses, what it reports, and that its rows are what the metrics say when they are asked directly."""
 
 import json
+import re
 import threading
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from clarp.cli import main
 from clarp.data.opening import open_dataset
+from clarp.data.sample import Sample
 from clarp.evaluation import (
     CentrePosition,
     EnergyPointing,
@@ -226,6 +229,29 @@ class TestConfidentPhotos:
         kept.write_text(kept.read_text().replace(found[0].id, "nobody"))  # what is kept is not computed again
         assert len(confident(dataset, classifier, tmp_path / "run", torch.device("cpu"))) == 9
 
+    def test_they_are_looked_for_again_where_anything_they_depend_on_is_another(
+        self, photos, model, tmp_path, monkeypatch
+    ):
+        def names():
+            classifier = load(model)
+            dataset = open_dataset(str(photos), classifier.labels)
+            return [
+                sample.id for sample in confident(dataset, classifier, tmp_path / "run", torch.device("cpu"))
+            ]
+
+        monkeypatch.setattr("clarp.evaluation.confident.CONFIDENCE", 0.25)
+        path = tmp_path / "toy.py"
+        right = path.read_text()
+        path.write_text(right.replace("/ 255 - 0.5", "* 0.0 - 9.0"))
+        wrong = names()
+        path.write_text(right)
+        corrected = names()
+        assert corrected != wrong
+        (tmp_path / "run" / "confident.json").unlink()
+        assert names() == corrected
+        monkeypatch.setattr("clarp.evaluation.confident.CONFIDENCE", 0.0)
+        assert len(names()) == 20
+
     def test_none_at_all(self, photos, model, tmp_path, capsys):
         arguments = [
             "--model",
@@ -239,6 +265,7 @@ class TestConfidentPhotos:
         ]
         assert clarp("evaluate", f"mosaics:{photos}", *arguments) == 2
         assert "gives none of the 20 photos" in capsys.readouterr().err
+        assert not (tmp_path / "run" / "confident.json").exists()
 
 
 class TestDamagedPhotos:
@@ -269,6 +296,38 @@ class TestDamagedPhotos:
         outcome = evaluation.complete()
         assert [problem.file for problem in outcome.problems] == [evaluation.samples[0].id]
         assert "NaN" in outcome.problems[0].reason
+
+    def test_a_photo_whose_objects_can_t_be_placed_is_one_of_them(self, model, tmp_path):
+        """One pixel doesn't tell how the preprocessing resizes; it is the first that is looked at, too."""
+        boxes = toy_boxes(tmp_path / "boxes", 6)
+        table = json.loads((boxes / "boxes.json").read_text())
+        Image.new("RGB", (1, 1)).save(boxes / "000.png")
+        table["000.png"] = {
+            "width": 1,
+            "height": 1,
+            "objects": [{"label": "ant", "classes": [0], "box": [0, 0, 1, 1]}],
+        }
+        (boxes / "boxes.json").write_text(json.dumps(table))
+        outcome = run(boxes, model, tmp_path / "run", wanted=("energy-pointing",)).complete()
+        (problem,) = outcome.problems
+        assert (problem.kind, problem.file) == ("damaged", "000.png")
+        assert problem.reason.startswith("where its objects are can't be told, 1x1 pixels")
+        assert len({row["id"] for row in rows(tmp_path / "run")}) == 5
+
+    def test_so_is_one_whose_truth_contradicts_itself(self, model, tmp_path, monkeypatch):
+        boxes = toy_boxes(tmp_path / "boxes", 6)
+        whole = Sample.truth
+
+        def truth(sample, label):
+            if sample.id == "004.png":
+                raise ValueError("5100 pixels in a mask of 1920")
+            return whole(sample, label)
+
+        monkeypatch.setattr(Sample, "truth", truth)
+        outcome = run(boxes, model, tmp_path / "run", wanted=("energy-pointing",)).complete()
+        (problem,) = outcome.problems
+        assert problem.file == "004.png"
+        assert problem.reason.endswith("40x48 pixels (height x width): 5100 pixels in a mask of 1920")
 
 
 def test_ctrl_c_says_how_to_go_on(photos, model, tmp_path, capsys, monkeypatch):
@@ -335,6 +394,41 @@ class TestRefusals:
             run(photos, model, out).complete()
         assert (out / "rows.parquet").read_bytes() == table
 
+    def test_another_order_is_a_change(self, photos, model, tmp_path):
+        """Parts in two orders would swap the methods' numbers."""
+        out, both = tmp_path / "run", ("sparseness", "patch-masking:size=5")
+        run(photos, model, out, ["lrp", "sglrp"], both).complete()
+        (out / "rows.parquet").unlink()
+        (out / "parts" / "00000016-00000020.parquet").unlink()
+        with pytest.raises(
+            ValueError, match=r"order, methods: \['lrp', 'sglrp', .* -> \['sglrp', 'lrp', .*\nGive another"
+        ):
+            run(photos, model, out, ["sglrp", "lrp"], both).complete()
+        with pytest.raises(ValueError, match=r"order, metrics: \['sparseness', .* -> \['patch-masking"):
+            run(photos, model, out, ["lrp", "sglrp"], both[::-1]).complete()
+        assert len(parts_of(out)) == 1
+        assert run(photos, model, out, ["lrp", "sglrp"], both).complete().computed == 4
+
+    def test_what_another_run_left_is_not_taken_for_this_ones(self, photos, model, tmp_path):
+        """Without run.json nobody knows of which run a table or a mean image is."""
+        out = tmp_path / "run"
+        run(photos, model, out).complete()
+        (out / "run.json").unlink()
+        names = {"rows.parquet", "problems.json", "mean_image.npy", "parts/*.parquet", "pictures/*.parquet"}
+        files = {name: next(out.glob(name)) for name in names}
+        kept = {path: path.read_bytes() for path in files.values()}
+        for path in out.rglob("*.parquet"):
+            path.unlink()
+        for path in kept:
+            path.unlink(missing_ok=True)
+        for name, path in files.items():
+            path.write_bytes(kept[path])
+            with pytest.raises(ValueError, match=f"has {re.escape(name)} but no run.json.*another --out, or"):
+                run(photos, model, out).complete()
+            assert not (out / "run.json").exists()
+            path.unlink()
+        assert run(photos, model, out).complete().computed == 20
+
     def test_moving_everything_is_no_change(self, photos, model, tmp_path):
         out = tmp_path / "run"
         run(photos, model, out).complete()
@@ -384,11 +478,11 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("wanted", "message"),
         [
-            (("pointing",), "need to know where the objects are"),
-            (("grid-pointing",), "need to know where the objects are"),
+            (("pointing",), "^pointing needs to know where the objects are, .*: leave it out,"),
+            (("pointing", "grid-pointing"), "^pointing, grid-pointing need to know .*: leave them out,"),
             (("paching",), "Did you mean"),
             (("patch-masking:sise=3",), "its options are size, fill, centre, chunk"),
-            (("patch-masking:size=0",), "at least 1 pixel"),
+            (("patch-masking:size=0",), "size=0: give a whole number of at least 1"),
             (("sparseness", "sparseness"), "given twice"),
         ],
     )

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from clarp.evaluation.statistics import Sampling, bootstrap, holm, means, sign_flip_test
+from clarp.evaluation.statistics import Sampling, bootstrap, enough_flips, holm, means, sign_flip_test
 
 stats = pytest.importorskip("scipy.stats")
 
@@ -84,6 +84,16 @@ class TestBootstrap:
         together = bootstrap(values, Sampling(np.repeat(np.arange(20), 10), 999))
         assert np.stack(alone) == pytest.approx(np.stack(together), rel=1e-9)
 
+    def test_of_few_pictures_there_is_none(self):
+        values = columns(8, missing=0.0)
+        values[0, 1] = values[:3, 2] = np.nan  # 8, 7, 5 and 8 pictures
+        low, high = bootstrap(values, Sampling(np.arange(8), 199))
+        assert np.isfinite(low).tolist() == np.isfinite(high).tolist() == [True, True, False, True]
+        many_rows_of_one = bootstrap(values, Sampling(np.zeros(8, dtype=int), 199))
+        assert np.isnan(many_rows_of_one).all()
+        low, _ = bootstrap(values[2:], Sampling(np.arange(6), 199))
+        assert np.isfinite(low).tolist() == [True, True, False, True]
+
 
 class TestSignFlipTest:
     def test_with_many_flips_it_comes_to_scipys_exact_test(self):
@@ -101,6 +111,16 @@ class TestSignFlipTest:
         assert found[0] == 1.0
         assert found[1] == 1 / 1000
         assert np.isnan(found[2])
+
+    @pytest.mark.parametrize("tests", [3, 540])
+    def test_the_strongest_evidence_is_significant_however_many_tests_there_are(self, tests):
+        sampling = Sampling(np.arange(40), 999)
+        p = sign_flip_test(np.ones((40, tests)), enough_flips(sampling, tests))
+        assert holm(p).max() < 0.03
+        assert enough_flips(sampling, 3) == sampling
+
+    def test_many_columns_of_few_pictures_are_done_in_pieces(self):
+        assert max(Sampling(np.arange(2), 21_600).pieces(540)) * 540 <= 4_000_000
 
     def test_a_picture_flips_as_a_whole(self):
         repeated = sign_flip_test(np.ones((40, 1)), Sampling(np.zeros(40, dtype=int), 999))

@@ -89,7 +89,7 @@ class Geometry:
                 np.broadcast_to(np.clip(along * _PARTS - part, 0, 1), original) for part in range(_PARTS)
             ]
             share = torch.stack([(_grey(preprocess, part) - black) / span for part in parts]).mean(dim=0)
-            lines.append(_line(share.nanmean(dim=1 - axis)))
+            lines.append(_line(share.nanmean(dim=1 - axis), original[axis]))
         (top, resized_height), (left, resized_width) = lines
         return cls(original, (resized_height, resized_width), (top, left, *black.shape))
 
@@ -190,15 +190,18 @@ def _grey(preprocess: Callable[[Image.Image], Tensor], levels: NDArray[np.float6
     return preprocess(picture).detach().to("cpu", torch.float64).mean(dim=0)
 
 
-def _line(share: Tensor) -> tuple[int, int]:
-    """Where the crop begins, and the length before the crop, from the share of the way at each pixel, (n,)."""
+def _line(share: Tensor, length: int) -> tuple[int, int]:
+    """Where the crop begins, and the length before the crop, from the share of the photo's way at each pixel, (n,)."""
     positions = np.arange(len(share)) + 0.5
     values = share.numpy()
-    # At both ends the border's pixels are repeated, or padding begins (NaN).
-    inner = (values > 0.02) & (values < 0.98)
+    # At both ends the border's pixels are repeated, up to half a pixel of the photo, or padding begins (NaN).
+    end = max(0.02, 0.51 / length)
+    inner = (values > end) & (values < 1 - end)
     if inner.sum() >= 2:
         slope, offset = np.polyfit(positions[inner], values[inner], 1)
-        if slope > 0 and np.abs(slope * positions[inner] + offset - values[inner]).max() < 0.02:
+        # Levels come in steps of 1/1020: a smaller rise over all pixels is no line but rounding.
+        rises = slope * len(values) > 1e-3
+        if rises and np.abs(slope * positions[inner] + offset - values[inner]).max() < 0.02:
             return round(offset / slope), round(1 / slope)
     raise ValueError(
         "this preprocessing does more than resize and crop, so boxes and masks can't follow it: use one that doesn't turn, "

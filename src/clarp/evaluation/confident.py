@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from clarp.data.sample import Dataset, Sample, UnreadableImageError
+from clarp.evaluation.fingerprint import of_classifier
 from clarp.evaluation.inputs import Loader, ahead
 from clarp.files import write_atomically
 from clarp.models import Classifier
@@ -28,19 +29,25 @@ def confident(photos: Dataset, classifier: Classifier, folder: Path, device: tor
         ValueError: there are none.
     """
     path = folder / "confident.json"
-    key = hashlib.sha256(f"{photos.fingerprint()} {classifier.weights_sha256()}".encode()).hexdigest()
+    key = _key(photos, classifier)
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if kept.get("of") != key:
         kept = {"of": key, "confidence": CONFIDENCE, "photos": _found(photos, classifier, device)}
+        if not kept["photos"]:
+            raise ValueError(
+                f"{classifier.name} gives none of the {len(photos)} photos of {photos.name} its label with a probability of "
+                f"{CONFIDENCE}, so there is nothing to make mosaics of: give photos of classes that it knows."
+            )
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: file.write(json.dumps(kept, indent=1).encode()))
     ids = set(kept["photos"])
-    if not ids:
-        raise ValueError(
-            f"{classifier.name} gives none of the {len(photos)} photos of {photos.name} its label with a probability of "
-            f"{CONFIDENCE}, so there is nothing to make mosaics of: give photos of classes that it knows."
-        )
     return photos.select(lambda sample: sample.id in ids)
+
+
+def _key(photos: Dataset, classifier: Classifier) -> str:
+    """A hash of all that decides which photos they are: the preprocessing and the architecture too, not the weights only."""
+    of = {"data set": photos.fingerprint(), "model": of_classifier(classifier), "confidence": CONFIDENCE}
+    return hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()
 
 
 def _found(photos: Dataset, classifier: Classifier, device: torch.device) -> list[str]:

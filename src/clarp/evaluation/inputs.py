@@ -85,7 +85,7 @@ class Loader:
         if self.placed:
             try:
                 self._place(sample.size)
-            except UnreadableImageError:
+            except ValueError:  # it may be this photo: damaged, or too small to measure on
                 self._place((300, 400))
 
     def tensor(self, sample: Sample) -> Tensor:
@@ -111,22 +111,38 @@ class Loader:
         number, sample = numbered
         try:
             image = self.tensor(sample)
-            place = self._place(sample.size) if self.placed else None
             labels = sample.labels if self.all_labels else sample.labels[:1] or ((),)
-            return [
-                Unit(
-                    number,
-                    sample,
-                    label,
-                    image,
-                    place,
-                    sample.truth(label) if self.located else None,
-                    next((n for n, thing in enumerate(sample.objects) if thing.label == label), -1),
-                )
-                for label in labels
-            ]
+            place, truths = self._located(sample, labels)
         except UnreadableImageError as error:
             return error.problem
+        return [
+            Unit(
+                number,
+                sample,
+                label,
+                image,
+                place,
+                truth,
+                next((n for n, thing in enumerate(sample.objects) if thing.label == label), -1),
+            )
+            for label, truth in zip(labels, truths, strict=True)
+        ]
+
+    def _located(self, sample: Sample, labels: Sequence[Label]) -> tuple[Geometry | None, list[Truth | None]]:
+        """How the photo becomes the tensor, and where each label is; None where nobody asks.
+
+        Raises:
+            UnreadableImageError: its file, its size or its objects don't allow to say.
+        """
+        try:
+            place = self._place(sample.size) if self.placed else None
+            return place, [sample.truth(label) if self.located else None for label in labels]
+        except UnreadableImageError:
+            raise
+        except ValueError as error:
+            shown = "x".join(map(str, sample.size))
+            reason = f"where its objects are can't be told, {shown} pixels (height x width): {error}"
+            raise UnreadableImageError(Problem("damaged", sample.id, reason)) from error
 
     def _place(self, size: Size) -> Geometry:
         if self.as_is:

@@ -71,12 +71,15 @@ def check_truth(dataset: Dataset, metrics: Mapping[str, Metric], target: TargetK
         ValueError: a metric needs to know where the objects are and nobody says, or it is played on mosaics only.
     """
     needy = [name for name, metric in metrics.items() if LOCATED & set(metric.truth)]
+    asks, needs, them = ("asks", "needs", "it") if len(needy) == 1 else ("ask", "need", "them")
     if needy and target == "predicted":
-        raise ValueError(f"{', '.join(needy)} ask where a label is; use --target label, or leave them out.")
+        raise ValueError(
+            f"{', '.join(needy)} {asks} where a label is; use --target label, or leave {them} out."
+        )
     if needy and not any(sample.objects for sample in dataset):
         raise ValueError(
-            f"{', '.join(needy)} need to know where the objects are, and {dataset.name} doesn't say: leave them out, or "
-            "give a data set with boxes or masks (VOC, COCO, ImageNet with its boxes, mosaics:FOLDER, composites:FOLDER)."
+            f"{', '.join(needy)} {needs} to know where the objects are, and {dataset.name} doesn't say: leave {them} "
+            "out, or give a data set with boxes or masks (VOC, COCO, ImageNet with its boxes, mosaics:FOLDER, composites:FOLDER)."
         )
     for name, metric in metrics.items():
         if isinstance(metric, GridPointingGame) and not dataset.name.endswith(

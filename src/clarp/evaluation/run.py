@@ -32,7 +32,7 @@ from clarp.evaluation.metrics import (
 )
 from clarp.evaluation.pictures import Cells
 from clarp.evaluation.questions import Batch, TargetKind, check_truth
-from clarp.evaluation.store import Store
+from clarp.evaluation.store import MEAN_IMAGE, Store
 from clarp.files import write_atomically
 from clarp.models import Classifier
 from clarp.models.logits import Logits
@@ -207,6 +207,11 @@ class Run:
             },
             "methods": {method.name: method.definition for method in self.attributors},
             "metrics": {name: repr(metric) for name, metric in settings.metrics.items()},
+            # Rows are in the methods' order and columns in the metrics', and a dictionary is compared without its order.
+            "order": {
+                "methods": [method.name for method in self.attributors],
+                "metrics": list(settings.metrics),
+            },
             "target": settings.target,
             "limit": settings.limit,
             "batch size": settings.batch_size,
@@ -348,7 +353,7 @@ class Run:
     @cached_property
     def mean_image(self) -> Tensor:
         """The mean of the run's preprocessed images, (C, H, W), computed once and kept in the folder."""
-        path = self.folder / "mean_image.npy"
+        path = self.folder / MEAN_IMAGE
         if not path.exists():
             found = mean_image(
                 image[None] for image in ahead(self._tensor, self.samples) if image is not None

@@ -1,13 +1,18 @@
 """Intervals and tests for means over images: paired, by resampling whole images, and with one correction for all."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 _AT_ONCE = 4_000_000
+_FLIPS_PER_TEST = 40
+LEAST_PICTURES = 6
+"""Fewer have no 95 % interval. The percentile bootstrap never leaves the range from the smallest to the greatest value, and
+of n values from a symmetric distribution both ends lie on one side of its mean with probability 2^(1 - n), which is at most
+5 % from n = 6 on; so is the smallest p-value of the sign-flip test."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +34,9 @@ class Sampling:
         """How many there are."""
         return int(self.clusters.max()) + 1 if len(self.clusters) else 0
 
-    def pieces(self) -> list[int]:
-        """How many resamples to do at once, piece by piece, to bound the memory."""
-        size = max(1, min(self.resamples, _AT_ONCE // max(1, self.pictures)))
+    def pieces(self, columns: int = 1) -> list[int]:
+        """How many resamples of so many columns to do at once, piece by piece, to bound the memory."""
+        size = max(1, min(self.resamples, _AT_ONCE // max(1, self.pictures, columns)))
         return [min(size, self.resamples - start) for start in range(0, self.resamples, size)]
 
 
@@ -71,7 +76,7 @@ def bootstrap(
 ) -> tuple[Array, Array]:
     """Percentile bootstrap intervals of :func:`means` (Efron 1979): (low, high), each (columns,).
 
-    Pictures are drawn with replacement, as many as there are. NaN where a column has no value at all.
+    Pictures are drawn with replacement, as many as there are. NaN where fewer than :data:`LEAST_PICTURES` have a value.
 
     >>> values = np.arange(10.0)[:, None]
     >>> low, high = bootstrap(values, Sampling(np.arange(10), resamples=999))
@@ -87,11 +92,25 @@ def bootstrap(
         weights = counts.reshape(size, sampling.pictures).astype(np.float64)
         found.append(means(values, groups, weights[:, sampling.clusters]))
     sample = np.concatenate(found)
-    usable = np.isfinite(sample).any(axis=0)
+    counted = np.zeros((sampling.pictures, values.shape[1]), dtype=bool)
+    np.logical_or.at(counted, sampling.clusters, np.isfinite(values))
+    usable = counted.sum(axis=0) >= LEAST_PICTURES
     ends = np.full((2, values.shape[1]), np.nan)
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
     ends[:, usable] = np.nanquantile(sample[:, usable], tails, axis=0)
     return ends[0], ends[1]
+
+
+def enough_flips(sampling: Sampling, tests: int) -> Sampling:
+    """At least so many resamples that the smallest p-value of a sign-flip test passes Holm's correction of so many tests.
+
+    The smallest is ``1 / (1 + resamples)``, and Holm multiplies it by up to ``tests``: with 40 for each test no more than
+    1/40 comes out, so that a report with many methods and metrics can still decide something.
+
+    >>> enough_flips(Sampling(np.arange(9)), tests=10).resamples, enough_flips(Sampling(np.arange(9)), tests=540).resamples
+    (9999, 21600)
+    """
+    return replace(sampling, resamples=max(sampling.resamples, _FLIPS_PER_TEST * tests))
 
 
 def sign_flip_test(differences: Array, sampling: Sampling) -> Array:
@@ -114,7 +133,7 @@ def sign_flip_test(differences: Array, sampling: Sampling) -> Array:
     observed = np.abs(sums.sum(axis=0)) * (1 - 1e-12)
     generator = np.random.default_rng(sampling.seed + 1)
     extreme = np.zeros(differences.shape[1])
-    for size in sampling.pieces():
+    for size in sampling.pieces(differences.shape[1]):
         signs = generator.integers(0, 2, (size, sampling.pictures), dtype=np.int8) * 2.0 - 1.0
         extreme += (np.abs(signs @ sums) >= observed).sum(axis=0)
     p = (1 + extreme) / (1 + sampling.resamples)

@@ -14,7 +14,10 @@ from clarp.data.sample import Problem
 from clarp.files import write_atomically
 
 _PURPOSE = "A run's rows"
+MEAN_IMAGE = "mean_image.npy"
 _RUN, _ROWS, _PROBLEMS, _LOCK = "run.json", "rows.parquet", "problems.json", ".lock"
+_OF_A_RUN = ("parts/*.parquet", "pictures/*.parquet", _ROWS, _PROBLEMS, MEAN_IMAGE)
+"""What is believed without a look at whose it is."""
 _SEAL = b"clarp.part"
 
 
@@ -28,6 +31,7 @@ class Store:
     ``pictures/*``        small pictures of the same ranges, row by row; a range may have none
     ``rows.parquet``      all rows, when the last part is there
     ``problems.json``     every file that gave no rows, with the reason
+    ``mean_image.npy``    the mean of the preprocessed images, where a metric asks for it
     ====================  ==========================================================================
     """
 
@@ -66,14 +70,17 @@ class Store:
         """Say what the run is of, or check that it still is.
 
         Raises:
-            ValueError: the folder has a run of something else; the message says what changed.
+            ValueError: the folder has a run of something else; the message says what changed. Or it has no ``run.json``,
+                but files of a run.
         """
         path = self.folder / _RUN
         document = json.loads(json.dumps({"fingerprint": fingerprint, **about}, allow_nan=False))
         if not path.exists():
-            if any(self.folder.glob("parts/*.parquet")):
+            left = [pattern for pattern in _OF_A_RUN if any(self.folder.glob(pattern))]
+            if left:
                 raise ValueError(
-                    f"{self.folder} has parts but no {_RUN}: give another --out, or remove the folder."
+                    f"{self.folder} has {', '.join(left)} but no {_RUN}, so nobody knows of which run they are: give another "
+                    "--out, or remove them."
                 )
             self._write(path, document)
             return

@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clarp.evaluation.statistics import Array, Sampling, bootstrap, holm, means, sign_flip_test
+from clarp.evaluation.statistics import Array, Sampling, bootstrap, enough_flips, holm, means, sign_flip_test
 from clarp.evaluation.store import Store
 
 RATIO_TO = "lrp"
 _NAN = float("nan")
-_UNITS_PER_CLASS = 10
+_ROWS_PER_CLASS = 10
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its 95 % interval."""
+    """A mean and its 95 % interval, whose ends are NaN where there are too few pictures for one."""
 
     mean: float = _NAN
     low: float = _NAN
@@ -37,7 +37,8 @@ class Line:
         absent: rows that don't (NaN: the question didn't arise).
         value: the mean over rows.
         classes: the mean over classes of each class's mean (the pointing game's accuracy); without an interval where
-            a class has fewer than 10 units, because resampling would leave such classes out.
+            a class has fewer than 10 rows that count, because resampling would leave such classes out. Classes without
+            any are left out, and so are rows without a class.
         ratio: ``value`` over LRP's, NaN where LRP's interval reaches zero, or lower is better.
         difference: the reference minus this method, over the rows that both have.
         p: of that difference being zero, two-sided sign-flip test.
@@ -75,7 +76,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class ClassLine:
-    """The mean of each method in one column for one class."""
+    """The mean of each method in one column for one class; ``n``: units of which any method's row counts."""
 
     column: str
     index: int
@@ -92,7 +93,7 @@ class Rows:
         methods: M names.
         values: by column (units, M).
         clusters: (units,) the picture of each, numbered without gaps.
-        classes: (units,) class ids.
+        classes: (units,) class ids, -1 where there is none.
         difficult: (units,) bool, None where nobody said.
     """
 
@@ -104,10 +105,19 @@ class Rows:
 
     @classmethod
     def of(cls, store: Store) -> "Rows":
-        """Read them; a part of them if the run isn't complete."""
+        """Read them; a part of them if the run isn't complete.
+
+        Raises:
+            ValueError: the rows are not unit by unit all methods in the order that ``run.json`` gives.
+        """
         table, about = store.rows(), store.about()
         methods = tuple(about["fingerprint"]["methods"])
         count = len(methods)
+        if table.column("method").to_pylist() != [*methods] * (len(table) // count):
+            raise ValueError(
+                f"{store.folder}: the rows are not those of the methods {', '.join(methods)} in this order for every label, "
+                "as run.json says, so no number could be told whose it is: make the run anew with another --out."
+            )
         columns = {name: table.column(name).to_numpy().reshape(-1, count) for name in about["columns"]}
         _, clusters = np.unique(table.column("sample").to_numpy()[::count], return_inverse=True)
         flags = table.column("difficult").to_pylist()[::count]
@@ -122,8 +132,8 @@ class Rows:
         return replace(self, values=values, clusters=clusters, classes=self.classes[chosen], difficult=None)
 
     def groups(self) -> list[NDArray[np.int64]]:
-        """The units of each class, in the order of the ids."""
-        return [np.flatnonzero(self.classes == index) for index in np.unique(self.classes)]
+        """The units of each class, in the order of the ids; those without a class are in none."""
+        return [np.flatnonzero(self.classes == index) for index in np.unique(self.classes) if index >= 0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,10 +183,12 @@ class Report:
         subsets = {"all": rows}
         if rows.difficult is not None and rows.difficult.any():
             subsets["difficult"] = rows.where(rows.difficult)
+        tests = len(subsets) * len(directions) * (len(rows.methods) - 1)
         found: list[Line] = []
         for name, subset in subsets.items():
             sampling = Sampling(subset.clusters, resamples, seed)
-            found += _lines(subset, name, directions, reference, sampling)
+            flips = enough_flips(sampling, tests)
+            found += _lines(subset, name, directions, reference, sampling, flips=flips)
         corrected = holm([line.p for line in found])
         lines = tuple(replace(line, p_holm=float(p)) for line, p in zip(found, corrected, strict=True))
         order = [(column, name) for column in directions for name in subsets]
@@ -195,7 +207,13 @@ class Report:
 
 
 def _lines(
-    rows: Rows, subset: str, directions: dict[str, str], reference: str, sampling: Sampling
+    rows: Rows,
+    subset: str,
+    directions: dict[str, str],
+    reference: str,
+    sampling: Sampling,
+    *,
+    flips: Sampling,
 ) -> list[Line]:
     """All methods in all columns; every column is resampled by the same draws."""
     count, at = len(rows.methods), rows.methods.index(reference)
@@ -207,7 +225,7 @@ def _lines(
     whole = _intervals(values, sampling)
     by_class = _over_classes(values, sampling, groups)
     differences = _intervals(compared, sampling)
-    tests = sign_flip_test(compared, sampling)
+    tests = sign_flip_test(compared, flips)
     n = np.isfinite(values).sum(axis=0)
     lines: list[Line] = []
     for number, (column, better) in enumerate(directions.items()):
@@ -242,11 +260,19 @@ def _intervals(
 
 
 def _over_classes(values: Array, sampling: Sampling, groups: Sequence[NDArray[np.int64]]) -> list[Interval]:
-    if len(groups) < 2:
-        return [Interval()] * values.shape[1]
-    if min(map(len, groups)) < _UNITS_PER_CLASS:
-        return [Interval(float(mean)) for mean in means(values, groups)[0]]
-    return _intervals(values, sampling, groups)
+    """Nothing where fewer than two classes count, a mean alone where one of them has few rows that count."""
+    there = np.isfinite(values)
+    counts = np.array([there[group].sum(axis=0) for group in groups]).reshape(-1, values.shape[1])
+    several = (counts > 0).sum(axis=0) > 1
+    enough = several & ((counts == 0) | (counts >= _ROWS_PER_CLASS)).all(axis=0)
+    found = [Interval()] * values.shape[1]
+    for k in np.flatnonzero(several & ~enough):
+        found[k] = Interval(float(means(values[:, [k]], groups)[0, 0]))
+    if enough.any():
+        kept = np.flatnonzero(enough)
+        for k, interval in zip(kept, _intervals(values[:, kept], sampling, groups), strict=True):
+            found[k] = interval
+    return found
 
 
 def _classes(rows: Rows, columns: Sequence[str], names: Sequence[str]) -> list[ClassLine]:
@@ -257,7 +283,8 @@ def _classes(rows: Rows, columns: Sequence[str], names: Sequence[str]) -> list[C
             values = rows.values[column][group]
             name = names[index] if 0 <= index < len(names) else str(index)
             found = dict(zip(rows.methods, means(values)[0].tolist(), strict=True))
-            lines.append(ClassLine(column, index, name, len(group), found))
+            count = int(np.isfinite(values).any(axis=1).sum())
+            lines.append(ClassLine(column, index, name, count, found))
     return lines
 
 

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from clarp.evaluation.statistics import LEAST_PICTURES
 from clarp.evaluation.tables import RATIO_TO, Curve, Interval, Line, Report
 from clarp.files import write_atomically
 
@@ -83,7 +84,7 @@ def headline(report: Report) -> str:
 def explanation(report: Report) -> str:
     """How to read the tables."""
     return (
-        "Intervals: percentile bootstrap over pictures, 95 %. Differences are paired, picture by picture; "
+        f"Intervals: percentile bootstrap over pictures, 95 %, from {LEAST_PICTURES} pictures on. Differences are paired, picture by picture; "
         "p: sign-flip test, two-sided, Holm-corrected over all tests of this report. "
         f"The ratio stands only where the interval of {RATIO_TO} lies above zero. "
         f"The reference is {report.reference}."

@@ -184,6 +184,22 @@ def checked_masks(masks: Tensor | Sequence[Tensor], maps: Heatmaps) -> Tensor:
     return stacked.bool()
 
 
+def check_whole(**options: object) -> None:
+    """Refuse what is no whole number of at least 1.
+
+    Raises:
+        ValueError: one is not.
+
+    >>> check_whole(size=9, chunk=0)
+    Traceback (most recent call last):
+    ...
+    ValueError: chunk=0: give a whole number of at least 1
+    """
+    for name, value in options.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name}={value!r}: give a whole number of at least 1")
+
+
 def only_where(condition: Tensor, values: Tensor) -> Tensor:
     """``values`` (B,) as float64, NaN where the condition is false."""
     return torch.where(condition, values.to(torch.float64), torch.nan)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from clarp.data._optional import optional
-from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, Rows, only_where
+from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, Rows, check_whole, only_where
 
 Attribute = Callable[[nn.Module, Tensor, Tensor | None], Tensor]
 """(model, images (B, C, H, W), targets (B,)) to heatmaps (B, H, W) or relevance (B, C, H, W)."""
@@ -98,10 +98,9 @@ class ParameterRandomisation(Metric):
     truth: ClassVar[tuple[str, ...]] = ("attribute",)
 
     def __post_init__(self) -> None:
-        if self.order not in {"cascading", "independent"} or self.points < 1:
-            raise ValueError(
-                f"order={self.order!r}, points={self.points}: orders are cascading and independent, points at least 1"
-            )
+        if self.order not in {"cascading", "independent"}:
+            raise ValueError(f"order={self.order!r}: give one of the orders cascading, independent")
+        check_whole(points=self.points)
 
     @property
     def columns(self) -> dict[str, Direction]:

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, Rows, ranks
+from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, Rows, check_whole, ranks
 from clarp.evaluation.metrics.perturbation import (
     Fill,
     check_fill,
@@ -30,6 +30,7 @@ class _Game(Metric):
 
     def __post_init__(self) -> None:
         _check_steps(self.steps)
+        check_whole(chunk=self.chunk)
         check_fill(self.fill)
 
     @abstractmethod
@@ -127,8 +128,10 @@ class AOPC(Metric):
     """Area over the perturbation curve, most relevant first (Samek 2017, arXiv 1509.06321): higher is better.
 
     The image is divided into a grid of ``size`` x ``size`` regions from the upper left (those at the right
-    and lower border are cut off there), ordered by the sum of their relevance, equal ones row by row. With
-    x_k the image whose first k regions are filled and L the number of steps,
+    and lower border are cut off there), ordered by the mean of their relevance, equal ones row by row. For
+    whole regions mean and sum order alike; by the sum, those that are cut off would come late where relevance
+    is positive and early where it is negative, for their size alone. With x_k the image whose first k regions
+    are filled and L the number of steps,
 
     ``aopc = sum_{k=0..L} (y_t(x_0) - y_t(x_k)) / (L + 1)``.
 
@@ -152,9 +155,8 @@ class AOPC(Metric):
 
     def __post_init__(self) -> None:
         _check_steps(self.steps)
+        check_whole(size=self.size, chunk=self.chunk)
         check_fill(self.fill)
-        if self.size < 1:
-            raise ValueError(f"size={self.size}: give regions of at least 1 pixel")
 
     @property
     def columns(self) -> dict[str, Direction]:
@@ -203,10 +205,13 @@ class AOPC(Metric):
                 f"{height} x {width} pixels have {count} regions of {self.size} x {self.size}, but steps={self.steps}: "
                 f"give at most {count} steps, or smaller regions"
             )
-        sums = torch.zeros(len(values), count, dtype=values.dtype).index_add_(1, region, values.flatten(1))
-        return ranks(sums)[:, region].view(values.shape)
+        # From the minimum on, so that of a constant map nothing is left whose rounding could order it.
+        above = (values - values.amin(dim=(1, 2), keepdim=True)).flatten(1)
+        sums = torch.zeros(len(values), count, dtype=values.dtype).index_add_(1, region, above)
+        return ranks(sums / region.bincount())[:, region].view(values.shape)
 
 
 def _check_steps(steps: int) -> None:
-    if not 1 <= steps <= 1000:
+    check_whole(steps=steps)
+    if steps > 1000:
         raise ValueError(f"steps={steps}: give between 1 and 1000 steps")

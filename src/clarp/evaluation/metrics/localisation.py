@@ -13,6 +13,7 @@ from clarp.evaluation.metrics.base import (
     Metric,
     Model,
     Rows,
+    check_whole,
     checked_masks,
     only_where,
     share,
@@ -178,8 +179,7 @@ class GridPointingGame(Metric):
     truth: ClassVar[tuple[str, ...]] = ("cells",)
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise ValueError(f"n={self.n}: give at least one cell per side")
+        check_whole(n=self.n)
 
     @property
     def columns(self) -> dict[str, Direction]:

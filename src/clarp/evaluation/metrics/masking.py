@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, Rows
+from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, Rows, check_whole
 from clarp.evaluation.metrics.perturbation import (
     Fill,
     check_fill,
@@ -45,7 +45,7 @@ class PatchMasking(Metric):
         chunk: at most so many images go through the model at once.
 
     Raises:
-        ValueError: a size below 1, an unknown fill or centre.
+        ValueError: a size or chunk that is no whole number of at least 1, an unknown fill or centre.
 
     >>> image = torch.ones(1, 3, 8, 8)
     >>> def model(x):  # class 0 lives from the pixel in row 2, column 5
@@ -67,10 +67,13 @@ class PatchMasking(Metric):
 
     def __post_init__(self) -> None:
         sizes = self.sizes
-        if not sizes or min(sizes) < 1 or len(set(sizes)) != len(sizes):
+        if not sizes or len(set(sizes)) != len(sizes):
             raise ValueError(
                 f"size={self.size!r}: give a patch size of at least 1 pixel, or several different ones"
             )
+        for size in sizes:
+            check_whole(size=size)
+        check_whole(chunk=self.chunk)
         check_fill(self.fill)
         if self.centre not in {"pixel", "window"}:
             raise ValueError(f"centre={self.centre!r}: give one of the centres pixel, window")
@@ -78,7 +81,7 @@ class PatchMasking(Metric):
     @property
     def sizes(self) -> tuple[int, ...]:
         """The sizes as a tuple."""
-        return (self.size,) if isinstance(self.size, int) else tuple(self.size)
+        return tuple(self.size) if isinstance(self.size, Sequence) else (self.size,)
 
     @property
     def columns(self) -> dict[str, Direction]:

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from clarp.evaluation.metrics.base import Model
 
@@ -18,6 +19,7 @@ Fill = Literal["mean", "colour", "blur"]
 - "blur": the image itself, blurred by a Gaussian of sigma = 5 px at 224 px (the insertion game of RISE).
 """
 _BLUR = 5 / 224
+_STRIP = 64  # rows that are blurred at once, at least
 _ONE = 1e-4  # how far a sum of probabilities may be from 1
 _MODES = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)  # noqa: SLF001  torch has no public base class
 
@@ -77,12 +79,21 @@ def filling(images: Tensor, fill: Fill, mean_image: Tensor | None = None) -> Ten
 def mean_image(batches: Iterable[Tensor]) -> Tensor:
     """The mean image of a data set: (C, H, W) from preprocessed batches (B, C, H, W), summed in float64.
 
+    Raises:
+        ValueError: no images, or images of several sizes.
+
     >>> mean_image([torch.zeros(1, 3, 2, 2), torch.ones(3, 3, 2, 2)])[0]
     tensor([[0.7500, 0.7500],
             [0.7500, 0.7500]])
     """
     total, count = torch.zeros(()), 0
     for batch in batches:
+        if count and batch.shape[1:] != total.shape:
+            one, other = ("x".join(map(str, shape)) for shape in (total.shape, batch.shape[1:]))
+            raise ValueError(
+                f"images of the sizes {one} and {other} (channels x height x width) have no mean image: preprocess to one "
+                "size, or fill with the mean colour (fill=colour)"
+            )
         total = total + batch.detach().to("cpu", torch.float64).sum(dim=0)
         count += len(batch)
     if count == 0:
@@ -133,22 +144,34 @@ def gaussian_blur(images: Tensor, sigma: float, mode: Literal["constant", "repli
     """
     if sigma == 0:
         return images
-    height, width = images.shape[2:]
-    down, across = _blur_matrix(height, sigma, mode).to(images), _blur_matrix(width, sigma, mode).to(images)
-    return down @ images @ across.mT
-
-
-def _blur_matrix(length: int, sigma: float, mode: Literal["constant", "replicate"]) -> Tensor:
-    """(length, length): row i weighs the pixels that make up pixel i. Products are faster than convolving."""
     radius = math.ceil(4 * sigma)
-    offsets = torch.arange(-radius, radius + 1)
-    weights = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)
-    sources = torch.arange(length)[:, None] + offsets
-    kernel = (weights / weights.sum()).expand_as(sources)
-    if mode == "constant":
-        kernel = kernel * ((sources >= 0) & (sources < length))
-    matrix = torch.zeros(length, length, dtype=torch.float64)
-    return matrix.scatter_add_(1, sources.clamp(0, length - 1), kernel)
+    weights = torch.exp(-0.5 * (torch.arange(-radius, radius + 1).double() / sigma) ** 2)
+    weights = weights / weights.sum()
+    return _convolved(_convolved(images, weights, mode, axis=2), weights, mode, axis=3)
+
+
+def _convolved(
+    images: Tensor, weights: Tensor, mode: Literal["constant", "replicate"], axis: Literal[2, 3]
+) -> Tensor:
+    """Along one axis, by weights (2 r + 1,).
+
+    Products with a matrix are faster than torch's convolutions of float64, and one as long and as wide as the axis would be
+    mostly zeros for a large photo. So a strip of rows is a product of its neighbourhood and one small band of weights.
+    """
+    radius, length = len(weights) // 2, images.shape[axis]
+    step = min(length, max(radius // 2, _STRIP))
+    sources = torch.arange(step)[:, None] + torch.arange(len(weights))
+    band = torch.zeros(step, step + 2 * radius, dtype=weights.dtype)
+    band = band.scatter_(1, sources, weights.expand_as(sources)).to(images)
+    beyond = (0, 0, radius, radius) if axis == 2 else (radius, radius, 0, 0)
+    padded = F.pad(images, beyond, mode=mode)
+    blurred = torch.empty_like(images)
+    for start in range(0, length, step):
+        rows = min(step, length - start)
+        near = padded.narrow(axis, start, rows + 2 * radius)
+        part = band[:rows, : rows + 2 * radius]
+        blurred.narrow(axis, start, rows).copy_(part @ near if axis == 2 else near @ part.mT)
+    return blurred
 
 
 def _softmax(model: Model, images: Tensor) -> Tensor:

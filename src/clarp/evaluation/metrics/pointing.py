@@ -1,8 +1,8 @@
 """The pointing game, as TorchRay plays it."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import isnan
 from typing import Any, ClassVar
 
 import torch
@@ -134,8 +134,11 @@ class PointingGame(Metric):
 
     def is_hit(self, mask: Tensor, point: tuple[int, int]) -> bool:
         """Whether a (row, column) hits a mask (H, W): the rule alone, False for an empty mask."""
-        pixels = mask.nonzero()
-        squared = (pixels - torch.tensor(point)).square().sum(dim=1)
+        # Only those that may be near: the mask of a large photo has millions.
+        reach = math.ceil(min(self.tolerance, max(mask.shape)))
+        (top, bottom), (left, right) = ((max(at - reach, 0), max(at + reach + 1, 0)) for at in point)
+        pixels = mask[top:bottom, left:right].nonzero()
+        squared = (pixels - torch.tensor([point[0] - top, point[1] - left])).square().sum(dim=1)
         return bool(((squared < self.tolerance**2) | (squared == 0)).any())
 
     def _point(self, heatmap: Tensor, geometry: Geometry) -> tuple[int, int]:
@@ -164,7 +167,7 @@ def mean_over_classes(values: Tensor, classes: Iterable[Any]) -> float:
     """
     groups: dict[Any, list[float]] = {}
     for value, name in zip(values.tolist(), classes, strict=True):
-        if not isnan(value):
+        if not math.isnan(value):
             groups.setdefault(name, []).append(value)
     means = [sum(group) / len(group) for group in groups.values()]
     return sum(means) / len(means) if means else float("nan")
