@@ -513,7 +513,7 @@ class TestSuites:
     ):
         out = tmp_path / "run"
         assert clarp("evaluate", photos, "--suite", "ssglrp-paper", "--model", model, "--out", out) == 0
-        assert "are left out" in capsys.readouterr().err
+        assert "are left out: " in capsys.readouterr().err
         about = Store(out).about()
         assert list(about["fingerprint"]["methods"]) == ["lrp", "slrp", "sglrp", "ssglrp", "random", "centre"]
         assert list(about["fingerprint"]["metrics"]) == [

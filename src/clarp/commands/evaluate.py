@@ -133,7 +133,7 @@ def _of_suite(suite: Suite, dataset: Dataset) -> tuple[str, ...]:
         raise ValueError(
             f"--suite {suite.name} asks where objects are, and {dataset.name} doesn't say: give Pascal VOC or COCO."
         )
-    note(f"{dataset.name} doesn't say where objects are, so {', '.join(suite.located)} are left out")
+    note(f"{dataset.name} doesn't say where objects are, so these are left out: {', '.join(suite.located)}")
     return suite.metrics
 
 
