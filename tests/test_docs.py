@@ -105,3 +105,7 @@ def test_links_lead_somewhere(name: str) -> None:
 
 def test_styles_are_in_the_table() -> None:
     assert tuple(re.findall(r"^\| `(\w+)` \|", page("pictures"), re.MULTILINE)) == clarp.render.STYLES
+
+
+def test_the_citation_is_of_this_version() -> None:
+    assert f"version: {clarp.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
