@@ -18,7 +18,7 @@ from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
-from clarp.capture.check import check_logits, check_one_image, first_line, own_logits
+from clarp.capture.check import check_logits, check_one_image, coarsest, first_line, own_logits
 from clarp.capture.graph import Graph, Node
 from clarp.capture.inline import inlined
 from clarp.capture.inplace import BLANK, FUNCTIONAL, functional, writes
@@ -53,9 +53,11 @@ def capture_module(model: nn.Module, example: Tensor, dtype: torch.dtype, output
     with torch.random.fork_rng([example.device] if example.is_cuda else []):
         expected, alone = own_logits(model, example, output)
         model = model if alone else LogitsOf(model, output)
-        graph = capture_program(_export(model, example), dtype, own=True)
-        check_logits(graph, example, expected)
-        check_one_image(graph, model, example[:1])
+        program = _export(model, example)
+        precision = coarsest(program)
+        graph = capture_program(program, dtype, own=True)
+        check_logits(graph, example, expected, precision)
+        check_one_image(graph, model, example[:1], precision)
     return graph
 
 
@@ -72,7 +74,7 @@ def capture_exported(
     """
     sized = _for_size(program, example, output)
     graph = capture_program(sized, dtype, own=sized is not program, output=output)
-    check_logits(graph, example, own_logits(program.module(), example, output)[0])
+    check_logits(graph, example, own_logits(program.module(), example, output)[0], coarsest(program))
     return graph
 
 

@@ -15,6 +15,9 @@ class Refused(Exception):  # noqa: N818  a signal between two functions, never s
     """This operation can't be lowered; the message says why and what to do."""
 
 
+FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""The types that an exported value may have; the graph computes in one of them, whichever these are."""
+
 Value = fx.Node | str
 """A value in a lowering: one of the exported graph, or the name of a step."""
 

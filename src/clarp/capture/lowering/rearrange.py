@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from clarp.capture.lowering.call import Call, Lowered, Refused, Value, anywhere, lowers
+from clarp.capture.lowering.call import FLOATING, Call, Lowered, Refused, Value, anywhere, lowers
 from clarp.operations import Concatenate, Rearrange, Slice
 
 aten = torch.ops.aten
@@ -34,7 +34,7 @@ aten = torch.ops.aten
 def rearranged(call: Call) -> Lowered:
     """Places that do not depend on the image; each sample on its own."""
     x = call.value(next(iter(call.arguments)))
-    if x.meta["val"].dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+    if x.meta["val"].dtype not in FLOATING:
         raise Refused("it moves whole numbers computed from the image")
     others = [node for node in call.node.all_input_nodes if node is not x and node.name not in call.constants]
     if others:
