@@ -27,6 +27,7 @@ from clarp.capture.lowering import ANYWHERE, Call, Refused, Step, Value
 from clarp.capture.lowering.custom import lowering_of
 from clarp.capture.modules import module_outputs
 from clarp.capture.output import LogitsOf, Output, pick
+from clarp.capture.rebatch import for_any_batch
 from clarp.capture.refusals import Refusals
 from clarp.capture.simplify import simplify
 from clarp.errors import CaptureError
@@ -73,9 +74,25 @@ def capture_exported(
         output: which of its results are the logits.
     """
     sized = _for_size(program, example, output)
-    graph = capture_program(sized, dtype, own=sized is not program, output=output)
-    check_logits(graph, example, own_logits(program.module(), example, output)[0], coarsest(program))
-    return graph
+    expected, _ = own_logits(program.module(), example, output)
+    precision = coarsest(program)
+
+    def captured(candidate: ExportedProgram) -> Graph:
+        graph = capture_program(candidate, dtype, own=candidate is not program, output=output)
+        check_logits(graph, example, expected, precision)
+        return graph
+
+    with _quiet():
+        dynamic = for_any_batch(sized, example) if example_shape(sized)[0] is not None else None
+    if dynamic is None:
+        return captured(sized)
+    try:
+        return captured(dynamic)
+    except CaptureError as reason:
+        try:  # as it is, where the batch is first in every value
+            return captured(sized)
+        except CaptureError:
+            raise reason from None
 
 
 def load_exported(file: Path) -> ExportedProgram:
