@@ -334,3 +334,30 @@ def test_a_model_without_values() -> None:
 def test_types_that_nothing_is_computed_in(dtype: torch.dtype) -> None:
     with pytest.raises(TypeError, match=r"dtype is .*expected torch\.float32"):
         clarp.Explainer(MODEL, dtype=dtype)
+
+
+class Masked(nn.Module):
+    """Rules the last two of five classes out."""
+
+    def __init__(self, *, masks: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 5)
+        self.register_buffer("mask", torch.tensor([0.0, 0.0, 0.0, -torch.inf, -torch.inf]))
+        self.masks = masks
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.head(self.first(x).relu().mean((2, 3)))
+        return logits + self.mask if self.masks else logits
+
+
+@pytest.mark.filterwarnings("ignore::clarp.RelevanceLost")
+@pytest.mark.parametrize("method", clarp.methods())
+def test_classes_that_the_model_rules_out_are_no_rivals(method: str) -> None:
+    masked, plain = (Masked(masks=masks).eval() for masks in (True, False))
+    rivals = [0, 2] if clarp.Method.named(method).has_rivals else None
+    ours = clarp.Explainer(masked, method)(X, 1)
+    theirs = clarp.Explainer(plain, method)(X, 1, rivals)
+    assert apart(ours.relevance, theirs.relevance) < 1e-5
+    with pytest.raises(ValueError, match=r"target \[3\] has an infinite logit"):
+        clarp.Explainer(masked, method)(X, 3)

@@ -61,7 +61,7 @@ class _Rebatched(nn.Module):
 
 
 class _Run(fx.Interpreter):
-    def __init__(self, program: fx.GraphModule, old: int, new: int | torch.SymInt) -> None:
+    def __init__(self, program: fx.GraphModule, old: int, new: Any) -> None:
         super().__init__(program)
         self.old, self.new = old, new
 
@@ -130,11 +130,10 @@ class _Run(fx.Interpreter):
 
     def _axis(self, x: Tensor) -> int | None:
         """Where the batch is, None where it isn't."""
-        return next((axis for axis, size in enumerate(x.shape) if isinstance(size, torch.SymInt)), None)
+        return next((axis for axis, size in enumerate(x.shape) if not isinstance(size, int)), None)
 
     def _old(self, size: Any) -> int:
         """A size in the program as it was exported."""
         if not isinstance(size, torch.SymInt):
             return int(size)
-        assert isinstance(self.new, torch.SymInt)
         return int(size.node.expr.subs({self.new.node.expr: self.old}))
