@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from scipy.stats import spearmanr
 from torch import Tensor, nn
@@ -103,7 +104,7 @@ def test_called_under_autocast(dtype: torch.dtype, expected: clarp.Explanation) 
     assert torch.equal(e.relevance, expected.relevance)
 
 
-def test_autocast_inside_the_model_is_refused() -> None:
+def test_autocast_inside_the_model_is_explained_in_float32(expected: clarp.Explanation) -> None:
     class Casting(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -113,10 +114,54 @@ def test_autocast_inside_the_model_is_refused() -> None:
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 return self.inner(x).float()
 
+    assert apart(clarp.Explainer(Casting().eval(), "ssglrp")(X, [1, 2]).relevance, expected.relevance) < 1e-5
+
+
+class Attention(nn.Module):
+    """The usual one of Hugging Face: its softmax is in float32, whatever the model's type."""
+
+    def __init__(self, *, end: torch.dtype | None = None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.patches, self.qkv, self.head = nn.Conv2d(3, 8, 4, stride=4), nn.Linear(8, 24), nn.Linear(8, 5)
+        self.end = end
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.patches(x).flatten(2).mT).chunk(3, -1)
+        weights = F.softmax(q @ k.mT, -1, dtype=torch.float32).to(q.dtype)
+        logits = self.head((weights @ v).mean(1))
+        return logits if self.end is None else logits.to(self.end)
+
+
+@pytest.mark.parametrize("end", [None, torch.float32])
+@pytest.mark.parametrize("dtype", [*HALF, torch.float64])
+def test_casts_between_floating_types_change_nothing(dtype: torch.dtype, end: torch.dtype | None) -> None:
+    model, x = Attention(end=end).to(dtype).eval(), X.to(dtype)
+    ours = clarp.Explainer(model, "lrp")(x, [1, 2])
+    theirs = clarp.Explainer(copy.deepcopy(model).float(), "lrp")(x.float(), [1, 2])
+    assert apart(ours.logits, theirs.logits) < 1e-5
+    assert apart(ours.relevance, theirs.relevance) < 1e-3
+
+
+def test_half_precision_in_the_middle_of_a_model() -> None:
+    """The model rounds to bfloat16 there, and the graph doesn't: that is no reason to refuse it."""
+
+    class Middle(Attention):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.patches(x).bfloat16().relu().float().mean((2, 3)))
+
+    clarp.Explainer(Middle().eval(), "lrp")(X, [1, 2])
+
+
+def test_casts_to_whole_numbers_are_refused() -> None:
+    class Whole(Attention):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.patches(x).mean((2, 3)).long().to(x.dtype))
+
     with pytest.raises(
-        clarp.UnsupportedOperation, match=r"changes the type from torch\.bfloat16 to torch\.float32"
+        clarp.UnsupportedOperation, match=r"changes the type from torch\.float32 to torch\.int64"
     ):
-        clarp.Explainer(Casting().eval())(X)
+        clarp.Explainer(Whole().eval())(X)
 
 
 class Branching(nn.Module):
@@ -289,3 +334,30 @@ def test_a_model_without_values() -> None:
 def test_types_that_nothing_is_computed_in(dtype: torch.dtype) -> None:
     with pytest.raises(TypeError, match=r"dtype is .*expected torch\.float32"):
         clarp.Explainer(MODEL, dtype=dtype)
+
+
+class Masked(nn.Module):
+    """Rules the last two of five classes out."""
+
+    def __init__(self, *, masks: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 5)
+        self.register_buffer("mask", torch.tensor([0.0, 0.0, 0.0, -torch.inf, -torch.inf]))
+        self.masks = masks
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.head(self.first(x).relu().mean((2, 3)))
+        return logits + self.mask if self.masks else logits
+
+
+@pytest.mark.filterwarnings("ignore::clarp.RelevanceLost")
+@pytest.mark.parametrize("method", clarp.methods())
+def test_classes_that_the_model_rules_out_are_no_rivals(method: str) -> None:
+    masked, plain = (Masked(masks=masks).eval() for masks in (True, False))
+    rivals = [0, 2] if clarp.Method.named(method).has_rivals else None
+    ours = clarp.Explainer(masked, method)(X, 1)
+    theirs = clarp.Explainer(plain, method)(X, 1, rivals)
+    assert apart(ours.relevance, theirs.relevance) < 1e-5
+    with pytest.raises(ValueError, match=r"target \[3\] has an infinite logit"):
+        clarp.Explainer(masked, method)(X, 3)

@@ -51,6 +51,22 @@ def _one_hot(logits: Tensor, target: Tensor) -> Tensor:
     return ones.scatter_(-1, target.unsqueeze(-1), 1)  # unlike one_hot, waits for no GPU
 
 
+def _own(logits: Tensor, target: Tensor) -> Tensor:
+    """``z_t e_t``, also where other logits are infinite.
+
+    Raises:
+        ValueError: the target's is.
+    """
+    of_target = logits.expand(*target.shape, -1).gather(-1, target.unsqueeze(-1))
+    infinite = of_target.isinf().any(-1)
+    if bool(infinite.any()):
+        raise ValueError(
+            f"the target {target[infinite].unique().tolist()} has an infinite logit: the model rules it out, and nothing speaks for or "
+            "against it. Explain a class whose logit is finite."
+        )
+    return logits.new_zeros(*target.shape, logits.shape[-1]).scatter(-1, target.unsqueeze(-1), of_target)
+
+
 class Contrasting(Seed):
     """A seed that gives the rivals a part.
 
@@ -88,7 +104,7 @@ class Logit(Seed):
     def relevance(self, logits: Tensor, target: Tensor, rivals: Tensor) -> Tensor:
         """``R_t = z_t``."""
         del rivals
-        return _one_hot(logits, target) * logits
+        return _own(logits, target)
 
 
 @dataclass(frozen=True)
@@ -108,10 +124,10 @@ class Uniform(Contrasting):
         """``z_t (e_t - strength / M)``."""
         if self.strength == 0:
             return Logit().relevance(logits, target, rivals)
-        weights = rivals.to(logits)
-        share = weights / weights.sum(-1, keepdim=True)
-        own = _one_hot(logits, target)
-        return (own * logits).sum(-1, keepdim=True) * (own - self.strength * share)
+        weights = (rivals & ~logits.isneginf()).to(logits)  # a class that the model rules out is no rival
+        share = weights / weights.sum(-1, keepdim=True).clamp(min=1)
+        total = _own(logits, target).sum(-1, keepdim=True)
+        return total * (_one_hot(logits, target) - self.strength * share)
 
 
 @dataclass(frozen=True)
@@ -152,6 +168,7 @@ class SoftmaxGradient(Contrasting):
         """``e_t - strength s``."""
         if self.rivals != "all":
             rivals = _strongest(logits, rivals, int(self.rivals))
+        _own(logits, target)  # raises where there is nothing to explain
         relevance = softmax_direction(logits, target, rivals, self.strength)
         if not self.scaled:
             return relevance
@@ -188,10 +205,10 @@ class Contrast(Contrasting):
 
     def relevance(self, logits: Tensor, target: Tensor, rivals: Tensor) -> Tensor:
         """``z_t e_t - strength min(1, max(0, z_t) / z_s) s z``."""
-        own = _one_hot(logits, target) * logits
+        own = _own(logits, target)
         if self.strength == 0:
             return own
-        others = logits.masked_fill(~rivals, -torch.inf).softmax(-1) * logits
+        others = _shares(logits, rivals) * logits.masked_fill(logits.isneginf(), 0)
         has, have = own.sum(-1, keepdim=True), others.sum(-1, keepdim=True)
         capped = torch.where(have > 0, (has.clamp(min=0) / have).clamp(max=1), 1)
         return own - self.strength * capped * others
@@ -252,7 +269,13 @@ def softmax_direction(logits: Tensor, target: Tensor, rivals: Tensor, strength: 
     own = _one_hot(logits, target)
     if strength == 0:
         return own
-    return own - strength * logits.masked_fill(~rivals, -torch.inf).softmax(-1)
+    return own - strength * _shares(logits, rivals)
+
+
+def _shares(logits: Tensor, rivals: Tensor) -> Tensor:
+    """s, which is zero where the logits of all rivals are minus infinity: then there are none."""
+    ranked = logits.masked_fill(~rivals, -torch.inf)
+    return ranked.softmax(-1).masked_fill(ranked.isneginf(), 0)
 
 
 def _strongest(logits: Tensor, rivals: Tensor, count: int) -> Tensor:

@@ -48,3 +48,10 @@ def test_what_is_more_than_rounding_is_refused() -> None:
     weights = {name: tensor * 1.01 if tensor.ndim == 4 else tensor for name, tensor in graph.tensors.items()}
     with torch.no_grad(), pytest.raises(clarp.CaptureError, match="differ from the model's own"):
         check_logits(replace(graph, tensors=weights), x, plain(x))
+
+
+def test_infinite_logits_must_be_the_same() -> None:
+    model, x = example()
+    graph = Network(model).graph((3, 9, 9), torch.float32)
+    with torch.no_grad(), pytest.raises(clarp.CaptureError, match="some of which are infinite"):
+        check_logits(graph, x, model(x).index_fill(1, torch.tensor([2]), -torch.inf))

@@ -98,7 +98,7 @@ def test_exported_programs(output: str, logits: float) -> None:
     e = clarp.Explainer(program, "lrp", output=output)(X)
     with torch.no_grad():
         assert torch.allclose(e.logits, logits * model(X)["out"])
-    with pytest.raises(clarp.CaptureError, match="output='features', output='out'"):
+    with pytest.raises(clarp.CaptureError, match=r"output='features' \(2, 5\), output='out'"):
         clarp.Explainer(program, "lrp")(X)
 
 

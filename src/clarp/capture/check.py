@@ -3,7 +3,9 @@
 import inspect
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
 
 from clarp.capture.graph import Graph
 from clarp.capture.output import Output, pick
@@ -60,15 +62,31 @@ def _run(model: nn.Module, images: Tensor) -> object:
         ) from error
 
 
-def check_logits(graph: Graph, images: Tensor, expected: Tensor) -> None:
+def check_logits(graph: Graph, images: Tensor, expected: Tensor, precision: float = 0.0) -> None:
     """Compare the graph's logits with the model's own.
+
+    Args:
+        graph: of the model.
+        images: for the comparison.
+        expected: the model's logits.
+        precision: of the coarsest type that the model computes in (:func:`coarsest`), which may be neither its weights' nor its
+            logits'.
 
     Raises:
         CaptureError: they differ by more than rounding.
     """
     dtype = next((t.dtype for t in graph.tensors.values() if t.is_floating_point()), images.dtype)
     logits = _logits(graph, images, dtype).to(expected.dtype)
-    tolerance = max(torch.finfo(dtype).eps, torch.finfo(expected.dtype).eps) ** 0.5
+    tolerance = max(torch.finfo(dtype).eps, torch.finfo(expected.dtype).eps, precision) ** 0.5
+    infinite = (
+        expected.isinf()
+    )  # classes that the model rules out: infinite in both, or it is another function
+    if not torch.equal(logits.where(infinite, 0), expected.where(infinite, 0)):
+        raise CaptureError(
+            "the captured graph's logits differ from the model's own, some of which are infinite where the graph's are not. Is the "
+            "model's forward deterministic, in eval mode, and the same for one image as for several? If so, please report this model."
+        )
+    logits, expected = logits.where(~infinite, 0), expected.where(~infinite, 0)
     scale = expected.abs().max().clamp(min=torch.finfo(expected.dtype).tiny)
     error = ((logits - expected).abs().max() / scale).item()
     if not error <= tolerance and not _rounding(graph, images, logits, expected):
@@ -77,6 +95,14 @@ def check_logits(graph: Graph, images: Tensor, expected: Tensor) -> None:
             f"{len(images)} image(s), expected at most {tolerance:.2g}. Is the model's forward deterministic, in eval mode, "
             "and the same for one image as for several? If so, please report this model."
         )
+
+
+def coarsest(program: ExportedProgram) -> float:
+    """The relative precision of the coarsest type among the values of a program; its casts are no part of the graph."""
+    graphs = [module.graph for module in program.graph_module.modules() if isinstance(module, fx.GraphModule)]
+    values = pytree.tree_leaves([node.meta.get("val") for graph in graphs for node in graph.nodes])
+    types = {value.dtype for value in values if isinstance(value, Tensor)}
+    return max((torch.finfo(kind).eps for kind in types if kind.is_floating_point), default=0.0)
 
 
 def _logits(graph: Graph, images: Tensor, dtype: torch.dtype) -> Tensor:
@@ -94,11 +120,12 @@ def _logits(graph: Graph, images: Tensor, dtype: torch.dtype) -> Tensor:
 def _rounding(graph: Graph, images: Tensor, logits: Tensor, expected: Tensor) -> bool:
     """Whether rounding is what tells the logits apart: in float64 the graph is not farther from the model than from itself."""
     exact = _logits(graph, images, torch.float64)
+    exact = exact.where(exact.isfinite(), 0)
     own, theirs = ((found - exact).abs().max().item() for found in (logits, expected))
     return theirs <= ROUNDING * own
 
 
-def check_one_image(graph: Graph, model: nn.Module, image: Tensor) -> None:
+def check_one_image(graph: Graph, model: nn.Module, image: Tensor, precision: float = 0.0) -> None:
     """The graph was made from two images; the model must do the same for one, a forgotten batch axis aside.
 
     Raises:
@@ -106,7 +133,7 @@ def check_one_image(graph: Graph, model: nn.Module, image: Tensor) -> None:
     """
     output = _run(model, image)
     if isinstance(output, Tensor) and output.numel():
-        check_logits(graph, image, output.reshape(1, -1))
+        check_logits(graph, image, output.reshape(1, -1), precision)
 
 
 def first_line(error: Exception) -> str:

@@ -18,7 +18,7 @@ from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
-from clarp.capture.check import check_logits, check_one_image, first_line, own_logits
+from clarp.capture.check import check_logits, check_one_image, coarsest, first_line, own_logits
 from clarp.capture.graph import Graph, Node
 from clarp.capture.inline import inlined
 from clarp.capture.inplace import BLANK, FUNCTIONAL, functional, writes
@@ -27,6 +27,7 @@ from clarp.capture.lowering import ANYWHERE, Call, Refused, Step, Value
 from clarp.capture.lowering.custom import lowering_of
 from clarp.capture.modules import module_outputs
 from clarp.capture.output import LogitsOf, Output, pick
+from clarp.capture.rebatch import for_any_batch
 from clarp.capture.refusals import Refusals
 from clarp.capture.simplify import simplify
 from clarp.errors import CaptureError
@@ -53,9 +54,11 @@ def capture_module(model: nn.Module, example: Tensor, dtype: torch.dtype, output
     with torch.random.fork_rng([example.device] if example.is_cuda else []):
         expected, alone = own_logits(model, example, output)
         model = model if alone else LogitsOf(model, output)
-        graph = capture_program(_export(model, example), dtype, own=True)
-        check_logits(graph, example, expected)
-        check_one_image(graph, model, example[:1])
+        program = _export(model, example)
+        precision = coarsest(program)
+        graph = capture_program(program, dtype, own=True)
+        check_logits(graph, example, expected, precision)
+        check_one_image(graph, model, example[:1], precision)
     return graph
 
 
@@ -71,9 +74,25 @@ def capture_exported(
         output: which of its results are the logits.
     """
     sized = _for_size(program, example, output)
-    graph = capture_program(sized, dtype, own=sized is not program, output=output)
-    check_logits(graph, example, own_logits(program.module(), example, output)[0])
-    return graph
+    expected, _ = own_logits(program.module(), example, output)
+    precision = coarsest(program)
+
+    def captured(candidate: ExportedProgram) -> Graph:
+        graph = capture_program(candidate, dtype, own=candidate is not program, output=output)
+        check_logits(graph, example, expected, precision)
+        return graph
+
+    with _quiet():
+        dynamic = for_any_batch(sized, example) if example_shape(sized)[0] is not None else None
+    if dynamic is None:
+        return captured(sized)
+    try:
+        return captured(dynamic)
+    except CaptureError as reason:
+        try:  # as it is, where the batch is first in every value
+            return captured(sized)
+        except CaptureError:
+            raise reason from None
 
 
 def load_exported(file: Path) -> ExportedProgram:

@@ -15,6 +15,9 @@ class Refused(Exception):  # noqa: N818  a signal between two functions, never s
     """This operation can't be lowered; the message says why and what to do."""
 
 
+FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""The types that an exported value may have; the graph computes in one of them, whichever these are."""
+
 Value = fx.Node | str
 """A value in a lowering: one of the exported graph, or the name of a step."""
 
@@ -138,8 +141,17 @@ class Call:
                 Layout(axis, int(inner)) for axis, inner in shares if inner.is_Integer and len(shares) == 1
             ]
         if len(found) != 1:
-            raise Refused(f"it mixes the batch with other axes (shape {tuple(shape)})")
+            raise Refused(f"it mixes the batch with other axes (shape {tuple(shape)}){self._fixed()}")
         return found[0]
+
+    def _fixed(self) -> str:
+        """What to do about a batch that only its size tells from other axes."""
+        if not isinstance(self.batch, int):
+            return ""
+        return (
+            f", as far as that can be told in a program for exactly {self.batch} image(s): "
+            "export it for any number, torch.export.export(model, (images,), dynamic_shapes=({0: Dim.AUTO},))"
+        )
 
     def sizes(self, node: fx.Node | None = None) -> tuple[int, ...]:
         """The shape of any value in our graph, where the batch comes first, without the batch axis."""
@@ -152,7 +164,7 @@ class Call:
         layout = self.layout(node)
         axis %= len(_value(node or self.node).shape)
         if axis == layout.axis:
-            raise Refused("it works along the batch axis")
+            raise Refused(f"it works along the batch axis{self._fixed()}")
         return axis + 1 if axis < layout.axis else axis + (layout.inner > 1)
 
     def aligned(self, constant: Tensor, node: fx.Node | None = None) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from clarp.capture.lowering.call import Call, Lowered, Refused, Value, anywhere, lowers
+from clarp.capture.lowering.call import FLOATING, Call, Lowered, Refused, Value, anywhere, lowers
 from clarp.operations import Concatenate, Rearrange, Slice
 
 aten = torch.ops.aten
@@ -34,21 +34,25 @@ aten = torch.ops.aten
 def rearranged(call: Call) -> Lowered:
     """Places that do not depend on the image; each sample on its own."""
     x = call.value(next(iter(call.arguments)))
-    if x.meta["val"].dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+    if x.meta["val"].dtype not in FLOATING:
         raise Refused("it moves whole numbers computed from the image")
     others = [node for node in call.node.all_input_nodes if node is not x and node.name not in call.constants]
     if others:
         raise Refused(f"where it takes its values from is computed from the image ({others[0].name})")
-    size = prod(call.shape(x))
-    places = torch.arange(1.0, 2 * size + 1, dtype=torch.float64).reshape(2, *call.shape(x))
+    size, batch = (
+        prod(call.shape(x)),
+        call.batch if isinstance(call.batch, int) else 2,
+    )  # as constants have it
+    places = torch.arange(1.0, batch * size + 1, dtype=torch.float64).reshape(batch, *call.shape(x))
     # On the CPU, wherever the model is: every device counts places alike, but not every one knows float64.
     args, kwargs = fx.map_arg(
         (call.node.args, call.node.kwargs),
         lambda node: places if node is x else call.constants[node.name].cpu(),
     )
     operation: Any = call.node.target
-    first, second = operation(*args, **kwargs).long()
-    if not torch.equal(second, first + size * (first > 0)):
+    moved = operation(*args, **kwargs).long()
+    first = moved[0]
+    if any(not torch.equal(row, first + index * size * (first > 0)) for index, row in enumerate(moved)):
         raise Refused("it moves values from one image to another")
     return Rearrange(call.new("index", first.flatten()), call.shape()), (x,)
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from clarp.capture.lowering.call import Call, Layout, Lowered, Refused, Value, anywhere, lowers
+from clarp.capture.lowering.call import FLOATING, Call, Layout, Lowered, Refused, Value, anywhere, lowers
 from clarp.capture.lowering.rearrange import rearranged
 from clarp.operations import Concatenate, Expand, Extend, Flip, Pad, Permute, Reshape, Roll, Slice
 
@@ -168,10 +168,11 @@ def stretched(call: Call, x: fx.Node, like: fx.Node) -> Value:
 @lowers(aten.copy.default)
 @anywhere
 def _copy(call: Call) -> Lowered:
-    """Of a value of the same shape and type."""
+    """Of a value of the same shape and type, or of another floating type."""
     x = call.value("src")
-    if call.sizes() != call.sizes(x) or call.node.meta["val"].dtype != x.meta["val"].dtype:
-        raise Refused("it copies a value of another shape or type")
+    _check_type(call, x)
+    if call.sizes() != call.sizes(x):
+        raise Refused("it copies a value of another shape")
     return None, (x,)
 
 
@@ -287,12 +288,18 @@ def _stack(call: Call) -> Lowered:
 @lowers(*NOTHING)
 @anywhere
 def _nothing(call: Call) -> Lowered:
-    """Dropped; in eval mode, and the type stays the same."""
+    """Dropped; in eval mode, and a floating type stays one, whichever: the graph computes in one type."""
     x = call.value(next(iter(call.arguments)))
     if call.arguments.get("train"):
         raise Refused(
             "it drops at random: call model.eval() first, or pass training=self.training where the model calls F.dropout"
         )
-    if call.node.meta["val"].dtype != x.meta["val"].dtype:
-        raise Refused(f"it changes the type from {x.meta['val'].dtype} to {call.node.meta['val'].dtype}")
+    _check_type(call, x)
     return None, (x,)
+
+
+def _check_type(call: Call, x: fx.Node) -> None:
+    """Casts between floating types (a softmax in float32 in a model in half precision) are no part of the function."""
+    old, new = x.meta["val"].dtype, call.node.meta["val"].dtype
+    if old != new and not (old in FLOATING and new in FLOATING):
+        raise Refused(f"it changes the type from {old} to {new}, expected one floating type or another")
