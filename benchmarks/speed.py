@@ -192,8 +192,8 @@ def plot(results: dict[str, Cell]) -> None:
 def questions(options: argparse.Namespace) -> list[Question]:
     """The cells that are wanted."""
     found = [Question(m, batch) for batch in options.batches for m in options.models]
-    found += [Question(m, 1, targets) for targets in options.targets for m in options.models]
-    return found + [Question(m, 8, unit="MiB") for m in options.memory]
+    found += [Question(m, 1, targets) for targets in options.targets for m in options.more]
+    return found + [Question(m, 8, unit="MiB") for m in options.more]
 
 
 def main() -> None:
@@ -204,8 +204,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required="--peak" not in sys.argv)
     parser.add_argument("--models", type=_words, default=list(MODELS))
     parser.add_argument("--batches", type=_numbers, default=[8])
-    parser.add_argument("--targets", type=_numbers, default=[], help="for batch 1")
-    parser.add_argument("--memory", type=_words, default=[], help="models, for peak memory")
+    parser.add_argument("--more", type=_words, default=[], help="models, for peak memory and for --targets")
+    parser.add_argument("--targets", type=_numbers, default=[], help="how many of one image")
     parser.add_argument("--only", type=lambda text: text.split(";"), help="names, with semicolons")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md and its plot")

@@ -136,6 +136,27 @@ def test_folded_norms(model: nn.Module) -> None:
     assert e.layers["stem"].abs().max() > 0
 
 
+def test_a_norm_that_is_read_around() -> None:
+    """What a norm before a convolution got stays that, when the shortcut's share joins it at their common input."""
+
+    class Around(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.pre = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+            self.late, self.head = nn.Conv2d(4, 4, 1, bias=False), nn.Linear(4, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x).relu()
+            return self.head((x + self.late(self.pre(x))).mean((2, 3)))
+
+    torch.manual_seed(0)
+    e = clarp.Explainer(Around().double().eval(), "lrp")(X, 1, layers=["stem", "pre"])
+    stem, pre = (e.layers[name].flatten(1).sum(1) for name in ("stem", "pre"))
+    (late,) = [entry for entry in e.ledger if entry.node.module == "late"]
+    torch.testing.assert_close(pre, late.handed_on)
+    assert (stem - pre).abs().min() > 1e-3 * stem.abs().max()
+
+
 def test_several_calls(model: nn.Module) -> None:
     explainer = clarp.Explainer(model, "lrp", bounds=BOUNDS)
     both = explainer(X, 1, layers=["layer1.0.relu"]).layers

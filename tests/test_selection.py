@@ -1,12 +1,15 @@
 """Selection: where there is nothing to select by, stages, and what clarp makes of it."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import clarp
+from clarp.operations import Convolution
+from clarp.rules import LinearRule
 from clarp.selection import RunningSelection
 
 
@@ -56,7 +59,7 @@ def test_what_leaves_next_to_nothing_does_not_overflow(left: float, form: str) -
         if step.node.module == "2"
     )
     running = RunningSelection(torch.zeros(1, 1, dtype=torch.long))
-    running.add(clarp.Selection(form), node, gradient)
+    running.add(clarp.Selection(form), node, lambda: gradient)
     torch.testing.assert_close(running.select(node.name, relevance), relevance)
 
 
@@ -81,6 +84,53 @@ def test_gradients_that_cancel_select_nothing(method: str | clarp.Method) -> Non
     single = torch.cat([explainer(images[i : i + 1], i).relevance for i in range(4)])
     torch.testing.assert_close(batch.relevance, single)
     assert batch.selection_skipped.tolist() == [1 if method == "slrp" else 2] * 4
+
+
+def test_gradients_are_computed_as_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They travel beside the relevance; computed all before it, they cost as much memory as the forward pass."""
+    events: list[str] = []
+    gradient, propagate = Convolution.gradient, LinearRule.propagate
+
+    def noted_gradient(self: Convolution, *rest: Any) -> Any:
+        events.append("gradient")
+        return gradient(self, *rest)
+
+    def noted_propagate(self: LinearRule, relevance: Tensor, site: Any) -> Any:
+        events.extend(["relevance"] if isinstance(site.operation, Convolution) else [])
+        return propagate(self, relevance, site)
+
+    monkeypatch.setattr(Convolution, "gradient", noted_gradient)
+    monkeypatch.setattr(LinearRule, "propagate", noted_propagate)
+    blocks = [part for _ in range(3) for part in (nn.Conv2d(4, 4, 3), nn.ReLU())]
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), *blocks, nn.Flatten(), nn.Linear(4 * 4 * 4, 5))
+    clarp.Explainer(model.eval(), "ssglrp")(torch.rand(2, 3, 12, 12), 1)
+    # What comes behind is the look at the relevance that was lost.
+    assert events[:7] == ["gradient", "relevance"] * 3 + ["relevance"]
+
+
+def test_the_gradient_of_a_value_that_several_sums_read() -> None:
+    """A sum hands both of its inputs one and the same gradient: what joins it at one of them is not the other's."""
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.one, self.two = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+            self.head = nn.Linear(4, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x).relu()
+            y = self.one(x) + x
+            return self.head((self.two(y) + x).relu().mean((2, 3)))
+
+    torch.manual_seed(0)
+    model, x = Twice().double().eval(), torch.rand(2, 3, 6, 6, dtype=torch.float64, requires_grad=True)
+    seed = torch.rand(2, 2, 5, dtype=torch.float64)
+    program = clarp.Explainer(model, "ssglrp")._program(x.detach())
+    tape, name = program.forward(x.detach()), program.plan.graph.input
+    found = dict(program.gradients(tape, seed, {name}))
+    for one, direction in zip(found[name], seed, strict=True):
+        (expected,) = torch.autograd.grad(model(x), x, direction)
+        torch.testing.assert_close(one, expected)
 
 
 def residual_gap(channels: int = 6) -> nn.Module:

@@ -16,8 +16,8 @@ from clarp.propagation import Entry, Ledger, Plan
 BatchSize = int | Literal["auto"] | None
 FRACTION = 0.5
 """Of the memory that is free, what an explanation may take: the estimate is rough, and others want memory too."""
-WORKING = 5
-"""How many copies of the largest value one target has at work on its way back, at most."""
+WORKING, LEADING = 5, 3
+"""How many copies of the largest value one target has at work on its way back, at most, and how many more for gradients beside it."""
 CGROUP = Path("/sys/fs/cgroup")
 
 Explain = Callable[[range, range], Explanation]
@@ -56,10 +56,10 @@ class Need:
 
     @classmethod
     def of(cls, plan: Plan, method: Method, dtype: torch.dtype) -> "Need":
-        """From the sizes of all values: a target has a few of the largest at work, and with selection a gradient of each."""
+        """From the sizes of all values: a target has a few of the largest at work, and with selection a few gradients too."""
         sizes = [prod(plan.graph.input_shape), *(prod(node.shape) for node in plan.graph)]
         passes = 1 if method.passes == "signed" else 3  # two, and what they are combined to
-        working = WORKING * passes * max(sizes) + (sum(sizes) if method.selections else 0)
+        working = (WORKING * passes + (LEADING if method.selections else 0)) * max(sizes)
         return cls(sum(sizes) * dtype.itemsize, working * dtype.itemsize)
 
     def fitting(self, targets: int, budget: float) -> tuple[int, int]:

@@ -68,11 +68,14 @@ class Passes:
     def maps(self, layers: Collection[Tap]) -> Maps:
         """Propagate the initial relevance, and combine the passes as the method says."""
         seed, selection = self.seed, self.selection()
-        skipped = torch.zeros_like(self.targets) if selection is None else selection.skipped
+
+        def skipped() -> Tensor:
+            return torch.zeros_like(self.targets) if selection is None else selection.skipped
+
         if self.method.passes == "signed":
             found = self.back(seed, selection, layers)
             ledger = _ledger(seed, found)
-            return Maps(skipped, found.pixels, found.kept, ledger, ledger)
+            return Maps(skipped(), found.pixels, found.kept, ledger, ledger)
         count = len(seed)
         own = torch.zeros_like(seed).scatter(-1, self.targets.unsqueeze(-1), 1) * seed
         dual = self.method.passes == "dual"
@@ -93,7 +96,7 @@ class Passes:
             tuple(entry.map(combined) for entry in passes),
         )
         kept = {tap: combined(value) for tap, value in found.kept.items()}
-        return Maps(skipped, combined(found.pixels), kept, ledger, passes)
+        return Maps(skipped(), combined(found.pixels), kept, ledger, passes)
 
     def selection(self) -> RunningSelection | None:
         """The method's selections at work on this batch."""

@@ -4,10 +4,12 @@ The gradient g is that of ``z_t - sum_n s_n z_n`` with s the softmax over the ri
 softmax probability up to the factor ``y_t (1 - y_t)``; the factor does not change the selection, and would underflow.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -174,59 +176,68 @@ def _takes_a_selection(step: Step) -> bool:
     return not (step.reads_pixels or mixed)
 
 
-@dataclass(frozen=True, eq=False)
-class _Direction:
-    """Where the relevance of a convolution is led; the modulation is made when its turn comes, and not kept.
+class _Gradients:
+    """Gradients on their way back: each is computed when it is asked for, and forgotten when nobody will ask again.
 
-    Attributes:
-        gradient: at its input, (K, B, ...).
-        strongest: its greatest value in each sample, (K, B, 1, ...).
-        mask: whether only its sign counts.
+    Args:
+        coming: from :meth:`clarp.propagation.Program.gradients`.
+        asked: how often each will be asked for.
     """
 
-    gradient: Tensor
-    strongest: Tensor
-    mask: bool
+    def __init__(self, coming: Iterator[tuple[str, Tensor]], asked: Counter[str]) -> None:
+        self._coming, self._asked = coming, asked
+        self._arrived: dict[str, Tensor] = {}
 
-    def modulation(self) -> Tensor:
-        """``ReLU(g) / max g + FLOOR``, or its sign, and 1 where no gradient is positive."""
-        some = self.strongest > 0
-        least = torch.where(some, FLOOR, 1.0).to(self.gradient)
-        if self.mask:
-            return (self.gradient > 0) * some + least
-        positive = self.gradient.relu()
-        return torch.addcmul(least, positive, torch.where(some, 1 / self.strongest, 0), out=positive)
+    def take(self, name: str) -> Tensor:
+        """The gradient at this value, (K, B, ...)."""
+        while name not in self._arrived:
+            arrived, gradient = next(self._coming)
+            self._arrived[arrived] = gradient
+        self._asked[name] -= 1
+        return self._arrived[name] if self._asked[name] else self._arrived.pop(name)
 
 
 class RunningSelection:
-    """Selections at work on one batch: made from gradients, asked by the program on its way back.
+    """Selections at work on one batch, asked by the program on its way back, once for each operation.
 
     Attributes:
-        skipped: at how many layers no gradient was positive, (K, B).
+        skipped: at how many of the layers asked for so far no gradient was positive, (K, B).
     """
 
     def __init__(self, target: Tensor) -> None:
-        self._alphas: dict[str, Tensor] = {}
-        self._directions: dict[str, _Direction] = {}
+        self._channels: dict[str, tuple[Selection, Callable[[], Tensor]]] = {}
+        self._inputs: dict[str, tuple[Selection, Callable[[], Tensor]]] = {}
         self._targets = len(target)
         self.skipped = torch.zeros_like(target)
 
-    def add(self, selection: Selection, node: Node, gradient: Tensor) -> None:
+    def add(self, selection: Selection, node: Node, gradient: Callable[[], Tensor]) -> None:
         """Select at one convolution by the gradient (K, B, ...) at its output, or at its input in neuron form."""
-        if selection.form == "channel":
-            gradient = _mean_over_positions(gradient)
+        where = self._inputs if selection.in_rule else self._channels
+        where[node.name] = selection, gradient
+
+    def _strongest(self, gradient: Tensor) -> Tensor:
+        """The greatest value in each sample, (K, B, 1, ...)."""
         strongest = gradient.amax(tuple(range(2, gradient.ndim)), keepdim=True)
-        none = strongest <= 0
-        self.skipped = self.skipped + none.view(self.skipped.shape)
-        if selection.in_rule:
-            self._directions[node.name] = _Direction(gradient, strongest, selection.form == "neuron-mask")
-        else:
-            self._alphas[node.name] = gradient.clamp(min=0) / strongest.masked_fill(none, 1)
+        self.skipped = self.skipped + (strongest <= 0).view(self.skipped.shape)
+        return strongest
 
     def modulation(self, name: str, seeds: int) -> Tensor | None:
-        """What the input of this operation is multiplied with, (P K, B, ...) for P K seeds, or None; can be asked once."""
-        direction = self._directions.pop(name, None)
-        return None if direction is None else self._for_passes(direction.modulation(), seeds)
+        """What the input of this operation is multiplied with, (P K, B, ...) for P K seeds, or None.
+
+        ``ReLU(g) / max g + FLOOR``, or its sign, and 1 where no gradient is positive.
+        """
+        if name not in self._inputs:
+            return None
+        selection, take = self._inputs.pop(name)
+        gradient = take()
+        strongest = self._strongest(gradient)
+        some = strongest > 0
+        least = torch.where(some, FLOOR, 1.0).to(gradient)
+        if selection.form == "neuron-mask":
+            return self._for_passes((gradient > 0) * some + least, seeds)
+        positive = gradient.relu()
+        scale = torch.where(some, 1 / strongest, 0)
+        return self._for_passes(torch.addcmul(least, positive, scale, out=positive), seeds)
 
     def _for_passes(self, value: Tensor, seeds: int) -> Tensor:
         """(K, B, ...) as (P K, B, ...)."""
@@ -234,9 +245,12 @@ class RunningSelection:
 
     def select(self, name: str, relevance: Tensor) -> Tensor:
         """``R <- alpha R``, rescaled to the same ``sum |R|``; relevance is (P K, B, ...) for P passes of K targets."""
-        alpha = self._alphas.get(name)
-        if alpha is None:
+        if name not in self._channels:
             return relevance
+        selection, take = self._channels.pop(name)
+        gradient = _mean_over_positions(take()) if selection.form == "channel" else take()
+        strongest = self._strongest(gradient)
+        alpha = gradient.clamp(min=0) / strongest.masked_fill(strongest <= 0, 1)
         sizes = (
             relevance.unflatten(0, (-1, self._targets)).abs()
             if alpha.shape[3:].numel() > 1
@@ -267,7 +281,7 @@ def _mean_over_positions(gradient: Tensor) -> Tensor:
 def select_by_gradients(
     selections: Sequence[Selection], program: Program, tape: Tape, target: Tensor, rivals: Tensor
 ) -> RunningSelection | None:
-    """Compute the gradients that the selections need, and make them ready.
+    """Make the selections ready; the gradients that they need are computed on the way back, as their turns come.
 
     Args:
         selections: at each operation the first one that names it counts.
@@ -290,10 +304,10 @@ def select_by_gradients(
         group = [(s, node) for s, node in chosen.values() if s.gradient == kind]
         if group:
             direction = softmax_direction(tape.logits, target, rivals, strength=float(kind == "probability"))
-            where = {node.name: node.inputs[0] if s.in_rule else node.name for s, node in group}
-            gradients = program.gradients(tape, direction, set(where.values()))
-            for selection, node in group:
-                running.add(selection, node, gradients[where[node.name]])
+            where = [node.inputs[0] if s.in_rule else node.name for s, node in group]
+            gradients = _Gradients(program.gradients(tape, direction, set(where)), Counter(where))
+            for (selection, node), name in zip(group, where, strict=True):
+                running.add(selection, node, partial(gradients.take, name))
     return running
 
 

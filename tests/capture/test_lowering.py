@@ -207,7 +207,7 @@ def test_selection_gradient(name: str) -> None:
     seed = images(1, 2, 3, seed=4)
     (expected,) = torch.autograd.grad(network(x), x, seed[0])
     graph = program.plan.graph
-    found = program.gradients(program.forward(x.detach()), seed, {graph.input})
+    found = dict(program.gradients(program.forward(x.detach()), seed, {graph.input}))
     assert torch.allclose(found[graph.input][0], expected, rtol=1e-9, atol=1e-12)
 
 

@@ -32,14 +32,18 @@ def operation(function: Callable[..., Tensor] = snake) -> Any:
 
 
 class Net(nn.Module):
+    """Selection at the inputs of ``conv`` and ``late``: the gradient at the first comes through the middle."""
+
     def __init__(self, middle: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.conv, self.late, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 2), nn.Linear(4, 5)
+        self.first, self.conv, self.late = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 2), nn.Conv2d(4, 4, 2)
+        self.head = nn.Linear(4, 5)
         self.middle = middle
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.late(self.middle(self.conv(x))).relu().mean((2, 3)))
+        x = self.late(self.middle(self.conv(self.first(x).relu())))
+        return self.head(x.relu().mean((2, 3)))
 
 
 def net(middle: Callable[[Tensor], Tensor]) -> nn.Module:
@@ -242,13 +246,13 @@ def test_a_rule_that_does_not_fit_the_operation_is_refused() -> None:
     rules.register(made, rules.Pass())
     model = net(lambda x: x.relu() + made(x.relu()).expand_as(x))
     with pytest.raises(
-        ValueError, match=r"Pass\(\) registered for clarptest.*\[\(1, 5, 4\)\], expected.*\[\(4, 5, 4\)\]"
+        ValueError, match=r"Pass\(\) registered for clarptest.*\[\(1, 4, 3\)\], expected.*\[\(4, 4, 3\)\]"
     ):
         clarp.Explainer(model, "lrp")(X, 1)
     both = torch.library.custom_op(f"clarptest::op{next(NUMBERS)}", product, mutates_args=())
     both.register_fake(lambda x, y: torch.empty_like(x))
     rules.register(both, rules.Pass())
-    with pytest.raises(ValueError, match=r"gives relevance of the shapes \[\(4, 5, 4\)\], expected"):
+    with pytest.raises(ValueError, match=r"gives relevance of the shapes \[\(4, 4, 3\)\], expected"):
         clarp.Explainer(net(lambda x: both(x, x.relu())), "lrp")(X, 1)
 
 

@@ -1,7 +1,7 @@
 """The program: the forward pass, the gradient back, and the relevance back, all over the same plan."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -176,24 +176,25 @@ class Program:
                 del values[name]
         return Tape(values[graph.output], kept, memos, shapes)
 
-    def gradients(self, tape: Tape, seed: Tensor, wanted: Collection[str]) -> dict[str, Tensor]:
-        """The gradients (K, B, ...) of ``sum_n seed_n z_n`` at the wanted values; seed is (K, B, N)."""
-        found: dict[str, Tensor] = {}
+    def gradients(self, tape: Tape, seed: Tensor, wanted: Collection[str]) -> Iterator[tuple[str, Tensor]]:
+        """The gradients (K, B, ...) of ``sum_n seed_n z_n`` at the wanted values, with their names, each computed when its turn comes.
+
+        Seed is (K, B, N). The first is the last of the network, as on the way back of the relevance: who takes them as it goes
+        never holds them all.
+        """
         arrived = {self.plan.graph.output: seed.to(self._back)}
         for node in reversed(self.plan.graph.nodes):
-            if len(found) == len(wanted):
-                return found
             gradient = arrived.pop(node.name, None)
             if gradient is None:
                 continue
             if node.name in wanted:
-                found[node.name] = gradient
+                yield node.name, gradient
             shares = node.operation.gradient(gradient, tape.record(node), self._tensors)
+            fresh = isinstance(node.operation, WeightedLinear)
             for name, share in zip(node.inputs, shares, strict=True):
-                _add(arrived, name, share)
+                _add(arrived, name, share, fresh=fresh)
         if self.plan.graph.input in wanted:
-            found[self.plan.graph.input] = arrived[self.plan.graph.input]
-        return found
+            yield self.plan.graph.input, arrived[self.plan.graph.input]
 
     def relevance(
         self,
@@ -251,7 +252,7 @@ class Program:
                     kept[Tap(name, node.name)] = share
                 amount = left if passes else sample_sums(share)
                 handed = handed + amount
-                _add(arrived, name, share)
+                _add(arrived, name, share, fresh=step.rule.fresh and Tap(name, node.name) not in wanted)
                 _add(sums, name, amount)
             taken = torch.zeros_like(total) if shares.bias is None else shares.bias
             entries.append(Entry(node, step.rule, total, handed, total - left, taken))
@@ -337,5 +338,8 @@ def _hand_dual(rule: Rule, relevance: Tensor, site: Site, dual_from: int) -> Sha
     return Shares(inputs, bias)
 
 
-def _add(collected: dict[str, Tensor], name: str, share: Tensor) -> None:
-    collected[name] = collected[name] + share if name in collected else share
+def _add(collected: dict[str, Tensor], name: str, share: Tensor, *, fresh: bool = False) -> None:
+    """Collect one more share; a fresh one, in memory that nobody else reads, is where the sum goes."""
+    if name in collected:
+        share = share.add_(collected[name]) if fresh else collected[name] + share
+    collected[name] = share

@@ -19,6 +19,7 @@ class LinearRule(Rule):
     """
 
     keeps: ClassVar[frozenset[Kept]] = frozenset({"inputs"})
+    fresh: ClassVar[bool] = True
 
     @abstractmethod
     def branches(self) -> tuple[Branch, ...]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from clarp.operations import Shift
@@ -27,9 +28,14 @@ class Ratio(Rule):
             return self._beside_constant(relevance, site)
         a = site.record.input(0).abs()
         b = site.record.input(1) if site.signs[1] else site.record.input(1).abs()
-        share = a.div_(a + b).nan_to_num_(nan=0.5)
-        first = share.mul_(relevance[0]).unsqueeze(0) if relevance.shape[0] == 1 else relevance * share
-        return Shares((first, relevance - first))
+        both = a + b
+        share = a.div_(both).nan_to_num_(nan=0.5)
+        if relevance.shape[0] > 1:
+            first = relevance * share
+            return Shares((first, relevance - first))
+        first = share.mul_(relevance[0])
+        second = torch.sub(relevance[0], first, out=both)  # fresh memory costs more than the difference
+        return Shares((first.unsqueeze(0), second.unsqueeze(0)))
 
     def _beside_constant(self, relevance: Tensor, site: Site) -> Shares:
         """What a constant gets is the bias's; one of zero gets nothing."""

@@ -58,6 +58,8 @@ class Rule(ABC):
     """What it reads of the forward pass."""
     transports: ClassVar[bool] = False
     """Whether it asks for the operation's gradient, which may read more."""
+    fresh: ClassVar[bool] = False
+    """Whether its shares lie in memory that nobody else reads, and may be overwritten."""
 
     @abstractmethod
     def propagate(self, relevance: Tensor, site: Site) -> Shares:
@@ -131,6 +133,9 @@ def divide(
     else:
         zero = (z <= TINY).logical_and_(z >= -TINY)
         safe = z.masked_fill_(zero, torch.inf) if reuse else z.masked_fill(zero, torch.inf)
+    # Fresh memory costs more than the division.
+    if relevance.shape == safe.shape:
+        return torch.div(relevance, safe, out=safe)
     if relevance.shape[0] > 1 or relevance.ndim == safe.ndim:
         return relevance / safe
-    return torch.div(relevance[0], safe, out=safe).unsqueeze(0)  # fresh memory costs more than the division
+    return torch.div(relevance[0], safe, out=safe).unsqueeze(0)
