@@ -39,7 +39,8 @@ from variants import VARIANTS
 
 from clarp import Explainer
 from clarp.data import boxed_photos, composites, image_table, mosaics
-from clarp.data.sample import Dataset, Sample
+from clarp.data.dataset import Dataset
+from clarp.data.sample import Sample
 from clarp.evaluation import EnergyPointing, PatchMasking, PointingGame
 from clarp.evaluation.attribution import attributors
 from clarp.evaluation.inputs import Loader

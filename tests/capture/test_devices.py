@@ -4,11 +4,18 @@ from typing import Any
 
 import pytest
 import torch
-from torch import fx
+from torch import Tensor, fx
 from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+import clarp
 from clarp.capture.lowering import Call
 from clarp.capture.lowering.rearrange import rearranged
+from clarp.models._torchvision import torchvision
+from clarp.network import Network
+from clarp.passes import Passes
+from clarp.propagation import Program
 
 aten = torch.ops.aten
 
@@ -31,3 +38,41 @@ def test_places_and_constants_meet_on_one_device(which: str, monkeypatch: pytest
         call = Call(node, {"index": constant}, {}, 2)
         operation, _ = rearranged(call)
     assert call.tensors[operation.index].device.type == "cuda"
+
+
+class OnlyThere(TorchDispatchMode):
+    """Refuse operations that mix values of the device "meta", which has none, with those of another."""
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor) and value.ndim]
+        assert {value.device.type for value in given} <= {"meta"}, f"{operation} mixes devices"
+        return operation(*args, **(kwargs or {}))
+
+
+def transformer() -> Any:
+    return torchvision.models.VisionTransformer(
+        image_size=64, patch_size=16, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=10
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", "shufflenet_v2_x0_5", "efficientnet_b0", "swin_t", "transformer"]
+)
+def test_nothing_waits_for_the_cpu(name: str) -> None:
+    """Forwards, gradients and relevance on a device without values: no constant is elsewhere, and nobody looks at a value."""
+    model = (transformer() if name == "transformer" else torchvision.models.get_model(name)).eval()
+    network, there = Network(model), torch.device("meta")
+    for name_of_method in ("clarp", "ssglrp", "slrp", "clrp2"):
+        method = clarp.Method.named(name_of_method)
+        plan = clarp.Explainer(network, method).plan((3, 64, 64))
+        program = Program(plan, there, torch.float32, torch.bfloat16, gradients=True)
+        with OnlyThere(), torch.no_grad():
+            images = torch.rand(2, 3, 64, 64, device=there)
+            tape = program.forward(images)
+            seed = torch.rand(3, 2, tape.logits.shape[1], device=there)
+            target = torch.zeros(3, 2, dtype=torch.int64, device=there)
+            passes = Passes(method, program, tape, target, seed > 0, seed, (images - 1, images + 1))
+            maps = passes.maps(())
+        assert maps.relevance.shape == (3, 2, 3, 64, 64)
+        amounts = [amount for entry in maps.ledger for amount in (entry.arrived, entry.handed_on, entry.bias)]
+        assert {value.device.type for value in (maps.relevance, maps.skipped, *amounts)} == {"meta"}

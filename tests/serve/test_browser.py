@@ -18,17 +18,6 @@ from serve.servers import engine, photo, serving
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = ROOT / "screenshots"
 SAMPLE = ROOT / "src/clarp/assets/cat_and_coffee.jpg"
@@ -36,17 +25,6 @@ CAT, ESPRESSO = 285, 967
 TOKEN = "a-token-of-some-length"
 DESK = {"viewport": {"width": 1360, "height": 900}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not here: `make chromium` as root installs it")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as running:
-        found = running.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +49,12 @@ def guarded(lite):
 
 
 @pytest.fixture
-def open_page(browser):
+def open_page(chromium):
     """Open the page; in the end, nothing may have gone wrong in it, and nothing may have been asked of another host."""
     contexts, wrong, hosts = [], [], set()
 
     def opened(address, **options):
-        context = browser.new_context(accept_downloads=True, **{**DESK, **options})
+        context = chromium.new_context(accept_downloads=True, **{**DESK, **options})
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(15_000)
@@ -465,8 +443,8 @@ class TestWhenItGoesWrong:
         page.locator("#status:text-is('The server is busy; trying again in 1 s.')").wait_for()
         wait_for_maps(page, 2)
 
-    def test_who_is_faster_than_the_list_of_classes(self, url, browser):
-        context = browser.new_context(**DESK)
+    def test_who_is_faster_than_the_list_of_classes(self, url, chromium):
+        context = chromium.new_context(**DESK)
         page = context.new_page()
         held = []
         page.route("**/api/classes*", lambda route: held.append(route))  # noqa: PLW0108  playwright marks the function
@@ -497,8 +475,8 @@ class TestTheToken:
         page.reload()
         page.locator(".chip").first.wait_for()
 
-    def test_typed(self, browser, guarded):
-        context = browser.new_context(**DESK)
+    def test_typed(self, chromium, guarded):
+        context = chromium.new_context(**DESK)
         page = context.new_page()
         page.goto(guarded)
         page.fill("#token", "wrong")

@@ -23,8 +23,8 @@ from clarp import models
 from clarp.cache import default_folder
 from clarp.commands.explain import device_named
 from clarp.commands.notes import lost_in_silence, note, note_lost
+from clarp.data.dataset import Dataset
 from clarp.data.opening import open_dataset
-from clarp.data.sample import Dataset
 from clarp.evaluation.confident import confident
 from clarp.evaluation.questions import TargetKind
 from clarp.evaluation.run import Outcome, Run, Settings

@@ -7,25 +7,15 @@ pictures are refused with file and line.
 
 from clarp.data.coco import coco
 from clarp.data.composites import IMAGENET_GREY, composites
+from clarp.data.dataset import Dataset
 from clarp.data.folder import image_folder, image_table
 from clarp.data.geometry import Box, Geometry, Size
 from clarp.data.imagenet import imagenet
 from clarp.data.mosaics import mosaics
 from clarp.data.pairs import boxed_photos
-from clarp.data.sample import (
-    AnnotationError,
-    Contradiction,
-    Dataset,
-    Label,
-    Object,
-    Photo,
-    Picture,
-    Problem,
-    Region,
-    Sample,
-    Truth,
-    UnreadableImageError,
-)
+from clarp.data.photo import Photo, Picture
+from clarp.data.problems import AnnotationError, Contradiction, Problem, UnreadableImageError
+from clarp.data.sample import Label, Object, Region, Sample, Truth
 from clarp.data.voc import VOC_CLASSES, voc
 
 __all__ = [

@@ -8,8 +8,11 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from clarp.data._draw import below, draw
+from clarp.data.dataset import Dataset
 from clarp.data.geometry import Box, Size
-from clarp.data.sample import AnnotationError, Contradiction, Dataset, Object, Photo, Sample
+from clarp.data.photo import Photo
+from clarp.data.problems import AnnotationError, Contradiction
+from clarp.data.sample import Object, Sample
 
 IMAGENET_GREY = (124, 116, 104)
 """ImageNet's mean colour: the background that says least to a classifier."""

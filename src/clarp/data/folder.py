@@ -6,7 +6,10 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from clarp.data._located import read_rows
-from clarp.data.sample import AnnotationError, Contradiction, Dataset, Label, Photo, Problem, Sample
+from clarp.data.dataset import Dataset
+from clarp.data.photo import Photo
+from clarp.data.problems import AnnotationError, Contradiction, Problem
+from clarp.data.sample import Label, Sample
 from clarp.images import SUFFIXES, files_below
 
 

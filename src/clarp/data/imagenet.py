@@ -5,19 +5,11 @@ from pathlib import Path
 from typing import Literal
 
 from clarp.data._located import Row, read_rows, read_text
+from clarp.data.dataset import Dataset
 from clarp.data.folder import existing_folder, image_folder
-from clarp.data.sample import (
-    AnnotationError,
-    Contradiction,
-    Dataset,
-    Label,
-    Object,
-    Photo,
-    Problem,
-    Sample,
-    UnreadableImageError,
-    checked_box,
-)
+from clarp.data.photo import Photo
+from clarp.data.problems import AnnotationError, Contradiction, Problem, UnreadableImageError
+from clarp.data.sample import Label, Object, Sample, checked_box
 
 _WNID = re.compile(r"n\d{8}")
 _MAPPINGS = ("LOC_synset_mapping.txt", "synset_words.txt")

@@ -8,8 +8,10 @@ from heapq import heappop, heappush
 from PIL import Image, ImageOps
 
 from clarp.data._draw import draw
+from clarp.data.dataset import Dataset
 from clarp.data.geometry import Size
-from clarp.data.sample import Dataset, Label, Object, Photo, Sample
+from clarp.data.photo import Photo
+from clarp.data.sample import Label, Object, Sample
 
 
 @dataclass(frozen=True)

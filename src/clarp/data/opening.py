@@ -7,11 +7,11 @@ from pathlib import Path
 from clarp.data._located import header
 from clarp.data.coco import coco
 from clarp.data.composites import composites
+from clarp.data.dataset import Dataset
 from clarp.data.folder import image_folder, image_table
 from clarp.data.imagenet import imagenet
 from clarp.data.mosaics import mosaics
 from clarp.data.pairs import boxed_photos
-from clarp.data.sample import Dataset
 from clarp.data.voc import voc
 
 COMPOSITES = 500

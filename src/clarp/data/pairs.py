@@ -5,20 +5,12 @@ from pathlib import Path
 
 from clarp.data._fields import FieldError, field, four, items, label, text_of, whole
 from clarp.data._located import Record, json_keys, read_json
+from clarp.data.dataset import Dataset
 from clarp.data.folder import existing_folder
 from clarp.data.geometry import Size
-from clarp.data.sample import (
-    AnnotationError,
-    Contradiction,
-    Dataset,
-    Object,
-    Photo,
-    Problem,
-    Sample,
-    UnreadableImageError,
-    checked_box,
-    unique,
-)
+from clarp.data.photo import Photo
+from clarp.data.problems import AnnotationError, Contradiction, Problem, UnreadableImageError
+from clarp.data.sample import Object, Sample, checked_box, unique
 
 
 def boxed_photos(root: str | Path, table: str = "boxes.json") -> Dataset:

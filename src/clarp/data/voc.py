@@ -9,20 +9,12 @@ import torch
 from torch import Tensor
 
 from clarp.data._located import Element, MalformedFileError, read_text, read_xml
+from clarp.data.dataset import Dataset
 from clarp.data.folder import existing_folder, unknown_name
 from clarp.data.geometry import Box, Size
-from clarp.data.sample import (
-    AnnotationError,
-    Contradiction,
-    Dataset,
-    Object,
-    Photo,
-    Problem,
-    Sample,
-    UnreadableImageError,
-    checked_box,
-    unique,
-)
+from clarp.data.photo import Photo
+from clarp.data.problems import AnnotationError, Contradiction, Problem, UnreadableImageError
+from clarp.data.sample import Object, Sample, checked_box, unique
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),

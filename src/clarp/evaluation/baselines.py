@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clarp.data._optional import optional
 from clarp.method import Method
 from clarp.network import Network
+from clarp.optional import optional
 from clarp.propagation import last_spatial, make_plan
 
 BASELINES = {

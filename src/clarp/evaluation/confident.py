@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from clarp.data.sample import Dataset, Sample, UnreadableImageError
+from clarp.data.dataset import Dataset
+from clarp.data.problems import UnreadableImageError
+from clarp.data.sample import Sample
 from clarp.evaluation.fingerprint import of_classifier
 from clarp.evaluation.inputs import Loader, ahead
 from clarp.files import write_atomically

@@ -12,8 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from clarp.data.dataset import Dataset
 from clarp.data.geometry import Box, Geometry, Size
-from clarp.data.sample import Dataset, Label, Problem, Sample, Truth, UnreadableImageError
+from clarp.data.problems import Problem, UnreadableImageError
+from clarp.data.sample import Label, Sample, Truth
 from clarp.models import Classifier
 
 _AHEAD = 16

@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from clarp.data._optional import optional
 from clarp.data.geometry import Box
+from clarp.optional import optional
 from clarp.render.scale import Bytes, Floats, Scale
 
 PHOTO = 128

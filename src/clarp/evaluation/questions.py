@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from clarp.data.sample import Dataset
+from clarp.data.dataset import Dataset
 from clarp.evaluation.inputs import Unit
 from clarp.evaluation.metrics import GridPointingGame, Metric
 

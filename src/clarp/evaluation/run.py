@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from clarp.data._optional import optional
-from clarp.data.sample import Dataset, Problem, Sample
+from clarp.data.dataset import Dataset
+from clarp.data.problems import Problem
+from clarp.data.sample import Sample
 from clarp.evaluation import pictures
 from clarp.evaluation.attribution import Attributor, Control, attributors, lossy
 from clarp.evaluation.baselines import Baseline
@@ -37,6 +38,7 @@ from clarp.files import write_atomically
 from clarp.models import Classifier
 from clarp.models.logits import Logits
 from clarp.network import Network
+from clarp.optional import optional
 
 _SAMPLES_PER_PART = 16
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clarp.data._optional import optional
-from clarp.data.sample import Problem
+from clarp.data.problems import Problem
 from clarp.files import write_atomically
+from clarp.optional import optional
 
 _PURPOSE = "A run's rows"
 MEAN_IMAGE = "mean_image.npy"

@@ -12,6 +12,7 @@ from torch import Tensor
 from clarp.capture import LogitsOf
 from clarp.models import labels as class_names
 from clarp.models.classifier import Classifier
+from clarp.optional import optional
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,13 +84,4 @@ def _random(auto: Any, repo: str) -> Any:
 def _transformers() -> Any:
     from clarp.models import _torchvision  # noqa: F401  transformers imports torchvision, which works from here on
 
-    try:
-        import transformers
-    except ModuleNotFoundError as error:
-        if error.name != "transformers":
-            raise
-        raise ModuleNotFoundError(
-            'Hugging Face\'s models need transformers, which is not installed: pip install "clarp[transformers]".',
-            name="transformers",
-        ) from error
-    return transformers
+    return optional("transformers", "A model of Hugging Face", "transformers")

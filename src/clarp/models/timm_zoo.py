@@ -12,6 +12,7 @@ from torch import nn
 from clarp.models import labels as class_names
 from clarp.models.classifier import Classifier
 from clarp.models.weights import load_weights, read_state
+from clarp.optional import optional
 
 
 def has(name: str) -> bool:
@@ -68,16 +69,8 @@ def load(
 def _timm() -> Any:
     from clarp.models import _torchvision  # noqa: F401  timm imports torchvision, which works from here on
 
-    try:
-        import timm
-        import timm.data
-    except ModuleNotFoundError as error:
-        if error.name != "timm":
-            raise
-        raise ModuleNotFoundError(
-            'timm\'s models need timm, which is not installed: pip install "clarp[timm]".', name="timm"
-        ) from error
-    return timm
+    optional("timm.data", "A model of timm", "timm")
+    return optional("timm", "A model of timm", "timm")
 
 
 def _built(name: str, classes: int | None) -> Any:

@@ -140,6 +140,19 @@ class _Fraction:
         assert z is not None
         return z if bias is None else z.add_(bias)
 
+    def _products(self, back: Tensor, x: Tensor) -> Tensor:
+        """``sum_k x_k back_k`` over the terms that lie in these two."""
+        if not self.stacked:
+            # Fresh memory costs more than the product.
+            return back * x if 0 in back.stride() else back.mul_(x)
+        (first, factor), *others = zip(
+            back.chunk(self.stacked, self.axis), x.chunk(self.stacked, self.axis), strict=True
+        )
+        total = first * factor
+        for part, factor in others:
+            total.addcmul_(part, factor)
+        return total
+
     def hand(self, relevance: Tensor, epsilon: float) -> tuple[Tensor | None, Tensor | None]:
         """What the input gets (K, B, ...), and what the bias absorbs (K, B)."""
         if not self.branch.terms:
@@ -157,15 +170,8 @@ class _Fraction:
         for x, weight in self.pairs:
             shape = x.shape[-len(self.site.record.shapes[0]) :]
             back = over_seeds(lambda r, w=weight, s=shape: self.operation.transpose(r, w, s), ratio)  # type: ignore[misc]
-            total = _product(back, x) if total is None else total.addcmul_(back, x)
-        if self.stacked and total is not None:
-            total = total.unflatten(self.axis, (self.stacked, -1)).sum(self.axis - 1)
+            total = self._products(back, x) if total is None else total.addcmul_(back, x)
         return total, None if bias is None else _weighted_sum(ratio, bias)
-
-
-def _product(fresh: Tensor, factor: Tensor) -> Tensor:
-    """The product, in the memory of the first."""
-    return fresh * factor if 0 in fresh.stride() else fresh.mul_(factor)
 
 
 def _weighted_sum(ratio: Tensor, bias: Tensor) -> Tensor:

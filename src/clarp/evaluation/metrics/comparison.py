@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clarp.data._optional import optional
 from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, Rows, check_whole, only_where
+from clarp.optional import optional
 
 Attribute = Callable[[nn.Module, Tensor, Tensor | None], Tensor]
 """(model, images (B, C, H, W), targets (B,)) to heatmaps (B, H, W) or relevance (B, C, H, W)."""

@@ -13,13 +13,13 @@ import numpy as np
 from matplotlib.colors import to_hex
 
 import clarp
-from clarp.data._optional import optional
 from clarp.evaluation.browsing import Index, as_script, parts
 from clarp.evaluation.drawing import FOREST, HEIGHT, WIDTH, Plot, whiskers
 from clarp.evaluation.store import Store
 from clarp.evaluation.tables import Report
 from clarp.evaluation.writing import axis, blocks, explanation, headline
 from clarp.files import write_atomically
+from clarp.optional import optional
 from clarp.render.scale import paint
 
 INLINE = 4_000_000

@@ -1,0 +1,30 @@
+"""Libraries that only some rooms need: found when first used, and if absent one clear sentence."""
+
+from importlib import import_module
+from typing import Any
+
+
+def optional(module: str, purpose: str, extra: str = "eval") -> Any:
+    """Import ``module`` of one of clarp's extras.
+
+    Args:
+        module: dotted name, for example ``"pycocotools.mask"``.
+        purpose: what it is needed for, the beginning of the message.
+        extra: the extra that installs it.
+
+    Raises:
+        ModuleNotFoundError: it is not installed; the message says how to install it.
+
+    >>> optional("no_such_library", "Counting angels")
+    Traceback (most recent call last):
+    ...
+    ModuleNotFoundError: Counting angels needs no_such_library, which is not installed: pip install "clarp[eval]".
+    """
+    library = module.partition(".")[0]
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != library:
+            raise
+        message = f'{purpose} needs {library}, which is not installed: pip install "clarp[{extra}]".'
+        raise ModuleNotFoundError(message, name=library) from error
