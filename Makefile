@@ -44,7 +44,7 @@ classifiers: $(VENV)/.dev  ## which classifiers are explained: hours, and goes o
 
 bench: $(VENV)/.dev  ## what explanations cost beside the peers, to docs/benchmarks.md: an hour on a quiet machine
 	$(INSTALL) --editable ".[bench]"
-	$(BIN)/python benchmarks/speed.py --out build/bench --batches 1,8 --targets 5,20 --more resnet50,vgg16 --write
+	$(BIN)/python benchmarks/speed.py --out build/bench --batches 8,1 --targets 5,20 --more resnet50,vgg16 --write
 
 venv: $(VENV)/.dev
 
