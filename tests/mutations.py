@@ -210,7 +210,7 @@ MUTANTS = (
     Mutant("capture/modules.py", "return not readers or any(", "return any(", "tests/test_layers.py::test_the_logits_of_a_model_that_ends_in_a_softmax"),
     Mutant(PROGRAM, "share.add_(collected[name]) if fresh else collected[name] + share", "share", RESNETS),
     Mutant(PROGRAM, "fresh = isinstance(node.operation, WeightedLinear)", "fresh = True", f"{SELECTION}::test_the_gradient_of_a_value_that_several_sums_read"),
-    Mutant(PROGRAM, "fresh=step.rule.fresh and Tap(name, node.name) not in wanted", "fresh=step.rule.fresh", "tests/test_layers.py::test_a_norm_that_is_read_around"),
+    Mutant(PROGRAM, "fresh=shares.fresh and Tap(name, node.name) not in wanted", "fresh=shares.fresh", "tests/test_layers.py::test_a_norm_that_is_read_around"),
     Mutant(PROGRAM, "negated = -site.tensors[operation.weight]", "negated = site.tensors[operation.weight]", DUAL),
     Mutant(PROGRAM, "second = rule.propagate(relevance[dual_from:], _dual(replace(site, selected=other)))", "second = rule.propagate(relevance[dual_from:], replace(site, selected=other))", DUAL),
     Mutant(PROGRAM, "amount = left if passes else sample_sums(share)", "amount = left", BALANCE),

@@ -9,6 +9,10 @@ import torch
 from torch import Tensor, nn
 
 import clarp
+from clarp.rules import LinearRule, ZPlus
+from clarp.rules.composites import Composite
+from clarp.rules.parts import Branch
+from clarp.rules.rule import Shares, Site
 from oracle.calls import apart, images
 
 BOUNDS = (-4.0, 4.0)
@@ -155,6 +159,32 @@ def test_a_norm_that_is_read_around() -> None:
     (late,) = [entry for entry in e.ledger if entry.node.module == "late"]
     torch.testing.assert_close(pre, late.handed_on)
     assert (stem - pre).abs().min() > 1e-3 * stem.abs().max()
+
+
+def test_a_rule_that_hands_on_what_it_got() -> None:
+    """What a user's rule gives back is not overwritten by the sum at its input: the relevance behind it may be wanted."""
+
+    class Same(LinearRule):
+        def branches(self) -> tuple[Branch, ...]:
+            return ()
+
+        def propagate(self, relevance: Tensor, site: Site) -> Shares:
+            return Shares((relevance,))
+
+    class Around(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.late, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1), nn.Linear(4, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x).relu()
+            return self.head((x + self.late(x)).mean((2, 3)))
+
+    torch.manual_seed(0)
+    composite = Composite("same", Same(), ZPlus())
+    e = clarp.Explainer(Around().double().eval(), "lrp", composite=composite)(X, 1, layers=["stem", "late"])
+    (late,) = [entry for entry in e.ledger if entry.node.module == "late"]
+    torch.testing.assert_close(e.layers["late"].flatten(1).sum(1), late.arrived)
 
 
 def test_several_calls(model: nn.Module) -> None:

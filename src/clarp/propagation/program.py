@@ -252,7 +252,7 @@ class Program:
                     kept[Tap(name, node.name)] = share
                 amount = left if passes else sample_sums(share)
                 handed = handed + amount
-                _add(arrived, name, share, fresh=step.rule.fresh and Tap(name, node.name) not in wanted)
+                _add(arrived, name, share, fresh=shares.fresh and Tap(name, node.name) not in wanted)
                 _add(sums, name, amount)
             taken = torch.zeros_like(total) if shares.bias is None else shares.bias
             entries.append(Entry(node, step.rule, total, handed, total - left, taken))

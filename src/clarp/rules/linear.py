@@ -19,7 +19,6 @@ class LinearRule(Rule):
     """
 
     keeps: ClassVar[frozenset[Kept]] = frozenset({"inputs"})
-    fresh: ClassVar[bool] = True
 
     @abstractmethod
     def branches(self) -> tuple[Branch, ...]:
@@ -62,7 +61,7 @@ class LinearRule(Rule):
                 absorbed = bias if absorbed is None else absorbed + bias
         if total is None:
             total = relevance.new_zeros(*relevance.shape[:2], *site.record.shapes[0][1:])
-        return Shares((total,), absorbed)
+        return Shares((total,), absorbed, fresh=True)
 
 
 def _known(operation: Operation, *, non_negative: bool) -> dict[str, bool]:

@@ -45,10 +45,12 @@ class Shares:
     Attributes:
         inputs: the relevance of each input, (K, B, ...), or None for one that gets nothing.
         bias: the relevance that the bias absorbed, (K, B), or None where the rule has no bias.
+        fresh: whether the inputs' lie in memory that nobody else reads, and may be overwritten.
     """
 
     inputs: tuple[Tensor | None, ...]
     bias: Tensor | None = None
+    fresh: bool = False
 
 
 class Rule(ABC):
@@ -58,8 +60,6 @@ class Rule(ABC):
     """What it reads of the forward pass."""
     transports: ClassVar[bool] = False
     """Whether it asks for the operation's gradient, which may read more."""
-    fresh: ClassVar[bool] = False
-    """Whether its shares lie in memory that nobody else reads, and may be overwritten."""
 
     @abstractmethod
     def propagate(self, relevance: Tensor, site: Site) -> Shares:
