@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from clarp import rules, seeds
-    from clarp.errors import CaptureError, RelevanceLost, UnsupportedOperation
+    from clarp.errors import CaptureError, EmptyMap, RelevanceLost, UnsupportedOperation
     from clarp.explainer import Explainer, attribute
     from clarp.explanation import Explanation
     from clarp.method import Method, methods
@@ -23,6 +23,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CaptureError",
+    "EmptyMap",
     "Explainer",
     "Explanation",
     "Method",
@@ -38,6 +39,7 @@ __all__ = [
 
 _ROOMS = {
     "CaptureError": "errors",
+    "EmptyMap": "errors",
     "Explainer": "explainer",
     "Explanation": "explanation",
     "Method": "method",

@@ -10,14 +10,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clarp.files import write_atomically
+from clarp.files import slug, write_atomically
 from clarp.method import Method
 from clarp.propagation import Ledger
+from clarp.task import Task, TaskName
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from clarp.render import Row, Style
+
+
+EMPTY = "no relevance: it cancelled, or never arrived"
+"""What stands with a map that shows nothing."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one class.
+
+    Attributes:
+        label: its name.
+        index: its number.
+        probability: as the task has it.
+    """
+
+    label: str
+    index: int
+    probability: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +46,7 @@ class Explanation:
 
     Attributes:
         relevance: (B, C, H, W), or (B, K, C, H, W) for a target of shape (B, K).
-        logits: the model's logits, (B, N).
+        logits: the model's logits, (B, N); (B, 1) for a binary task, however the model spells it.
         target: the classes explained, (B,) or (B, K).
         against: the classes they were contrasted with as given, or None for all others.
         method: how.
@@ -37,6 +57,9 @@ class Explanation:
         images: what was explained, (B, C, H, W).
         bounds_source: where the z^B rule's bounds came from.
         model: the name of the model's class.
+        empty: which maps have no relevance, bool (B,) or (B, K): it cancelled, never arrived, or there was none.
+        question: the task, with its formulas.
+        labels: the names of the classes, None where they have none.
     """
 
     relevance: Tensor
@@ -50,6 +73,19 @@ class Explanation:
     images: Tensor = field(repr=False)
     bounds_source: str
     model: str
+    empty: Tensor
+    question: Task
+    labels: tuple[str, ...] | None = None
+
+    @property
+    def task(self) -> TaskName:
+        """Which question the classes are answers to: "multiclass", "binary" or "multilabel"."""
+        return self.question.name
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed, a sentence each."""
+        return self.question.notes
 
     @property
     def heatmap(self) -> Tensor:
@@ -58,8 +94,33 @@ class Explanation:
 
     @property
     def probabilities(self) -> Tensor:
-        """The softmax of the logits, (B, N)."""
-        return self.logits.softmax(1)
+        """Of each class as the task has it, (B, classes): the softmax of the logits, or the sigmoid of each; a binary task has two classes."""
+        return self.question.probabilities(self.logits)
+
+    def predictions(self, top: int = 5) -> list[list[Prediction]]:
+        """The most probable classes of each image, the first first.
+
+        Args:
+            top: how many.
+
+        Example:
+            >>> import clarp
+            >>> from torch import nn
+            >>> model = nn.Sequential(nn.Flatten(), nn.Linear(48, 1)).eval()
+            >>> e = clarp.Explainer(model, "lrp", task="binary", labels=["covid"])(torch.rand(1, 3, 4, 4))
+            >>> sorted(prediction.label for prediction in e.predictions()[0])
+            ['covid', 'not covid']
+        """
+        shares = self.probabilities.double().cpu()
+        best = shares.topk(min(top, shares.shape[1]))
+        return [
+            [Prediction(self.label(k), k, p) for k, p in zip(classes, values, strict=True)]
+            for classes, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ]
+
+    def label(self, index: int) -> str:
+        """The name of a class; "class 7" where classes have none."""
+        return f"class {index}" if self.labels is None else self.labels[index]
 
     def __repr__(self) -> str:
         return (
@@ -99,10 +160,16 @@ class Explanation:
         shares = self.probabilities.double().cpu()
         rows = []
         for i, own in enumerate(classes):
-            titles = [f"class {target} ({shares[i, target].item():.1%})" for target in own]
-            cells = tuple(Cell(maps[i, k], title) for k, title in enumerate(titles))
+            cells = tuple(
+                Cell(maps[i, k], f"{self.label(target)} ({shares[i, target].item():.1%})", self._oddity(i, k))
+                for k, target in enumerate(own)
+            )
             rows.append(Row(f"image {i}", _photo(self.images[i]), cells))
         return rows
+
+    def _oddity(self, image: int, k: int) -> str:
+        """What a picture of this map must say."""
+        return EMPTY if bool(self.empty.view(len(self.images), -1)[image, k]) else ""
 
     def _caption(self, images: int, targets: int) -> str:
         """What is explained, and how much of it is left out."""
@@ -143,9 +210,12 @@ class Explanation:
         for i in range(batch):
             for k, target in enumerate(targets[i].tolist()):
                 probability = self.probabilities[i, target].item()
-                name = f"{i:04d}-class{target}"
+                name = f"{i:04d}-class{target}" + (
+                    "" if self.labels is None else f"-{slug(self.label(target))}"
+                )
                 heatmap = heatmaps[i, k].double().cpu().numpy()
-                caption = f"class {target} ({probability:.1%}), {self.method.name}, {self.model}"
+                made = [self.method.name, self.model, self._oddity(i, k)]
+                caption = ", ".join([f"{self.label(target)} ({probability:.1%})", *filter(None, made)])
                 pictures = {
                     "heatmap": Image.fromarray(colours(heatmap)),
                     "overlay": overlay(heatmap, _photo(self.images[i]), caption),
@@ -153,7 +223,16 @@ class Explanation:
                 files = {kind: f"{name}-{kind}.png" for kind in pictures}
                 for kind, picture in pictures.items():
                     write_atomically(folder / files[kind], lambda file, p=picture: p.save(file, format="PNG"))  # type: ignore[misc]
-                entries.append({"image": i, "target": target, "probability": probability, **files})
+                entries.append(
+                    {
+                        "image": i,
+                        "target": target,
+                        "label": self.label(target),
+                        "probability": probability,
+                        "empty": bool(self.empty.view(batch, -1)[i, k]),
+                        **files,
+                    }
+                )
         manifest = {
             **self.describe(),
             "relevance": "relevance.npy",
@@ -171,13 +250,17 @@ class Explanation:
             "clarp": version("clarp"),
             "torch": torch.__version__,
             "model": self.model,
+            "task": {"name": self.task, "source": self.question.source},
             "method": self.method.name,
             "method_definition": repr(self.method),
             "composite": self.method.rules.name,
             "bounds": self.bounds_source,
             "target": self.target.tolist(),
-            "against": "all other classes" if self.against is None else self.against.tolist(),
+            "against": self.question.unnamed_rivals(self.method.has_rivals)
+            if self.against is None
+            else self.against.tolist(),
             "selection_skipped": self.selection_skipped.tolist(),
+            "empty": self.empty.tolist(),
             "ledger": self.ledger.summary(),
         }
 

@@ -1,10 +1,20 @@
-"""Writing files so that nobody ever reads half of one."""
+"""Names of files, and writing them so that nobody ever reads half of one."""
 
 import os
+import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
+
+
+def slug(label: str) -> str:
+    """A label as part of a file name.
+
+    >>> slug("Crock Pot")
+    'crock-pot'
+    """
+    return "-".join(re.findall(r"\w+", label.lower()))[:40] or "class"
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:

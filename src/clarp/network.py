@@ -24,6 +24,7 @@ from clarp.capture import (
     load_exported,
 )
 from clarp.capture.check import own_logits
+from clarp.task import TaskName
 
 KEPT = 8
 """Sizes of images whose graphs (and whose programs, in an explainer) are kept; beyond, what was used longest ago goes."""
@@ -62,6 +63,16 @@ class Network:
     def name(self) -> str:
         """The name of the model's class."""
         return type(self.model).__name__
+
+    @property
+    def task(self) -> TaskName | None:
+        """What the model says of itself, in the words of transformers' configurations; None where it says nothing."""
+        said = getattr(getattr(self.model, "config", None), "problem_type", None)
+        tasks: dict[object, TaskName] = {
+            "single_label_classification": "multiclass",
+            "multi_label_classification": "multilabel",
+        }
+        return tasks.get(said)
 
     @property
     def dtype(self) -> torch.dtype | None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from clarp.capture import Tap
-from clarp.errors import RelevanceLost, level_of_the_user
+from clarp.errors import EmptyMap, RelevanceLost, level_of_the_user
 from clarp.method import Method
 from clarp.operations.base import sample_sums
 from clarp.propagation import Ledger, Program, Relevance, Tape
@@ -17,6 +17,8 @@ from clarp.selection import RunningSelection, select_by_gradients
 ENOUGH, TOO_MUCH = 0.5, 3.0
 """Below and above these shares of the relevance at the pixels there is a warning."""
 NAMED, WORTH_NAMING = 3, 0.01
+NOISE = 16
+"""A map whose values sum to less than so many units of rounding of its seed is empty."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,21 @@ class Maps:
     layers: Mapping[Tap, Tensor]
     ledger: Ledger
     passes: Ledger
+
+    def signed(self, signs: Tensor | None) -> "Maps":
+        """The same with each map multiplied by -1 or 1, (K, B); None for 1 everywhere."""
+        if signs is None:
+            return self
+
+        def turned(value: Tensor) -> Tensor:
+            return value * signs.to(value.dtype).view(*signs.shape, *(1,) * (value.ndim - 2))
+
+        return replace(
+            self,
+            relevance=turned(self.relevance),
+            layers={tap: turned(value) for tap, value in self.layers.items()},
+            ledger=replace(self.ledger.map(turned), size=self.ledger.size),
+        )
 
     @property
     def one_sign(self) -> bool:
@@ -145,6 +162,21 @@ class Passes:
         return Ledger(passes.seed, passes.seed, passes.pixels, passes.entries).map(
             lambda value: value[:1] - value[1:]
         )
+
+
+def is_empty(relevance: Tensor, size: Tensor) -> Tensor:
+    """Which maps (K, B, C, H, W) show nothing but rounding beside a seed of this size (K, B), bool (K, B)."""
+    least = NOISE * torch.finfo(relevance.dtype).eps * size
+    return sample_sums(relevance.abs()) <= least
+
+
+def warn_if_empty(empty: Tensor, target: Tensor, size: Tensor) -> None:
+    """Warn of the maps that are empty; all are (B,) or (B, K)."""
+    if not bool(empty.any()):
+        return
+    images = torch.arange(len(empty), device=empty.device).view(-1, *(1,) * (empty.ndim - 1)).expand_as(empty)
+    maps = tuple(zip(images[empty].tolist(), target[empty].tolist(), strict=True))
+    warnings.warn(EmptyMap(maps, seed=bool((size[empty] > 0).any())), stacklevel=level_of_the_user())
 
 
 def warn_if_lost(amounts: Ledger, targets: Tensor, first: int = 0) -> bool:

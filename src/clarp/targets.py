@@ -6,25 +6,27 @@ from typing import cast
 import torch
 from torch import Tensor
 
-Target = int | Sequence[int] | Sequence[Sequence[int]] | Tensor | None
-Against = int | Sequence[int] | Sequence[Sequence[int]] | Tensor | None
+Class = int | str
+"""A class by its number, or by its name where the classes have names."""
+Target = Class | Sequence[Class] | Sequence[Sequence[Class]] | Tensor | None
+Against = Class | Sequence[Class] | Sequence[Sequence[Class]] | Tensor | None
 
 
-def resolve_target(target: Target, logits: Tensor) -> Tensor:
-    """The classes to explain as (B,) or (B, K), on the logits' device.
+def resolve_target(target: Target, scores: Tensor) -> Tensor:
+    """The classes to explain as (B,) or (B, K), on the scores' device.
 
     Args:
-        target: None for the class of the greatest logit, an int, or a sequence or tensor of shape (B,) or (B, K).
-        logits: (B, N).
+        target: None for the class of the greatest score, an int, or a sequence or tensor of shape (B,) or (B, K).
+        scores: (B, N), for N classes.
 
     Raises:
         TypeError: not integers.
         ValueError: another shape, or a class out of range.
     """
     if target is None:
-        return logits.argmax(1)
-    batch, classes = logits.shape
-    found = integers("target", target).to(logits.device)
+        return scores.argmax(1)
+    batch, classes = scores.shape
+    found = integers("target", target).to(scores.device)
     if found.ndim == 0:
         found = found.expand(batch)
     if found.ndim not in (1, 2) or found.shape[0] != batch or found.numel() == 0:
@@ -67,10 +69,6 @@ def resolve_rivals(against: Against, target: Tensor, classes: int) -> Tensor:
         sets = sets.scatter(-1, found, True)
         rivals = sets.expand(*target.shape, classes).clone()
     rivals.scatter_(-1, target.unsqueeze(-1), False)
-    if classes == 1:
-        raise ValueError(
-            "the model has 1 class, so nobody is left to be its rival. Use a method without rivals, for example 'lrp'."
-        )
     if not bool(rivals.any(-1).all()):
         raise ValueError(
             f"against is {against!r} for the target {target.t().tolist()}: nobody is left to be a rival. "

@@ -8,7 +8,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from clarp.capture.graph import Graph
-from clarp.capture.output import Output, pick
+from clarp.capture.output import Output, in_rows, pick
 from clarp.errors import CaptureError
 from clarp.operations.base import in_dtype
 
@@ -20,7 +20,7 @@ def own_logits(model: nn.Module, images: Tensor, output: Output) -> tuple[Tensor
     """What the model itself returns; what its forward may write to is a copy.
 
     Returns:
-        The logits (B, N), and whether they are all that it returns.
+        The logits (B, N), and whether they are what it returns: nothing beside them, in this shape.
 
     Raises:
         ValueError: the model refuses the images.
@@ -28,8 +28,9 @@ def own_logits(model: nn.Module, images: Tensor, output: Output) -> tuple[Tensor
     """
     _check_inputs(model)
     result = _run(model, images)
-    logits = pick(result, output)
-    assert isinstance(logits, Tensor)
+    picked = pick(result, output)
+    assert isinstance(picked, Tensor)
+    logits = in_rows(picked) if picked.shape[:1] == images.shape[:1] else picked
     if logits.ndim != 2 or logits.shape[0] != images.shape[0] or not logits.is_floating_point():
         raise CaptureError(
             f"the model returns a tensor of shape {tuple(logits.shape)} of {logits.dtype} for {images.shape[0]} images, expected "

@@ -6,7 +6,7 @@ import re
 import traceback
 import warnings
 from collections import ChainMap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +19,11 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
 from clarp.capture.check import check_logits, check_one_image, coarsest, first_line, own_logits
+from clarp.capture.end import end_of
 from clarp.capture.graph import Graph, Node
+from clarp.capture.head import closed, one_value
 from clarp.capture.inline import inlined
 from clarp.capture.inplace import BLANK, FUNCTIONAL, functional, writes
-from clarp.capture.link import before_link
 from clarp.capture.lowering import ANYWHERE, Call, Refused, Step, Value
 from clarp.capture.lowering.custom import lowering_of
 from clarp.capture.modules import module_outputs
@@ -59,7 +60,7 @@ def capture_module(model: nn.Module, example: Tensor, dtype: torch.dtype, output
         graph = capture_program(program, dtype, own=True)
         check_logits(graph, example, expected, precision)
         check_one_image(graph, model, example[:1], precision)
-    return graph
+    return one_value(graph)
 
 
 def capture_exported(
@@ -80,7 +81,7 @@ def capture_exported(
     def captured(candidate: ExportedProgram) -> Graph:
         graph = capture_program(candidate, dtype, own=candidate is not program, output=output)
         check_logits(graph, example, expected, precision)
-        return graph
+        return one_value(graph)
 
     with _quiet():
         dynamic = for_any_batch(sized, example) if example_shape(sized)[0] is not None else None
@@ -189,8 +190,9 @@ def capture_program(
         program = inlined(program, own=own)
         program = functional(program, own=own)
     images, result = _ends(program, output)
-    logits, link = before_link(result)
-    return replace(simplify(_Lowering(program, images).graph(logits), dtype), link=link)
+    end = end_of(result, dict(_constants(program)))
+    graph = closed(_Lowering(program, images, end.skipped).graph(end.output), end)
+    return replace(simplify(graph, dtype), link=end.link)
 
 
 def _ends(program: ExportedProgram, output: Output) -> tuple[fx.Node, fx.Node]:
@@ -208,8 +210,9 @@ def _ends(program: ExportedProgram, output: Output) -> tuple[fx.Node, fx.Node]:
 class _Lowering:
     """Walks the exported graph once; collects every operation that it has to refuse."""
 
-    def __init__(self, program: ExportedProgram, images: fx.Node) -> None:
+    def __init__(self, program: ExportedProgram, images: fx.Node, skipped: Collection[fx.Node]) -> None:
         self.images = images
+        self.skipped = skipped
         self.batch = images.meta["val"].shape[0]
         self.constants = dict(_constants(program))
         self.parameters = {_memory(tensor) for tensor in self.constants.values()}
@@ -230,14 +233,19 @@ class _Lowering:
                 self._refuse(
                     node, "it writes into memory that other values share" if shared else "not supported"
                 )
+            elif node in self.skipped:
+                self.alias[node.name] = self._name(
+                    next(n for n in node.all_input_nodes if n.name in self.alias)
+                )
             elif node in reached:
                 self._lower(node)
         self.refused.check()
         if self.alias.get(output.name, self.images.name) == self.images.name:
             raise CaptureError("the logits do not depend on the images; expected a classifier")
         shape = tuple(self.images.meta["val"].shape[1:])
+        counted = reached - _behind(self.skipped)
         outputs = module_outputs(
-            [node for node in self.order if node in reached and node.name in self.alias], self.alias
+            [node for node in self.order if node in counted and node.name in self.alias], self.alias
         )
         return Graph(
             tuple(self.nodes), self.images.name, self.alias[output.name], shape, self.tensors, outputs
@@ -316,6 +324,18 @@ class _Lowering:
 def _memory(tensor: Tensor) -> int:
     """Where its values lie, the same for all views of them."""
     return tensor.untyped_storage().data_ptr()
+
+
+def _behind(nodes: Collection[fx.Node]) -> set[fx.Node]:
+    """These nodes and all that is computed from them."""
+    found = set(nodes)
+    waiting = list(nodes)
+    while waiting:
+        for node in waiting.pop().users:
+            if node not in found:
+                found.add(node)
+                waiting.append(node)
+    return found
 
 
 def _reaching(output: fx.Node) -> set[fx.Node]:

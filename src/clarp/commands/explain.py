@@ -26,13 +26,12 @@ from clarp.commands.manifest import (
     named,
     output_stems,
     percent,
-    slug,
     unnamed_rivals,
 )
 from clarp.commands.notes import lost_as_notes, note
 from clarp.explainer import Explainer
 from clarp.explanation import Explanation
-from clarp.files import write_atomically
+from clarp.files import slug, write_atomically
 from clarp.images import find_photos, open_photo
 from clarp.layers import resolve_layers
 from clarp.method import Method

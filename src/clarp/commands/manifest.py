@@ -2,7 +2,6 @@
 
 import math
 import platform
-import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -116,15 +115,6 @@ def percent(probability: float | None) -> str:
     if probability is None:
         return "NaN"
     return "<0.1%" if probability < 0.0005 else f"{probability:.1%}"
-
-
-def slug(label: str) -> str:
-    """A label as part of a file name.
-
-    >>> slug("Crock Pot")
-    'crock-pot'
-    """
-    return "-".join(re.findall(r"\w+", label.lower()))[:40] or "class"
 
 
 def output_stems(paths: Iterable[Path]) -> dict[Path, str]:

@@ -14,6 +14,7 @@ from clarp.evaluation.controls import CentrePosition, RandomPosition
 from clarp.explainer import Explainer
 from clarp.method import Method, methods
 from clarp.network import Network
+from clarp.task import TaskName
 
 CONTROLS: tuple[RandomPosition | CentrePosition, ...] = (RandomPosition(), CentrePosition())
 """What every run has beside the methods asked for."""
@@ -66,7 +67,8 @@ class Relevance:
 
     def on(self, model: nn.Module) -> "Relevance":
         """Another network, captured anew."""
-        return Relevance(Explainer(model, self.explainer.method, bounds=self.explainer.bounds), self.name)
+        own = self.explainer
+        return Relevance(Explainer(model, own.method, bounds=own.bounds, task=own.task), self.name)
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ def attributors(
     composite: str | None = None,
     image: Tensor | None = None,
     device: torch.device | None = None,
+    task: TaskName | None = None,
 ) -> tuple[Attributor, ...]:
     """The methods by their names, then the controls.
 
@@ -121,6 +124,7 @@ def attributors(
         composite: for clarp's methods without an ``@``.
         image: (C, H, W) as the model will see it, to find Grad-CAM's layer.
         device: where clarp's methods compute; None: where the model is.
+        task: what the last layer means; None: as the model ends.
 
     Raises:
         ValueError: an unknown name, composite or layer, or a name given twice.
@@ -136,7 +140,7 @@ def attributors(
         head, _, option = name.partition("@")
         if head in methods():
             method = Method.named(head).with_composite(option or composite)
-            found.append(Relevance(Explainer(network, method, bounds=bounds, device=device), name))
+            found.append(Relevance(Explainer(network, method, bounds=bounds, device=device, task=task), name))
         elif head in BASELINES:
             found.append(Baseline.of(name, network, image))
         else:

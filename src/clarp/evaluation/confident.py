@@ -68,7 +68,7 @@ def _found(photos: Dataset, classifier: Classifier, device: torch.device) -> lis
     ids: list[str] = []
     for sample, image in zip(photos, ahead(opened, photos), strict=True):
         if image is not None and sample.labels:
-            logits = logits or Logits.of(model, network, image)
+            logits = logits or Logits.of(model, network, image, classifier.task)
             shares = logits.probabilities(image[None].to(device))[0].tolist()
             if max(shares[index] for index in sample.labels[0]) >= CONFIDENCE:
                 ids.append(sample.id)
