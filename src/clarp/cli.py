@@ -7,9 +7,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from clarp.task import TaskName
 
 app = typer.Typer(
     help="Explain an image classifier: which pixels made it say this class, and not that one.",
@@ -32,6 +35,12 @@ Output = Annotated[
         help="Which of several results of a model of file.py:function are its logits: a key, or a number."
     ),
 ]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        help="What the last layer means: multiclass, binary or multilabel; seen by how the model ends if left out."
+    ),
+]
 Method = Annotated[str, typer.Option(help="A name from `clarp methods`.")]
 Composite = Annotated[
     str | None,
@@ -52,6 +61,7 @@ def explain(
     weights: Weights = None,
     labels: Labels = None,
     output: Output = None,
+    task: Task = None,
     target: Annotated[
         list[str] | None,
         typer.Option(
@@ -85,6 +95,7 @@ def explain(
         weights=weights,
         labels=labels,
         output=output,
+        task=_task(task),
         targets=tuple(target or ()),
         against=tuple(against or ()),
         method=method,
@@ -106,6 +117,7 @@ def compare(
     weights: Weights = None,
     labels: Labels = None,
     output: Output = None,
+    task: Task = None,
     methods: Annotated[
         str, typer.Option(help="With commas, a row each: as of `clarp evaluate`.")
     ] = "lrp,slrp,sglrp,ssglrp",
@@ -138,6 +150,7 @@ def compare(
         weights=weights,
         labels=labels,
         output=output,
+        task=_task(task),
         methods=_listed(methods),
         targets=tuple(target or ()),
         against=tuple(against or ()),
@@ -173,6 +186,7 @@ def plan(
     weights: Weights = None,
     labels: Labels = None,
     output: Output = None,
+    task: Task = None,
     method: Method = "ssglrp",
     composite: Composite = None,
     json: Json = False,
@@ -180,7 +194,7 @@ def plan(
     """Print which rule every operation of a model gets."""
     from clarp.commands import listing
 
-    listing.plan(model, weights, labels, method, composite, output=output, json=json)
+    listing.plan(model, weights, labels, method, composite, output=output, task=_task(task), json=json)
 
 
 @app.command()
@@ -198,6 +212,7 @@ def evaluate(
     ] = None,
     weights: Weights = None,
     labels: Labels = None,
+    task: Task = None,
     methods: Annotated[
         str | None,
         typer.Option(
@@ -230,6 +245,7 @@ def evaluate(
         model=model,
         weights=weights,
         labels=labels,
+        task=_task(task),
         methods=_listed(methods),
         metrics=_listed(metrics),
         suite=suite,
@@ -271,6 +287,7 @@ def serve(
     weights: Weights = None,
     labels: Labels = None,
     output: Output = None,
+    task: Task = None,
     host: Annotated[
         str, typer.Option(help="Where to listen; 0.0.0.0 is every address of this machine.")
     ] = "127.0.0.1",
@@ -294,7 +311,14 @@ def serve(
         weights=weights,
         labels=labels,
         output=output,
+        task=_task(task),
     )
+
+
+def _task(name: str | None) -> "TaskName | None":
+    from clarp.task import checked_task
+
+    return checked_task(name)
 
 
 def _listed(text: str | None) -> tuple[str, ...]:

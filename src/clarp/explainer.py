@@ -297,7 +297,7 @@ class Explainer:
             lambda *tensors: Passes(self.method, program, *tensors).maps(taps),
             *(tape, targets, rivals, initial, passes.bounds),
         )
-        self._watch(passes, maps, first)
+        self._watch(passes, maps, chosen, first)
         maps = maps.signed(None if isinstance(self.method.seed, Vector) else task.signs(chosen))
         relevance = maps.relevance.clamp(min=0) if self.method.rectify else maps.relevance
         single = classes.ndim == 1
@@ -329,11 +329,11 @@ class Explainer:
             return function(*arguments)
         return self._compiler.run(program, what, function, *arguments)
 
-    def _watch(self, passes: Passes, maps: Maps, first: int) -> None:
-        """Warn of lost relevance, once for each program."""
+    def _watch(self, passes: Passes, maps: Maps, classes: Tensor, first: int) -> None:
+        """Warn of lost relevance, once for each program; the classes are (K, B)."""
         if passes.program in self._watched:
             return
-        lost = warn_if_lost(passes.amounts(maps), passes.targets, first)
+        lost = warn_if_lost(passes.amounts(maps), classes, first)
         self._lost = self._lost or lost
         if lost or not maps.one_sign:  # to look at a contrast costs more passes
             self._watched.add(passes.program)

@@ -272,9 +272,11 @@ def test_normalisation_inside_or_outside_the_model(composite: str, padding: int)
 @pytest.mark.parametrize("link", [nn.Softmax(1), nn.LogSoftmax(-1), nn.Sigmoid(), nn.LogSigmoid()])
 def test_logits_are_what_comes_before_a_final_softmax(link: nn.Module) -> None:
     inner, x = model(F.relu), images(2, 3, 6, 6)
-    with_link = clarp.Explainer(nn.Sequential(inner, link).eval())(x)
-    assert torch.equal(with_link.logits, clarp.Explainer(inner)(x).logits)
-    assert torch.equal(with_link.relevance, clarp.Explainer(inner)(x).relevance)
+    task = "multiclass" if isinstance(link, nn.Softmax | nn.LogSoftmax) else "multilabel"
+    with_link, plain = clarp.Explainer(nn.Sequential(inner, link).eval())(x), clarp.Explainer(inner, task=task)(x)
+    assert with_link.task == task
+    assert torch.equal(with_link.logits, plain.logits)
+    assert torch.equal(with_link.relevance, plain.relevance)
 
 
 class Ending(nn.Module):
@@ -300,7 +302,9 @@ ENDS: dict[str, Body] = {
 @pytest.mark.parametrize("end", ENDS)
 def test_a_copy_does_not_hide_a_final_softmax(end: str) -> None:
     inner, x = model(F.relu), images(2, 3, 6, 6)
-    ours, plain = (clarp.Explainer(each)(x) for each in (Ending(inner, ENDS[end]).eval(), inner))
+    ours = clarp.Explainer(Ending(inner, ENDS[end]).eval())(x)
+    plain = clarp.Explainer(inner, task=ours.task)(x)
+    assert ours.task == ("multilabel" if end == "a sigmoid" else "multiclass")
     assert torch.equal(ours.logits, plain.logits)
     assert torch.equal(ours.relevance, plain.relevance)
 

@@ -18,7 +18,7 @@ from torch.export import ExportedProgram
 from clarp import models
 from clarp.cache import default_folder
 from clarp.commands.explain import TOP, classes, device_named, style_named
-from clarp.commands.manifest import finite, head, named, percent
+from clarp.commands.manifest import described, finite, head, named, percent
 from clarp.commands.notes import lost_in_silence, note, note_lost
 from clarp.data.geometry import Box, Geometry
 from clarp.data.pairs import boxed_photos
@@ -34,6 +34,7 @@ from clarp.render import Cell, Row, Style, save, sheet
 from clarp.render.paper import checked_format
 from clarp.render.scale import Scale
 from clarp.render.styles import prepared
+from clarp.task import Task, TaskName
 
 _SHOWN = 2  # classes, where none is named
 
@@ -47,6 +48,7 @@ class Request:
     weights: Path | None
     labels: Path | None
     output: str | None
+    task: TaskName | None
     methods: tuple[str, ...]
     targets: tuple[str, ...]
     against: tuple[str, ...]
@@ -68,7 +70,7 @@ def run(request: Request, *, json: bool) -> int:
     """
     with redirect_stdout(sys.stderr) if json else nullcontext(), lost_in_silence():
         comparison = _Comparison.prepared(request)
-        for assumed in comparison.classifier.notes:
+        for assumed in (*comparison.classifier.notes, *comparison.task.notes):
             note(assumed)
         drawn = sheet(
             comparison.rows(), comparison.caption(), aside=comparison.aside(), style=comparison.style
@@ -89,7 +91,8 @@ class _Comparison:
 
     Attributes:
         image: (C, H, W).
-        probabilities: (N,) float64.
+        task: what the last layer means.
+        probabilities: (N,) float64, of N classes.
         targets: K classes, the columns.
         objects: the boxes that were given, in the photo's pixels.
     """
@@ -100,6 +103,7 @@ class _Comparison:
     methods: tuple[Attributor, ...]
     image: Tensor
     size: tuple[int, int]
+    task: Task
     probabilities: Tensor
     targets: list[int]
     against: list[int]
@@ -113,7 +117,9 @@ class _Comparison:
         if not request.methods:
             raise ValueError("--methods names none, expected names such as lrp,ssglrp.")
         style, device = style_named(request.style), device_named(request.device)
-        classifier = models.load(request.model, request.weights, request.labels, request.output)
+        classifier = models.load(
+            request.model, request.weights, request.labels, request.output, task=request.task
+        )
         targets, against = classes(classifier, request.targets), classes(classifier, request.against)
         photo, objects = _opened(request, classifier)
         image = classifier.preprocess(photo)
@@ -127,11 +133,13 @@ class _Comparison:
             network,
             bounds=classifier.bounds,
             composite=request.composite,
+            task=classifier.task,
             image=image,
             device=device,
         )
         methods = tuple(method for method in found if method.name in request.methods)
-        probabilities = Logits.of(model, network, image).probabilities(image[None].to(device))[0]
+        logits = Logits.of(model, network, image, classifier.task)
+        probabilities = logits.probabilities(image[None].to(device))[0]
         targets = targets or probabilities.topk(min(_SHOWN, len(probabilities))).indices.tolist()
         comparison = cls(
             request,
@@ -140,6 +148,7 @@ class _Comparison:
             tuple(sorted(methods, key=lambda method: request.methods.index(method.name))),
             image,
             (photo.height, photo.width),
+            logits.task,
             probabilities,
             targets,
             against,
@@ -157,14 +166,13 @@ class _Comparison:
 
     @cached_property
     def maps(self) -> list[Tensor]:
-        """Of each method (K, H, W) float64 on the CPU."""
+        """Of each method (K, H, W) float64 on the CPU; what has no relevance but rounding is zero."""
         found = []
         for method in self.methods:
             if isinstance(method, Relevance):
                 against = self.against if self.against and self.has_rivals(method) else None
-                explained = method.explainer(
-                    self.image[None], target=[self.targets], against=against
-                ).heatmap[0]
+                explanation = method.explainer(self.image[None], target=[self.targets], against=against)
+                explained = explanation.heatmap[0].masked_fill(explanation.empty[0][:, None, None], 0)
             else:
                 images = self.image.to(self.device).expand(len(self.targets), -1, -1, -1)
                 ids = [self.request.photo.name] * len(self.targets)
@@ -223,8 +231,9 @@ class _Comparison:
         lines = [f"{self.request.photo.name} by {Path(self.classifier.name).name}"]
         contrasted = [method.name for method in self.methods if self.has_rivals(method)]
         if contrasted:
-            rivals = ", ".join(self._label(index) for index in self.against) or "all others"
-            lines.append(f"{', '.join(contrasted)}: each class against {rivals}.")
+            rivals = ", ".join(self._label(index) for index in self.against)
+            if rivals or self.task.name == "multiclass":
+                lines.append(f"{', '.join(contrasted)}: each class against {rivals or 'all others'}.")
         if self.objects:
             lines.append(
                 "Inside: the share of the positive relevance in the class's own boxes; in brackets their share of the picture."
@@ -247,6 +256,7 @@ class _Comparison:
 
         return {
             **head(self.classifier),
+            "task": described(self.task),
             "device": str(self.device),
             "style": self.style,
             "sheet": request.out.name,
@@ -256,7 +266,8 @@ class _Comparison:
                 "predictions": [name_of(index) for index in top],
             },
             "targets": [name_of(target) for target in self.targets],
-            "against": [name_of(index) for index in self.against] or "all other classes",
+            "against": [name_of(index) for index in self.against]
+            or self.task.unnamed_rivals(any(map(self.has_rivals, self.methods))),
             "boxes": [{"label": t.name, "classes": list(t.label), "box": t.box} for t in self.objects],
             "methods": [self._described(number) for number in range(len(self.methods))],
         }

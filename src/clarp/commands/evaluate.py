@@ -31,6 +31,7 @@ from clarp.evaluation.run import Outcome, Run, Settings
 from clarp.evaluation.specs import metrics
 from clarp.evaluation.suites import Suite
 from clarp.models import registry
+from clarp.task import TaskName
 
 _SHOWN = 10
 _METHODS = ("lrp", "slrp", "sglrp", "ssglrp")
@@ -46,6 +47,7 @@ class Request:
     model: str | None
     weights: Path | None
     labels: Path | None
+    task: TaskName | None
     methods: tuple[str, ...]
     metrics: tuple[str, ...]
     suite: str | None
@@ -88,7 +90,7 @@ def run(request: Request) -> int:
 
 def _evaluated(request: Request, suite: Suite | None, model: str, out: Path) -> Outcome:
     """One model's run."""
-    classifier = models.load(model, request.weights, request.labels)
+    classifier = models.load(model, request.weights, request.labels, task=request.task)
     for assumed in classifier.notes:
         note(assumed)
     made = request.dataset.partition(":")[0] in {"mosaics", "composites"}

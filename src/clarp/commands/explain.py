@@ -22,15 +22,15 @@ from clarp.cache import default_folder
 from clarp.commands.manifest import (
     caption,
     describe,
+    described,
     finite,
     named,
     output_stems,
     percent,
-    unnamed_rivals,
 )
 from clarp.commands.notes import lost_as_notes, note
 from clarp.explainer import Explainer
-from clarp.explanation import Explanation
+from clarp.explanation import EMPTY, Explanation
 from clarp.files import slug, write_atomically
 from clarp.images import find_photos, open_photo
 from clarp.layers import resolve_layers
@@ -38,6 +38,7 @@ from clarp.method import Method
 from clarp.models import Classifier
 from clarp.network import Network
 from clarp.render import STYLES, Style, figure, rasterised
+from clarp.task import Task, TaskName
 
 TOP = 5
 
@@ -51,6 +52,7 @@ class Request:
     weights: Path | None
     labels: Path | None
     output: str | None
+    task: TaskName | None
     targets: tuple[str, ...]
     against: tuple[str, ...]
     method: str
@@ -109,7 +111,9 @@ class _Run:
         style = style_named(request.style)
         method = Method.named(request.method).with_composite(request.composite)
         device = device_named(request.device)
-        classifier = models.load(request.model, request.weights, request.labels, request.output)
+        classifier = models.load(
+            request.model, request.weights, request.labels, request.output, task=request.task
+        )
         targets, against = classes(classifier, request.targets), classes(classifier, request.against)
         if against and not method.has_rivals:
             raise ValueError(
@@ -123,7 +127,14 @@ class _Run:
         if request.out.exists() and not request.out.is_dir():
             raise ValueError(f"--out {request.out} is a file; name a folder.")
         network = Network(classifier.module, cache=default_folder())
-        explainer = Explainer(network, method, bounds=classifier.bounds, device=device)
+        explainer = Explainer(
+            network,
+            method,
+            bounds=classifier.bounds,
+            device=device,
+            task=classifier.task,
+            labels=classifier.labels,
+        )
         if request.layers:
             shape = tuple(classifier.preprocess(Image.new("RGB", (320, 320))).shape)
             resolve_layers(request.layers, explainer.plan(shape).graph)
@@ -136,6 +147,7 @@ class _Run:
             note(assumed)
         stems = output_stems(self.paths)
         records: dict[Path, dict[str, Any]] = {}
+        tasks: list[Task] = []
         failed: dict[Path, str] = {}
         console = Console(stderr=True, soft_wrap=True)
         # On a terminal the report must not run into the bar, so rich prints it above; a redirected one stays as it is.
@@ -150,24 +162,31 @@ class _Run:
                 task = bar.add_task("explaining", total=len(self.paths))
                 for batch in self._batches(failed, lambda: bar.advance(task)):
                     for photo, explanation, row in self._explanations(batch, failed):
+                        if not tasks:
+                            tasks.append(explanation.question)
+                            for assumed in explanation.notes:
+                                note(assumed)
                         record = self._write(photo, explanation, row, stems[photo.path])
                         records[photo.path] = record
                         bar.advance(task)
                         if report:
                             sys.stdout.write(_summary(record, self.request.out))
         except KeyboardInterrupt:
-            self._finished(records, failed)
+            self._finished(records, failed, tasks)
             sys.stderr.write(
                 f"clarp: stopped after {len(records)} of {len(self.paths)} photos; {self.request.out / 'manifest.json'} has those.\n"
             )
             raise
-        return self._finished(records, failed)
+        return self._finished(records, failed, tasks)
 
-    def _finished(self, records: dict[Path, dict[str, Any]], failed: dict[Path, str]) -> dict[str, Any]:
+    def _finished(
+        self, records: dict[Path, dict[str, Any]], failed: dict[Path, str], tasks: list[Task]
+    ) -> dict[str, Any]:
         """Name the photos that failed, and write the manifest of those that were explained."""
         for path, reason in failed.items():
             sys.stderr.write(f"clarp: skipped {path}: {reason.removeprefix(f'{path}: ')}\n")
         manifest = describe(self.classifier, self.explainer.method, self.device, self.request.batch_size)
+        manifest["task"] = described(tasks[0] if tasks else None)
         manifest["style"] = self.style
         manifest["photos"] = [records[path] for path in self.paths if path in records]
         manifest["failed"] = [
@@ -234,16 +253,19 @@ class _Run:
         targets = explanation.target[row].view(-1).tolist()
         relevance = explanation.relevance[row].float().cpu().view(len(targets), *photo.image.shape)
         skipped = explanation.selection_skipped[row].view(-1).tolist()
+        empty = explanation.empty[row].view(-1).tolist()
+        method = explanation.method
         seen = self.classifier.photo(photo.image)
         name_of = partial(named, self.classifier, probabilities)
         explanations = []
         for k, target in enumerate(targets):
             rivals = [index for index in self.against if index != target]
-            name = f"{stem}.{target}-{slug(self.classifier.labels[target])}.{self.explainer.method.name}"
+            name = f"{stem}.{target}-{slug(self.classifier.labels[target])}.{method.name}"
             skips = [f"selection was skipped at {skipped[k]} layers"] if skipped[k] else []
+            skips += [EMPTY] if empty[k] else []
             words = caption(
                 self.classifier,
-                self.explainer.method,
+                explanation,
                 target,
                 float(probabilities[target]),
                 rivals,
@@ -260,8 +282,9 @@ class _Run:
                     "target": name_of(target),
                     "against": [name_of(index) for index in rivals]
                     if rivals
-                    else unnamed_rivals(self.explainer.method),
+                    else explanation.question.unnamed_rivals(method.has_rivals),
                     "selection_skipped": skipped[k],
+                    "empty": empty[k],
                     "ledger": {
                         part: finite(_at(values, row, k))
                         for part, values in explanation.ledger.summary().items()

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 import clarp
+from clarp.explanation import Explanation
 from clarp.method import Method
 from clarp.models import Classifier
+from clarp.task import Task
 
 _NAMED = 3  # rivals in a title
 
@@ -63,6 +65,11 @@ def _bounds(classifier: Classifier, method: Method) -> dict[str, Any]:
     return {"source": source, "low": low.tolist(), "high": high.tolist()}
 
 
+def described(task: Task | None) -> dict[str, str] | None:
+    """The task in a manifest: its name, and how it is known; None where nothing was explained."""
+    return None if task is None else {"name": task.name, "source": task.source}
+
+
 def named(classifier: Classifier, probabilities: Tensor, index: int) -> dict[str, Any]:
     """A class in a manifest: number, label and probability, of (N,) probabilities."""
     return {
@@ -73,16 +80,21 @@ def named(classifier: Classifier, probabilities: Tensor, index: int) -> dict[str
 
 
 def caption(
-    classifier: Classifier, method: Method, target: int, probability: float, rivals: Sequence[int], *more: str
+    classifier: Classifier,
+    explanation: Explanation,
+    target: int,
+    probability: float,
+    rivals: Sequence[int],
+    *more: str,
 ) -> str:
     """What stands with a map: a title, and a line of small print.
 
     Args:
         classifier: whose decision it is.
-        method: how it was explained.
+        explanation: how it was explained.
         target: the class.
         probability: its probability.
-        rivals: the classes that it is contrasted with; empty: all others.
+        rivals: the classes that it is contrasted with; empty: those of its task.
         *more: for the small print.
     """
     labels = [classifier.labels[index].replace("_", " ") for index in (target, *rivals)]
@@ -90,15 +102,11 @@ def caption(
     if rivals:
         others = f" and {len(rivals) - _NAMED} more" if len(rivals) > _NAMED else ""
         title += f" against {', '.join(labels[1 : 1 + _NAMED])}{others}"
-    elif method.has_rivals:
+    elif explanation.task == "multiclass" and explanation.method.has_rivals:
         title += " against all other classes"
+    method = explanation.method
     made = f"{method.name.upper()} ({method.rules.name})"
     return f"{title}\n{' · '.join([made, Path(classifier.name).name, *more])}"
-
-
-def unnamed_rivals(method: Method) -> str:
-    """What a class is contrasted with where no rivals were named."""
-    return "all other classes" if method.has_rivals else "nothing: the method has no rivals"
 
 
 def finite(value: float) -> float | None:

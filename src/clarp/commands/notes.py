@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from clarp.errors import RelevanceLost
+from clarp.errors import EXAMPLES, EmptyMap, RelevanceLost
 
 
 def note(text: str) -> None:
@@ -16,7 +16,7 @@ def note(text: str) -> None:
 
 @contextmanager
 def lost_as_notes(model: str, named: Callable[[int, int], str]) -> Iterator[None]:
-    """Warnings of lost relevance become notes.
+    """Warnings of lost relevance and empty maps become notes.
 
     Args:
         model: what ``--model`` named.
@@ -27,20 +27,24 @@ def lost_as_notes(model: str, named: Callable[[int, int], str]) -> Iterator[None
     def shown(message: Warning | str, category: type[Warning], *place: Any) -> None:
         if isinstance(message, RelevanceLost):
             note(f"{message.fact(named(message.image, message.target))} {_remedy(model)}")
+        elif isinstance(message, EmptyMap):
+            note(message.fact([named(image, target) for image, target in message.maps[:EXAMPLES]]))
         else:
             show(message, category, *place)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", RelevanceLost)
+        warnings.simplefilter("always", EmptyMap)
         warnings.showwarning = shown  # type: ignore[assignment]
         yield
 
 
 @contextmanager
 def lost_in_silence() -> Iterator[None]:
-    """Warnings of lost relevance are left out, for a command that says :func:`note_lost` at its end."""
+    """Warnings of lost relevance are left out, for a command that says :func:`note_lost` at its end and whose pictures name empty maps."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RelevanceLost)
+        warnings.simplefilter("ignore", EmptyMap)
         yield
 
 

@@ -28,7 +28,7 @@ def serve(
         specs: what ``--model`` named.
         address: where to listen.
         token: whether requests need one; None: unless only this machine can reach the server.
-        **options: weights, labels and output of the model, as of :func:`clarp.models.load`.
+        **options: weights, labels, output and task of the model, as of :func:`clarp.models.load`.
 
     Raises:
         ValueError, TypeError, OSError, ImportError, CaptureError: a model can't be loaded or explained, or the address can't
@@ -56,7 +56,7 @@ def load(specs: Sequence[str], limits: Limits, **options: Path | str | None) -> 
     Args:
         specs: what ``--model`` named.
         limits: see :class:`Limits`.
-        **options: weights, labels and output of the model, where it is one.
+        **options: weights, labels, output and task of the model, where it is one.
 
     Raises:
         ValueError: a model is named twice, or there are several and options; or as `clarp.models.load` and :class:`~clarp.explainer.Explainer`.

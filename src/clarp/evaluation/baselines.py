@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clarp.capture.output import in_rows
+from clarp.capture import LogitsOf, Output
 from clarp.method import Method
 from clarp.network import Network
 from clarp.optional import optional
@@ -40,7 +40,7 @@ class Baseline:
     """
 
     name: str
-    module: "TwoColumns"
+    module: "Columns"
     layer: str = ""
 
     @classmethod
@@ -72,7 +72,7 @@ class Baseline:
         if kind == "gradcam":
             layer = option or last_convolution(network, image)
             _check_layer(network.model, layer)
-        return cls(name, TwoColumns(_copied(network.model)).eval(), layer)
+        return cls(name, Columns.of(network.model, network.output), layer)
 
     @property
     def kind(self) -> str:
@@ -91,7 +91,7 @@ class Baseline:
 
     def on(self, model: nn.Module) -> "Baseline":
         """The same for another model of the same architecture."""
-        return Baseline(self.name, TwoColumns(_copied(model)).eval(), self.layer)
+        return Baseline(self.name, Columns.of(model), self.layer)
 
     def __call__(self, images: Tensor, targets: Tensor, ids: Sequence[str] = ()) -> Tensor:
         """Heatmaps (B, H, W) of images (B, C, H, W) for targets (B,); the ids are not used."""
@@ -134,20 +134,20 @@ class Baseline:
         return _sum(found)
 
 
-class TwoColumns(nn.Module):
-    """A model whose single column z, if it has one, is the columns (-z, z) of "it is not" and "it is so".
+class Columns(LogitsOf):
+    """A column for each class: a single one z is the columns (-z, z) of "it is not" and "it is so"."""
 
-    Args:
-        model: returns (B,) or (B, N).
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
+    @classmethod
+    def of(cls, model: nn.Module, output: Output = None) -> "Columns":
+        """Those of a copy of the model."""
+        if isinstance(model, LogitsOf):
+            return cls(_copied(model.model), model.output)
+        return cls(_copied(model), output)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, N), with at least two columns."""
-        columns = in_rows(self.model(images))
+        columns = super().forward(images)
+        assert isinstance(columns, Tensor)
         return torch.cat([-columns, columns], 1) if columns.shape[1] == 1 else columns
 
 

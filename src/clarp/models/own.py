@@ -14,11 +14,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from clarp.capture import LogitsOf, Output, load_exported
-from clarp.capture.output import pick
+from clarp.capture.output import in_rows, pick
 from clarp.errors import CaptureError
 from clarp.models import labels as class_names
 from clarp.models.classifier import Classifier, Preprocess
 from clarp.models.weights import load_weights, read_state
+from clarp.task import TaskName
 
 _DEFAULT_PREPROCESSING = "preprocessing: ImageNet's usual one was assumed (shorter side to {resize}, middle {height} x {width}, ImageNet's mean and deviation)"
 
@@ -29,6 +30,8 @@ def load_function(
     weights: Path | None = None,
     labels: Sequence[str] | None = None,
     output: str | None = None,
+    *,
+    task: TaskName | None = None,
 ) -> Classifier:
     """Build a model with a function from a Python file, which is executed.
 
@@ -42,6 +45,7 @@ def load_function(
         labels: class names that take precedence over the file's.
         output: which of several results of the model are its logits, a key or a number; None for the only tensor, or the one
             called "logits".
+        task: what the last layer means; None: as the model ends.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -71,17 +75,20 @@ def load_function(
     preprocess, notes = _preprocess(getattr(source, "preprocess", None), (224, 224))
     chosen = int(output) if output is not None and output.isdecimal() else output
     count, alone = _outputs(module, preprocess, spec, chosen)
-    classes, label_notes = class_names.of_classes(labels, count, spec)
+    classes, label_notes = class_names.of_classes(labels, count, spec, task)
     module = module if alone else LogitsOf(module, chosen)
-    return Classifier(spec, module, classes, preprocess, notes + label_notes)
+    return Classifier(spec, module, classes, preprocess, notes + label_notes, task)
 
 
-def load_program(file: Path, labels: Sequence[str] | None = None) -> Classifier:
+def load_program(
+    file: Path, labels: Sequence[str] | None = None, *, task: TaskName | None = None
+) -> Classifier:
     """Load a model that ``torch.export.save`` wrote; it takes photos of the size it was exported with.
 
     Args:
         file: the ``.pt2`` file.
         labels: the class names; None for ImageNet's if there are 1000 classes, else numbers.
+        task: what the last layer means; None: as the program ends.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -91,14 +98,21 @@ def load_program(file: Path, labels: Sequence[str] | None = None) -> Classifier:
     values: dict[str, Any] = {node.name: node.meta.get("val") for node in program.graph.nodes}
     inputs = [values[name] for name in program.graph_signature.user_inputs if isinstance(name, str)]
     outputs = [values[name] for name in program.graph_signature.user_outputs if isinstance(name, str)]
-    if [_dimensions(value) for value in inputs] != [4] or [_dimensions(value) for value in outputs] != [2]:
-        raise ValueError(f"{file}: expected a program from one tensor (B, C, H, W) to logits (B, N).")
+    if (
+        [_dimensions(value) for value in inputs] != [4]
+        or len(outputs) != 1
+        or _dimensions(outputs[0]) not in (1, 2)
+    ):
+        raise ValueError(
+            f"{file}: expected a program from one tensor (B, C, H, W) to logits (B, N), or (B,) for one."
+        )
     height, width = inputs[0].shape[2:]
     if not (isinstance(height, int) and isinstance(width, int)):
         height = width = 224  # a program for any size
     preprocess, notes = _preprocess(None, (height, width))
-    classes, label_notes = class_names.of_classes(labels, int(outputs[0].shape[1]), str(file))
-    return Classifier(str(file), program, classes, preprocess, notes + label_notes)
+    count = int(outputs[0].shape[1]) if outputs[0].ndim == 2 else 1
+    classes, label_notes = class_names.of_classes(labels, count, str(file), task)
+    return Classifier(str(file), program, classes, preprocess, notes + label_notes, task)
 
 
 def _dimensions(value: Any) -> int | None:
@@ -158,7 +172,8 @@ def _outputs(module: nn.Module, preprocess: Preprocess, spec: str, output: Outpu
     except CaptureError as error:
         said = str(error).replace(", Explainer(model, output=...): ", ": ").replace("output=", "--output ")
         raise ValueError(f"{spec}: {said}") from error
-    if not (isinstance(logits, Tensor) and logits.ndim == 2):
+    rows = in_rows(logits) if isinstance(logits, Tensor) and logits.shape[:1] == (1,) else logits
+    if not (isinstance(rows, Tensor) and rows.ndim == 2):
         got = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"the model of {spec} returned {got}, expected logits (B, N).")
-    return logits.shape[1], logits is result
+        raise ValueError(f"the model of {spec} returned {got}, expected logits (B, N), or (B,) for one.")
+    return rows.shape[1], rows is result

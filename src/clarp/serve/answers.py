@@ -18,7 +18,7 @@ class Class(_Answer):
 
     index: int = Field(serialization_alias="class", description="Its place among the logits.")
     label: str = Field(description="Its name.")
-    probability: float | None = Field(description="Softmax probability in this photo; null if it is NaN.")
+    probability: float | None = Field(description="As the model's task has it; null if it is NaN.")
 
 
 class Photo(_Answer):
@@ -43,6 +43,9 @@ class Predicted(_Answer):
     model: str = Field(description="The model's name.")
     photo: Photo
     seen: Seen
+    task: str = Field(
+        description="multiclass: one of the classes, whose probabilities sum to 1; binary: class 1 or class 0; multilabel: any of them."
+    )
     predictions: list[Class] = Field(description="The most probable class first.")
 
 

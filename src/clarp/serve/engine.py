@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from clarp import __version__
-from clarp.commands.manifest import caption, finite, unnamed_rivals
+from clarp.commands.manifest import caption, finite
 from clarp.evaluation.metrics.perturbation import Fill, filling
 from clarp.explainer import Explainer
-from clarp.explanation import Explanation
+from clarp.explanation import EMPTY, Explanation
 from clarp.images import decode_photo
 from clarp.models import Classifier
 from clarp.models.logits import Logits
@@ -133,6 +133,7 @@ class Engine:
             model=self.name,
             photo=prepared.photo,
             seen=Seen(width=width, height=height, png=_png(prepared.seen)),
+            task=self._asked(prepared.image).task.name,
             predictions=[
                 self._class(prepared.probabilities, index) for index in _top(prepared.probabilities, top)
             ],
@@ -179,7 +180,7 @@ class Engine:
         drawn = BytesIO()
         rivals = [index for index in against if index != target]
         probability = float(prepared.probabilities[target])
-        words = caption(self.classifier, explanation.method, target, probability, rivals)
+        words = caption(self.classifier, explanation, target, probability, rivals)
         overlay(heatmap, prepared.seen, words).save(drawn, "PNG")
         return drawn.getvalue()
 
@@ -247,10 +248,14 @@ class Engine:
 
     def _probabilities(self, images: Tensor) -> Tensor:
         """Of one image, (N,)."""
+        return self._asked(images).probabilities(images)[0]
+
+    def _asked(self, images: Tensor) -> Logits:
+        """The model, without what it ends in."""
         if self._logits is None:
             with _capturing:
-                self._logits = Logits.of(self._model, self._network, images[0])
-        return self._logits.probabilities(images)[0]
+                self._logits = Logits.of(self._model, self._network, images[0], self.classifier.task)
+        return self._logits
 
     def _explanations(
         self, prepared: _Prepared, question: Question, given_up: Callable[[], bool]
@@ -278,7 +283,9 @@ class Engine:
         if shape not in self._sizes and len(self._sizes) >= self.limits.sizes:
             self._forget_sizes()
         if method not in self._explainers:
-            self._explainers[method] = Explainer(self._network, method, bounds=self.classifier.bounds)
+            self._explainers[method] = Explainer(
+                self._network, method, bounds=self.classifier.bounds, task=self.classifier.task
+            )
         return self._explainers[method]
 
     def _map(
@@ -293,13 +300,17 @@ class Engine:
             composite=method.rules.name,
             target=self._class(prepared.probabilities, target),
             against=[self._class(prepared.probabilities, index) for index in rivals]
-            or unnamed_rivals(method),
+            or explanation.question.unnamed_rivals(method.has_rivals),
             selection_skipped=int(explanation.selection_skipped[0, row]),
             ledger={
                 part: finite(np.asarray(values)[0, row].item())
                 for part, values in explanation.ledger.summary().items()
             },
-            scale=ColourScale(limit=scale.limit, basis=scale.basis, warning=oddity(heatmap)),
+            scale=ColourScale(
+                limit=scale.limit,
+                basis=scale.basis,
+                warning=EMPTY if bool(explanation.empty[0, row]) else oddity(heatmap),
+            ),
             heatmap=_npy(heatmap),
             png=_png(layer(heatmap, scale)),
             python=recipe(

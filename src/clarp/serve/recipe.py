@@ -14,7 +14,7 @@ from clarp.models import load
 
 classifier = load({arguments})
 image = classifier.preprocess(open_photo(Path("photo.jpg"))).unsqueeze(0)
-explainer = clarp.Explainer(classifier.module, {method}, bounds=classifier.bounds)
+explainer = clarp.Explainer(classifier.module, {method}, bounds=classifier.bounds, task=classifier.task)
 explanation = explainer(image, target={target}, against={against})  # {what}
 heatmap = explanation.heatmap[0]  # (height, width)
 """
