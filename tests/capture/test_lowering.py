@@ -273,7 +273,10 @@ def test_normalisation_inside_or_outside_the_model(composite: str, padding: int)
 def test_logits_are_what_comes_before_a_final_softmax(link: nn.Module) -> None:
     inner, x = model(F.relu), images(2, 3, 6, 6)
     task = "multiclass" if isinstance(link, nn.Softmax | nn.LogSoftmax) else "multilabel"
-    with_link, plain = clarp.Explainer(nn.Sequential(inner, link).eval())(x), clarp.Explainer(inner, task=task)(x)
+    with_link, plain = (
+        clarp.Explainer(nn.Sequential(inner, link).eval())(x),
+        clarp.Explainer(inner, task=task)(x),
+    )
     assert with_link.task == task
     assert torch.equal(with_link.logits, plain.logits)
     assert torch.equal(with_link.relevance, plain.relevance)

@@ -134,7 +134,10 @@ def _input_shape(node: fx.Node) -> Any:
 
 
 def _source(node: fx.Node, constants: Mapping[str, Tensor]) -> fx.Node | None:
-    """The one value of an operation that is no constant."""
+    """The value that an operation changes: its first argument, or of a product, say, the one that is no constant."""
+    if node.target in (*NOTHING, *SHAPES, *PARTS):
+        first = node.args[0]
+        return first if isinstance(first, fx.Node) and first.name not in constants else None
     found = [
         source
         for source in node.all_input_nodes
