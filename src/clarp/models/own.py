@@ -17,8 +17,9 @@ from clarp.capture import LogitsOf, Output, load_exported
 from clarp.capture.output import pick
 from clarp.errors import CaptureError
 from clarp.models import labels as class_names
+from clarp.models.checkpoint import read_state
 from clarp.models.classifier import Classifier, Preprocess
-from clarp.models.weights import load_weights, read_state
+from clarp.models.weights import load_weights
 
 _DEFAULT_PREPROCESSING = "preprocessing: ImageNet's usual one was assumed (shorter side to {resize}, middle {height} x {width}, ImageNet's mean and deviation)"
 
@@ -66,14 +67,13 @@ def load_function(
         raise TypeError(f"{spec} returned a {type(module).__name__}, expected a torch.nn.Module.")
     if module.training:
         raise ValueError(f"{spec} returned a model in training mode, expected return model.eval().")
-    if weights is not None:
-        load_weights(module, read_state(weights), weights.name)
+    loaded = () if weights is None else load_weights(module, read_state(weights), weights.name)
     preprocess, notes = _preprocess(getattr(source, "preprocess", None), (224, 224))
     chosen = int(output) if output is not None and output.isdecimal() else output
     count, alone = _outputs(module, preprocess, spec, chosen)
     classes, label_notes = class_names.of_classes(labels, count, spec)
     module = module if alone else LogitsOf(module, chosen)
-    return Classifier(spec, module, classes, preprocess, notes + label_notes)
+    return Classifier(spec, module, classes, preprocess, (*loaded, *notes, *label_notes))
 
 
 def load_program(file: Path, labels: Sequence[str] | None = None) -> Classifier:
