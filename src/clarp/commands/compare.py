@@ -26,7 +26,7 @@ from clarp.data.sample import Object, checked_box
 from clarp.evaluation.attribution import Attributor, Relevance, attributors, lossy
 from clarp.evaluation.metrics import EnergyPointing
 from clarp.files import write_atomically
-from clarp.images import open_photo
+from clarp.images import notes_of, open_photo
 from clarp.models import Classifier
 from clarp.models.logits import Logits
 from clarp.network import Network
@@ -68,7 +68,7 @@ def run(request: Request, *, json: bool) -> int:
     """
     with redirect_stdout(sys.stderr) if json else nullcontext(), lost_in_silence():
         comparison = _Comparison.prepared(request)
-        for assumed in comparison.classifier.notes:
+        for assumed in (*comparison.classifier.notes, *comparison.photo_notes):
             note(assumed)
         drawn = sheet(
             comparison.rows(), comparison.caption(), aside=comparison.aside(), style=comparison.style
@@ -89,6 +89,8 @@ class _Comparison:
 
     Attributes:
         image: (C, H, W).
+        size: of the photo, (height, width).
+        photo_notes: what was assumed to open it.
         probabilities: (N,) float64.
         targets: K classes, the columns.
         objects: the boxes that were given, in the photo's pixels.
@@ -100,6 +102,7 @@ class _Comparison:
     methods: tuple[Attributor, ...]
     image: Tensor
     size: tuple[int, int]
+    photo_notes: tuple[str, ...]
     probabilities: Tensor
     targets: list[int]
     against: list[int]
@@ -140,6 +143,7 @@ class _Comparison:
             tuple(sorted(methods, key=lambda method: request.methods.index(method.name))),
             image,
             (photo.height, photo.width),
+            notes_of(photo),
             probabilities,
             targets,
             against,
@@ -254,6 +258,7 @@ class _Comparison:
                 "file": str(request.photo),
                 "sha256": hashlib.sha256(request.photo.read_bytes()).hexdigest(),
                 "predictions": [name_of(index) for index in top],
+                **({"notes": list(self.photo_notes)} if self.photo_notes else {}),
             },
             "targets": [name_of(target) for target in self.targets],
             "against": [name_of(index) for index in self.against] or "all other classes",

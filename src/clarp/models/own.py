@@ -21,7 +21,16 @@ from clarp.models.checkpoint import read_state
 from clarp.models.classifier import Classifier, Preprocess
 from clarp.models.weights import load_weights
 
-_DEFAULT_PREPROCESSING = "preprocessing: ImageNet's usual one was assumed (shorter side to {resize}, middle {height} x {width}, ImageNet's mean and deviation)"
+_ASSUMED = "preprocessing: {usual} was assumed (shorter side to {resize}, middle {height} x {width}, {scale})"
+_ASSUMED_OF = {
+    3: ("ImageNet's usual one", "ImageNet's mean and deviation"),
+    1: (
+        "one for greys, because the model takes 1 channel,",
+        "0 for black to 1 for white, no mean or deviation",
+    ),
+}
+"""By the number of channels."""
+_SIDE = 224  # of models for any size
 
 
 def load_function(
@@ -34,7 +43,8 @@ def load_function(
     """Build a model with a function from a Python file, which is executed.
 
     If the file also has ``preprocess`` (RGB photo to a float tensor (C, H, W)) and ``labels`` (a list, or a
-    function that returns one), they are used. Else ImageNet's are assumed, and the notes say so.
+    function that returns one), they are used. Else ImageNet's are assumed, and the notes say so; for a model of one
+    channel greys from 0 to 1.
 
     Args:
         file: the Python file; modules beside it can be imported from it.
@@ -68,7 +78,13 @@ def load_function(
     if module.training:
         raise ValueError(f"{spec} returned a model in training mode, expected return model.eval().")
     loaded = () if weights is None else load_weights(module, read_state(weights), weights.name)
-    preprocess, notes = _preprocess(getattr(source, "preprocess", None), (224, 224))
+    notes: tuple[str, ...] = ()
+    preprocess = getattr(source, "preprocess", None)
+    if preprocess is None:
+        remedy = (
+            f"write preprocess(photo), which returns the float tensor (C, H, W) of a PIL photo, into {file}"
+        )
+        preprocess, notes = _assumed(_channels(module, spec, remedy), (_SIDE, _SIDE), spec, remedy)
     chosen = int(output) if output is not None and output.isdecimal() else output
     count, alone = _outputs(module, preprocess, spec, chosen)
     classes, label_notes = class_names.of_classes(labels, count, spec)
@@ -93,10 +109,13 @@ def load_program(file: Path, labels: Sequence[str] | None = None) -> Classifier:
     outputs = [values[name] for name in program.graph_signature.user_outputs if isinstance(name, str)]
     if [_dimensions(value) for value in inputs] != [4] or [_dimensions(value) for value in outputs] != [2]:
         raise ValueError(f"{file}: expected a program from one tensor (B, C, H, W) to logits (B, N).")
-    height, width = inputs[0].shape[2:]
+    channels, height, width = inputs[0].shape[1:]
     if not (isinstance(height, int) and isinstance(width, int)):
-        height = width = 224  # a program for any size
-    preprocess, notes = _preprocess(None, (height, width))
+        height = width = _SIDE  # a program for any size
+    remedy = "in Python, clarp.Explainer(torch.export.load(file)) takes tensors that you have preprocessed"
+    preprocess, notes = _assumed(
+        channels if isinstance(channels, int) else 3, (height, width), str(file), remedy
+    )
     classes, label_notes = class_names.of_classes(labels, int(outputs[0].shape[1]), str(file))
     return Classifier(str(file), program, classes, preprocess, notes + label_notes)
 
@@ -132,13 +151,54 @@ def _called(what: str, function: Any, *arguments: Any) -> Any:
         raise ValueError(f"{what} failed with {type(error).__name__}: {error}") from error
 
 
-def _preprocess(own: Preprocess | None, size: tuple[int, int]) -> tuple[Preprocess, tuple[str, ...]]:
-    if own is not None:
-        return own, ()
+def _channels(module: nn.Module, spec: str, remedy: str) -> int:
+    """How many channels a model takes: colours if it takes them, else greys, else what its layers say.
+
+    It is tried out, because a model may make its own channels of those it gets before the first layer.
+
+    Raises:
+        ValueError: it fails with each.
+    """
+    said = [
+        layer.in_channels for layer in module.modules() if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))
+    ]
+    failures: dict[int, Exception] = {}
+    for channels in dict.fromkeys((3, 1, *said[:1], 2, 4)):
+        try:
+            with torch.no_grad():
+                module(torch.zeros(1, channels, _SIDE, _SIDE))
+        except Exception as error:  # noqa: BLE001  the user's model may raise anything
+            failures[channels] = error
+        else:
+            return channels
+    channels = said[0] if said else 3
+    failure = failures[channels]
+    raise ValueError(
+        f"{spec} failed on an image ({channels}, {_SIDE}, {_SIDE}) with {type(failure).__name__}: {failure}. "
+        f"If it takes images of another size, {remedy}."
+    ) from failure
+
+
+def _assumed(
+    channels: int, size: tuple[int, int], spec: str, remedy: str
+) -> tuple[Preprocess, tuple[str, ...]]:
+    """A preprocessing for want of the model's own, and a note of it.
+
+    Raises:
+        ValueError: for images of so many channels there is none.
+    """
     from clarp.models import imagenet
 
-    note = _DEFAULT_PREPROCESSING.format(resize=max(size) * 8 // 7, height=size[0], width=size[1])
-    return imagenet.preprocessing(size), (note,)
+    if channels not in _ASSUMED_OF:
+        raise ValueError(
+            f"{spec} takes images of {channels} channels, and for want of its own preprocessing one is assumed for 3 (colours) and "
+            f"for 1 (greys) only: {remedy}."
+        )
+    usual, scale = _ASSUMED_OF[channels]
+    resize = max(size) * 8 // 7
+    note = _ASSUMED.format(usual=usual, resize=resize, height=size[0], width=size[1], scale=scale)
+    grey = channels == 1
+    return imagenet.GreyEvaluation(resize, size) if grey else imagenet.preprocessing(size), (note,)
 
 
 def _outputs(module: nn.Module, preprocess: Preprocess, spec: str, output: Output) -> tuple[int, bool]:
