@@ -110,16 +110,21 @@ def _decoded(path: Path, dataset: Any) -> NDArray[Any]:
         stored: NDArray[Any] = library.pixel_array(dataset, index=0)
     except Exception as error:  # pydicom and its decoders raise whatever they run into
         syntax = dataset.file_meta.TransferSyntaxUID
-        try:
-            missing = library.get_decoder(syntax).missing_dependencies
-            decodable = library.get_decoder(syntax).is_available
-        except NotImplementedError:
-            missing, decodable = [], False
-        if decodable:
+        if not syntax.is_compressed:
             raise ValueError(f"{path}: {_damaged(error)}") from error
-        remedy = f"install one of: {'; '.join(missing)}" if missing else "pydicom has no decoder for it"
+        try:
+            decoder = library.get_decoder(syntax)
+            installed, others = decoder.is_available, decoder.missing_dependencies
+        except NotImplementedError:
+            installed, others = False, []
+        reason = (
+            "they are damaged, or of a kind that the installed decoders don't read"
+            if installed
+            else "no decoder is installed"
+        )
+        remedy = f"; pip install one of these: {'; '.join(others)}" if others else "; save it uncompressed"
         raise ValueError(
-            f"{path}: its pixels are compressed as {syntax.name} ({syntax}): {remedy}."
+            f"{path}: its pixels are compressed as {syntax.name} ({syntax}): {reason}{remedy}."
         ) from error
     return stored
 
