@@ -62,7 +62,7 @@ def noted(photo: Image.Image, notes: tuple[str, ...], levels: Levels | None = No
 def grey_photo(levels: NDArray[Any], notes: tuple[str, ...]) -> Image.Image:
     """An RGB photo of (H, W) levels in 0 to 1, which it keeps."""
     bytes_ = (levels * 255).round().astype(np.uint8)
-    return noted(Image.fromarray(bytes_).convert("RGB"), notes, levels.astype(np.float32))
+    return noted(Image.fromarray(bytes_).convert("RGB"), notes, levels.astype(np.float32, copy=False))
 
 
 def deep_photo(values: NDArray[Any], bits: int | None, *, inverted: bool) -> Image.Image:
@@ -87,5 +87,5 @@ def deep_photo(values: NDArray[Any], bits: int | None, *, inverted: bool) -> Ima
             end = "black" if inverted else "white"
             said = f"greys: no value of its 16 bits is above {greatest}, so {bits} bits were taken for used: {2**bits - 1} is {end}"
             notes = (said,)
-    levels = values.astype(np.float64) / (2**bits - 1)
+    levels = values.astype(np.float32) / np.float32(2**bits - 1)  # half the memory, and exact to a grey
     return grey_photo(1 - levels if inverted else levels, notes)

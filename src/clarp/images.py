@@ -15,7 +15,18 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from clarp import dicom
 from clarp.greys import deep_photo, greys, noted, notes_of
 
-__all__ = ["TooManyPixels", "decode_photo", "find_photos", "greys", "notes_of", "open_photo"]
+__all__ = [
+    "FORMATS",
+    "SUFFIXES",
+    "TooManyPixels",
+    "decode_photo",
+    "files_below",
+    "find_photos",
+    "greys",
+    "is_photo",
+    "notes_of",
+    "open_photo",
+]
 
 SUFFIXES = dicom.SUFFIXES | frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".jfif", ".png", ".tif", ".tiff", ".webp"}
@@ -37,7 +48,7 @@ def open_photo(path: Path, *, upright: bool = True) -> Image.Image:
     full depth, and :func:`notes_of` what was assumed.
 
     Args:
-        path: the file.
+        path: the file; of DICOM the extra ``dicom`` reads it.
         upright: otherwise the rotation tag is left alone, for annotations that count stored pixels.
 
     Raises:

@@ -67,5 +67,5 @@ def test_everything_that_does_not_fit_is_said_at_once_and_shortly():
     assert str(error.value) == (
         "a.pth: the weights don't fit the model: 10 missing (1.weight, 1.bias, 2.weight and 7 more); "
         "1 unexpected (extra); 1 of another shape (0.weight (5, 2) instead of (2, 2)); "
-        "the head has another number of classes, 5 instead of 2: give their labels, or build the model with as many."
+        "the head has another number of classes, 5 instead of 2: give their names (--labels), or build the model with as many."
     )

@@ -66,7 +66,8 @@ def _refuse_programs(path: Path) -> None:
     """Models with their code inside are archives too."""
     try:
         with zipfile.ZipFile(path) as archive:
-            members = {name.partition("/")[2] for name in archive.namelist()}
+            # Of most formats, and versions of them, all members lie in one folder.
+            members = {part for name in archive.namelist() for part in (name, name.partition("/")[2])}
     except (zipfile.BadZipFile, OSError):
         return  # an older format, or damaged: the reading that follows says so
     if "constants.pkl" in members:

@@ -196,7 +196,7 @@ def _prefixes(fit: _Fit, needed: Sequence[str]) -> str:
 def _of_shapes(pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> str:
     """What it means that tensors differ in their first or in their second dimension only."""
     meanings = (
-        "the head has another number of classes, {} instead of {}: give their labels, or build the model with as many",
+        "the head has another number of classes, {} instead of {}: give their names (--labels), or build the model with as many",
         "the first layer takes another number of channels, {} instead of {}: build it for as many",
     )
     for axis, meaning in enumerate(meanings):
