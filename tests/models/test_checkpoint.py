@@ -97,6 +97,7 @@ BESIDE = {
         (prefixed("module._orig_mod.model."), "begin with 'module._orig_mod.model.'"),
         ({**prefixed("model."), "criterion.weight": torch.ones(4)}, "1 of a.pth that are not the model's were left out (criterion.weight)"),
         ({name.replace("blocks.", "blocks._orig_mod."): v for name, v in TRAINED.items()}, "'_orig_mod.' was taken out of the names"),
+        ({name.replace("blocks.", "blocks._fsdp_wrapped_module."): v for name, v in TRAINED.items()}, "'_fsdp_wrapped_module.' was taken out"),
         ({name.replace("blocks.", "blocks.module."): v for name, v in TRAINED.items()}, "'module.' was taken out of the names"),
         ({name: v for name, v in prefixed("m.").items() if "num_batches" not in name}, "begin with 'm.'"),
         ({**prefixed("model."), **prefixed("teacher.", AVERAGED)}, "begin with 'model.'"),

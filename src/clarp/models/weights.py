@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from clarp.models.checkpoint import State, some
 
 _USUAL = ("", "model.", "net.", "network.", "module.")
-_COMPILED = "_orig_mod."
+_INNER = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+"""What compilation, sharding and recomputation put into the middle of names, too."""
 _OPTIONAL = "num_batches_tracked"  # old files lack it, and nothing in eval mode reads it
 
 
@@ -125,13 +126,14 @@ def _best(
 
 
 def _cleaned(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
-    """The names as they are; without compilation's wrapper in them; without that of parallel training too."""
+    """The names as they are; without the wrappers that no model has in its own; without that of parallel training too."""
     yield "", tensors
-    compiled = {name.replace(_COMPILED, ""): value for name, value in tensors.items()}
-    if compiled.keys() != tensors.keys():
-        yield _COMPILED, compiled
-    parallel = {re.sub(r"(?<=\.)module\.", "", name): value for name, value in compiled.items()}
-    if parallel.keys() != compiled.keys() and len(parallel) == len(tensors):
+    inner = next((found[0] for found in map(_INNER.search, tensors) if found), "")
+    plain = {_INNER.sub("", name): value for name, value in tensors.items()}
+    if inner:
+        yield inner, plain
+    parallel = {re.sub(r"(?<=\.)module\.", "", name): value for name, value in plain.items()}
+    if parallel.keys() != plain.keys() and len(parallel) == len(tensors):
         yield "module.", parallel
 
 
