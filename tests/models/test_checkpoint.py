@@ -125,6 +125,7 @@ def averaged_model(module):
         {"state_dict": TRAINED, "state_dict_ema": AVERAGED, **BESIDE},
         {"model": TRAINED, "model_ema": averaged_model(net()), **BESIDE},
         {"model": TRAINED, "ema": {"module": AVERAGED, "updates": 3}},
+        {**TRAINED, "ema": AVERAGED},
         {"model": TRAINED, "ema": {"shadow": AVERAGED, "decay": 0.999}},
         {"model": TRAINED, "ema_state_dict": prefixed("module.", AVERAGED)},
         {"state_dict": {**prefixed("model."), **prefixed("ema_model.module.", AVERAGED), "ema_model.n_averaged": torch.tensor(3)}},
@@ -145,6 +146,19 @@ def test_averages_without_names_are_passed_over(tmp_path):
     content = {"model": TRAINED, "ema": {"shadow_params": list(AVERAGED.values()), "decay": 0.9}}
     torch.save(content, tmp_path / "a.pth")
     assert same(loaded(tmp_path / "a.pth")[0], TRAINED)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_averages_that_lack_a_batch_norms_statistics_are_passed_over(tmp_path, wrapped):
+    parameters = {name: value for name, value in AVERAGED.items() if "running" not in name}
+    plain = {"model": TRAINED} if wrapped else TRAINED
+    torch.save({**plain, "ema": {"shadow": parameters, "decay": 0.9}}, tmp_path / "a.pth")
+    state, notes = loaded(tmp_path / "a.pth")
+    assert same(state, TRAINED)
+    assert notes == (
+        "weights: the averages over training (EMA) in a.pth lack 2 of the model's, so others were taken",
+        *(("weights: those under 'model' in a.pth",) if wrapped else ()),
+    )
 
 
 def test_safetensors_with_a_prefix(tmp_path):

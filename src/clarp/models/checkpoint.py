@@ -27,10 +27,12 @@ class State:
     Attributes:
         tensors: by their names in the file.
         notes: how they were unwrapped, a sentence each.
+        plain: for averages, the weights beside them that are none; None where there are none.
     """
 
     tensors: dict[str, Tensor]
     notes: tuple[str, ...] = ()
+    plain: "State | None" = None
 
 
 def read_state(path: Path) -> State:
@@ -55,11 +57,27 @@ def read_state(path: Path) -> State:
     keys = _way(held, 0)
     if keys is None:
         raise ValueError(f"{path}: {_whole_model(path, held) or _no_state(held)}")
-    taken = held
+    return _taken(path, held, keys)
+
+
+def _taken(path: Path, held: Any, keys: tuple[str, ...]) -> State:
+    """The weights that the keys lead to."""
+    found = held
     for key in keys:
-        taken = taken[key]
-    tensors = {name: value for name, value in taken.items() if isinstance(value, Tensor)}
-    return State(tensors, _unwrapping(path, held, keys))
+        found = found[key]
+    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    if not keys:
+        return State(tensors)
+    note = f"weights: those under {' / '.join(keys)!r} in {path.name}"
+    if not set(keys) & set(_AVERAGED):
+        return State(tensors, (note,))
+    others = {key: value for key, value in held.items() if key not in _AVERAGED}
+    way = _way(others, 0)
+    if way is None:
+        return State(tensors, (f"{note}, averages over training (EMA)",))
+    beside = f"under {' / '.join(way)!r}" if way else "beside them"
+    said = f"{note}, averages over training (EMA), and not those {beside}"
+    return State(tensors, (said,), _taken(path, others, way))
 
 
 def _refuse_programs(path: Path) -> None:
@@ -150,19 +168,6 @@ def _others(held: Mapping[Any, Any], depth: int = 0) -> list[tuple[str, ...]]:
     """The ways into entries whose names say nothing."""
     ways = [(key, _way(value, depth + 1)) for key, value in held.items() if isinstance(key, str)]
     return [(key, *way) for key, way in ways if way is not None]
-
-
-def _unwrapping(path: Path, held: Mapping[str, Any], keys: tuple[str, ...]) -> tuple[str, ...]:
-    if not keys:
-        return ()
-    entry = " / ".join(keys)
-    averaged = [key for key in keys if key in _AVERAGED]
-    if not averaged:
-        return (f"weights: those under {entry!r} in {path.name}",)
-    plain = {key: value for key, value in held.items() if key not in _AVERAGED}
-    other = _way(plain, 0)
-    beside = f", and not those under {' / '.join(other)!r}" if other else ""
-    return (f"weights: those under {entry!r} in {path.name}, averages over training (EMA){beside}",)
 
 
 def _whole_model(path: Path, held: Any) -> str:

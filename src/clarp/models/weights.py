@@ -63,7 +63,7 @@ def load_weights(module: nn.Module, state: State, source: str) -> tuple[str, ...
 
     What wrappers put before all names (``module.``, ``model.``, ``_orig_mod.``, several of them, or any other) is taken
     off. Where the file then has all of the model's weights, what lies beside them (a loss's, a teacher's) is left out;
-    averages (EMA) count before others.
+    averages (EMA) count before others, unless some are missing, as a batch norm's statistics often are.
 
     Args:
         module: the model; half-precision weights become its own precision.
@@ -79,6 +79,9 @@ def load_weights(module: nn.Module, state: State, source: str) -> tuple[str, ...
     expected = {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
     needed = [name for name in expected if not name.endswith(_OPTIONAL)]
     fit = _best(expected, needed, state.tensors, source)
+    if state.plain is not None and fit.found < len(needed):
+        said = f"weights: the averages over training (EMA) in {source} lack {len(needed) - fit.found} of the model's, so others were taken"
+        return (said, *load_weights(module, state.plain, source))
     tensors, others = fit.renamed(whole=fit.found == len(needed))
     misshapen = {
         name: (tuple(value.shape), tuple(expected[name].shape))
