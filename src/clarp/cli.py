@@ -27,7 +27,9 @@ Model = Annotated[
         help="A name from `clarp models`, timm:NAME, hf:REPO, a .pt2 file, or file.py:function (returns an nn.Module in eval mode)."
     ),
 ]
-Weights = Annotated[Path | None, typer.Option(help="Weights for the model: safetensors, or a state dict.")]
+Weights = Annotated[
+    Path | None, typer.Option(help="Weights for the model: safetensors, a state dict, or a checkpoint.")
+]
 Labels = Annotated[Path | None, typer.Option(help="A text file with one class name a line.")]
 Output = Annotated[
     str | None,

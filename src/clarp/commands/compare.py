@@ -26,7 +26,7 @@ from clarp.data.sample import Object, checked_box
 from clarp.evaluation.attribution import Attributor, Relevance, attributors, lossy
 from clarp.evaluation.metrics import EnergyPointing
 from clarp.files import write_atomically
-from clarp.images import open_photo
+from clarp.images import notes_of, open_photo
 from clarp.models import Classifier
 from clarp.models.logits import Logits
 from clarp.network import Network
@@ -70,7 +70,11 @@ def run(request: Request, *, json: bool) -> int:
     """
     with redirect_stdout(sys.stderr) if json else nullcontext(), lost_in_silence():
         comparison = _Comparison.prepared(request)
-        for assumed in (*comparison.classifier.notes, *comparison.task.notes):
+        for assumed in (
+            *comparison.classifier.notes,
+            *comparison.photo_notes,
+            *comparison.task.notes,
+        ):
             note(assumed)
         drawn = sheet(
             comparison.rows(), comparison.caption(), aside=comparison.aside(), style=comparison.style
@@ -91,6 +95,8 @@ class _Comparison:
 
     Attributes:
         image: (C, H, W).
+        size: of the photo, (height, width).
+        photo_notes: what was assumed to open it.
         task: what the last layer means.
         probabilities: (N,) float64, of N classes.
         targets: K classes, the columns.
@@ -103,6 +109,7 @@ class _Comparison:
     methods: tuple[Attributor, ...]
     image: Tensor
     size: tuple[int, int]
+    photo_notes: tuple[str, ...]
     task: Task
     probabilities: Tensor
     targets: list[int]
@@ -148,6 +155,7 @@ class _Comparison:
             tuple(sorted(methods, key=lambda method: request.methods.index(method.name))),
             image,
             (photo.height, photo.width),
+            notes_of(photo),
             logits.task,
             probabilities,
             targets,
@@ -264,6 +272,7 @@ class _Comparison:
                 "file": str(request.photo),
                 "sha256": hashlib.sha256(request.photo.read_bytes()).hexdigest(),
                 "predictions": [name_of(index) for index in top],
+                **({"notes": list(self.photo_notes)} if self.photo_notes else {}),
             },
             "targets": [name_of(target) for target in self.targets],
             "against": [name_of(index) for index in self.against]

@@ -22,7 +22,7 @@ from rich.text import Text
 from clarp import models
 from clarp.cache import default_folder
 from clarp.commands.explain import device_named
-from clarp.commands.notes import lost_in_silence, note, note_lost
+from clarp.commands.notes import lost_in_silence, note, note_assumed, note_lost
 from clarp.data.dataset import Dataset
 from clarp.data.opening import open_dataset
 from clarp.evaluation.confident import confident
@@ -123,6 +123,7 @@ def _evaluated(request: Request, suite: Suite | None, model: str, out: Path) -> 
             _say("stopped; the same command goes on from here.")
             raise
     _report(dataset, outcome, out)
+    note_assumed(evaluation.loader.assumed)
     note_lost(outcome.lost, model)
     return outcome
 

@@ -32,7 +32,7 @@ from clarp.commands.notes import lost_as_notes, note
 from clarp.explainer import Explainer
 from clarp.explanation import EMPTY, Explanation
 from clarp.files import slug, write_atomically
-from clarp.images import find_photos, open_photo
+from clarp.images import find_photos, notes_of, open_photo
 from clarp.layers import resolve_layers
 from clarp.method import Method
 from clarp.models import Classifier
@@ -68,6 +68,7 @@ class Request:
 class _Photo:
     path: Path
     image: Tensor
+    notes: tuple[str, ...]
 
 
 def run(request: Request, *, json: bool) -> int:
@@ -202,7 +203,7 @@ class _Run:
         for path in self.paths:
             try:
                 photo = self._opened(path)
-            except (ValueError, OSError) as error:
+            except (ValueError, OSError, ModuleNotFoundError) as error:
                 failed[path] = str(error)
                 on_failure()
                 continue
@@ -216,7 +217,7 @@ class _Run:
     def _opened(self, path: Path) -> _Photo:
         image = open_photo(path)
         try:
-            return _Photo(path, self.classifier.preprocess(image))
+            return _Photo(path, self.classifier.preprocess(image), notes_of(image))
         except Exception as error:  # the user's own preprocessing may raise anything
             raise ValueError(f"the preprocessing failed with {type(error).__name__}: {error}.") from error
 
@@ -255,6 +256,8 @@ class _Run:
         skipped = explanation.selection_skipped[row].view(-1).tolist()
         empty = explanation.empty[row].view(-1).tolist()
         method = explanation.method
+        for assumed in photo.notes:
+            note(f"{photo.path}: {assumed}")
         seen = self.classifier.photo(photo.image)
         name_of = partial(named, self.classifier, probabilities)
         explanations = []
@@ -301,6 +304,7 @@ class _Run:
                 name_of(index) for index in probabilities.topk(min(TOP, len(probabilities))).indices.tolist()
             ],
             "explanations": explanations,
+            **({"notes": list(photo.notes)} if photo.notes else {}),
         }
 
     def _write_layers(self, explanation: Explanation, row: int, k: int, name: str) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -61,6 +61,20 @@ def note_lost(methods: Sequence[str], model: str) -> None:
             f"with {named} more than half of the relevance never reached the pixels (looked at once for each size of picture), "
             f"and the maps show only the rest. {_remedy(model)}"
         )
+
+
+def note_assumed(assumed: Iterable[tuple[str, str]]) -> None:
+    """Say once of each kind of assumption about pictures (greys, DICOM) of how many it was made, and one of them.
+
+    Args:
+        assumed: a picture's name with a sentence that begins with its kind and a colon.
+    """
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for picture, said in assumed:
+        kinds.setdefault(said.partition(":")[0], []).append((picture, said))
+    for made in kinds.values():
+        others = f"; the like of {len(made) - 1} other pictures" if len(made) > 1 else ""
+        note(f"{made[0][0]}: {made[0][1]}{others}")
 
 
 def _remedy(model: str) -> str:

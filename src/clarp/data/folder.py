@@ -10,7 +10,7 @@ from clarp.data.dataset import Dataset
 from clarp.data.photo import Photo
 from clarp.data.problems import AnnotationError, Contradiction, Problem
 from clarp.data.sample import Label, Sample
-from clarp.images import SUFFIXES, files_below
+from clarp.images import files_below, is_photo
 
 
 def image_folder(
@@ -131,7 +131,7 @@ def _photos(root: Path, problems: list[Problem]) -> Iterator[str]:
 
     for path in files_below(root, unreadable):
         file = path.relative_to(root).as_posix()
-        if path.suffix.lower() in SUFFIXES:
+        if is_photo(path):
             yield file
         else:
             problems.append(Problem("not an image", file, f"its name ends in {path.suffix or 'nothing'!r}"))

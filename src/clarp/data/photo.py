@@ -13,6 +13,7 @@ from PIL import ExifTags, Image
 
 from clarp.data.geometry import Size
 from clarp.data.problems import Problem, UnreadableImageError
+from clarp.dicom import dicom_size, is_dicom
 from clarp.images import open_photo
 
 _QUARTER_TURNS = frozenset({5, 6, 7, 8})
@@ -65,6 +66,9 @@ class Photo:
 
     def size(self) -> Size:
         """(height, width) of what ``open`` returns, from the file's header."""
+        with self._damage_named():
+            if is_dicom(self.path):
+                return dicom_size(self.path)
         with self._opened() as image, self._damage_named():
             if image.format == "TIFF" and _lies(image):
                 # Pillow itself turns a TIFF when it decodes it, whoever asks, and then drops the tag.

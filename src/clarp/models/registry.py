@@ -41,7 +41,7 @@ def load(
         spec: ``"efficientnet-lite0"`` (embedded, no download), the name of a classifier of torchvision or timm (``"timm:resnet50"`` where
             both have it), ``"hf:REPO"`` for one of transformers (a repository of the hub, or a folder), a ``.pt2`` file, or
             ``"file.py:function"``.
-        weights: weights for it, safetensors or a state dict; None for its default weights.
+        weights: weights for it, safetensors, a state dict or a training checkpoint; None for its default weights.
         labels: a text file with one class name a line; None for the model's own names.
         output: which of several results of a function's model are its logits, a key or a number.
         task: what its last layer means; None: what is known of a model by name, else as the model ends.

@@ -27,6 +27,7 @@ class Photo(_Answer):
     sha256: str = Field(description="Of the bytes.")
     width: int = Field(description="In pixels, after the rotation that its EXIF data asks for.")
     height: int = Field(description="Likewise.")
+    notes: list[str] = Field(default=[], description="What was assumed to open it.")
 
 
 class Seen(_Answer):

@@ -24,7 +24,7 @@ from clarp.commands.manifest import caption, finite
 from clarp.evaluation.metrics.perturbation import Fill, filling
 from clarp.explainer import Explainer
 from clarp.explanation import EMPTY, Explanation
-from clarp.images import decode_photo
+from clarp.images import decode_photo, notes_of
 from clarp.models import Classifier
 from clarp.models.logits import Logits
 from clarp.network import Network
@@ -236,7 +236,7 @@ class Engine:
         except Exception as error:  # the user's own preprocessing may raise anything
             raise ValueError(f"the preprocessing failed with {type(error).__name__}: {error}.") from error
         prepared = _Prepared(
-            Photo(sha256=key, width=photo.width, height=photo.height),
+            Photo(sha256=key, width=photo.width, height=photo.height, notes=list(notes_of(photo))),
             image.unsqueeze(0),
             self._probabilities(image.unsqueeze(0)),
             self.classifier.photo(image),

@@ -75,6 +75,7 @@ async function show(file) {
       make("h3", {}, "What the model sees"),
       plain,
       make("p", { className: "readout" }, `${answer.photo.width} × ${answer.photo.height}, seen at ${board.width} × ${board.height}`),
+      ...answer.photo.notes.map((text) => make("p", { className: "note" }, text)),
     ),
   );
   $("maps").replaceChildren();
