@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from clarp.explainer import Explainer, attribute
     from clarp.explanation import Explanation
     from clarp.method import Method, methods
+    from clarp.photo import explain
     from clarp.rules import composites
     from clarp.selection import Selection
 
@@ -32,6 +33,7 @@ __all__ = [
     "UnsupportedOperation",
     "attribute",
     "composites",
+    "explain",
     "methods",
     "rules",
     "seeds",
@@ -48,6 +50,7 @@ _ROOMS = {
     "UnsupportedOperation": "errors",
     "attribute": "explainer",
     "composites": "rules",
+    "explain": "photo",
     "methods": "method",
 }
 """Where a public name is from: it is imported when it is first asked for, so that ``clarp --help`` needs no PyTorch."""

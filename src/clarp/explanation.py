@@ -60,6 +60,7 @@ class Explanation:
         empty: which maps have no relevance, bool (B,) or (B, K): it cancelled, never arrived, or there was none.
         question: the task, with its formulas.
         labels: the names of the classes, None where they have none.
+        assumed: about the model and the photo, before the explanation.
     """
 
     relevance: Tensor
@@ -76,6 +77,7 @@ class Explanation:
     empty: Tensor
     question: Task
     labels: tuple[str, ...] | None = None
+    assumed: tuple[str, ...] = ()
 
     @property
     def task(self) -> TaskName:
@@ -85,7 +87,7 @@ class Explanation:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was assumed, a sentence each."""
-        return self.question.notes
+        return (*self.assumed, *self.question.notes)
 
     @property
     def heatmap(self) -> Tensor:
@@ -125,7 +127,8 @@ class Explanation:
     def __repr__(self) -> str:
         return (
             f"Explanation(method={self.method.name!r}, target={self.target.tolist()}, relevance of shape "
-            f"{tuple(self.relevance.shape)}, model={self.model!r})"
+            f"{tuple(self.relevance.shape)}, model={self.model!r}, task={self.task!r}"
+            + (f", notes={list(self.notes)})" if self.notes else ")")
         )
 
     def plot(self, style: "Style" = "overlay", *, one_scale: bool = False) -> "Figure":
@@ -251,6 +254,7 @@ class Explanation:
             "torch": torch.__version__,
             "model": self.model,
             "task": {"name": self.task, "source": self.question.source},
+            "notes": list(self.notes),
             "method": self.method.name,
             "method_definition": repr(self.method),
             "composite": self.method.rules.name,

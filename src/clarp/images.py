@@ -19,6 +19,7 @@ __all__ = [
     "FORMATS",
     "SUFFIXES",
     "TooManyPixels",
+    "as_rgb",
     "decode_photo",
     "files_below",
     "find_photos",
@@ -147,6 +148,15 @@ class _Stored:
             deep and tags.get(ExifTags.Base.PhotometricInterpretation) == 0,
             not deep and any(";16" in str(tile[3]) for tile in getattr(file, "tile", ())),
         )
+
+
+def as_rgb(photo: Image.Image) -> Image.Image:
+    """A PIL photo that is open already, as :func:`open_photo` returns one.
+
+    Raises:
+        ValueError: it has no 8-bit meaning.
+    """
+    return _rgb(photo, _Stored.of(photo))
 
 
 def _rgb(image: Image.Image, stored: _Stored) -> Image.Image:
