@@ -78,7 +78,8 @@ def explain(
         labels=classifier.labels,
     )
     image = _preprocessed(classifier, opened).to(explainer.network.device)
-    e = explainer(image.unsqueeze(0), [target] if isinstance(target, list | tuple) else target, against)  # type: ignore[list-item]
+    wanted: Any = [target] if isinstance(target, list | tuple) else target
+    e = explainer(image.unsqueeze(0), wanted, against)
     return replace(e, assumed=(*classifier.notes, *notes_of(opened)), model=Path(classifier.name).name)
 
 

@@ -13,6 +13,8 @@ from clarp.capture.simplify import simplify
 from clarp.operations import Affine, Dense, Operation, Reshape
 from clarp.operations.base import in_dtype
 
+DIFFERENCE = "logits.difference"
+"""The name of the weights (-1, 1) or (1, -1) of the difference of two logits."""
 WIDE = 30.0
 """How far from zero a value is tried where its limits are unknown."""
 SAMPLES, ENOUGH = 121, 5
@@ -31,7 +33,7 @@ def closed(graph: Graph, end: End) -> Graph:
     if end.column is not None:
         weight = torch.full((1, 2), -1.0, dtype=torch.float64)
         weight[0, end.column] = 1.0
-        graph = _appended(graph, Dense("logits.difference", None), (1,), weight)
+        graph = _appended(graph, Dense(DIFFERENCE, None), (1,), weight)
     if end.negated:
         (count,) = next(node for node in graph if node.name == graph.output).shape
         graph = _appended(graph, Affine("logits.sign", None), (count,), torch.full((1, 1), -1.0).double())
@@ -58,6 +60,8 @@ def one_value(graph: Graph) -> Graph:
     signs from both cancels where they meet. Any other graph stays as it is.
     """
     last = next(node for node in graph if node.name == graph.output)
+    if isinstance(last.operation, Dense) and last.operation.weight == DIFFERENCE:
+        return _of_two(graph, last)
     if last.shape != (2,):
         return graph
     single = _one_row(graph, last)
@@ -68,6 +72,35 @@ def one_value(graph: Graph) -> Graph:
         if found is not None:
             return _cut(graph, node, *found)
     return graph
+
+
+def _of_two(graph: Graph, last: Node) -> Graph:
+    """The graph of a difference of two columns: of one value that they are made of, or of a dense layer that has it for weights."""
+    weight = graph.tensors[DIFFERENCE]
+    columns = replace(graph, nodes=graph.nodes[:-1], output=last.inputs[0], link=None)
+    found = one_value(columns)
+    if found.pair is not None:
+        negated = weight[0, 1] < 0
+        if negated:
+            found = simplify(
+                _appended(found, Affine("logits.sign", None), (1,), -torch.ones(1, 1).double()), weight.dtype
+            )
+        return replace(found, link=graph.link, pair=None)
+    before = next((node for node in columns if node.name == columns.output), None)
+    if before is None or not isinstance(before.operation, Dense) or len(graph.users()[before.name]) > 1:
+        return graph
+    head, tensors = before.operation, dict(graph.tensors)
+    tensors["logits.weight"] = weight @ tensors[head.weight]
+    if head.bias is not None:
+        tensors["logits.bias"] = weight @ tensors[head.bias]
+    folded = replace(head, weight="logits.weight", bias=None if head.bias is None else "logits.bias")
+    node = replace(last, operation=folded, inputs=before.inputs, module=before.module, source=before.source)
+    nodes = (*(other for other in columns if other is not before), node)
+    outputs = {
+        path: tuple(Tap(node.name) if tap == Tap(before.name) else tap for tap in taps)
+        for path, taps in graph.outputs.items()
+    }
+    return simplify(replace(graph, nodes=nodes, tensors=tensors, outputs=outputs), weight.dtype)
 
 
 def _one_row(graph: Graph, last: Node) -> Graph | None:

@@ -76,6 +76,8 @@ def over_seeds(function: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:
 def sample_sums(value: Tensor) -> Tensor:
     """The sum over each sample, (K, B, ...) to (K, B); at least in float32, where half precision would overflow."""
     half = value.dtype in (torch.float16, torch.bfloat16)
+    if value.ndim == 2:  # one number for each sample; PyTorch sums over everything where no axis is named
+        return value.float() if half else value
     return value.sum(tuple(range(2, value.ndim)), dtype=torch.float32 if half else None)
 
 
