@@ -17,8 +17,9 @@ from clarp.selection import RunningSelection, select_by_gradients
 ENOUGH, TOO_MUCH = 0.5, 3.0
 """Below and above these shares of the relevance at the pixels there is a warning."""
 NAMED, WORTH_NAMING = 3, 0.01
-NOISE = 16
-"""A map whose values sum to less than so many units of rounding of its seed is empty."""
+NOISE = 2 / 3
+"""The power of the unit of rounding (2e-5 in float32) below which a map, beside its seed, shows nothing but rounding: what cancels was
+larger on its way than the seed."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ class Passes:
 
 def is_empty(relevance: Tensor, size: Tensor) -> Tensor:
     """Which maps (K, B, C, H, W) show nothing but rounding beside a seed of this size (K, B), bool (K, B)."""
-    least = NOISE * torch.finfo(relevance.dtype).eps * size
+    least = torch.finfo(relevance.dtype).eps ** NOISE * size
     return sample_sums(relevance.abs()) <= least
 
 
