@@ -27,7 +27,7 @@ from clarp.operations.affine import Affine
 from clarp.operations.attention import MatMul, Softmax
 from clarp.operations.average import AdaptiveAverage, Average, AveragePool, Fold, Interpolate, Mean
 from clarp.operations.base import Operation, Record
-from clarp.operations.condition import Compare, Sign, Step, Threshold, Where
+from clarp.operations.condition import Compare, Shrink, Sign, Step, Threshold, Where
 from clarp.operations.contraction import Contraction, Resample
 from clarp.operations.elementwise import Elementwise, HardTanh, Rectifier, ReLU
 from clarp.operations.linear import (
@@ -117,6 +117,7 @@ __all__ = [
     "Roll",
     "Routing",
     "Shift",
+    "Shrink",
     "SiLU",
     "Sigmoid",
     "Sign",

@@ -99,6 +99,33 @@ class Threshold(Elementwise):
 
 
 @dataclass(frozen=True)
+class Shrink(Elementwise):
+    """Zero where ``|x|`` is no more than a limit; elsewhere x, or x nearer to zero by the limit where it is soft."""
+
+    limit: float
+    soft: bool
+
+    def forward(self, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, Tensor]:
+        """The shrunk value, and where it is not zero."""
+        del tensors
+        x = inputs[0]
+        beyond = x.abs() > self.limit
+        nearer = x - x.clamp(-self.limit, self.limit) if self.soft else x
+        return torch.where(beyond, nearer, 0.0), beyond
+
+    def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
+        """``g 1[|x| > limit]``."""
+        del tensors
+        assert record.memo is not None
+        return (gradient * record.memo,)
+
+    def interval(self, inputs: Sequence[Interval], tensors: Tensors) -> Interval:
+        """No farther from zero than the input."""
+        del tensors
+        return min(inputs[0][0], 0.0), max(inputs[0][1], 0.0)
+
+
+@dataclass(frozen=True)
 class Where(Operation):
     """``a`` where the condition is true, ``b`` elsewhere, of the same shape; remembers where it is true.
 

@@ -40,6 +40,7 @@ def _cosine(call: Call) -> Lowered:
         value = "x2" if constants == ["x1"] else "x1"
         given: Any = call[constants[0]]
         weight: Tensor = call.constants[given.name].double()
+        weight = weight.reshape((1,) * (axes - weight.ndim) + tuple(weight.shape))
         unit = weight / weight.norm(dim=dim, keepdim=True).clamp_min(eps)
         x: fx.Node = call.value(value)
         own = call.sizes(x)
@@ -57,8 +58,7 @@ def _cosine(call: Call) -> Lowered:
             normed = _unit(call, x, own, axis - (len(shape) - len(own)), eps)
             units.append(normed if own == shape else _expanded(call, normed, own, shape))
     if constants:
-        wide = unit.reshape((1,) * (axes - unit.ndim) + tuple(unit.shape))
-        product = call.step(Affine(call.new("prototypes", wide), None), (units[0],), shape)
+        product = call.step(Affine(call.new("prototypes", unit), None), (units[0],), shape)
     else:
         product = call.step(Multiply(), tuple(units), shape)
     return _total(call, product, shape, axis)

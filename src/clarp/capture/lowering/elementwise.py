@@ -21,6 +21,7 @@ from clarp.operations import (
     PReLU,
     Reciprocal,
     ReLU,
+    Shrink,
     Sigmoid,
     SiLU,
     Slice,
@@ -154,6 +155,12 @@ def _softplus(call: Call) -> Lowered:
 @anywhere
 def _threshold(call: Call) -> Lowered:
     return Threshold(float(call["threshold"]), float(call["value"])), (call.value("self"),)
+
+
+@lowers(aten.hardshrink.default, aten.softshrink.default)
+@anywhere
+def _shrink(call: Call) -> Lowered:
+    return Shrink(float(call["lambd"]), call.node.target is aten.softshrink.default), (call.value("self"),)
 
 
 @lowers(aten.rrelu.default)

@@ -46,8 +46,8 @@ def _matrix(call: Call, axis: int, old: tuple[int, ...], new: tuple[int, ...]) -
     scales = None if given is None else [given[axis] if a == axis else 1.0 for a in range(axes)]
     target: Any = call.node.target
     resampled: Tensor = target(pixels.contiguous(), None if scales else size, call["align_corners"], scales)
-    rows = resampled.movedim(axis + 2, 2).flatten(3)
-    return (rows[..., 0] if axes > 1 else rows).reshape(n, new[axis]).t().contiguous()
+    rows = resampled.movedim(axis + 2, 2).reshape(n, new[axis], -1)[..., 0]
+    return rows.t().contiguous()
 
 
 @lowers(aten.col2im.default)

@@ -33,14 +33,12 @@ def _affine_grid(call: Call) -> Lowered:
     theta, size = call.value("theta"), call["size"]
     if len(size) != 4:
         raise Refused("it makes a grid for volumes, expected (B, C, H, W)")
-    units = torch.eye(6, dtype=torch.float64).view(3, 2, 2, 3)[:, 0]
-    # The first row of each grid: what the numbers of the first row of the matrix are multiplied by at each position.
-    base = aten.affine_grid_generator.default(
-        torch.stack([units[i] for i in range(3)]), [3, 1, *size[2:]], call["align_corners"]
-    )[..., 0]
-    return Contraction(call.new("base", base.permute(1, 2, 0).contiguous()), None, "bij", "hwj", "bhwi"), (
-        theta,
-    )
+    # At each position, what the numbers of a row of the matrix are multiplied by.
+    rows = torch.zeros(3, 2, 3, dtype=torch.float64)
+    rows[:, 0] = torch.eye(3, dtype=torch.float64)
+    grid = aten.affine_grid_generator.default(rows, [3, 1, *size[2:]], call["align_corners"])
+    base = grid[..., 0].permute(1, 2, 0).contiguous()
+    return Contraction(call.new("base", base), None, "bij", "hwj", "bhwi"), (theta,)
 
 
 @lowers(aten.max_unpool2d.default)
