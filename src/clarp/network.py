@@ -147,6 +147,7 @@ class Network:
     ) -> "_Captured":
         with (
             CAPTURING,
+            torch.device(self.device),
             torch.inference_mode(mode=False),
             torch.no_grad(),
             torch.autocast(self.device.type, enabled=False),

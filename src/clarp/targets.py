@@ -97,7 +97,11 @@ def integers(name: str, value: object) -> Tensor:
     if isinstance(value, bool) or value is None:
         raise TypeError(f"{name} is {value!r}, expected {expected}.")
     try:
-        found = value if isinstance(value, Tensor) else torch.as_tensor(cast("Sequence[int]", value))
+        found = (
+            value
+            if isinstance(value, Tensor)
+            else torch.as_tensor(cast("Sequence[int]", value), device="cpu")
+        )
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name} is {value!r}, expected {expected} (in rows of the same length).") from error
     if found.numel() and (

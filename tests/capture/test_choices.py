@@ -90,7 +90,7 @@ SPELLINGS: dict[str, tuple[Body, ...]] = {
         nn.LeakyReLU(0.1),
         lambda x: torch.where(x > 0, x, 0.1 * x),
         lambda x: torch.where(x <= 0, 0.1 * x, x),
-        lambda x: torch.where(0 < x, x, x / 10),
+        lambda x: torch.where(x > 0, x, x / 10),
         lambda x: torch.where((x > 0) & (x > -1), x, 0.1 * x),
         nn.RReLU(0.05, 0.15).eval(),
     ),

@@ -19,7 +19,7 @@ from torch.export import Dim, ExportedProgram
 
 from clarp.capture.check import first_line
 from clarp.capture.output import LogitsOf
-from clarp.capture.reading import Replayed, readings
+from clarp.capture.reading import Hookless, Replayed, readings
 from clarp.capture.rebatch import for_any_batch
 from clarp.errors import CaptureError
 
@@ -27,6 +27,8 @@ TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 HERE = f"{Path(__file__).parent}{os.sep}"
 FIXED = 7
 """Images in the batch of a model that takes its size for a number: one that is hardly another size of it."""
+MANY = 128
+"""Up to how many images a branch on the size of the batch is tried."""
 
 
 class _Muted(io.TextIOBase):
@@ -133,7 +135,7 @@ def _any_batch(program: ExportedProgram, model: nn.Module, example: Tensor) -> E
     """With a dynamic batch, also where the forward has taken its size for a number (``len(x)``, ``int(x.size(0))``)."""
     batch = program.graph.find_nodes(op="placeholder")[-1].meta["val"].shape[0]
     if isinstance(batch, torch.SymInt) and batch.node.expr.free_symbols:
-        _check_range(program, batch)
+        _check_range(program, batch, model, example)
         return program
     several = example.new_zeros(FIXED, *example.shape[1:])
     with quiet():
@@ -146,16 +148,25 @@ def _any_batch(program: ExportedProgram, model: nn.Module, example: Tensor) -> E
     return found
 
 
-def _check_range(program: ExportedProgram, batch: torch.SymInt) -> None:
+def _check_range(program: ExportedProgram, batch: torch.SymInt, model: nn.Module, example: Tensor) -> None:
+    """Whether a branch on the size of the batch, which the export has met, changes what an image gets.
+
+    PyTorch has such branches of its own, where another algorithm is faster. Beyond ``MANY`` images nothing is tried.
+    """
     limits = program.range_constraints.get(batch.node.expr)
-    if limits is None:
+    if limits is None or not limits.upper.is_Integer or int(limits.upper) >= MANY:
         return
-    low, high = (int(end) if end.is_Integer else None for end in (limits.lower, limits.upper))
-    if high is not None or (low or 0) > 2:
-        bound = f"more than {high}" if high is not None else f"fewer than {low}"
+    few = int(limits.upper)
+    while isinstance(model, Replayed):
+        model = model.model
+    several = example.repeat(few // len(example) + 1, *(1,) * (example.ndim - 1))[: few + 1]
+    with torch.no_grad(), Hookless():
+        own, beyond = model(example.clone()), model(several)
+    rounding = torch.finfo(own.dtype).eps ** 0.5 * float(own.abs().max())
+    if not torch.allclose(own, beyond[: len(own)], rtol=0, atol=rounding, equal_nan=True):
         raise CaptureError(
-            f"the model does something else for a batch of {bound} images, so that what an image gets depends on how many are beside it. "
-            "Take the branch on the size of the batch out of its forward."
+            f"the model does something else for a batch of more than {few} images, so that what an image gets depends on how many are "
+            "beside it. Take the branch on the size of the batch out of its forward."
         )
 
 
