@@ -100,7 +100,7 @@ class Threshold(Elementwise):
 
 @dataclass(frozen=True)
 class Shrink(Elementwise):
-    """Zero where ``|x|`` is no more than a limit; elsewhere x, or x nearer to zero by the limit where it is soft."""
+    """Zero where ``abs(x)`` is no more than a limit; elsewhere x, or x nearer to zero by the limit where it is soft."""
 
     limit: float
     soft: bool
@@ -114,7 +114,7 @@ class Shrink(Elementwise):
         return torch.where(beyond, nearer, 0.0), beyond
 
     def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
-        """``g 1[|x| > limit]``."""
+        """``g 1[abs(x) > limit]``."""
         del tensors
         assert record.memo is not None
         return (gradient * record.memo,)

@@ -15,12 +15,12 @@ from clarp.operations.elementwise import Elementwise
 
 @dataclass(frozen=True)
 class Absolute(Activation):
-    """``|x|``."""
+    """``abs(x)``."""
 
     dip: ClassVar[float] = 0.0
 
     def function(self, x: Tensor) -> Tensor:
-        """``|x|``."""
+        """``abs(x)``."""
         return x.abs()
 
     def slope(self, x: Tensor) -> Tensor:

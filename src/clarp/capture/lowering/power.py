@@ -8,7 +8,19 @@ from torch import Tensor, fx
 
 from clarp.capture.lowering.call import Call, Lowered, Refused, Value, anywhere, lowers
 from clarp.capture.lowering.merge import affine
-from clarp.operations import Absolute, Add, Exp, Expand, Log, LogSumExp, Power, RealPower, Reciprocal, Sqrt
+from clarp.operations import (
+    Absolute,
+    Add,
+    Exp,
+    Expand,
+    Log,
+    LogSumExp,
+    Operation,
+    Power,
+    RealPower,
+    Reciprocal,
+    Sqrt,
+)
 
 aten = torch.ops.aten
 
@@ -40,18 +52,19 @@ def _power_of_tensors(call: Call) -> Lowered:
 def _to_the(call: Call, x: Value, exponent: float) -> Lowered:
     if exponent == 0:
         raise Refused("the exponent is 0, so that it is one everywhere")
-    if exponent < 0:
-        operation, values = _to_the(call, x, -exponent)
-        if exponent == -1:
-            return Reciprocal(), values
-        assert operation is not None
-        return Reciprocal(), (call.step(operation, values, call.sizes()),)
+    operation = _power_above_zero(call, abs(exponent))
+    if exponent > 0:
+        return operation, (x,)
+    return Reciprocal(), (x if exponent == -1 else call.step(operation, (x,), call.sizes()),)
+
+
+def _power_above_zero(call: Call, exponent: float) -> Operation:
     if exponent == int(exponent):
-        return Power(int(exponent)), (x,)
+        return Power(int(exponent))
     if exponent == 0.5:
-        return Sqrt(), (x,)
+        return Sqrt()
     axes = len(call.sizes()) + 1
-    return RealPower(call.new("exponent", torch.full((1,) * axes, exponent, dtype=torch.float64))), (x,)
+    return RealPower(call.new("exponent", torch.full((1,) * axes, exponent, dtype=torch.float64)))
 
 
 @lowers(aten.abs.default, aten.absolute.default)
