@@ -221,7 +221,7 @@ MUTANTS = (
     Mutant(PROGRAM, "prepared = (weight != 0).to(weight) if reads else part(weight)", "prepared = part(weight)", f"{CHOICES}::test_flat_and_w_square_of_a_resampling"),
     Mutant(CONDITION, "(self.first, gradient * chosen),", "(self.first, gradient),", f"{CHOICES}::test_where_gives_to_what_was_chosen"),
     Mutant(CONDITION, "(self.second, gradient * ~chosen),", "(self.second, gradient * chosen),", f"{CHOICES}::test_where_gives_to_what_was_chosen"),
-    Mutant("rules/condition.py", "inputs: list[Tensor | None] = [None, *shares[1:]] if asks else [*shares]", "inputs: list[Tensor | None] = [*shares]", CHOICES),
+    Mutant("rules/condition.py", "inputs: list[Tensor | None] = [None, *shares[1:]] if asks else [*shares]", "inputs: list[Tensor | None] = [*shares]", f"{CHOICES}::test_what_a_constant_was_chosen_for_is_the_bias"),
     Mutant("rules/condition.py", "return Shares(tuple(inputs), lost if site.operation.first or site.operation.second else None)", "return Shares(tuple(inputs))", f"{CHOICES}::test_what_a_constant_was_chosen_for_is_the_bias"),
     Mutant("rules/condition.py", "ratio = divide(relevance, site.record.result())", "ratio = relevance", f"{CHOICES}::test_samples_share_by_what_each_value_contributes"),
     Mutant("rules/composites.py", "(Step, Hold()),", "(Step, Pass()),", f"{CHOICES}::test_one_element_in_one_out_passes_everything"),

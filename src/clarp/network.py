@@ -162,18 +162,7 @@ class Network:
         """The graph, and what of a copy of the model its own forward changed."""
         own = self.dtype or dtype
         if isinstance(self.model, nn.Module):
-            example, twin = self._example((2, *shape), own), shared_copy(self.model)
-            before = _state(twin)
-            try:
-                graph = self._module_graph(twin, example, dtype)
-            except UnsupportedOperation:
-                raise
-            except (CaptureError, ValueError):
-                if twin is self.model:
-                    raise
-                # Functions that the model holds may know the original by name.
-                return self._module_graph(self.model, example, dtype), frozenset()
-            return graph, _changed(before, _state(twin))
+            return self._twin_graph(self.model, self._example((2, *shape), own), dtype)
         expected = example_shape(self.model)
         if len(expected) != len(shape) + 1 or any(
             a not in (None, b) for a, b in zip(expected[1:], shape, strict=True)
@@ -184,6 +173,26 @@ class Network:
             )
         example = self._example((expected[0] or 2, *shape), own)
         return capture_exported(self.model, example, dtype, self.output), frozenset()
+
+    def _twin_graph(
+        self, model: nn.Module, example: Tensor, dtype: torch.dtype
+    ) -> tuple[Graph, frozenset[tuple[str, str]]]:
+        """Captured of a copy where that is possible, so that the model can be used beside it."""
+        twin = shared_copy(model)
+        before = _state(twin, weights=False)
+        try:
+            try:
+                graph = self._module_graph(twin, example, dtype)
+            except ValueError:  # a forward may check that its pixels lie between zero and one
+                graph = self._module_graph(twin, example.sigmoid(), dtype)
+        except UnsupportedOperation:
+            raise
+        except (CaptureError, ValueError):
+            if twin is model:
+                raise
+            # What functions have closed over may be the original's.
+            return self._module_graph(model, example, dtype), frozenset()
+        return graph, _changed(before, _state(twin, weights=False))
 
     def _module_graph(self, model: nn.Module, example: Tensor, dtype: torch.dtype) -> Graph:
         """From the cache where it may be, else captured."""
@@ -218,8 +227,11 @@ class Network:
         vars(self).update(state, _lock=RLock())
 
 
-def _state(model: nn.Module | ExportedProgram) -> dict[tuple[str, str], object]:
-    """All that makes the model what it is: another weight, module, stride or flag, or a new hook is another model."""
+def _state(model: nn.Module | ExportedProgram, *, weights: bool = True) -> dict[tuple[str, str], object]:
+    """All that makes the model what it is: another weight, module, stride or flag, or a new hook is another model.
+
+    Without ``weights`` only which parameters there are, and not their values.
+    """
     if isinstance(model, ExportedProgram):
         return {("", name): _values(tensor) for name, tensor in model.state_dict.items()}
     state: dict[tuple[str, str], object] = {}
@@ -227,7 +239,10 @@ def _state(model: nn.Module | ExportedProgram) -> dict[tuple[str, str], object]:
     for path, module in model.named_modules():
         state[path, ""] = _Same(module)
         for name, value in _own(module):
-            state[path, name] = _attribute(value, 1 if name.startswith("_") else DEPTH)
+            known = not weights and isinstance(value, nn.Parameter)
+            state[path, name] = (
+                _Same(value) if known else _attribute(value, 1 if name.startswith("_") else DEPTH)
+            )
         kinds.update(
             kind for kind in type(module).__mro__ if not kind.__module__.startswith(("torch.", "builtins"))
         )

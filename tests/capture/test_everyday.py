@@ -126,6 +126,18 @@ def test_the_same_map(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == ""
 
 
+def test_a_forward_that_checks_the_range_of_its_pixels() -> None:
+    def ranged(net: Net, x: Tensor) -> Tensor:
+        assert x.min() >= 0
+        if x.max() > 1:
+            raise ValueError("pixels go from 0 to 1")
+        return net.plain(x)
+
+    x = images(3, 3, 8, 8).sigmoid()
+    expected = clarp.Explainer(made(), "lrp")(x, target=1)
+    assert torch.allclose(clarp.Explainer(made(ranged), "lrp")(x, target=1).relevance, expected.relevance)
+
+
 MASKS: dict[str, tuple[Forward, Forward]] = {
     "a constant mask": (
         reshaped(lambda f: f[:, torch.tensor([False, True, True, True])].repeat(1, 2)[:, :4]),

@@ -70,6 +70,7 @@ def test_what_a_constant_was_chosen_for_is_the_bias() -> None:
     method = clarp.Method(clarp.seeds.Vector(R), None, composite(rules.ZPlus()))
     e = clarp.Explainer(model, method)(x)
     chosen = (x > x.flip(3)).flatten(1)
+    assert "Compare" not in {row["operation"] for row in e.ledger.rows()}  # a condition gets nothing
     assert apart(e.relevance.flatten(1), R * ~chosen) < TOLERANCE
     assert apart(e.ledger.total("bias"), (R * chosen).sum(1)) < TOLERANCE
 
