@@ -11,6 +11,7 @@ from torch.nn.utils import parametrize, prune
 from torch.optim.swa_utils import AveragedModel
 
 import clarp
+from clarp.capture.wrappers import shared_copy
 from oracle.calls import images
 
 
@@ -147,6 +148,19 @@ def test_what_a_forward_keeps_is_not_kept_of_the_capture() -> None:
     clarp.Explainer(model, "lrp")(images(3, 3, 8, 8))
     assert model.calls == 0
     assert not hasattr(model, "last")
+
+
+def test_a_copy_shares_tensors_and_what_is_private() -> None:
+    model = Lightning()
+    model._trainer = object()
+    model.settings = {"weights": [torch.ones(3)]}
+    twin = shared_copy(model)
+    assert twin is not model
+    assert twin.inner[0] is not model.inner[0]
+    assert all(a is b for a, b in zip(twin.parameters(), model.parameters(), strict=True))
+    assert twin._trainer is model._trainer
+    assert twin.settings is not model.settings
+    assert twin.settings["weights"][0] is model.settings["weights"][0]
 
 
 def test_a_weight_of_a_wrapped_model_that_changes_is_seen() -> None:

@@ -86,6 +86,8 @@ def test_what_a_constant_was_chosen_for_is_the_bias() -> None:
         F.softshrink,
         lambda x: x.sign() * x.abs().sqrt(),
         lambda x: x * (x > 0.3),
+        lambda x: x * x.flip(3).sign(),
+        lambda x: (x.flip(2) > 0.3).to(x.dtype) * x,
     ],
 )
 def test_one_element_in_one_out_passes_everything(body: Callable[[Tensor], Tensor]) -> None:

@@ -86,6 +86,7 @@ def shared_copy(model: nn.Module) -> nn.Module:
     for module in model.modules():
         for value in (*_own_tensors(module), *_tensors_in(vars(module))):
             known[id(value)] = _traceable(value) if value.is_inference() else value
+        known.update((id(value), value) for name, value in vars(module).items() if _is_shared(name, value))
     try:
         with torch.inference_mode(mode=False):
             twin: nn.Module = copy.deepcopy(model, known)
@@ -96,6 +97,11 @@ def shared_copy(model: nn.Module) -> nn.Module:
             if (inner := unwrapped(child)) is not child:
                 setattr(module, name, inner)
     return twin
+
+
+def _is_shared(name: str, value: object) -> bool:
+    """What a module keeps for itself (Lightning's trainer, with optimisers and data) is no part of its function, and may be large."""
+    return name.startswith("_") and not isinstance(value, nn.Module | dict | list | tuple | set)
 
 
 def _knows_modules(value: object) -> bool:
