@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from threading import RLock
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 from weakref import WeakSet
 
@@ -101,6 +102,14 @@ class Explainer:
         self._programs: dict[tuple[int, ...], Program] = {}
         self._watched: WeakSet[Program] = WeakSet()
         self._lost = False
+        self._lock = RLock()
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without what was made for this model in this process: a copy makes its own."""
+        return {**vars(self), "_programs": {}, "_watched": None, "_lock": None}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state, _watched=WeakSet(), _lock=RLock())
 
     def __repr__(self) -> str:
         return f"Explainer({self.network.name}, method={self.method.name!r}, composite={self.method.rules.name!r})"
@@ -380,6 +389,10 @@ class Explainer:
 
     def _program(self, images: Tensor) -> Program:
         """The program for images of this size, made anew when the model was captured anew."""
+        with self._lock:
+            return self._made(images)
+
+    def _made(self, images: Tensor) -> Program:
         shape = tuple(images.shape[1:])
         graph = self.network.graph(shape, images.dtype)
         program = self._programs.pop(shape, None)

@@ -35,7 +35,15 @@ def resolve_target(target: Target, scores: Tensor) -> Tensor:
             f"or K classes for each image, ({batch}, K)."
         )
     _in_range("target", found, classes)
+    if classes > 2 and found.shape[1:] == (classes,) and _one_hot(found):
+        raise ValueError(
+            f"target is one-hot, a row of {classes} zeros and ones for each image, expected the numbers of classes. Pass target.argmax(1)."
+        )
     return found.clone()
+
+
+def _one_hot(found: Tensor) -> bool:
+    return bool(((found == 0) | (found == 1)).all() and (found.sum(1) == 1).all())
 
 
 def resolve_rivals(against: Against, target: Tensor, classes: int) -> Tensor:
@@ -87,7 +95,11 @@ def integers(name: str, value: object) -> Tensor:
     if isinstance(value, bool) or value is None:
         raise TypeError(f"{name} is {value!r}, expected {expected}.")
     try:
-        found = value if isinstance(value, Tensor) else torch.as_tensor(cast("Sequence[int]", value))
+        found = (
+            value
+            if isinstance(value, Tensor)
+            else torch.as_tensor(cast("Sequence[int]", value), device="cpu")
+        )
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name} is {value!r}, expected {expected} (in rows of the same length).") from error
     if found.numel() and (

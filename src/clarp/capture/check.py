@@ -9,6 +9,7 @@ from torch.utils import _pytree as pytree
 
 from clarp.capture.graph import Graph
 from clarp.capture.output import Output, in_rows, pick
+from clarp.capture.reading import Hookless
 from clarp.errors import CaptureError
 from clarp.operations.base import in_dtype
 
@@ -41,6 +42,12 @@ def own_logits(model: nn.Module, images: Tensor, output: Output) -> tuple[Tensor
 
 def _check_inputs(model: nn.Module) -> None:
     parameters = inspect.signature(model.forward).parameters.values()
+    first = next(iter(parameters), None)
+    if first is None or first.kind == first.KEYWORD_ONLY:
+        raise CaptureError(
+            "the model's forward takes no positional argument, expected a tensor of images. Wrap the model in a module that hands them "
+            "on by name."
+        )
     needed = [
         p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
@@ -54,7 +61,7 @@ def _check_inputs(model: nn.Module) -> None:
 def _run(model: nn.Module, images: Tensor) -> object:
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     try:
-        with torch.no_grad():
+        with torch.no_grad(), Hookless():
             return torch.func.functional_call(model, buffers, (images.clone(),))
     except Exception as error:
         raise ValueError(

@@ -1,13 +1,8 @@
 """From a model to a graph: export, make functional, lower each operation, simplify, check."""
 
-import logging
-import os
 import re
-import traceback
-import warnings
 from collections import ChainMap
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from clarp.capture.check import check_logits, check_one_image, coarsest, first_line, own_logits
 from clarp.capture.end import end_of
+from clarp.capture.exporting import exported, innermost, quiet, takes_one
 from clarp.capture.graph import Graph, Node
 from clarp.capture.head import closed, one_value
 from clarp.capture.inline import inlined
@@ -33,8 +29,6 @@ from clarp.capture.refusals import Refusals
 from clarp.capture.simplify import simplify
 from clarp.errors import CaptureError
 
-TORCH = f"{Path(torch.__file__).parent}{os.sep}"
-HERE = f"{Path(__file__).parent}{os.sep}"
 FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
 
@@ -54,12 +48,14 @@ def capture_module(model: nn.Module, example: Tensor, dtype: torch.dtype, output
     """
     with torch.random.fork_rng([example.device] if example.is_cuda else []):
         expected, alone = own_logits(model, example, output)
-        model = model if alone else LogitsOf(model, output)
-        program = _export(model, example)
+        model = model if alone and takes_one(model) else LogitsOf(model, output)
+        program, read_images = exported(model, example)
         precision = coarsest(program)
         graph = capture_program(program, dtype, own=True)
         check_logits(graph, example, expected, precision)
         check_one_image(graph, model, example[:1], precision)
+        if read_images:  # a number of the first image may have become a constant
+            check_one_image(graph, model, example[1:], precision)
     return one_value(graph)
 
 
@@ -83,7 +79,7 @@ def capture_exported(
         check_logits(graph, example, expected, precision)
         return one_value(graph)
 
-    with _quiet():
+    with quiet():
         dynamic = for_any_batch(sized, example) if example_shape(sized)[0] is not None else None
     if dynamic is None:
         return captured(sized)
@@ -106,50 +102,12 @@ def load_exported(file: Path) -> ExportedProgram:
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such model file.")
     try:
-        with _quiet():
+        with quiet():
             return torch.export.load(file)
     except Exception as error:  # torch.export documents none; whatever it is, the file is at fault
         raise ValueError(
             f"{file}: not a program that torch.export.save wrote, or damaged ({type(error).__name__})."
         ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """What torch.export says of its own insides stays off standard error; what it raises says enough."""
-    log = logging.getLogger("torch.export")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r".*treespec, LeafSpec", FutureWarning)
-            yield
-    finally:
-        log.setLevel(level)
-
-
-def _export(model: nn.Module, example: Tensor) -> ExportedProgram:
-    try:
-        with warnings.catch_warnings():
-            # Old-style weight norm and pruning set the weight anew in each call; the export puts the old one back.
-            warnings.filterwarnings("ignore", "The tensor attributes? ", UserWarning)
-            program = torch.export.export(model, (example,), dynamic_shapes=({0: Dim.AUTO},), strict=False)
-    except Exception as error:
-        frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-        line = _innermost(frames)
-        raise CaptureError(
-            f"{type(model).__name__} could not be exported by torch.export for images of shape {tuple(example.shape)}"
-            f"{f', at {line}' if line else ''}: {first_line(error)}. Expected a forward without Python branches on tensor values; "
-            "replace such a branch (for example by torch.where), or pass an ExportedProgram."
-        ) from error
-    if isinstance(model, LogitsOf):
-        for node in program.graph.nodes:  # the user's own paths
-            stack = node.meta.get("nn_module_stack") or {}
-            node.meta["nn_module_stack"] = {
-                call: (path.removeprefix("model").removeprefix("."), kind)
-                for call, (path, kind) in stack.items()
-            }
-    return program
 
 
 def example_shape(program: ExportedProgram) -> tuple[int | None, ...]:
@@ -173,7 +131,7 @@ def _for_size(program: ExportedProgram, example: Tensor, output: Output) -> Expo
     own_logits(module, example, output)  # a size that the program refuses is no fault of the export below
     batch = ({0: Dim.AUTO},) if shape[0] is None else None
     try:
-        with _quiet():
+        with quiet():
             return torch.export.export(module, (example,), dynamic_shapes=batch, strict=False)
     except Exception as error:
         raise CaptureError(
@@ -186,7 +144,7 @@ def capture_program(
     program: ExportedProgram, dtype: torch.dtype, *, own: bool, output: Output = None
 ) -> Graph:
     """The simplified graph of an exported program, unchecked; ``own``: whether the program is ours to change."""
-    with _quiet():
+    with quiet():
         program = inlined(program, own=own)
         program = functional(program, own=own)
     images, result = _ends(program, output)
@@ -366,10 +324,4 @@ def module_path(node: fx.Node) -> str:
 def source_line(node: fx.Node) -> str:
     """The innermost line outside torch that made this call, as "file.py:38", or "" if torch alone made it."""
     trace = FRAME.finditer(node.meta.get("stack_trace") or "")
-    return _innermost([(frame["file"], frame["line"]) for frame in trace])
-
-
-def _innermost(frames: Sequence[tuple[str, object]]) -> str:
-    """The last of these lines that is neither torch's nor ours, as "file.py:38", or "" if there is none."""
-    own = [frame for frame in frames if not frame[0].startswith((TORCH, HERE))]
-    return "{}:{}".format(*own[-1]) if own else ""
+    return innermost([(frame["file"], frame["line"]) for frame in trace])

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from clarp.capture.link import Link
-from clarp.operations import Affine, Operation, Routing
+from clarp.operations import Affine, Extend, Operation, Routing, Shift
 from clarp.operations.contraction import RESIZING
 
 Pair = Literal["difference", "log-odds", "second"]
@@ -95,9 +95,14 @@ class Graph:
         return users
 
     def pixels(self) -> set[str]:
-        """The values that are the image's own pixels, perhaps moved around, padded, resized, or in other units (normalised)."""
+        """The values that are the image's own pixels.
+
+        They may be moved around, padded, resized, in other units (normalised), less a mean image, or beside constants (coordinates).
+        """
         found = {self.input}
         for node in self.nodes:
-            if isinstance(node.operation, (Routing, Affine, *RESIZING)) and found.issuperset(node.inputs):
+            if isinstance(node.operation, (Routing, Affine, Shift, Extend, *RESIZING)) and found.issuperset(
+                node.inputs
+            ):
                 found.add(node.name)
         return found
