@@ -376,7 +376,11 @@ def _summary(record: dict[str, Any], out: Path) -> str:
     lines += [f"  {percent(p['probability']):>6}  {p['label']} ({p['class']})" for p in record["predictions"]]
     for explanation in record["explanations"]:
         against = explanation["against"]
-        rivals = ", ".join(rival["label"] for rival in against) if isinstance(against, list) else against
+        rivals = (
+            ", ".join(rival["label"] for rival in against)
+            if isinstance(against, list)
+            else against.partition(":")[0]  # the reason behind it is in the manifest
+        )
         lines.append(f"  {explanation['target']['label']} against {rivals}: {out / explanation['overlay']}")
     return "\n".join(lines) + "\n"
 

@@ -46,7 +46,13 @@ def of_classes(
         if len(labels) == 1 and classes == 2 and task != "multilabel":
             return Binary("").labels(labels), ()
         if len(labels) != classes:
-            raise ValueError(f"{spec} has {classes} classes, but {len(labels)} labels were given.")
+            given = "1 label was" if len(labels) == 1 else f"{len(labels)} labels were"
+            both = (
+                "; it has one logit: name class 0 (it is not so) and class 1, or class 1 alone"
+                if (count, classes) == (1, 2)
+                else ""
+            )
+            raise ValueError(f"{spec} has {classes} classes, but {given} given{both}.")
         return tuple(map(str, labels)), ()
     if classes == 1000:
         from clarp.models import imagenet

@@ -33,6 +33,8 @@ _ASSUMED_OF = {
 }
 """By the number of channels."""
 _SIDE = 224  # of models for any size
+_UNTRAINED = "weights: none were given, and the model's norms are as they begin, so it looks untrained; --weights FILE puts some into it"
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)  # noqa: SLF001  PyTorch's only name for all of them
 
 
 def load_function(
@@ -53,7 +55,8 @@ def load_function(
     Args:
         file: the Python file; modules beside it can be imported from it.
         function: its name in the file; called without arguments, returns the model in eval mode.
-        weights: a file with weights to put into the model; None if the function does that itself.
+        weights: a file with weights to put into the model; None if the function does that itself, and a note says so where it
+            evidently doesn't.
         labels: class names that take precedence over the file's.
         output: which of several results of the model are its logits, a key or a number; None for the only tensor, or the one
             called "logits".
@@ -82,7 +85,10 @@ def load_function(
         raise TypeError(f"{spec} returned a {type(module).__name__}, expected a torch.nn.Module.")
     if module.training:
         raise ValueError(f"{spec} returned a model in training mode, expected return model.eval().")
-    loaded = () if weights is None else load_weights(module, read_state(weights), weights.name)
+    if weights is not None:
+        loaded = load_weights(module, read_state(weights), weights.name)
+    else:
+        loaded = (_UNTRAINED,) if _looks_untrained(module) else ()
     chosen = int(output) if output is not None and output.isdecimal() else output
     preprocess = getattr(source, "preprocess", None)
     remedy = f"write preprocess(photo), which returns the float tensor (C, H, W) of a PIL photo, into {file}"
@@ -191,6 +197,15 @@ def _called(what: str, function: Any, *arguments: Any) -> Any:
         return function(*arguments)
     except Exception as error:  # the user's code may raise anything
         raise ValueError(f"{what} failed with {type(error).__name__}: {error}") from error
+
+
+def _looks_untrained(module: nn.Module) -> bool:
+    """Whether all norms scale by one and shift by zero, as before the first step of training; without norms nothing tells."""
+    norms = [layer for layer in module.modules() if isinstance(layer, _NORMS) and layer.weight is not None]
+    return bool(norms) and all(
+        bool((layer.weight == 1).all()) and not (layer.bias is not None and bool(layer.bias.any()))
+        for layer in norms
+    )
 
 
 def _channels(module: nn.Module, spec: str, remedy: str) -> int:
