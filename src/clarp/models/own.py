@@ -33,7 +33,7 @@ _ASSUMED_OF = {
 }
 """By the number of channels."""
 _SIDE = 224  # of models for any size
-_UNTRAINED = "weights: none were given, and the model's norms are as they begin, so it looks untrained; --weights FILE puts some into it"
+_UNTRAINED = "weights: none were given, and the model's norms are as they begin, so it looks untrained; name their file (--weights), or load them in the function"
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)  # noqa: SLF001  PyTorch's only name for all of them
 
 
