@@ -69,6 +69,9 @@ class TestFunction:
         assert loaded.notes[0].startswith(
             "preprocessing: ImageNet's usual one was assumed (shorter side to 256"
         )
+        assert loaded.notes[0].endswith(
+            "PIL photo, into mine.py"
+        )  # the name alone: strangers read it in clarp serve
 
     def test_without_labels(self, write):
         assert models.load(f"{write(PREPROCESS)}:build").labels == ("class 0", "class 1", "class 2")

@@ -64,7 +64,7 @@ def file(tmp_path):
 def test_the_model_tells_its_channels(file, function, channels):
     loaded = models.load(f"{file}:{function}")
     assert loaded.preprocess(Image.new("RGB", (300, 400))).shape == (channels, 224, 224)
-    assert (loaded.notes[0] == NOTE) == (channels == 1)
+    assert loaded.notes[0].startswith(NOTE) == (channels == 1)
 
 
 @pytest.mark.parametrize(("function", "channels"), [("five", 5), ("two", 2)])

@@ -23,7 +23,10 @@ from clarp.models.classifier import Classifier, Preprocess
 from clarp.models.weights import load_weights
 from clarp.task import TaskName
 
-_ASSUMED = "preprocessing: {usual} was assumed (shorter side to {resize}, middle {height} x {width}, {scale})"
+_ASSUMED = (
+    "preprocessing: {usual} was assumed (shorter side to {resize}, middle {height} x {width}, {scale}); if it was trained with another, "
+    "{remedy}"
+)
 _ASSUMED_OF = {
     3: ("ImageNet's usual one", "ImageNet's mean and deviation"),
     1: (
@@ -91,7 +94,9 @@ def load_function(
         loaded = (_UNTRAINED,) if _looks_untrained(module) else ()
     chosen = int(output) if output is not None and output.isdecimal() else output
     preprocess = getattr(source, "preprocess", None)
-    remedy = f"write preprocess(photo), which returns the float tensor (C, H, W) of a PIL photo, into {file}"
+    remedy = (
+        f"write preprocess(photo), which returns the float tensor (C, H, W) of a PIL photo, into {file.name}"
+    )
     found = of_module(module, preprocess, labels, chosen, task=task, spec=spec, remedy=remedy)
     return replace(found, notes=(*loaded, *found.notes))
 
@@ -253,7 +258,9 @@ def _assumed(
         )
     usual, scale = _ASSUMED_OF[channels]
     resize = max(size) * 8 // 7
-    note = _ASSUMED.format(usual=usual, resize=resize, height=size[0], width=size[1], scale=scale)
+    note = _ASSUMED.format(
+        usual=usual, resize=resize, height=size[0], width=size[1], scale=scale, remedy=remedy
+    )
     grey = channels == 1
     return imagenet.GreyEvaluation(resize, size) if grey else imagenet.preprocessing(size), (note,)
 
