@@ -13,6 +13,8 @@ from torch import Tensor
 from clarp.files import slug, write_atomically
 from clarp.method import Method
 from clarp.propagation import Ledger
+from clarp.rules import LinearRule
+from clarp.seeds import Logit, Uniform
 from clarp.task import Task, TaskName
 
 if TYPE_CHECKING:
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
 EMPTY = "no relevance: it cancelled, or never arrived"
 """What stands with a map that shows nothing."""
+NEGATIVE = "the logit is negative, and so is its relevance: blue is what raises it"
+"""What stands with a map whose seed is a negative logit that a rule of one sign, such as z+, shares out."""
+RIVALS = 3
+"""How many rivals a title names."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,22 @@ class Explanation:
             for classes, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
 
+    def remark(self, image: int, k: int = 0) -> str:
+        """What a reader of a map must know: it has no relevance, or its colours are the other way round; else "".
+
+        Args:
+            image: which of the batch.
+            k: which of its targets.
+        """
+        if bool(self.empty.view(len(self.images), -1)[image, k]):
+            return EMPTY
+        column = self.question.columns(self.target.view(len(self.images), -1)[image, k])
+        rule = self.method.rules.dense
+        shared = (
+            isinstance(self.method.seed, Logit | Uniform) and isinstance(rule, LinearRule) and rule.one_sign
+        )
+        return NEGATIVE if shared and float(self.logits[image, column]) < 0 else ""
+
     def label(self, index: int) -> str:
         """The name of a class; "class 7" where classes have none."""
         return f"class {index}" if self.labels is None else self.labels[index]
@@ -164,15 +186,20 @@ class Explanation:
         rows = []
         for i, own in enumerate(classes):
             cells = tuple(
-                Cell(maps[i, k], f"{self.label(target)} ({shares[i, target].item():.1%})", self._oddity(i, k))
+                Cell(maps[i, k], self._title(target, i, shares[i, target].item()), self.remark(i, k))
                 for k, target in enumerate(own)
             )
             rows.append(Row(f"image {i}", _photo(self.images[i]), cells))
         return rows
 
-    def _oddity(self, image: int, k: int) -> str:
-        """What a picture of this map must say."""
-        return EMPTY if bool(self.empty.view(len(self.images), -1)[image, k]) else ""
+    def _title(self, target: int, image: int, probability: float) -> str:
+        """The class, its probability, and the rivals that were named."""
+        title = f"{self.label(target)} ({probability:.1%})"
+        if self.against is None:
+            return title
+        named = self.against[image] if self.against.ndim == 2 else self.against.view(-1)
+        rivals = [self.label(k) for k in named.tolist() if k != target]
+        return f"{title} against {', '.join(rivals[:RIVALS])}{' ...' if len(rivals) > RIVALS else ''}"
 
     def _caption(self, images: int, targets: int) -> str:
         """What is explained, and how much of it is left out."""
@@ -217,8 +244,8 @@ class Explanation:
                     "" if self.labels is None else f"-{slug(self.label(target))}"
                 )
                 heatmap = heatmaps[i, k].double().cpu().numpy()
-                made = [self.method.name, self.model, self._oddity(i, k)]
-                caption = ", ".join([f"{self.label(target)} ({probability:.1%})", *filter(None, made)])
+                made = [self._title(target, i, probability), self.method.name, self.model, self.remark(i, k)]
+                caption = ", ".join(filter(None, made))
                 pictures = {
                     "heatmap": Image.fromarray(colours(heatmap)),
                     "overlay": overlay(heatmap, _photo(self.images[i]), caption),
@@ -233,6 +260,7 @@ class Explanation:
                         "label": self.label(target),
                         "probability": probability,
                         "empty": bool(self.empty.view(batch, -1)[i, k]),
+                        "remark": self.remark(i, k),
                         **files,
                     }
                 )

@@ -17,7 +17,6 @@ from clarp.explanation import Explanation
 from clarp.greys import deep_photo, notes_of
 from clarp.images import as_rgb, open_photo
 from clarp.method import Method
-from clarp.models import labels as class_names
 from clarp.models import own
 from clarp.models.classifier import Classifier, Preprocess
 from clarp.rules.composites import Composite
@@ -39,6 +38,7 @@ def explain(
     preprocess: Preprocess | None = None,
     labels: Sequence[str] | None = None,
     task: TaskName | None = None,
+    weights: str | PathLike[str] | None = None,
 ) -> Explanation:
     """Explain what a classifier says of one photo.
 
@@ -54,6 +54,7 @@ def explain(
             known by name; else the usual one for its number of channels, which ``e.notes`` says.
         labels: the names of the classes; None: the model's own.
         task: "multiclass", "binary" or "multilabel"; None: as :class:`clarp.Explainer` finds it.
+        weights: a file with weights for a model by name: safetensors, a state dict, a checkpoint; None: its own.
 
     Returns:
         The explanation, a batch of one image: its heatmap is (1, H, W), or (1, K, H, W) for K targets. ``e.notes`` has what was assumed.
@@ -68,7 +69,8 @@ def explain(
     ('Egyptian cat', torch.Size([1, 224, 224]))
     """
     opened = _opened(photo)
-    classifier = _classifier(model, preprocess, labels, task)
+    file = None if weights is None else Path(weights)
+    classifier = _classifier(model, file, preprocess, labels, task=task)
     explainer = Explainer(
         classifier.module,
         method,
@@ -107,18 +109,29 @@ def _opened(photo: Photo) -> Image.Image:
 
 
 def _classifier(
-    model: str | nn.Module, preprocess: Preprocess | None, labels: Sequence[str] | None, task: TaskName | None
+    model: str | nn.Module,
+    weights: Path | None,
+    preprocess: Preprocess | None,
+    labels: Sequence[str] | None,
+    *,
+    task: TaskName | None,
 ) -> Classifier:
     if isinstance(model, nn.Module):
+        if weights is not None:
+            raise ValueError(
+                f"weights is {str(weights)!r} for a module, which has its own, expected a model by name. Load them into the module: "
+                "model.load_state_dict(...)."
+            )
         return own.of_module(model, preprocess, labels, task=task)
     if not isinstance(model, str):
         raise TypeError(
             f"model is a {type(model).__name__}, expected a name such as 'resnet50', or a torch.nn.Module in eval mode."
         )
-    found = models.load(model, task=task)
-    if labels is not None:
-        found = replace(found, labels=class_names.of_classes(labels, len(found.labels), model, task)[0])
-    return found if preprocess is None else replace(found, preprocess=preprocess)
+    found = models.load(model, weights, labels, task=task)
+    if preprocess is None:
+        return found
+    notes = tuple(note for note in found.notes if not note.startswith("preprocessing:"))
+    return replace(found, preprocess=preprocess, notes=notes)
 
 
 def _preprocessed(classifier: Classifier, photo: Image.Image) -> Tensor:

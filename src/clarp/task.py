@@ -39,13 +39,17 @@ class Task(ABC):
     """
 
     name: ClassVar[TaskName]
+    otherwise: ClassVar[str] = ""
+    """What to do where the assumption is wrong."""
     source: str = field(compare=False)
     classes: int
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What was assumed, a sentence each."""
-        return (f"task: {self.name} ({self.source})",) if self.source.startswith(ASSUMED) else ()
+        return (
+            (f"task: {self.name} ({self.source}){self.otherwise}",) if self.source.startswith(ASSUMED) else ()
+        )
 
     @abstractmethod
     def scores(self, logits: Tensor) -> Tensor:
@@ -101,6 +105,7 @@ class Multiclass(Task):
     """One of N classes: ``y = softmax(z)``; the rivals of a class are all others."""
 
     name: ClassVar[TaskName] = "multiclass"
+    otherwise: ClassVar[str] = "; where several classes may be there at once, say that the task is multilabel"
 
     def scores(self, logits: Tensor) -> Tensor:
         """The logits."""
@@ -196,7 +201,7 @@ def checked_task(task: object) -> TaskName | None:
     if found is None and task is not None:
         raise ValueError(
             f"task is {task!r}, expected 'multiclass' (one of the classes), 'binary' (it is so or not), 'multilabel' (any of them), or "
-            "None, to see by the model."
+            "nothing, to see by how the model ends."
         )
     return found
 

@@ -30,7 +30,7 @@ from clarp.commands.manifest import (
 )
 from clarp.commands.notes import lost_as_notes, note
 from clarp.explainer import Explainer
-from clarp.explanation import EMPTY, Explanation
+from clarp.explanation import Explanation
 from clarp.files import slug, write_atomically
 from clarp.images import find_photos, notes_of, open_photo
 from clarp.layers import resolve_layers
@@ -265,7 +265,7 @@ class _Run:
             rivals = [index for index in self.against if index != target]
             name = f"{stem}.{target}-{slug(self.classifier.labels[target])}.{method.name}"
             skips = [f"selection was skipped at {skipped[k]} layers"] if skipped[k] else []
-            skips += [EMPTY] if empty[k] else []
+            skips += filter(None, [explanation.remark(row, k)])
             words = caption(
                 self.classifier,
                 explanation,
@@ -288,6 +288,7 @@ class _Run:
                     else explanation.question.unnamed_rivals(method.has_rivals),
                     "selection_skipped": skipped[k],
                     "empty": empty[k],
+                    "remark": explanation.remark(row, k),
                     "ledger": {
                         part: finite(_at(values, row, k))
                         for part, values in explanation.ledger.summary().items()

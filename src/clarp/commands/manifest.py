@@ -104,6 +104,9 @@ def caption(
         title += f" against {', '.join(labels[1 : 1 + _NAMED])}{others}"
     elif explanation.task == "multiclass" and explanation.method.has_rivals:
         title += " against all other classes"
+    if explanation.task == "binary":
+        other = classifier.labels[1 - target].replace("_", " ")
+        more = (f"red speaks for {labels[0]}, blue for {other}", *more)
     method = explanation.method
     made = f"{method.name.upper()} ({method.rules.name})"
     return f"{title}\n{' · '.join([made, Path(classifier.name).name, *more])}"

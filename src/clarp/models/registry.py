@@ -29,7 +29,7 @@ def names() -> tuple[str, ...]:
 def load(
     spec: str,
     weights: Path | None = None,
-    labels: Path | None = None,
+    labels: Path | Sequence[str] | None = None,
     output: str | None = None,
     *,
     task: TaskName | None = None,
@@ -42,7 +42,7 @@ def load(
             both have it), ``"hf:REPO"`` for one of transformers (a repository of the hub, or a folder), a ``.pt2`` file, or
             ``"file.py:function"``.
         weights: weights for it, safetensors, a state dict or a training checkpoint; None for its default weights.
-        labels: a text file with one class name a line; None for the model's own names.
+        labels: the class names, or a text file with one a line; None for the model's own.
         output: which of several results of a function's model are its logits, a key or a number.
         task: what its last layer means; None: what is known of a model by name, else as the model ends.
         trained: False: a classifier by name needs no weights and gets random ones, without a download; for what
@@ -55,7 +55,7 @@ def load(
         ConnectionError: the weights could not be downloaded.
     """
     task = checked_task(task)
-    classes = None if labels is None else class_names.read(labels)
+    classes = class_names.read(labels) if isinstance(labels, Path) else labels
     path, _, function = spec.rpartition(":")
     if path.endswith(".py"):
         from clarp.models import own
