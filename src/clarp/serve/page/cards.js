@@ -49,7 +49,9 @@ function notes(map, contrasts) {
   if (!contrasts && !warning && arrived < 0.5) {
     found.push(`${Math.round(100 * Math.max(0, arrived))} % of the relevance reached the pixels.`);
   }
-  if (map.selection_skipped) found.push(`Selection was skipped at ${map.selection_skipped} layers.`);
+  if (map.selection_skipped) {
+    found.push(`Selection was skipped at ${map.selection_skipped} ${map.selection_skipped === 1 ? "layer" : "layers"}.`);
+  }
   return found;
 }
 
