@@ -5,9 +5,9 @@ import pytest
 
 from clarp.explanation import EMPTY
 from clarp.serve.app import application
+from colours import discs, own_answer, written
 from serve.browsing import DESK, PHONE, rows, screenshot, wait_for_maps
-from serve.colours import discs, own_answer, served
-from serve.servers import serving
+from serve.servers import served, serving
 
 pytestmark = pytest.mark.browser
 
@@ -17,7 +17,7 @@ PHOTO = discs("red", "green")
 
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory):
-    found = served(tmp_path_factory.mktemp("colours"), "findings", "finding", "kinds")
+    found = served(written(tmp_path_factory.mktemp("colours"), "findings", "finding", "kinds"))
     return {engine.name: engine for engine in found}
 
 

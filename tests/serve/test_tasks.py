@@ -14,8 +14,8 @@ from clarp.models import load as load_model
 from clarp.serve.app import application
 from clarp.serve.engine import Engine, Question
 from clarp.serve.limits import Limits
-from serve.colours import COLOURS, SIDE, discs, own_answer, served, share_in, written
-from serve.servers import serving
+from colours import COLOURS, SIDE, discs, own_answer, share_in, written
+from serve.servers import served, serving
 
 PHOTO = discs("red", "green")
 
@@ -30,7 +30,7 @@ def engines(folder):
     return dict(
         zip(
             ("multilabel", "binary", "multiclass"),
-            served(folder, "findings", "finding", "kinds"),
+            served(written(folder, "findings", "finding", "kinds")),
             strict=True,
         )
     )

@@ -21,6 +21,7 @@ from torch.export import ExportedProgram
 
 from clarp import __version__
 from clarp.commands.manifest import caption, finite
+from clarp.evaluation.attribution import without_rounding
 from clarp.evaluation.metrics.perturbation import Fill, filling
 from clarp.explainer import Explainer
 from clarp.explanation import EMPTY, Explanation
@@ -343,9 +344,8 @@ class Engine:
 
 
 def _heatmaps(explanation: Explanation) -> NDArray[np.float32]:
-    """Of one image, (K, H, W); what has no relevance but rounding is zero, or its rounding would be drawn in full colour."""
-    maps = explanation.heatmap[0].masked_fill(explanation.empty[0][:, None, None], 0)
-    values: NDArray[np.float32] = maps.float().cpu().numpy()
+    """Of one image, (K, H, W)."""
+    values: NDArray[np.float32] = without_rounding(explanation)[0].float().cpu().numpy()
     return values
 
 

@@ -8,10 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from clarp.commands.serve import load
 from clarp.models import Classifier
-from clarp.serve.engine import Engine
-from clarp.serve.limits import Limits
 
 SIDE = 48
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220)}
@@ -71,11 +68,6 @@ def written(folder: Path, *names: str) -> list[str]:
     for name in names:
         (folder / f"{name}.py").write_text(FILES[name])
     return [f"{folder / name}.py:build" for name in names]
-
-
-def served(folder: Path, *names: str) -> list[Engine]:
-    """Their engines, as ``clarp serve`` has them."""
-    return load(written(folder, *names), Limits())
 
 
 def discs(*colours: str) -> bytes:
