@@ -231,14 +231,19 @@ class _Comparison:
         lines = [f"{self.request.photo.name} by {Path(self.classifier.name).name}"]
         contrasted = [method.name for method in self.methods if self.has_rivals(method)]
         if contrasted:
-            rivals = ", ".join(self._label(index) for index in self.against)
-            if rivals or self.task.name == "multiclass":
-                lines.append(f"{', '.join(contrasted)}: each class against {rivals or 'all others'}.")
+            lines.append(f"{', '.join(contrasted)}: each class {self._contrast()}.")
         if self.objects:
             lines.append(
                 "Inside: the share of the positive relevance in the class's own boxes; in brackets their share of the picture."
             )
         return "\n".join(lines)
+
+    def _contrast(self) -> str:
+        if self.task.name == "binary":
+            return "against the other"
+        if self.against:
+            return f"against {', '.join(self._label(index) for index in self.against)}"
+        return "against all others" if self.task.name == "multiclass" else "by itself"
 
     def aside(self) -> list[str]:
         """What the model says."""
@@ -283,6 +288,7 @@ class _Comparison:
             "maps": [
                 {
                     "target": target,
+                    "empty": not bool(heatmap.any()),
                     "minimum": finite(float(heatmap.min())),
                     "maximum": finite(float(heatmap.max())),
                     "sum": finite(float(heatmap.sum())),

@@ -26,7 +26,7 @@ _FEW = 12  # points of a curve that are shown as such
 _LATEX = {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", DASH: "--", "±": r"$\pm$"}
 
 _OF_TASK = {
-    "binary": " The model's task is binary: one question with two answers, whose maps are each other's negatives.",
+    "binary": " The model's task is binary: one question with two answers, whose maps by clarp's methods are each other's negatives.",
     "multilabel": " The model's task is multilabel: each class is a question of its own, with its own probability and without rivals.",
 }
 
