@@ -23,7 +23,7 @@ from clarp.commands.notes import lost_in_silence, note, note_lost
 from clarp.data.geometry import Box, Geometry
 from clarp.data.pairs import boxed_photos
 from clarp.data.sample import Object, checked_box
-from clarp.evaluation.attribution import Attributor, Relevance, attributors, lossy
+from clarp.evaluation.attribution import Attributor, Relevance, attributors, lossy, without_rounding
 from clarp.evaluation.metrics import EnergyPointing
 from clarp.files import write_atomically
 from clarp.images import notes_of, open_photo
@@ -180,7 +180,7 @@ class _Comparison:
             if isinstance(method, Relevance):
                 against = self.against if self.against and self.has_rivals(method) else None
                 explanation = method.explainer(self.image[None], target=[self.targets], against=against)
-                explained = explanation.heatmap[0].masked_fill(explanation.empty[0][:, None, None], 0)
+                explained = without_rounding(explanation)[0]
             else:
                 images = self.image.to(self.device).expand(len(self.targets), -1, -1, -1)
                 ids = [self.request.photo.name] * len(self.targets)
@@ -239,14 +239,19 @@ class _Comparison:
         lines = [f"{self.request.photo.name} by {Path(self.classifier.name).name}"]
         contrasted = [method.name for method in self.methods if self.has_rivals(method)]
         if contrasted:
-            rivals = ", ".join(self._label(index) for index in self.against)
-            if rivals or self.task.name == "multiclass":
-                lines.append(f"{', '.join(contrasted)}: each class against {rivals or 'all others'}.")
+            lines.append(f"{', '.join(contrasted)}: each class {self._contrast()}.")
         if self.objects:
             lines.append(
                 "Inside: the share of the positive relevance in the class's own boxes; in brackets their share of the picture."
             )
         return "\n".join(lines)
+
+    def _contrast(self) -> str:
+        if self.task.name == "binary":
+            return "against the other"
+        if self.against:
+            return f"against {', '.join(self._label(index) for index in self.against)}"
+        return "against all others" if self.task.name == "multiclass" else "by itself"
 
     def aside(self) -> list[str]:
         """What the model says."""
@@ -292,6 +297,7 @@ class _Comparison:
             "maps": [
                 {
                     "target": target,
+                    "empty": not bool(heatmap.any()),
                     "minimum": finite(float(heatmap.min())),
                     "maximum": finite(float(heatmap.max())),
                     "sum": finite(float(heatmap.sum())),

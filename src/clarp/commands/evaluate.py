@@ -116,6 +116,8 @@ def _evaluated(request: Request, suite: Suite | None, model: str, out: Path) -> 
         pictures=request.pictures,
     )
     evaluation = Run(dataset, classifier, settings, out, device, default_folder())
+    for assumed in evaluation.task.notes if evaluation.task else ():
+        note(assumed)
     with _progress(f"{classifier.name} on {dataset.name}") as advance, lost_in_silence():
         try:
             outcome = evaluation.complete(advance)

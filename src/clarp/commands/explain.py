@@ -275,7 +275,8 @@ class _Run:
                 photo.path.name,
                 *skips,
             )
-            heatmap = relevance[k].double().sum(0).numpy()
+            # On a scale of its own rounding would be in full colour.
+            heatmap = relevance[k].double().sum(0).numpy() * (not empty[k])
             picture = rasterised(figure(heatmap, seen, words, style=self.style))
             write_atomically(self.request.out / f"{name}.png", partial(picture.save, format="PNG"))
             write_atomically(self.request.out / f"{name}.npy", partial(np.save, arr=relevance[k].numpy()))

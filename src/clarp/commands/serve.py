@@ -73,10 +73,10 @@ def load(specs: Sequence[str], limits: Limits, **options: Path | str | None) -> 
         if any(engine.name == name for engine in engines):
             raise ValueError(f"--model {spec}: a model called {name} is served already; name each once.")
         engine = Engine(name, spec, models.load(spec, **given), limits, cache=default_folder(), options=given)
-        for assumed in engine.notes:
-            note(assumed)
         with lost_as_notes(spec, partial(_sample, engine)):
             engine.try_out("ssglrp")
+        for assumed in engine.notes:  # of the task too, which the sample photo has told
+            note(assumed)
         engines.append(engine)
     return engines
 

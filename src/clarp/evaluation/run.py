@@ -39,6 +39,7 @@ from clarp.models import Classifier
 from clarp.models.logits import Logits
 from clarp.network import Network
 from clarp.optional import optional
+from clarp.task import Task
 
 _SAMPLES_PER_PART = 16
 
@@ -144,6 +145,11 @@ class Run:
         return Logits.of(self.model, self.network, image, self.classifier.task)
 
     @cached_property
+    def task(self) -> Task | None:
+        """What the model's last layer means; None where no picture can be read."""
+        return None if self._first_image() is None else self.logits.task
+
+    @cached_property
     def samples(self) -> Sequence[Sample]:
         """The samples of the run, in order."""
         return spread(self.dataset, self.settings.limit)
@@ -230,7 +236,8 @@ class Run:
             "parts": len(self.ranges),
             "dataset": str(self.dataset),
             "model": self.classifier.name,
-            "notes": [*self.classifier.notes, *self._task_notes()],
+            "task": self.task.name if self.task else None,
+            "notes": [*self.classifier.notes, *(self.task.notes if self.task else ())],
             "classes": list(self.dataset.classes or self.classifier.labels),
             "columns": {
                 f"{name}/{column}": direction
@@ -238,10 +245,6 @@ class Run:
                 for column, direction in metric.columns.items()
             },
         }
-
-    def _task_notes(self) -> tuple[str, ...]:
-        """What was assumed of the task."""
-        return () if self._first_image() is None else self.logits.task.notes
 
     def _schema(self) -> Any:
         arrow = optional("pyarrow", "A run's rows")

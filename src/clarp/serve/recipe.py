@@ -35,7 +35,7 @@ def recipe(
         model: as on the command line. Of files only the names are told, so the lines run in their folder.
         method: a name.
         target: the class explained.
-        against: its rivals; empty: all others, or nothing where the method has none.
+        against: its rivals; empty: those of the task, or nothing where the method has none.
         labels: of all classes.
         options: other arguments of :func:`clarp.models.load`, by name.
     """
