@@ -44,10 +44,12 @@ def test_the_scale_is_symmetric_and_robust():
     assert (strength[0, 0], strength[0, 1], strength[99, 99]) == (1.0, 1.0, 0.0)
 
 
-def test_a_sparse_map_is_scaled_by_its_maximum():
-    heatmap = np.zeros((100, 100))
+@pytest.mark.parametrize("rest", [0.0, 1e-9])
+def test_a_sparse_map_is_scaled_by_the_pixels_that_have_it(rest):
+    """Nearly zero elsewhere, as behind a max pooling: what is rounding there must not be as red as the rest."""
+    heatmap = np.full((100, 100), rest)
     heatmap[3, 4] = -2.5
-    assert Scale.of(heatmap) == Scale(2.5, "maximum of |relevance|", "")
+    assert Scale.of(heatmap) == Scale(2.5, "median of |relevance| in the 1 pixels that have nearly all", "")
     assert colours(heatmap)[3, 4, 2] > colours(heatmap)[3, 4, 0] + 50
 
 

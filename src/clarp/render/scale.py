@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 Floats: TypeAlias = NDArray[np.float64]
 Bytes: TypeAlias = NDArray[np.uint8]
 
-PERCENTILE, LEAST = 99.5, 0.01
+PERCENTILE, NEARLY_ALL = 99.5, 0.99
+TINY = float(np.finfo(np.float64).tiny)
 
 
 def _vik(places: Floats) -> Floats:
@@ -47,8 +48,7 @@ class Scale:
     def of(cls, *heatmaps: ArrayLike) -> "Scale":
         """Choose the limit: the 99.5th percentile of ``|R|``, so that a few extreme pixels don't pale the rest.
 
-        Of a map of few pixels, whose percentile is less than a hundredth of the maximum, the median of those that are not; values that
-        are not finite don't count.
+        Where what lies beyond is nearly all relevance (a map of few pixels), the median of these; values that are not finite don't count.
 
         Args:
             *heatmaps: (H, W) relevance; several maps get one scale, over all their pixels.
@@ -70,10 +70,11 @@ class Scale:
             return cls(1.0, "no scale", warning)
         of = "|relevance|" if len(heatmaps) == 1 else f"|relevance| over {len(heatmaps)} maps"
         limit, basis = float(np.percentile(np.abs(finite), PERCENTILE)), f"{PERCENTILE}th percentile of {of}"
-        least = LEAST * float(np.abs(finite).max())
-        if limit < least or limit == 0.0:
-            limit = float(np.median(np.abs(finite)[np.abs(finite) >= least]))
-            basis = f"median of {of} that is at least {LEAST:.0%} of the maximum"
+        sizes = np.abs(finite)
+        few = sizes[sizes > limit]
+        unit = max(float(sizes.max()), TINY)  # sums of the greatest numbers would be infinite
+        if (few / unit).sum() > NEARLY_ALL * (sizes / unit).sum():
+            limit, basis = float(np.median(few)), f"median of {of} in the {few.size} pixels that have nearly all"
         return cls(limit, basis, warning) if limit > 0.0 else cls(1.0, "no scale", warning)
 
     def strength(self, heatmap: ArrayLike) -> Floats:
