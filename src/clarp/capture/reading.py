@@ -299,7 +299,7 @@ def _masked(func: Any, args: Sequence[Any]) -> tuple[Any, ...] | None:
 
 def _reads_image() -> CaptureError:
     return CaptureError(
-        f"the model reads a value of the image in Python{_at()} and goes on with it, so that its function is another one for each image. "
+        f"the model reads a value of the image in Python{_at()} and goes on with it, so that its function depends on the image. "
         "Compute with tensors there: torch.where in place of if, and no .item(), float() or int()"
     )
 
