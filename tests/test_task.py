@@ -83,6 +83,7 @@ PLAIN: dict[str, End] = {
     "(1 - p, p), clamped": lambda z: torch.cat([1 - z.sigmoid().clamp(1e-6), z.sigmoid().clamp(1e-6)], 1),
     "(sigmoid(-z), sigmoid(z))": lambda z: torch.cat([(-z).sigmoid(), z.sigmoid()], 1),
     "log-sigmoids": lambda z: torch.cat([F.logsigmoid(-z), F.logsigmoid(z)], 1),
+    "log((1 - p, p))": lambda z: torch.cat([1 - z.sigmoid(), z.sigmoid()], 1).log(),
     "softmax of (0, z)": lambda z: torch.cat([torch.zeros_like(z), z], 1).softmax(1),
     "log-softmax of (-z/2, z/2)": lambda z: (torch.cat([-z, z], 1) / 2).log_softmax(1),
     "sigmoid of (-z, z)": lambda z: torch.cat([-z, z], 1).sigmoid(),
@@ -236,6 +237,65 @@ def test_one_column_of_a_softmax_of_two_real_logits() -> None:
     assert e.task == "binary"
     torch.testing.assert_close(e.logits[:, 0], z[:, 1] - z[:, 0])
     torch.testing.assert_close(e.probabilities[:, 1], model(X))
+
+
+class Ensemble(nn.Module):
+    """The mean of the results of two networks, whose end nothing can undo."""
+
+    def __init__(self, outputs: int, end: End, *, pair: bool = False) -> None:
+        super().__init__()
+        self.a, self.b, self.pair = Head(outputs, end), Head(outputs, end), pair
+        with torch.no_grad():
+            self.b.last.weight.mul_(-0.5).add_(0.3)
+        self.double().eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        p = (self.a(images) + self.b(images)) / 2
+        return torch.cat([1 - p, p], 1) if self.pair else p
+
+
+@pytest.mark.parametrize(
+    ("outputs", "end", "pair", "task", "source"),
+    [
+        (5, torch.sigmoid, False, "multilabel", "each by itself"),
+        (5, lambda z: z.softmax(1), False, "multiclass", "which sum to 1"),
+        (1, torch.sigmoid, False, "binary", "each by itself"),
+        (1, torch.sigmoid, True, "binary", "made of one value"),
+    ],
+    ids=["findings", "classes", "one", "(1 - p, p)"],
+)
+def test_probabilities_that_are_made_in_another_way(
+    outputs: int, end: End, pair: bool, task: str, source: str
+) -> None:
+    """They are not softmaxed once more: their logits are their logarithms or log-odds."""
+    model = Ensemble(outputs, end, pair=pair)
+    with torch.no_grad():
+        shares = model(X)
+    shares = torch.cat([1 - shares, shares], 1) if shares.shape[1] == 1 else shares
+    network = Network(model)
+    for method in METHODS[:2] + METHODS[3:]:  # clrp2 negates one last layer
+        e = explain(network, method, 1)
+        assert (e.task, e.question.source.endswith(source)) == (task, True)
+        torch.testing.assert_close(e.probabilities, shares, rtol=1e-9, atol=1e-12)
+        assert not e.empty.any()
+    torch.testing.assert_close(Logits.of(model, network, X[0]).probabilities(X), shares, rtol=1e-6, atol=1e-9)
+    if task == "binary":
+        assert torch.equal(explain(network, "sglrp", 0).relevance, -explain(network, "sglrp", 1).relevance)
+
+
+def test_the_negative_of_a_share() -> None:
+    """(p, 1 - p): class 1 is what p is not."""
+
+    class Turned(Ensemble):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images).flip(1)
+
+    e, want = (
+        explain(Turned(1, torch.sigmoid, pair=True), "lrp", 0),
+        explain(Ensemble(1, torch.sigmoid, pair=True), "lrp", 1),
+    )
+    torch.testing.assert_close(e.probabilities, want.probabilities.flip(1))
+    torch.testing.assert_close(e.logits, -want.logits)
 
 
 def test_a_sigmoid_head_beside_a_softmax_head() -> None:

@@ -92,7 +92,7 @@ class EmptyMap(UserWarning):
             )
         return where + (
             "it never arrived at the pixels, or cancelled where parts of opposite sign met, as those of two classes do that are made of the "
-            "same values. explanation.ledger has the balance; 'lrp' and against= ask another question."
+            "same values. explanation.ledger has the balance; other rivals (against=) or another method ask another question."
         )
 
 

@@ -101,6 +101,14 @@ class Explanation:
         return self.relevance.sum(-3)
 
     @property
+    def shown(self) -> Tensor:
+        """The heatmap as pictures and metrics take it, (B, H, W) or (B, K, H, W): zero where it has no relevance but rounding.
+
+        On a scale of its own rounding would be in full colour, and be taken for evidence.
+        """
+        return self.heatmap.masked_fill(self.empty[..., None, None], 0)
+
+    @property
     def probabilities(self) -> Tensor:
         """Of each class as the task has it, (B, classes): the softmax of the logits, or the sigmoid of each; a binary task has two classes."""
         return self.question.probabilities(self.logits)
@@ -181,7 +189,7 @@ class Explanation:
         from clarp.render import Cell, Row  # noqa: PLC0415
 
         classes = self.target.view(len(self.images), -1)[:images, :targets].tolist()
-        maps = self.heatmap.view(len(self.images), -1, *self.images.shape[2:]).double().cpu().numpy()
+        maps = self.shown.view(len(self.images), -1, *self.images.shape[2:]).double().cpu().numpy()
         shares = self.probabilities.double().cpu()
         rows = []
         for i, own in enumerate(classes):
@@ -235,7 +243,7 @@ class Explanation:
             write_atomically(folder / file_name, lambda file, v=value: np.save(file, v))  # type: ignore[misc]
         batch = self.images.shape[0]
         targets = self.target.view(batch, -1)
-        heatmaps = self.heatmap.view(batch, targets.shape[1], *self.images.shape[2:])
+        heatmaps = self.shown.view(batch, targets.shape[1], *self.images.shape[2:])
         entries: list[dict[str, Any]] = []
         for i in range(batch):
             for k, target in enumerate(targets[i].tolist()):

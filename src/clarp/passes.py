@@ -204,7 +204,7 @@ def warn_if_lost(amounts: Ledger, targets: Tensor, first: int = 0) -> bool:
     ]
     target = int(targets[row % len(targets), image])
     warnings.warn(
-        RelevanceLost(most if grown else max(share, 0.0), first + image, target, tuple(lost[:NAMED])),
+        RelevanceLost(most if grown else max(share, 0.0) + 0.0, first + image, target, tuple(lost[:NAMED])),
         stacklevel=level_of_the_user(),
     )
     return True

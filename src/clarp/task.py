@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from clarp.capture import Graph
-from clarp.capture.link import Squash
 from clarp.targets import Against, resolve_rivals
 
 TaskName = Literal["multiclass", "binary", "multilabel"]
@@ -151,8 +150,7 @@ class Binary(Task):
 
     def unnamed_rivals(self, has_rivals: bool) -> str:
         """That there are only two."""
-        del has_rivals
-        return "the other class: it is so, or not"
+        return "the other class: it is so, or not" if has_rivals else super().unnamed_rivals(has_rivals)
 
     def labels(self, given: Sequence[str]) -> tuple[str, ...]:
         """Those of class 0 and class 1; of one name the classes are "not NAME" and "NAME".
@@ -181,8 +179,11 @@ class Multilabel(Task):
 
     def unnamed_rivals(self, has_rivals: bool) -> str:
         """None."""
-        del has_rivals
-        return "nothing: each class is a question of its own"
+        return (
+            "nothing: each class is a question of its own"
+            if has_rivals
+            else super().unnamed_rivals(has_rivals)
+        )
 
     def rivals(self, against: Against, target: Tensor, count: int) -> Tensor:
         """Those that were named."""
@@ -225,16 +226,26 @@ def task_of(graph: Graph, given: TaskName | None, said: TaskName | None = None) 
         _check_count(given, count)
         return _KINDS[given]("given", 2 if given == "binary" else count)
     if count == 1:
-        return _of_one_logit(squash, said)
+        return _of_one_logit(graph, said)
     if squash is not None:
         kind = Multilabel if squash == "sigmoid" else Multiclass
-        return kind(f"it ends in a {squash}", count)
+        return kind(_end_of(graph), count)
     if said in ("multiclass", "multilabel"):
         return _KINDS[said]("its configuration says so", count)
     return Multiclass(f"{ASSUMED}: it ends in {count} logits", count)
 
 
-def _of_one_logit(squash: Squash | None, said: TaskName | None) -> Task:
+def _end_of(graph: Graph) -> str:
+    """How the task is known by the model's end."""
+    assert graph.link is not None
+    if graph.link.seen:
+        return f"it ends in a {graph.link.squash}"
+    each = "each by itself" if graph.link.squash == "sigmoid" else "which sum to 1"
+    return f"{ASSUMED}: its results are probabilities, {each}"
+
+
+def _of_one_logit(graph: Graph, said: TaskName | None) -> Task:
+    squash = None if graph.link is None else graph.link.squash
     if squash == "softmax":
         raise ValueError(
             "the model ends in a softmax over one class, which is always 1, expected a sigmoid. Say what its logit means, for example "
@@ -242,7 +253,7 @@ def _of_one_logit(squash: Squash | None, said: TaskName | None) -> Task:
         )
     if squash is None and said == "multilabel":
         return Multilabel("its configuration says so", 1)
-    return Binary("it ends in a sigmoid" if squash else f"{ASSUMED}: it has one logit")
+    return Binary(f"{ASSUMED}: it has one logit" if squash is None else _end_of(graph))
 
 
 _KINDS: dict[str, type[Task]] = {kind.name: kind for kind in (Multiclass, Binary, Multilabel)}

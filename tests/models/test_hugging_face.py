@@ -1,6 +1,7 @@
 """Classifiers of transformers, from a folder as ``save_pretrained`` writes it: the same files as in a repository of the hub."""
 
 import json
+import shutil
 import sys
 from importlib import resources
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+import clarp
 from clarp import models
 from clarp.cli import main
 from clarp.models import hugging_face
@@ -91,3 +93,22 @@ def test_without_transformers_the_remedy_is_named(folder: Path, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ModuleNotFoundError, match=r'pip install "clarp\[transformers\]"'):
         models.load(f"hf:{folder}")
+
+
+@pytest.mark.parametrize(
+    ("problem", "task"),
+    [("multi_label_classification", "multilabel"), ("single_label_classification", "multiclass")],
+)
+def test_the_task_is_the_configurations(folder: Path, problem: str, task: str, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(folder, tmp_path / "other"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "problem_type": problem}))
+    classifier = models.load(f"hf:{folder}")
+    image = classifier.preprocess(Image.new("RGB", (40, 40), "red"))[None]
+    e = clarp.Explainer(classifier.module, "sglrp", task=classifier.task)(image)
+    assert (e.task, e.notes) == (task, ())
+    with torch.no_grad():
+        z = classifier.module(image)
+    torch.testing.assert_close(
+        e.probabilities, z.sigmoid() if task == "multilabel" else z.softmax(1), rtol=1e-5, atol=1e-6
+    )

@@ -77,7 +77,9 @@ def to_bytes(stored: Stored, state: Mapping[str, Tensor]) -> bytes:
             path: [None if tap is None else asdict(tap) for tap in taps]
             for path, taps in graph.outputs.items()
         },
-        "link": None if graph.link is None else [_named(stage) for stage in graph.link.stages],
+        "link": None
+        if graph.link is None
+        else {"stages": [_named(stage) for stage in graph.link.stages], "seen": graph.link.seen},
         "pair": graph.pair,
         "tensors": places,
     }
@@ -123,7 +125,10 @@ def from_bytes(content: bytes, state: Mapping[str, Tensor]) -> Stored:
             },
             None
             if document["link"] is None
-            else Link(tuple(STAGES[name](**own) for name, own in document["link"])),
+            else Link(
+                tuple(STAGES[name](**own) for name, own in document["link"]["stages"]),
+                document["link"]["seen"],
+            ),
             document["pair"],
         )
     except (SafetensorError, ValueError, KeyError, TypeError) as error:

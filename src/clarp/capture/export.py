@@ -17,7 +17,7 @@ from clarp.capture.check import check_logits, check_one_image, coarsest, first_l
 from clarp.capture.end import end_of
 from clarp.capture.exporting import exported, innermost, quiet, takes_one
 from clarp.capture.graph import Graph, Node
-from clarp.capture.head import closed, one_value
+from clarp.capture.head import as_logits, closed
 from clarp.capture.inline import inlined
 from clarp.capture.inplace import BLANK, FUNCTIONAL, functional, writes
 from clarp.capture.lowering import ANYWHERE, Call, Refused, Step, Value
@@ -56,7 +56,7 @@ def capture_module(model: nn.Module, example: Tensor, dtype: torch.dtype, output
         check_one_image(graph, model, example[:1], precision)
         if read_images:  # a number of the first image may have become a constant
             check_one_image(graph, model, example[1:], precision)
-    return one_value(graph)
+    return as_logits(graph, expected)
 
 
 def capture_exported(
@@ -77,7 +77,7 @@ def capture_exported(
     def captured(candidate: ExportedProgram) -> Graph:
         graph = capture_program(candidate, dtype, own=candidate is not program, output=output)
         check_logits(graph, example, expected, precision)
-        return one_value(graph)
+        return as_logits(graph, expected)
 
     with quiet():
         dynamic = for_any_batch(sized, example) if example_shape(sized)[0] is not None else None

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from clarp.capture.end import End
 from clarp.capture.graph import Graph, Node, Pair, Tap
+from clarp.capture.link import Link, Sigmoid, Softmax
 from clarp.capture.simplify import simplify
-from clarp.operations import Affine, Dense, Operation, Reshape
+from clarp.operations import Affine, Dense, Log, LogOdds, Operation, Reshape
 from clarp.operations.base import in_dtype
 
 DIFFERENCE = "logits.difference"
@@ -18,6 +19,8 @@ DIFFERENCE = "logits.difference"
 WIDE = 30.0
 """How far from zero a value is tried where its limits are unknown."""
 SAMPLES, ENOUGH = 121, 5
+SUM = 1e-4
+"""How far from 1 the sum of probabilities of classes that exclude each other may be."""
 EXACT = 1e-6
 """How far samples may be from a straight line, beside their span; the graph's constants are rounded, its values are not."""
 UNSURE = 1e-3
@@ -53,6 +56,26 @@ def _appended(
     return replace(graph, nodes=(*graph.nodes, node), output=node.name, tensors=tensors)
 
 
+def as_logits(graph: Graph, results: Tensor) -> Graph:
+    """The graph whose output are the logits of what the model returns.
+
+    Two columns that are made of one value become its log-odds (:func:`one_value`). Probabilities without a softmax or sigmoid at their
+    end, the mean of several models' for example, become their logarithms if they sum to 1, else their log-odds.
+
+    Args:
+        graph: checked to compute what the model returns.
+        results: what the model returns for some images, (B, N).
+    """
+    found = one_value(graph)
+    last = next(node for node in found if node.name == found.output)
+    if found.pair is not None or found.link is not None or not (last.low >= 0 and last.high <= 1):
+        return found
+    sums = results.double().sum(1)
+    shares = results.shape[1] > 1 and bool(((sums - 1).abs() <= SUM).all())
+    stage, operation = (Softmax(), Log()) if shares else (Sigmoid(), LogOdds())
+    return replace(_appended(found, operation, last.shape), link=Link((stage,), seen=False))
+
+
 def one_value(graph: Graph) -> Graph:
     """The graph up to the log-odds z of class 1, where its two columns are functions of one value v and z is a straight line of it.
 
@@ -71,7 +94,26 @@ def one_value(graph: Graph) -> Graph:
         found = _log_odds(graph, node)
         if found is not None:
             return _cut(graph, node, *found)
+        column = _share(graph, node)
+        if column is not None:
+            cut = _cut(graph, node, 1.0, 0.0, "log-odds")
+            odds = _appended(cut, LogOdds(), (1,))
+            return odds if column == 1 else _turned(odds)
     return graph
+
+
+def _share(graph: Graph, node: Node) -> int | None:
+    """Which of the columns (1 - p, p) or (p, 1 - p) this value is, if it is one that no straight line of logits gives."""
+    if graph.link is not None or not (node.low >= 0 and node.high <= 1):
+        return None
+    values = _samples(node)
+    columns = _columns(graph, node, values)
+    if columns is None:
+        return None
+    both = torch.stack([values, 1 - values], 1)
+    return next(
+        (k for k, made in ((0, both), (1, both.flip(1))) if torch.allclose(columns, made, atol=EXACT)), None
+    )
 
 
 def _of_two(graph: Graph, last: Node) -> Graph:
@@ -80,12 +122,7 @@ def _of_two(graph: Graph, last: Node) -> Graph:
     columns = replace(graph, nodes=graph.nodes[:-1], output=last.inputs[0], link=None)
     found = one_value(columns)
     if found.pair is not None:
-        negated = weight[0, 1] < 0
-        if negated:
-            found = simplify(
-                _appended(found, Affine("logits.sign", None), (1,), -torch.ones(1, 1).double()), weight.dtype
-            )
-        return replace(found, link=graph.link, pair=None)
+        return replace(_turned(found) if weight[0, 1] < 0 else found, link=graph.link, pair=None)
     before = next((node for node in columns if node.name == columns.output), None)
     if before is None or not isinstance(before.operation, Dense) or len(graph.users()[before.name]) > 1:
         return graph
@@ -101,6 +138,15 @@ def _of_two(graph: Graph, last: Node) -> Graph:
         for path, taps in graph.outputs.items()
     }
     return simplify(replace(graph, nodes=nodes, tensors=tensors, outputs=outputs), weight.dtype)
+
+
+def _turned(graph: Graph) -> Graph:
+    """The graph of the same logit with the other sign."""
+    dtype = next(
+        (t.dtype for t in graph.tensors.values() if t.is_floating_point()), torch.get_default_dtype()
+    )
+    sign = torch.full((1, 1), -1.0, dtype=torch.float64)
+    return simplify(_appended(graph, Affine("logits.sign", None), (1,), sign), dtype)
 
 
 def _one_row(graph: Graph, last: Node) -> Graph | None:
@@ -141,9 +187,10 @@ def _log_odds(graph: Graph, node: Node) -> tuple[float, float, Pair] | None:
     pair = _pair(graph, columns)
     if pair is None:
         return None
-    if pair == "log-odds":
-        sure = columns.amin(1) < UNSURE
-        values, columns = values[~sure], columns[~sure].log()
+    shares = columns if pair == "log-odds" else columns.exp()
+    if _sums_to_one(shares):
+        unsure = shares.amin(1) >= UNSURE
+        values, columns = values[unsure], shares[unsure].log()
     if len(values) < ENOUGH:
         return None
     odds = columns[:, 1] if pair == "second" else columns[:, 1] - columns[:, 0]
@@ -161,8 +208,12 @@ def _pair(graph: Graph, columns: Tensor) -> Pair | None:
     total = columns.sum(1)
     if graph.link is not None and graph.link.squash == "sigmoid":
         return "second" if bool((total.abs() <= EXACT * columns.abs().max()).all()) else None
-    shares = graph.link is None and bool(((columns >= 0) & ((total - 1).abs() <= EXACT)[:, None]).all())
-    return "log-odds" if shares else "difference"
+    return "log-odds" if graph.link is None and _sums_to_one(columns) else "difference"
+
+
+def _sums_to_one(columns: Tensor) -> bool:
+    """Whether these are probabilities of two classes, (S, 2)."""
+    return bool(((columns >= 0) & ((columns.sum(1, keepdim=True) - 1).abs() <= EXACT)).all())
 
 
 def _plain(number: Tensor) -> float:

@@ -165,9 +165,12 @@ class Link:
 
     Attributes:
         stages: in the order of computation; exactly one is a softmax or sigmoid, or its logarithm.
+        seen: whether the model computes them so; else its results are probabilities that are made in another way (a mean of several
+            models', say), of which these are the logits.
     """
 
     stages: tuple[Stage, ...]
+    seen: bool = True
 
     @property
     def squash(self) -> Squash:

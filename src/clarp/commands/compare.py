@@ -23,7 +23,7 @@ from clarp.commands.notes import lost_in_silence, note, note_lost
 from clarp.data.geometry import Box, Geometry
 from clarp.data.pairs import boxed_photos
 from clarp.data.sample import Object, checked_box
-from clarp.evaluation.attribution import Attributor, Relevance, attributors, lossy, without_rounding
+from clarp.evaluation.attribution import Attributor, Relevance, attributors, lossy
 from clarp.evaluation.metrics import EnergyPointing
 from clarp.files import write_atomically
 from clarp.images import notes_of, open_photo
@@ -180,7 +180,7 @@ class _Comparison:
             if isinstance(method, Relevance):
                 against = self.against if self.against and self.has_rivals(method) else None
                 explanation = method.explainer(self.image[None], target=[self.targets], against=against)
-                explained = without_rounding(explanation)[0]
+                explained = explanation.shown[0]
             else:
                 images = self.image.to(self.device).expand(len(self.targets), -1, -1, -1)
                 ids = [self.request.photo.name] * len(self.targets)

@@ -12,7 +12,6 @@ from clarp.bounds import Bounds
 from clarp.evaluation.baselines import BASELINES, Baseline
 from clarp.evaluation.controls import CentrePosition, RandomPosition
 from clarp.explainer import Explainer
-from clarp.explanation import Explanation
 from clarp.method import Method, methods
 from clarp.network import Network
 from clarp.task import TaskName
@@ -64,7 +63,7 @@ class Relevance:
     def __call__(self, images: Tensor, targets: Tensor, ids: Sequence[str]) -> Tensor:
         """The relevance, summed over the channels."""
         del ids
-        return without_rounding(self.explainer(images, target=targets))
+        return self.explainer(images, target=targets).shown
 
     def on(self, model: nn.Module) -> "Relevance":
         """Another network, captured anew."""
@@ -98,14 +97,6 @@ class Control:
         """The same: no model is looked at."""
         del model
         return self
-
-
-def without_rounding(explanation: Explanation) -> Tensor:
-    """The heatmaps (B, H, W) or (B, K, H, W), zero where there is no relevance but rounding.
-
-    On a scale of its own rounding would be in full colour, and a metric would take it for evidence.
-    """
-    return explanation.heatmap.masked_fill(explanation.empty[..., None, None], 0)
 
 
 def lossy(methods: Sequence[Attributor]) -> list[str]:

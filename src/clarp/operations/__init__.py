@@ -40,7 +40,7 @@ from clarp.operations.linear import (
 from clarp.operations.merge import Add, Divide, Multiply, Shift
 from clarp.operations.normalisation import GroupNorm, LayerNorm, Normalisation, RMSNorm
 from clarp.operations.pooling import AdaptiveMax, Max, Maximum, MaxPool, TopK, VectorNorm
-from clarp.operations.power import Absolute, Exp, Log, LogSumExp, RealPower
+from clarp.operations.power import Absolute, Exp, Log, LogOdds, LogSumExp, RealPower
 from clarp.operations.sampling import GridSample, Unpool
 from clarp.operations.shape import (
     Concatenate,
@@ -90,6 +90,7 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "Log",
+    "LogOdds",
     "LogSigmoid",
     "LogSumExp",
     "MatMul",

@@ -48,6 +48,25 @@ class Exp(Activation):
 
 
 @dataclass(frozen=True)
+class LogOdds(Activation):
+    """``log(x) - log(1 - x)`` of a probability x, as near to 0 and 1 as its type can tell."""
+
+    def function(self, x: Tensor) -> Tensor:
+        """The logit."""
+        return self._inside(x).logit()
+
+    def slope(self, x: Tensor) -> Tensor:
+        """``1 / (x (1 - x))``."""
+        x = self._inside(x)
+        return (x * (1 - x)).reciprocal()
+
+    @staticmethod
+    def _inside(x: Tensor) -> Tensor:
+        least = torch.finfo(x.dtype).eps / 2
+        return x.clamp(least, 1 - least)
+
+
+@dataclass(frozen=True)
 class Log(Activation):
     """``log(x)``, the natural logarithm."""
 

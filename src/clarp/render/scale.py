@@ -74,7 +74,10 @@ class Scale:
         few = sizes[sizes > limit]
         unit = max(float(sizes.max()), TINY)  # sums of the greatest numbers would be infinite
         if (few / unit).sum() > NEARLY_ALL * (sizes / unit).sum():
-            limit, basis = float(np.median(few)), f"median of {of} in the {few.size} pixels that have nearly all"
+            limit, basis = (
+                float(np.median(few)),
+                f"median of {of} in the {few.size} pixels that have nearly all",
+            )
         return cls(limit, basis, warning) if limit > 0.0 else cls(1.0, "no scale", warning)
 
     def strength(self, heatmap: ArrayLike) -> Floats:

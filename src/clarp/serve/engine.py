@@ -21,7 +21,6 @@ from torch.export import ExportedProgram
 
 from clarp import __version__
 from clarp.commands.manifest import caption, finite
-from clarp.evaluation.attribution import without_rounding
 from clarp.evaluation.metrics.perturbation import Fill, filling
 from clarp.explainer import Explainer
 from clarp.explanation import EMPTY, Explanation
@@ -345,7 +344,7 @@ class Engine:
 
 def _heatmaps(explanation: Explanation) -> NDArray[np.float32]:
     """Of one image, (K, H, W)."""
-    values: NDArray[np.float32] = without_rounding(explanation)[0].float().cpu().numpy()
+    values: NDArray[np.float32] = explanation.shown[0].float().cpu().numpy()
     return values
 
 
