@@ -38,6 +38,7 @@ TESTS = (
     "tests/capture",
     "tests/test_identities.py",
     "tests/test_selection.py",
+    "tests/test_task.py",
 )
 
 
@@ -64,6 +65,8 @@ WEIGHTED, AVERAGE, POOLING = "operations/linear.py", "operations/average.py", "o
 SHAPE, ELEMENTWISE, OPERATIONS = "operations/shape.py", "operations/elementwise.py", "operations/attention.py"
 PROGRAM, FOLDS = "propagation/program.py", "capture/folds.py"
 CONDITION, POWER, SAMPLING = "operations/condition.py", "operations/power.py", "operations/sampling.py"
+TASK, TASKS = "task.py", "tests/test_task.py"
+BINARY, FINDINGS = f"{TASKS}::test_one_value_is_the_binary_question_about_it", f"{TASKS}::test_each_finding_is_a_question_of_its_own"
 CHOICES, SPELT = "tests/rules/test_choice_twins.py", "tests/capture/test_choices.py"
 LINEAR_TWINS, OF_PARTS, ZEROS, POOLING_TWINS, ROUTING_TWINS, ATTENTION_TWINS = TESTS[:6]
 SELECTION_TWINS, NETWORK_TWINS = "tests/rules/test_selection_twins.py", "tests/rules/test_network_twins.py"
@@ -158,6 +161,20 @@ MUTANTS = (
     Mutant(MERGE, "return Shares((relevance, None) if self.signal == 0 else (None, relevance))", "return Shares((relevance, None) if self.signal == 1 else (None, relevance))", FACTORS),
     Mutant(MERGE, "return Shares((relevance / 2, relevance / 2))", "return Shares((relevance, relevance))", FACTORS),
     Mutant(MERGE, "Gate(signal=0 if second < first else 1)", "Gate(signal=1 if second < first else 0)", FACTORS),
+    # The task: signs, rivals, probabilities, and where a model ends.
+    Mutant(TASK, "return 2 * target - 1", "return 2 * target.clamp(min=1) - 1", f"{TASKS}::test_it_is_not_is_the_negative_of_it_is_so"),
+    Mutant(TASK, "return self.scores(logits).sigmoid()", "return self.scores(logits).softmax(1)", BINARY),
+    Mutant(TASK, "return torch.cat([-logits, logits], 1)", "return torch.cat([0 * logits, logits], 1)", BINARY),
+    Mutant(TASK, "return logits.sigmoid()", "return logits.softmax(1)", FINDINGS),
+    Mutant(TASK, "        if against is None:\n            return torch.zeros(*target.shape, count, dtype=torch.bool, device=target.device)", "        if against is None:\n            return resolve_rivals(against, target, count)", FINDINGS),
+    Mutant("seeds.py", "others = others.where(rivals.any(-1, keepdim=True), 0)", "others = others + 0", f"{TASKS}::test_seeds_of_a_binary_question"),
+    Mutant("passes.py", "return value * signs.to(value.dtype)", "return value * signs.abs().to(value.dtype)", f"{TASKS}::test_it_is_not_is_the_negative_of_it_is_so"),
+    Mutant("passes.py", "return sample_sums(relevance.abs()) <= least", "return sample_sums(relevance.abs()) < 0 * least", f"{TASKS}::test_a_map_whose_relevance_cancelled_says_so_every_time"),
+    Mutant("capture/end.py", "negated = not link.rising", "negated = False", BINARY),
+    Mutant("capture/end.py", "alone = dim > 0 and all(", "alone = dim > 0 or all(", f"{TASKS}::test_one_of_the_classes"),
+    Mutant("capture/head.py", "if not wanted and prod(node.shape) == 1:", "if wanted and prod(node.shape) == 1:", BINARY),
+    Mutant("capture/head.py", "_turned(found) if weight[0, 1] < 0 else found", "found if weight[0, 1] < 0 else _turned(found)", BINARY),
+    Mutant("capture/link.py", "return (y - self.summand) / self.factor", "return (y + self.summand) / self.factor", "tests/models/test_logits.py"),
     # Attention and normalisation.
     Mutant(ATTENTION, "relevance = relevance / 2", "relevance = relevance", PRODUCTS),
     Mutant(ATTENTION, "x * summed_to(ratio @ y.mT, a.shape)", "y * summed_to(ratio @ y.mT, a.shape)", PRODUCTS),

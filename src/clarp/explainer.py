@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from threading import RLock
-from typing import TYPE_CHECKING, Literal, TypeVar, get_args
+from typing import TypeVar
 from weakref import WeakSet
 
 import torch
 from torch import Tensor
 
+from clarp.arguments import DType, checked_dtype, checked_images, compiler_of
 from clarp.batching import BatchSize, Need, Parts, check_batch_size
 from clarp.bounds import Bounds, checked_bounds, limits, source
 from clarp.capture import Graph, Output, Tap
@@ -24,11 +25,7 @@ from clarp.seeds import Seed, Vector
 from clarp.targets import Against, Target, integers, resolve_target
 from clarp.task import Task, TaskName, checked_task, task_of
 
-if TYPE_CHECKING:
-    from clarp.compiled import Compiler
-
 Result = TypeVar("Result")
-DType = Literal["float32", "float64", "bfloat16"]
 
 
 class Explainer:
@@ -97,8 +94,8 @@ class Explainer:
         self.task = checked_task(task)
         self.labels = checked_labels(labels)
         self._device = None if device is None else torch.device(device)
-        self._dtype = _checked_dtype(dtype)
-        self._compiler = _compiler(compile)
+        self._dtype = checked_dtype(dtype)
+        self._compiler = compiler_of(compile)
         self._programs: dict[tuple[int, ...], Program] = {}
         self._watched: WeakSet[Program] = WeakSet()
         self._lost = False
@@ -158,7 +155,7 @@ class Explainer:
             EmptyMap: a map has no relevance at all; every time.
         """
         check_batch_size(batch_size)
-        images = self._checked_images(images)
+        images = checked_images(images, self.network, self._device, self._computing)
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             program = self._program(images)
             taps = resolve_layers(layers, program.plan.graph)
@@ -199,7 +196,7 @@ class Explainer:
         Args:
             images: as in :meth:`__call__`, and the same errors.
         """
-        images = self._checked_images(images)
+        images = checked_images(images, self.network, self._device, self._computing)
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             program = self._program(images)
             tape = self._run(program, "forward", program.forward, images)
@@ -358,35 +355,6 @@ class Explainer:
             return torch.zeros(*targets.shape, logits.shape[1], dtype=torch.bool, device=logits.device)
         return task.rivals(against, targets, logits.shape[1])
 
-    def _checked_images(self, images: Tensor) -> Tensor:
-        if not isinstance(images, Tensor):
-            raise TypeError(f"images is a {type(images).__name__}, expected a tensor (B, C, H, W).")
-        if images.ndim != 4 or 0 in images.shape:
-            raise ValueError(
-                f"images has the shape {tuple(images.shape)}, expected (B, C, H, W) with nothing empty"
-                + (". Add the batch axis: images.unsqueeze(0)." if images.ndim == 3 else ".")
-            )
-        if not images.is_floating_point():
-            raise TypeError(
-                f"images is of type {images.dtype}, expected floating values, preprocessed as the model expects them."
-            )
-        self.network.check_mode()
-        device = self.network.device
-        if self._device is None and images.device != device:
-            raise ValueError(
-                f"images is on {images.device}, and the model on {device}, expected the same. Move images: images.to({str(device)!r})."
-            )
-        if images.is_meta:
-            raise ValueError(
-                "images is on the device meta, which holds no values, expected images with values."
-            )
-        if not bool(torch.isfinite(images).all()):
-            wrong = (~torch.isfinite(images)).flatten(1).any(1).nonzero().flatten().tolist()
-            raise ValueError(f"images {wrong} of the batch hold NaN or infinity, expected finite values.")
-        own = images.detach().to(self._device or device, self._computing(images.dtype))
-        # A loader may fill its memory anew before the explanation is drawn.
-        return own.clone() if own.data_ptr() == images.data_ptr() else own
-
     def _program(self, images: Tensor) -> Program:
         """The program for images of this size, made anew when the model was captured anew."""
         with self._lock:
@@ -427,26 +395,3 @@ def attribute(
     """
     explainer = Explainer(model, method, composite=composite, bounds=bounds, task=task, labels=labels)
     return explainer(images, target, against).relevance
-
-
-def _compiler(backend: object) -> "Compiler | None":
-    if backend is False:
-        return None
-    if backend is not True and not isinstance(backend, str):
-        raise TypeError(
-            f"compile is {backend!r}, expected True, False or the name of a backend of torch.compile."
-        )
-    from clarp.compiled import Compiler  # noqa: PLC0415  imports PyTorch's tracer
-
-    return Compiler("inductor" if backend is True else backend)
-
-
-def _checked_dtype(dtype: object) -> torch.dtype | None:
-    types = {getattr(torch, name): name for name in get_args(DType)}
-    found = next((kind for kind, name in types.items() if dtype in (kind, name)), None)
-    if found is None and dtype is not None:
-        raise TypeError(
-            f"dtype is {dtype!r}, expected {', '.join(map(str, types))} or None. (float16 ends at 65504, and "
-            "relevance divided by small activations does not fit; a model in float16 is explained in float32.)"
-        )
-    return found
