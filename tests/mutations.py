@@ -66,7 +66,10 @@ SHAPE, ELEMENTWISE, OPERATIONS = "operations/shape.py", "operations/elementwise.
 PROGRAM, FOLDS = "propagation/program.py", "capture/folds.py"
 CONDITION, POWER, SAMPLING = "operations/condition.py", "operations/power.py", "operations/sampling.py"
 TASK, TASKS = "task.py", "tests/test_task.py"
-BINARY, FINDINGS = f"{TASKS}::test_one_value_is_the_binary_question_about_it", f"{TASKS}::test_each_finding_is_a_question_of_its_own"
+BINARY, FINDINGS = (
+    f"{TASKS}::test_one_value_is_the_binary_question_about_it",
+    f"{TASKS}::test_each_finding_is_a_question_of_its_own",
+)
 CHOICES, SPELT = "tests/rules/test_choice_twins.py", "tests/capture/test_choices.py"
 LINEAR_TWINS, OF_PARTS, ZEROS, POOLING_TWINS, ROUTING_TWINS, ATTENTION_TWINS = TESTS[:6]
 SELECTION_TWINS, NETWORK_TWINS = "tests/rules/test_selection_twins.py", "tests/rules/test_network_twins.py"
@@ -171,7 +174,7 @@ MUTANTS = (
     Mutant("passes.py", "return value * signs.to(value.dtype)", "return value * signs.abs().to(value.dtype)", f"{TASKS}::test_it_is_not_is_the_negative_of_it_is_so"),
     Mutant("passes.py", "return sample_sums(relevance.abs()) <= least", "return sample_sums(relevance.abs()) < 0 * least", f"{TASKS}::test_a_map_whose_relevance_cancelled_says_so_every_time"),
     Mutant("capture/end.py", "negated = not link.rising", "negated = False", BINARY),
-    Mutant("capture/end.py", "alone = dim > 0 and all(", "alone = dim > 0 or all(", f"{TASKS}::test_one_of_the_classes"),
+    Mutant("capture/end.py", "alone = dim > 0 and all(", "alone = dim > 0 or all(", f"{TASKS}::test_a_softmax_over_groups_of_classes"),
     Mutant("capture/head.py", "if not wanted and prod(node.shape) == 1:", "if wanted and prod(node.shape) == 1:", BINARY),
     Mutant("capture/head.py", "_turned(found) if weight[0, 1] < 0 else found", "found if weight[0, 1] < 0 else _turned(found)", BINARY),
     Mutant("capture/link.py", "return (y - self.summand) / self.factor", "return (y + self.summand) / self.factor", "tests/models/test_logits.py"),

@@ -283,6 +283,16 @@ def test_probabilities_that_are_made_in_another_way(
         assert torch.equal(explain(network, "sglrp", 0).relevance, -explain(network, "sglrp", 1).relevance)
 
 
+def test_a_softmax_over_groups_of_classes() -> None:
+    """Two questions of three answers each are not one of six."""
+    model = Head(6, lambda z: z.view(-1, 2, 3).softmax(2).flatten(1))
+    with torch.no_grad():
+        shares = model(X)
+    e = explain(model, "sglrp", 1)
+    assert e.question.source == "assumed: its results are probabilities, each by itself"
+    torch.testing.assert_close(e.probabilities, shares, rtol=1e-9, atol=1e-12)
+
+
 def test_the_negative_of_a_share() -> None:
     """(p, 1 - p): class 1 is what p is not."""
 
