@@ -50,7 +50,7 @@ class Explainer:
             its backends. The first explanation takes minutes for a large network; results
             differ by rounding.
         output: which of several results of the model are the logits: a key, an attribute or a place in a tuple, for example
-            "logits" or 0. None: the only tensor, or the one called "logits".
+            "logits" or 0; of nested results a path, for example (0, 1) or "head.logits". None: the only tensor, or the one called "logits".
         task: what the last layer means: "multiclass", one of N classes (softmax); "binary", it is so or not (one logit, sigmoid);
             "multilabel", any of N findings (N sigmoids). None: as the model ends; else as its configuration says; else one logit is binary
             and several are multiclass, which the explanation notes (docs/methods.md#the-task).

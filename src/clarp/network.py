@@ -25,6 +25,7 @@ from clarp.capture import (
     load_exported,
 )
 from clarp.capture.check import own_logits
+from clarp.capture.output import check_output
 from clarp.capture.wrappers import check_kind, shared_copy, unwrapped
 from clarp.errors import CaptureError, UnsupportedOperation
 from clarp.task import TaskName
@@ -46,8 +47,8 @@ class Network:
 
     Args:
         model: a module that returns logits (B, N), an exported program, or the path of a .pt2 file.
-        output: which of several results are the logits: a key, an attribute or a place in a tuple. None: the only tensor, or
-            the one called "logits".
+        output: which of several results are the logits: a key, an attribute, a place in a tuple, or a path of these. None: the only
+            tensor, or the one called "logits".
         cache: a folder where the graphs of modules are kept for other processes (docs/performance.md); None: nothing is written.
 
     Raises:
@@ -56,10 +57,7 @@ class Network:
     """
 
     def __init__(self, model: Model, output: Output = None, *, cache: str | Path | None = None) -> None:
-        if isinstance(output, bool) or not isinstance(output, str | int | None):
-            raise TypeError(
-                f"output is {output!r}, expected a key, an attribute or a place in a tuple, for example 'logits' or 0."
-            )
+        check_output(output)
         if isinstance(model, LogitsOf):
             output = model.output if output is None else output
             model = model.model

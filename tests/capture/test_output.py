@@ -77,7 +77,7 @@ def test_what_can_not_be_chosen(made: Callable[[Tensor], Any], output: Any, part
         clarp.Explainer(Several(made).eval(), "lrp", output=output)(X)
 
 
-@pytest.mark.parametrize("output", [1.5, True, ["logits"]])
+@pytest.mark.parametrize("output", [1.5, True, ["logits"], (0, 1.5), (0, True), ()])
 def test_outputs_of_another_kind(output: Any) -> None:
     with pytest.raises(TypeError, match="output is"):
         clarp.Explainer(Several(lambda y: y), output=output)
@@ -119,3 +119,35 @@ class Needs(nn.Module):
 def test_models_of_several_inputs(keyword: bool) -> None:
     with pytest.raises(clarp.CaptureError, match=r"2 arguments \(x, mask\).*Wrap"):
         clarp.Explainer(Needs(keyword=keyword).eval())(X)
+
+
+NESTED: dict[str, tuple[Callable[[Tensor], Any], Any]] = {
+    "a place in a place": (lambda y: ([y * 2, y], y.mean(1)), (0, 1)),
+    "a key of a key": (
+        lambda y: {"head": {"logits": y, "aux": y * 2}, "features": y * 3},
+        ("head", "logits"),
+    ),
+    "with dots": (lambda y: {"head": {"logits": y, "aux": y * 2}, "features": y * 3}, "head.logits"),
+    "a place of a key": (lambda y: {"heads": (y * 2, y)}, "heads.1"),
+    "an attribute of a place": (lambda y: (Output(y * 2, y), y * 3), (0, "hidden")),
+    "a key with a dot": (lambda y: {"head.logits": y, "head": {"logits": y * 2}}, "head.logits"),
+    "the only one, nested": (lambda y: [{"out": (y,)}], None),
+    "logits beside what is nested": (lambda y: {"logits": y, "hidden": (y * 2, y * 3)}, None),
+}
+
+
+@pytest.mark.parametrize("which", NESTED)
+def test_nested_results(which: str) -> None:
+    made, output = NESTED[which]
+    e = clarp.Explainer(Several(made).eval(), "lrp", output=output)(X, 1)
+    assert torch.equal(e.relevance, clarp.Explainer(Several(lambda y: y).eval(), "lrp")(X, 1).relevance)
+
+
+def test_there_is_no_guess_between_nested_results() -> None:
+    """What lies on top may be an embedding, and the logits deeper."""
+    with pytest.raises(
+        clarp.CaptureError, match=r"output=\(0, 0\) \(2, 5\), output=\(0, 1\) \(2, 5\), output=1 \(2, 5\)"
+    ):
+        clarp.Explainer(Several(lambda y: ([y, y], y * 2)).eval(), "lrp")(X)
+    with pytest.raises(clarp.CaptureError, match=r"without a tensor 'head.other'"):
+        clarp.Explainer(Several(NESTED["with dots"][0]).eval(), "lrp", output="head.other")(X)

@@ -1,114 +1,126 @@
-"""Runs of models of one logit and of many findings: probabilities, targets and drops are those of the task."""
+"""A run and its report with a model of many findings, and with one of one logit."""
+
+import json
 
 import pytest
 import torch
 
-from clarp import Explainer
+from clarp.cli import main
 from clarp.data.opening import open_dataset
-from clarp.evaluation.metrics import PatchMasking, probabilities
-from clarp.evaluation.run import Run, Settings
-from clarp.evaluation.specs import metrics
+from clarp.evaluation.attribution import attributors
+from clarp.evaluation.browsing import Index
+from clarp.evaluation.confident import _key
+from clarp.evaluation.store import Store
+from clarp.evaluation.tables import Report
+from clarp.evaluation.writing import explanation
 from clarp.models import load
-from evaluation.toys import toy_photos
+from clarp.network import Network
+from colours import discs, own_answer, written
 
-parquet = pytest.importorskip("pyarrow.parquet")
-MODELS = """
-import torch
-from torch import nn
-
-def logits(count):
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, count)
-    ).eval()
-
-def findings():
-    return nn.Sequential(logits(4), nn.Sigmoid()).eval()
-
-def one():
-    return nn.Sequential(logits(1), nn.Sigmoid()).eval()
-
-class Two(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.one = one()
-
-    def forward(self, x):
-        p = self.one(x)
-        return torch.cat([1 - p, p], 1)
-
-def two():
-    return Two().eval()
-
-def preprocess(image):
-    pixels = torch.frombuffer(bytearray(image.resize((24, 24)).tobytes()), dtype=torch.uint8)
-    return pixels.view(24, 24, 3).permute(2, 0, 1) / 255 - 0.5
-"""
-METHODS = ("lrp", "ssglrp", "gradient", "gradcam", "occlusion")
+pytest.importorskip("pyarrow")
+GROUPS = [("red",), ("green",), ("red", "green")]
 
 
-def rows_of(tmp_path, name, labels, folders):
-    path = tmp_path / "net.py"
-    path.write_text(MODELS)
-    photos = toy_photos(tmp_path / "photos", 8)
-    for old, new in zip(("ant", "bee", "cow", "dog"), folders, strict=True):
-        for photo in (photos / old).iterdir():
-            (photos / new).mkdir(exist_ok=True)
-            photo.rename(photos / new / photo.name)
-        if old not in folders:
-            (photos / old).rmdir()
-    (tmp_path / "labels.txt").write_text("\n".join(labels))
-    classifier = load(f"{path}:{name}", labels=tmp_path / "labels.txt")
-    opened = open_dataset(str(photos), classifier.labels)
-    settings = Settings(METHODS, metrics(["patch-masking:size=5"]), batch_size=4)
-    run = Run(opened, classifier, settings, tmp_path / name)
-    run.complete()
-    images = torch.stack([classifier.preprocess(sample.image()) for sample in opened.samples])
-    return parquet.read_table(tmp_path / name / "rows.parquet").to_pylist(), images, classifier
+def clarp(*arguments):
+    with pytest.raises(SystemExit) as ending:
+        main([*map(str, arguments)])
+    return ending.value.code or 0
 
 
-def test_findings(tmp_path):
-    found, images, classifier = rows_of(
-        tmp_path, "findings", ["ant", "bee", "cow", "dog"], ["ant", "bee", "cow", "dog"]
+def evaluated(spec, photos, out, *arguments):
+    metrics = "patch-masking:size=9"
+    command = (
+        "evaluate",
+        photos,
+        "--model",
+        spec,
+        "--methods",
+        "lrp,ssglrp",
+        "--metrics",
+        metrics,
+        "--out",
+        out,
     )
-    with torch.no_grad():
-        shares = classifier.module(images).double()
-    own = [row for row in found if row["method"] == "ssglrp"]
-    targets = torch.tensor([row["target"] for row in own])
-    assert [row["probability"] for row in own] == pytest.approx(shares[range(8), targets].tolist(), abs=1e-6)
-    assert [row["predicted"] for row in own] == shares.argmax(1).tolist()
-    explainer = Explainer(classifier.module, "ssglrp", bounds=classifier.bounds)
-    mean = images.double().mean(0).float()
-    expected = PatchMasking(5)(
-        explainer, images, explainer(images, targets).heatmap, targets=targets, mean_image=mean
-    )
-    assert [row["patch-masking:size=5/drop@5"] for row in own] == pytest.approx(
-        expected["drop@5"].tolist(), abs=1e-6
-    )
-    assert expected["before"].tolist() == pytest.approx(shares[range(8), targets].tolist(), abs=1e-6)
+    assert clarp(*command, *arguments) == 0
+    return Store(out), Report.of(Store(out), "lrp", resamples=50)
 
 
-@pytest.mark.parametrize("name", ["one", "two"])
-def test_one_logit(name, tmp_path):
-    found, images, classifier = rows_of(
-        tmp_path, name, ["healthy", "ill"], ["healthy", "ill", "healthy", "ill"]
-    )
-    with torch.no_grad():
-        ill = classifier.module(images).double()[:, -1]
-    own = [row for row in found if row["method"] == "ssglrp"]
-    wanted = [float(p if row["target"] else 1 - p) for row, p in zip(own, ill, strict=True)]
-    assert {row["target"] for row in own} == {0, 1}
-    assert [row["probability"] for row in own] == pytest.approx(wanted, abs=1e-6)
-    assert [row["predicted"] for row in own] == (ill > 0.5).long().tolist()
-    drops = {m: [r["patch-masking:size=5/drop@5"] for r in found if r["method"] == m] for m in METHODS}
-    assert all(any(abs(drop) > 1e-6 for drop in values) for values in drops.values())
+@pytest.fixture
+def boxed(tmp_path):
+    """A photo of each group of discs; its labels are all that are in it."""
+    folder = tmp_path / "boxed"
+    folder.mkdir()
+    table = {}
+    for group in GROUPS:
+        (folder / f"{'-'.join(group)}.png").write_bytes(discs(*group))
+        places = {"red": [8, 8, 40, 40], "green": [56, 8, 88, 40]}
+        objects = [
+            {"label": f"{colour}_disc", "classes": [number], "box": places[colour]}
+            for number, colour in enumerate(places)
+            if colour in group
+        ]
+        table[f"{'-'.join(group)}.png"] = {"width": 96, "height": 96, "objects": objects}
+    (folder / "boxes.json").write_text(json.dumps(table))
+    return folder
 
 
-def test_a_metric_takes_one_logit_for_a_sigmoid():
-    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 1)).eval()
-    images = torch.rand(3, 3, 4, 4)
-    with torch.no_grad():
-        z = model(images)[:, 0].double()
-    for asked in (model, Explainer(model, "lrp")):
-        found = probabilities(asked, images, torch.tensor([1, 0, 1]))
-        torch.testing.assert_close(found, torch.stack([z[0], -z[1], z[2]]).sigmoid(), rtol=1e-6, atol=1e-6)
+def test_each_finding_is_asked_by_itself(tmp_path, boxed):
+    (spec,) = written(tmp_path, "findings")
+    store, report = evaluated(spec, boxed, tmp_path / "run")
+    assert store.about()["task"] == "multilabel"
+    assert "each class is a question of its own" in explanation(report)
+    document = Index.of(store, report).document
+    assert document["task"] == "multilabel"
+    assert sorted(zip(document["id"], document["target"], strict=True)) == [
+        ("green.png", 1),
+        ("red-green.png", 0),
+        ("red-green.png", 1),
+        ("red.png", 0),
+    ]
+    own = {group: own_answer(load(spec), discs(*group)) for group in GROUPS}
+    for name, target, probability in zip(
+        document["id"], document["target"], document["probability"], strict=True
+    ):
+        expected = float(own[tuple(name.removesuffix(".png").split("-"))][target])
+        assert probability == pytest.approx(expected, rel=1e-4)  # the page has five digits
+
+
+def test_one_logit_is_two_classes(tmp_path, capsys):
+    for group in GROUPS:
+        folder = tmp_path / "photos" / ("red_disc" if "red" in group else "not red_disc")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{'-'.join(group)}.png").write_bytes(discs(*group))
+    (spec,) = written(tmp_path, "finding")
+    store, report = evaluated(spec, tmp_path / "photos", tmp_path / "run")
+    assert "clarp: note: task: binary (assumed: it has one logit)\n" in capsys.readouterr().err
+    assert store.about()["notes"] == ["task: binary (assumed: it has one logit)"]
+    assert "one question with two answers" in explanation(report)
+    document = Index.of(store, report).document
+    assert document["classes"] == {0: "not red_disc", 1: "red_disc"}
+    assert document["target"] == document["predicted"] == [0, 1, 1]
+    assert min(document["probability"]) > 0.9
+
+
+def test_one_of_many_needs_no_words(tmp_path, boxed):
+    (spec,) = written(tmp_path, "kinds")
+    store, report = evaluated(spec, boxed, tmp_path / "run")
+    assert store.about()["task"] == "multiclass"
+    assert "task" not in explanation(report)
+
+
+def test_a_map_of_rounding_alone_is_zero(tmp_path, monkeypatch):
+    classifier = load(*written(tmp_path, "findings"))
+    images = torch.rand(2, 3, 48, 48)
+    method, *_ = attributors(["sglrp"], Network(classifier.module), bounds=classifier.bounds)
+    assert method(images, torch.tensor([0, 0]), ["a", "b"]).any()
+    monkeypatch.setattr("clarp.passes.NOISE", 1e9)  # so that every map counts as rounding
+    assert not method(images, torch.tensor([0, 0]), ["a", "b"]).any()
+
+
+def test_which_photos_are_sure_depends_on_the_task(tmp_path, boxed):
+    (spec,) = written(tmp_path, "kinds")
+    keys = set()
+    for task in ("multilabel", "multiclass"):
+        classifier = load(spec, task=task)
+        keys.add(_key(open_dataset(str(boxed), classifier.labels), classifier))
+    assert len(keys) == 2

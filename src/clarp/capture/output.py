@@ -1,13 +1,16 @@
 """Which of a model's results are the logits."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
 
 from torch import Tensor, nn
 
 from clarp.errors import CaptureError
 
-Output = str | int | None
-"""A key or an attribute, a place in a tuple, or None for the only tensor, or the one called "logits"."""
+Path = tuple[str | int, ...]
+Output = str | int | Path | None
+"""A key or an attribute, a place in a tuple; of nested results a path, ``(0, 1)`` or ``"head.logits"``; or None for the only tensor, or the
+one called "logits"."""
 
 
 class LogitsOf(nn.Module):
@@ -49,7 +52,7 @@ def pick(result: object, output: Output, kind: type = Tensor) -> object:
     """The result that ``output`` names; of a single one, that one.
 
     Args:
-        result: one of ``kind``, or a dictionary, a tuple or an object of several.
+        result: one of ``kind``, or a dictionary, a tuple or an object of several, which may be nested.
         output: see :data:`Output`.
         kind: of a result, a tensor or a stand-in for one.
 
@@ -58,6 +61,8 @@ def pick(result: object, output: Output, kind: type = Tensor) -> object:
 
     >>> pick({"logits": 1, "features": 2}, None, int), pick((3, 4), 1, int), pick([5], None, int)
     (1, 4, 5)
+    >>> pick({"head": {"logits": 1}, "features": [2, 3]}, "head.logits", int), pick(([1, 2], 3), (0, 1), int)
+    (1, 2)
     """
     if isinstance(result, kind):
         if output is None:
@@ -65,18 +70,58 @@ def pick(result: object, output: Output, kind: type = Tensor) -> object:
         raise CaptureError(
             f"output is {output!r}, and the model returns a single {kind.__name__}. Leave output out."
         )
-    found = {name: value for name, value in _results(result).items() if isinstance(value, kind)}
+    found = dict(_leaves(result, kind))
     if output is None and len(found) == 1:
         return next(iter(found.values()))
-    wanted = "logits" if output is None else output
-    if wanted in found:
-        return found[wanted]
-    listed = ", ".join(f"output={name!r}{_shape(value)}" for name, value in found.items()) or "none"
+    for path in _paths("logits" if output is None else output):
+        if path in found:
+            return found[path]
+    listed = ", ".join(f"output={_written(path)!r}{_shape(value)}" for path, value in found.items()) or "none"
     raise CaptureError(
         f"the model returns a {type(result).__name__}"
         + ("" if output is None else f" without a {kind.__name__.lower()} {output!r}")
         + f", expected logits (B, N). Say which of its results they are, Explainer(model, output=...): {listed}."
     )
+
+
+def check_output(output: object) -> None:
+    """Refuse what names no result.
+
+    Raises:
+        TypeError: it is none of :data:`Output`.
+    """
+    parts = output if isinstance(output, tuple) and output else (output,)
+    if output is not None and any(
+        isinstance(part, bool) or not isinstance(part, str | int) for part in parts
+    ):
+        raise TypeError(
+            f"output is {output!r}, expected a key, an attribute or a place in a tuple, for example 'logits' or 0, or of nested results a "
+            "path, for example (0, 1) or 'head.logits'."
+        )
+
+
+def _leaves(result: object, kind: type, path: Path = ()) -> Iterator[tuple[Path, object]]:
+    """All results of this kind, with where they are."""
+    for name, value in _results(result).items():
+        if isinstance(value, kind):
+            yield (*path, name), value
+        elif isinstance(value, Mapping | tuple | list) or is_dataclass(value):
+            yield from _leaves(value, kind, (*path, name))
+
+
+def _paths(output: str | int | Path) -> Iterator[Path]:
+    """Where a name may point: to a key as it is, or with dots for the levels."""
+    if isinstance(output, tuple):
+        yield output
+        return
+    yield (output,)
+    if isinstance(output, str) and "." in output:
+        yield tuple(int(part) if part.isdecimal() else part for part in output.split("."))
+
+
+def _written(path: Path) -> str | int | Path:
+    """A path as the user may write it."""
+    return path[0] if len(path) == 1 else path
 
 
 def _results(result: object) -> Mapping[str | int, object]:
