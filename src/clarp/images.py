@@ -1,12 +1,15 @@
 """Photos from disk or from bytes: found, opened upright, and as 8-bit RGB whatever they were."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from clarp import decoding
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".jfif", ".png", ".tif", ".tiff", ".webp"})
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
@@ -33,11 +36,10 @@ def open_photo(path: Path, *, upright: bool = True) -> Image.Image:
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file.")
-    if path.is_dir():
-        raise ValueError(f"{path}: a folder, where a photo was expected.")
+    decoding.check_regular(path)
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty.")
-    return _opened(path, str(path), upright=upright)
+    return _opened(path, str(path), decoding.OWN, upright=upright)
 
 
 def decode_photo(data: bytes, most_pixels: int) -> Image.Image:
@@ -55,19 +57,33 @@ def decode_photo(data: bytes, most_pixels: int) -> Image.Image:
     """
     if not data:
         raise ValueError("the photo is empty: 0 bytes.")
-    return _opened(BytesIO(data), "the photo", FORMATS, most_pixels)
+    return _opened(data, "the photo", decoding.STRANGERS, formats=FORMATS, most_pixels=most_pixels)
 
 
-def _opened(
+def _opened(source: Path | bytes, name: str, bounds: decoding.Bounds, **arguments: Any) -> Image.Image:
+    try:
+        return decoding.picture("rgb", source, name, bounds, **arguments)
+    except decoding.DecodingError as error:
+        if error.kind in ("TooManyPixels", "MemoryError"):
+            raise TooManyPixels(str(error)) from error
+        raise
+
+
+def decoded_here(
     source: Path | BytesIO,
     name: str,
-    formats: tuple[str, ...] | None = None,
+    formats: Sequence[str] | None = None,
     most_pixels: int | None = None,
     *,
     upright: bool = True,
 ) -> Image.Image:
+    """Decode in this process, without bounds of time and memory: for `clarp._decoder` alone.
+
+    Raises:
+        TooManyPixels, ValueError: as of `open_photo` and `decode_photo`.
+    """
     try:
-        with Image.open(source, formats=formats) as file:
+        with Image.open(source, formats=None if formats is None else tuple(formats)) as file:
             if most_pixels is not None:
                 _check_pixels(name, file.size, most_pixels)
             file.load()
@@ -75,7 +91,7 @@ def _opened(
     except UnidentifiedImageError as error:
         reads = "that Pillow reads" if formats is None else f"that is read here ({', '.join(formats)})"
         raise ValueError(f"{name}: not a picture in a format {reads}.") from error
-    except TooManyPixels:
+    except (TooManyPixels, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooManyPixels(f"{name}: too many pixels ({error})") from error

@@ -1,6 +1,5 @@
 """Pictures: what can be opened as an image, and the file that most of them are."""
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,13 +8,12 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 
+from clarp import decoding
 from clarp.data.geometry import Size
 from clarp.data.problems import Problem, UnreadableImageError
 from clarp.images import open_photo
-
-_QUARTER_TURNS = frozenset({5, 6, 7, 8})
 
 
 class Picture(Protocol):
@@ -65,38 +63,27 @@ class Photo:
 
     def size(self) -> Size:
         """(height, width) of what ``open`` returns, from the file's header."""
-        with self._opened() as image, self._damage_named():
-            if image.format == "TIFF" and _lies(image):
-                # Pillow itself turns a TIFF when it decodes it, whoever asks, and then drops the tag.
-                image.load()
-            lying = not self.as_stored and _lies(image)
-            return (image.width, image.height) if lying else (image.height, image.width)
+        with self._damage_named():
+            return decoding.size(self.path, str(self.path), upright=not self.as_stored)
 
     def open(self) -> Image.Image:
         """The image as RGB."""
-        with self._damage_named(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with self._damage_named():
             return open_photo(self.path, upright=not self.as_stored)
 
     def open_with_alpha(self) -> Image.Image:
         """The image as RGBA, as stored."""
-        with self._opened() as image, self._damage_named():
-            return image.convert("RGBA")
+        with self._damage_named():
+            return decoding.picture("rgba", self.path, str(self.path))
 
     def indices(self) -> NDArray[np.uint8]:
         """(H, W) palette indices of an indexed image."""
-        with self._opened() as image, self._damage_named():
-            return np.array(image, dtype=np.uint8)
+        with self._damage_named():
+            return np.array(decoding.picture("indices", self.path, str(self.path)))
 
     def files(self) -> tuple["Photo", ...]:
         """This file."""
         return (self,)
-
-    def _opened(self) -> Image.Image:
-        # Pillow warns of very large images and of odd metadata; neither is a reason to leave one out.
-        with self._damage_named(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return Image.open(self.path)
 
     @contextmanager
     def _damage_named(self) -> Iterator[None]:
@@ -105,14 +92,9 @@ class Photo:
             yield
         except FileNotFoundError as error:
             raise UnreadableImageError(Problem("missing", self.file, "no such file")) from error
-        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError) as error:
             reason = _reason(error).removeprefix(f"{self.path}: ")
             raise UnreadableImageError(Problem("damaged", self.file, reason)) from error
-
-
-def _lies(image: Image.Image) -> bool:
-    """Whether its rotation tag asks for a quarter turn."""
-    return image.getexif().get(ExifTags.Base.Orientation) in _QUARTER_TURNS
 
 
 def _reason(error: BaseException) -> str:
