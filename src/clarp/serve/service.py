@@ -45,6 +45,10 @@ class Service:
             raise HTTPException(404, f"no model {name!r} here, expected one of {', '.join(self.engines)}.")
         return self.engines[name]
 
+    def busy(self) -> bool:
+        """Whether a model is at work."""
+        return any(worker.taken for worker in self.workers.values())
+
     def close(self) -> None:
         """Drop what waits; what runs ends by itself."""
         for worker in self.workers.values():
