@@ -207,7 +207,7 @@ class TestWhatIsNoFile:
             open_photo(path)
         for look in (Photo.size, Photo.open, Photo.open_with_alpha, Photo.indices):
             with pytest.raises(UnreadableImageError, match=words):
-                look(Photo(path.name, path.parent))
+                look(Photo(path.name, path.parent, outside=True))
 
     def test_a_pipe(self, tmp_path):
         os.mkfifo(tmp_path / "a.jpg")

@@ -18,6 +18,8 @@ from typing import IO, Any
 
 from PIL import Image
 
+from clarp.files import kind
+
 _START = "import sys; sys.path[:] = {path!r}; from clarp._decoder import main; main()"
 _WAITING = 3.0
 """Times the seconds of processor time: so long a decoder may take by the clock, on a machine that is busy."""
@@ -94,24 +96,7 @@ def check_regular(path: Path) -> None:
     """
     mode = path.stat().st_mode
     if not S_ISREG(mode):
-        raise DecodingError(f"{path}: {kind_of(path)}, where a photo was expected.")
-
-
-def kind_of(path: Path) -> str:
-    """What is there, in words.
-
-    >>> kind_of(Path("/dev/null"))
-    'a device'
-    """
-    for is_one, words in (
-        (path.is_file, "a file"),
-        (path.is_dir, "a folder"),
-        (path.is_fifo, "a named pipe"),
-        (path.is_socket, "a socket"),
-    ):
-        if is_one():
-            return words
-    return "a device" if path.exists() else "nothing"
+        raise DecodingError(f"{path}: {kind(mode)}, where a photo was expected.")
 
 
 class _DiedError(Exception):

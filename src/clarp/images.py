@@ -150,7 +150,9 @@ def _inside(folder: Path) -> list[Path]:
     return [path for path in files if path.suffix.lower() in SUFFIXES and path.is_file()]
 
 
-def files_below(folder: Path, unreadable: Callable[[Path, str], None]) -> list[Path]:
+def files_below(
+    folder: Path, unreadable: Callable[[Path, str], None], enter: Callable[[Path], bool] = lambda _: True
+) -> list[Path]:
     """Everything in a folder, at any depth, that is no folder; sorted, hidden files and folders left out.
 
     Links to folders are followed, except one to a folder that it lies in: what is there is listed anyway.
@@ -158,12 +160,16 @@ def files_below(folder: Path, unreadable: Callable[[Path, str], None]) -> list[P
     Args:
         folder: an existing one.
         unreadable: told of each folder that can't be listed, and why.
+        enter: whether to look into a folder; one that is not looked into is listed like a file.
     """
-    return sorted(_walk(folder, (), unreadable))
+    return sorted(_walk(folder, (), unreadable, enter))
 
 
 def _walk(
-    folder: Path, above: tuple[tuple[int, int], ...], unreadable: Callable[[Path, str], None]
+    folder: Path,
+    above: tuple[tuple[int, int], ...],
+    unreadable: Callable[[Path, str], None],
+    enter: Callable[[Path], bool],
 ) -> Iterator[Path]:
     """The files of a folder; ``above`` are device and number of the folders that it lies in."""
     try:
@@ -178,7 +184,8 @@ def _walk(
     for path in paths:
         if path.name.startswith("."):
             continue
-        if os.path.isdir(path):  # noqa: PTH112  Path.is_dir raises where a link's end may not be looked at
-            yield from _walk(path, (*above, identity), unreadable)
+        # Path.is_dir raises where a link's end may not be looked at.
+        if os.path.isdir(path) and enter(path):  # noqa: PTH112
+            yield from _walk(path, (*above, identity), unreadable, enter)
         else:
             yield path

@@ -17,6 +17,7 @@ from torch import Tensor
 import clarp
 from clarp.method import Method
 from clarp.models import Classifier
+from clarp.text import printable
 
 _NAMED = 3  # rivals in a title
 
@@ -87,6 +88,7 @@ def caption(
         *more: for the small print.
     """
     labels = [classifier.labels[index].replace("_", " ") for index in (target, *rivals)]
+    labels = [printable(label) for label in labels]
     title = f"{labels[0]} ({percent(finite(probability))})"
     if rivals:
         others = f" and {len(rivals) - _NAMED} more" if len(rivals) > _NAMED else ""
@@ -94,7 +96,7 @@ def caption(
     elif method.has_rivals:
         title += " against all other classes"
     made = f"{method.name.upper()} ({method.rules.name})"
-    return f"{title}\n{' · '.join([made, Path(classifier.name).name, *more])}"
+    return f"{title}\n{' · '.join(map(printable, [made, Path(classifier.name).name, *more]))}"
 
 
 def unnamed_rivals(method: Method) -> str:
@@ -124,7 +126,26 @@ def slug(label: str) -> str:
     >>> slug("Crock Pot")
     'crock-pot'
     """
-    return "-".join(re.findall(r"\w+", label.lower()))[:40] or "class"
+    return shortened("-".join(re.findall(r"\w+", label.lower()))[:40], 60) or "class"
+
+
+def shortened(text: str, most: int) -> str:
+    """The beginning of a text that has at most so many bytes in UTF-8: file systems count those, 255 for a name.
+
+    >>> shortened("樹樹", 4)
+    '樹'
+    """
+    return text.encode("utf-8", "replace")[:most].decode("utf-8", "ignore")
+
+
+def _plain(stem: str) -> str:
+    r"""A name that every file system takes and no terminal obeys, with room for what is put behind it.
+
+    >>> _plain("a\nb$'"), _plain("\udcff")
+    ("a_b$'", '_')
+    """
+    kept = "".join(letter if printable(letter) == letter else "_" for letter in stem)
+    return shortened(kept[:80], 80)
 
 
 def output_stems(paths: Iterable[Path]) -> dict[Path, str]:
@@ -138,7 +159,7 @@ def output_stems(paths: Iterable[Path]) -> dict[Path, str]:
     stems: dict[Path, str] = {}
     taken: set[str] = set()
     for path in paths:
-        own = path.stem[:80]
+        own = _plain(path.stem)
         stem, number = own, 2
         while stem.casefold() in taken:
             stem, number = f"{own}-{number}", number + 1

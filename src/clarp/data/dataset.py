@@ -87,6 +87,8 @@ class Dataset:
 
 def _ends(path: Path, length: int = 4096) -> bytes:
     try:
+        if not path.is_file():  # nobody waits for a pipe
+            return b"unreadable"
         with path.open("rb") as file:
             total = path.stat().st_size
             head = file.read(length)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from clarp.data.dataset import Dataset
-from clarp.data.problems import Problem
+from clarp.data.problems import GAVE_NONE, Problem
 from clarp.data.sample import Sample
 from clarp.evaluation import pictures
 from clarp.evaluation.attribution import Attributor, Control, attributors, lossy
@@ -39,6 +39,7 @@ from clarp.models import Classifier
 from clarp.models.logits import Logits
 from clarp.network import Network
 from clarp.optional import optional
+from clarp.text import printable
 
 _SAMPLES_PER_PART = 16
 
@@ -193,7 +194,7 @@ class Run:
                 lost = lossy(self.attributors)
                 self.store.write_part(start, stop, columns, self._schema(), problems, lost=lost)
                 before += stop - start
-            listed = [problem for problem in self.dataset.problems if problem.kind in {"missing", "damaged"}]
+            listed = [problem for problem in self.dataset.problems if problem.kind in GAVE_NONE]
             problems = self.store.merge(self.ranges, listed)
         return Outcome(len(self.samples), total, tuple(problems), self.store.lost())
 
@@ -290,7 +291,7 @@ class Run:
             return [value for value in column for _ in range(methods)]
 
         rows = {
-            "id": each([unit.sample.id for unit in units]),
+            "id": each([printable(unit.sample.id) for unit in units]),
             "label": each([" ".join(map(str, unit.label)) for unit in units]),
             "method": [method.name for method in self.attributors] * count,
             "sample": each([unit.number for unit in units]),

@@ -12,6 +12,7 @@ from typing import Any
 from clarp.data.problems import Problem
 from clarp.files import write_atomically
 from clarp.optional import optional
+from clarp.text import document as as_json
 
 _PURPOSE = "A run's rows"
 MEAN_IMAGE = "mean_image.npy"
@@ -238,7 +239,7 @@ class Store:
 
     @staticmethod
     def _write(path: Path, document: object) -> None:
-        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = as_json(document) + "\n"
         write_atomically(path, lambda file: file.write(text.encode()))
 
 
