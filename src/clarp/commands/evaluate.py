@@ -142,6 +142,8 @@ def _of_suite(suite: Suite, dataset: Dataset) -> tuple[str, ...]:
 
 
 def _report(dataset: Dataset, outcome: Outcome, out: Path) -> None:
+    if outcome.damaged:
+        note(f"damaged, and made anew: {', '.join(outcome.damaged)}")
     for problem in outcome.problems[:_SHOWN]:
         _say(f"no rows for {problem}")
     if len(outcome.problems) > _SHOWN:

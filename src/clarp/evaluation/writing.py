@@ -77,6 +77,10 @@ def headline(report: Report) -> str:
         text += f" The run is not complete: {report.about['samples']} pictures belong to it."
     if report.problems:
         text += f" {report.problems} files gave no rows: problems.json."
+    if report.damaged:
+        text += (
+            f" Damaged, and not used: {', '.join(report.damaged)}; the same `clarp evaluate` makes them anew."
+        )
     if report.lost:
         text += f" With {', '.join(report.lost)} more than half of the relevance never reached the pixels."
     return text
