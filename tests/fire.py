@@ -16,6 +16,10 @@ import numpy as np
 from PIL import Image
 
 import bombs
+from clarp.data import boxed_photos, coco, image_table, voc
+from clarp.data.photo import Photo
+from clarp.data.problems import UnreadableImageError
+from clarp.images import decode_photo, open_photo
 
 PICTURE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (30, 40, 3), dtype=np.uint8))
 VALUES = (
@@ -289,11 +293,6 @@ def inputs(kind: str, count: int, first: int = 0) -> Iterator[tuple[int, bytes]]
 
 
 def _tried(kind: str, data: bytes, folder: Path) -> None:
-    from clarp.data import boxed_photos, coco, image_table, voc
-    from clarp.data.photo import Photo
-    from clarp.data.problems import UnreadableImageError
-    from clarp.images import decode_photo, open_photo
-
     if kind == "image":
         path = folder / "b.png"
         path.write_bytes(data)
