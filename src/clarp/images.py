@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from clarp import decoding
 
@@ -86,6 +87,7 @@ def decoded_here(
         with Image.open(source, formats=None if formats is None else tuple(formats)) as file:
             if most_pixels is not None:
                 _check_pixels(name, file.size, most_pixels)
+                _check_scans(file)
             file.load()
             return _rgb(ImageOps.exif_transpose(file) if upright else file)
     except UnidentifiedImageError as error:
@@ -104,6 +106,21 @@ def _check_pixels(name: str, size: tuple[int, int], most: int) -> None:
         raise TooManyPixels(
             f"{name}: {size[0]} x {size[1]} pixels, expected at most {most / 1e6:.3g} million; make it smaller."
         )
+
+
+def _check_scans(file: Image.Image) -> None:
+    """Each scan of a progressive JPEG goes over all pixels, and may be ten bytes; usual files have ten scans."""
+    if isinstance(file, JpegImageFile) and file.fp is not None:
+        place = file.fp.tell()
+        scans = file.fp.read().count(b"\xff\xda")  # within the pixels' data, 0xff is always followed by 0
+        file.fp.seek(place)
+        if scans * file.width * file.height > _MOST_SCANNED:
+            raise ValueError(
+                f"{scans} scans of {file.width} x {file.height} pixels; save it anew as a plain JPEG"
+            )
+
+
+_MOST_SCANNED = 1_500_000_000
 
 
 def _rgb(image: Image.Image) -> Image.Image:
