@@ -22,7 +22,7 @@ app = typer.Typer(
 Model = Annotated[
     str,
     typer.Option(
-        help="A name from `clarp models`, timm:NAME, hf:REPO, a .pt2 file, or file.py:function (returns an nn.Module in eval mode)."
+        help="A name from `clarp models`, timm:NAME, hf:REPO, a .pt2 file, or file.py:function (returns an nn.Module in eval mode). Loading either of the last two can execute code in it."
     ),
 ]
 Weights = Annotated[Path | None, typer.Option(help="Weights for the model: safetensors, or a state dict.")]

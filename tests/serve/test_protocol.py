@@ -17,6 +17,7 @@ import pytest
 
 from clarp.serve.app import application
 from clarp.serve.guard import HEADERS
+from clarp.serve.limits import Limits
 from clarp.serve.protocol import Protocol
 from clarp.serve.server import server
 from serve.servers import engine, photo, serving
@@ -342,6 +343,17 @@ class TestSlow:
                 yield data[start : start + 1000]
 
         assert httpx.post(f"{address}/api/predict", content=pieces()).status_code == 200
+
+
+def test_slow_uploads_have_no_place_in_the_queue():
+    with serving(application([engine(limits=Limits(waiting=1))])) as address, ExitStack() as stack:
+        host, port = address.removeprefix("http://").split(":")
+        for _ in range(20):
+            connection = stack.enter_context(socket.create_connection((host, int(port))))
+            connection.sendall(request("POST /api/predict", **{"Content-Length": "1000"}) + b"x")
+        time.sleep(0.3)
+        for seed in range(5):
+            assert httpx.post(f"{address}/api/predict", content=photo(seed=seed)).status_code == 200
 
 
 SLOW = MODEL.replace(
