@@ -97,8 +97,9 @@ def main() -> None:
         time.sleep(6)  # connections that wait for another request are closed after five seconds
         for bad in (0, clients):
             before, descriptors = process.memory_info().rss, process.num_fds()
+            processor = sum(process.cpu_times()[:2])
             tally, outcomes = asyncio.run(both(seconds, clients, bad, found[1], work))
-            after = process.memory_info().rss
+            after, used = process.memory_info().rss, sum(process.cpu_times()[:2]) - processor
             time.sleep(7)
             times = np.sort(tally.seconds)
             print(
@@ -108,6 +109,7 @@ def main() -> None:
             print(
                 f"seconds to answer  median {np.median(times):.2f}, 95 % {np.percentile(times, 95):.2f}, most {times[-1]:.2f}"
             )
+            print(f"answers a second of the server's processor time {len(times) / used:.2f}")
             print("hostile            ", dict(outcomes))
             print(f"memory             {before >> 20} MiB before, {after >> 20} MiB after")
             print(f"descriptors        {descriptors} before, {process.num_fds()} after", flush=True)

@@ -21,7 +21,7 @@ STALLED_SECONDS = 30.0
 """For a client to take what waits for it."""
 CONNECTIONS = 512
 _LINGERING = 1.0
-_FREE_PIECES, _BYTES_A_PIECE = 1024, 64
+_FREE_PIECES, _BYTES_A_PIECE = 64, 64
 """So many pieces of a body may be small; all others have so many bytes on average."""
 _REASONS = {
     400: "Bad Request",
