@@ -71,6 +71,17 @@ def clarp(folder: Path, *arguments: str | bytes, **environment: str) -> tuple[in
     return process.returncode, process.stdout, process.stderr
 
 
+def few(folder: Path) -> list[str]:
+    """Three photos, and the one that can't be opened."""
+    names = [
+        b"not \xff\xfe utf-8.png",
+        b"\x1b[31mred\x1b]0;title\x07.png",
+        "c1\x9b31m.png".encode(),
+        b"broken \xff\x1b[31m.png",
+    ]
+    return [os.fsdecode(b"photos/" + name) for name in names]
+
+
 def harmless(text: bytes) -> None:
     """No letter that a terminal obeys, but for the end of the line."""
     decoded = text.decode()
@@ -123,18 +134,27 @@ def test_names_of_what_is_written_are_plain(folder, explained):
 
 def test_json_is_a_document_and_obeyed_by_no_terminal(folder):
     code, out, _ = clarp(
-        folder, "explain", "photos", "--model", "toy.py:build", "--out", "maps2", "--method", "lrp", "--json"
+        folder,
+        "explain",
+        *few(folder),
+        "--model",
+        "toy.py:build",
+        "--out",
+        "maps2",
+        "--method",
+        "lrp",
+        "--json",
     )
     assert code == 1
     harmless(out)
-    assert len(json.loads(out)["photos"]) == len(NAMES)
+    assert len(json.loads(out)["photos"]) == 3
 
 
 def test_a_terminal_without_these_letters(folder):
     code, out, _ = clarp(
         folder,
         "explain",
-        "photos",
+        *few(folder),
         "--model",
         "toy.py:build",
         "--out",
