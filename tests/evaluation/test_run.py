@@ -28,6 +28,7 @@ from clarp.evaluation.store import Store
 from clarp.evaluation.tables import Report
 from clarp.evaluation.writing import headline
 from clarp.explainer import attribute
+from clarp.files import write_summed
 from clarp.models import load
 from evaluation.toys import parts_of, toy_boxes, toy_model, toy_photos
 
@@ -227,8 +228,11 @@ class TestConfidentPhotos:
         assert {sample.id for sample in found} == {name for name, share in shares.items() if share >= limit}
         assert len(found) == 10
         kept = tmp_path / "run" / "confident.json"
-        kept.write_text(kept.read_text().replace(found[0].id, "nobody"))  # what is kept is not computed again
+        other = kept.read_bytes().replace(found[0].id.encode(), b"nobody")
+        write_summed(kept, lambda file: file.write(other))  # what is kept is not computed again
         assert len(confident(dataset, classifier, tmp_path / "run", torch.device("cpu"))) == 9
+        kept.write_bytes(kept.read_bytes().replace(b"nobody", b"noboby"))  # unless it rotted
+        assert len(confident(dataset, classifier, tmp_path / "run", torch.device("cpu"))) == 10
 
     def test_they_are_looked_for_again_where_anything_they_depend_on_is_another(
         self, photos, model, tmp_path, monkeypatch
