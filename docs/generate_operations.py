@@ -5,11 +5,12 @@ import re
 from collections.abc import Callable, Iterator
 from inspect import getdoc, isfunction
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from clarp import operations
 from clarp.capture.inplace import FUNCTIONAL
-from clarp.capture.lowering import LOWERINGS
+from clarp.capture.lowering import LOWERINGS, Call
 from clarp.operations import (
     Add,
     Affine,
@@ -20,6 +21,8 @@ from clarp.operations import (
     Divide,
     Elementwise,
     Extend,
+    GridSample,
+    LogSumExp,
     MatMul,
     Maximum,
     Multiply,
@@ -29,7 +32,10 @@ from clarp.operations import (
     Routing,
     Shift,
     Softmax,
+    Step,
+    Unpool,
     VectorNorm,
+    Where,
 )
 
 LOWERING = "clarp.capture.lowering"
@@ -45,7 +51,7 @@ RULES: tuple[tuple[type[Operation], str], ...] = (
     ),
     (Average, "the composite's `average`"),
     (Add, "the composite's `residual`"),
-    (Shift, "the composite's `residual`"),
+    (Shift, "the composite's `residual`; `Pass()` at the pixels"),
     (Multiply, "`Gate()` where one factor is a gate, else `Half()`"),
     (Divide, "`Gate(signal=0)`"),
     (MatMul, "the composite's `product`"),
@@ -54,8 +60,13 @@ RULES: tuple[tuple[type[Operation], str], ...] = (
     (VectorNorm, "`Squares()`"),
     (Extend, "`Crop()`"),
     (Reciprocal, "`Hold()`"),
+    (Step, "`Hold()`"),
     (Elementwise, "`Pass()`"),
     (Routing, "`Transport()`"),
+    (LogSumExp, "`Transport()`"),
+    (Where, "`Chosen()`"),
+    (Unpool, "`Chosen()`"),
+    (GridSample, "`Sampled()`"),
     (Maximum, "`Transport()`"),
 )
 
@@ -81,11 +92,16 @@ def _condition(lowering: Callable[..., object]) -> str:
 
 
 def _named(function: Callable[..., object]) -> dict[str, None]:
-    """All that a function names in its code, and what the functions of the lowerings name that it calls."""
+    """All that a function names in its code, and what the functions and classes of the lowerings name that it calls."""
     found: dict[str, None] = {}
-    for name in function.__code__.co_names:
+    inner = [one for one in function.__code__.co_consts if isinstance(one, CodeType)]
+    names = [name for code in (function.__code__, *inner) for name in code.co_names]
+    for name in names:
         called = function.__globals__.get(name)
-        if isfunction(called) and called.__module__.startswith(LOWERING):
+        if isinstance(called, type) and called.__module__.startswith(LOWERING) and called is not Call:
+            for method in filter(isfunction, vars(called).values()):
+                found.update(_named(method))
+        elif isfunction(called) and called.__module__.startswith(LOWERING):
             found.update(_named(called))
         elif isinstance(called, dict):
             found.update((type(value).__name__, None) for value in called.values())

@@ -28,6 +28,7 @@ TESTS = (
     "tests/rules/test_attention_twins.py",
     "tests/rules/test_merge_twins.py",
     "tests/rules/test_custom.py",
+    "tests/rules/test_choice_twins.py",
     "tests/operations",
     "tests/propagation",
     "tests/rules/test_selection_twins.py",
@@ -62,6 +63,8 @@ MERGE, ATTENTION, NORM = "rules/merge.py", "rules/attention.py", "rules/normalis
 WEIGHTED, AVERAGE, POOLING = "operations/linear.py", "operations/average.py", "operations/pooling.py"
 SHAPE, ELEMENTWISE, OPERATIONS = "operations/shape.py", "operations/elementwise.py", "operations/attention.py"
 PROGRAM, FOLDS = "propagation/program.py", "capture/folds.py"
+CONDITION, POWER, SAMPLING = "operations/condition.py", "operations/power.py", "operations/sampling.py"
+CHOICES, SPELT = "tests/rules/test_choice_twins.py", "tests/capture/test_choices.py"
 LINEAR_TWINS, OF_PARTS, ZEROS, POOLING_TWINS, ROUTING_TWINS, ATTENTION_TWINS = TESTS[:6]
 SELECTION_TWINS, NETWORK_TWINS = "tests/rules/test_selection_twins.py", "tests/rules/test_network_twins.py"
 FACTORS = "tests/rules/test_merge_twins.py::test_against_loops"
@@ -215,6 +218,26 @@ MUTANTS = (
     Mutant(PROGRAM, "second = rule.propagate(relevance[dual_from:], _dual(replace(site, selected=other)))", "second = rule.propagate(relevance[dual_from:], replace(site, selected=other))", DUAL),
     Mutant(PROGRAM, "amount = left if passes else sample_sums(share)", "amount = left", BALANCE),
     Mutant(PROGRAM, "relevance = selected", "relevance = relevance", SELECTIONS),
+    Mutant(PROGRAM, "prepared = (weight != 0).to(weight) if reads else part(weight)", "prepared = part(weight)", f"{CHOICES}::test_flat_and_w_square_of_a_resampling"),
+    Mutant(CONDITION, "(self.first, gradient * chosen),", "(self.first, gradient),", f"{CHOICES}::test_where_gives_to_what_was_chosen"),
+    Mutant(CONDITION, "(self.second, gradient * ~chosen),", "(self.second, gradient * chosen),", f"{CHOICES}::test_where_gives_to_what_was_chosen"),
+    Mutant("rules/condition.py", "inputs: list[Tensor | None] = [None, *shares[1:]] if asks else [*shares]", "inputs: list[Tensor | None] = [*shares]", f"{CHOICES}::test_what_a_constant_was_chosen_for_is_the_bias"),
+    Mutant("rules/condition.py", "return Shares(tuple(inputs), lost if site.operation.first or site.operation.second else None)", "return Shares(tuple(inputs))", f"{CHOICES}::test_what_a_constant_was_chosen_for_is_the_bias"),
+    Mutant("rules/condition.py", "ratio = divide(relevance, site.record.result())", "ratio = relevance", f"{CHOICES}::test_samples_share_by_what_each_value_contributes"),
+    Mutant("rules/composites.py", "(Step, Hold()),", "(Step, Pass()),", f"{CHOICES}::test_one_element_in_one_out_passes_everything"),
+    Mutant("rules/composites.py", "if isinstance(operation, Shift) and reads_pixels:", "if isinstance(operation, Shift) and not operation:", f"{CHOICES}::test_coordinates_beside_the_pixels_and_a_mean_image_leave_the_first_layer_first"),
+    Mutant("capture/graph.py", "(Routing, Affine, Shift, Extend, *RESIZING)", "(Routing, Affine, Shift, *RESIZING)", f"{CHOICES}::test_coordinates_beside_the_pixels_and_a_mean_image_leave_the_first_layer_first"),
+    Mutant(POWER, "shares = (x - torch.logsumexp(x, self.axes, keepdim=True)).exp()", "shares = x.exp()", f"{CHOICES}::test_soft_maximum_shares_by_the_softmax"),
+    Mutant(POWER, "(p * x ** (p - 1)).masked_fill(x == 0, 0)", "(p * x ** (p - 1))", SPELT),
+    Mutant(POWER, "return x.sign()", "return x.sign().abs()", f"{SPELT}::test_selection_gradient"),
+    Mutant(POOLING, "back.scatter_(self.axis, record.memo.expand(gradient.shape), gradient)", "back.scatter_(self.axis, record.memo.expand(gradient.shape), gradient.flip(self.axis))", f"{CHOICES}::test_k_greatest"),
+    Mutant(SAMPLING, "places = record.memo.flatten(-2)", "places = record.memo.flatten(-2).flip(-1)", f"{CHOICES}::test_unpooling_takes_from_the_places"),
+    Mutant("capture/lowering/recurrent.py", "new = self.apply(Tanh(), self.part(gates, 2))", "new = self.apply(Sigmoid(), self.part(gates, 2))", f"{CHOICES}::test_recurrent_layers_step_by_step"),
+    Mutant("capture/lowering/recurrent.py", "for t in reversed(range(steps)) if backwards else range(steps):", "for t in range(steps):", f"{SPELT}::test_recurrent_layers"),
+    Mutant("capture/lowering/condition.py", 'keeps_above = (how in (">", ">=")) == (value == first)', 'keeps_above = how in (">", ">=")', f"{SPELT}::test_spellings_agree_and_the_ledger_closes"),
+    Mutant("capture/exporting.py", "if not torch.allclose(own, beyond[: len(own)], rtol=0, atol=rounding, equal_nan=True):", "if not len(own):", "tests/capture/test_everyday.py::test_the_true_reason"),
+    Mutant("capture/reading.py", "if not answer.from_images or answer.allowed:", "if True:", "tests/capture/test_everyday.py::test_the_true_reason"),
+    Mutant("capture/wrappers.py", "known[id(value)] = _traceable(value) if value.is_inference() else value", "known[id(value)] = value", "tests/capture/test_wrappers.py"),
 )  # fmt: skip
 
 

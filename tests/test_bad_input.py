@@ -343,9 +343,8 @@ OUTPUTS: dict[str, tuple[Callable[[Tensor], Any], tuple[str, ...]]] = {
     "a list": (lambda y: [y, y * 2.0], ("list|2 ", "output=0.*output=1")),
     "a dict": (lambda y: {"out": y, "aux": y}, ("dict", "logits")),
     "None": (lambda y: None, ("None", "logits")),
-    "one number per image": (lambda y: y[:, 0], (r"\(B, ?N\)|logits",)),
-    "a map": (lambda y: y[:, :, None, None], (r"\(B, ?N\)|logits", "7")),
-    "one class": (lambda y: y[:, :1], ("1", "logits|class")),
+    "a map": (lambda y: y[:, :, None, None].expand(-1, -1, 2, 2), (r"\(B, ?N\)|logits", "7")),
+    "one class of a softmax": (lambda y: y[:, :1].softmax(1), ("softmax", "sigmoid|binary")),
     "batch summed away": (lambda y: y.sum(0, keepdim=True), (r"\(B, ?N\)|logits|batch",)),
     "integers": (lambda y: y.argmax(1, keepdim=True), ("int64|argmax",)),
 }
@@ -487,12 +486,6 @@ def test_images_outside_the_bounds_are_told(model: nn.Module) -> None:
         warnings.filterwarnings("ignore", category=clarp.RelevanceLost)
         explainer(pixels().sigmoid() * 1.1 - 0.05)
         clarp.Explainer(model, "lrp", bounds=(0.0, 1.0), composite="epsilon-plus")(pixels().sigmoid() * 2 - 1)
-
-
-def test_a_model_of_one_class_has_no_rivals(model: nn.Module) -> None:
-    one = nn.Sequential(model, nn.Linear(model(pixels()).shape[1], 1)).eval()
-    with pytest.raises(ValueError, match=r"the model has 1 class.*'lrp'"):
-        clarp.attribute(one, pixels(), method="sglrp")
 
 
 def test_names_in_capitals_get_the_nearest() -> None:

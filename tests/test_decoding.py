@@ -20,7 +20,7 @@ from clarp import decoding
 from clarp.data.photo import Photo
 from clarp.data.problems import UnreadableImageError
 from clarp.decoding import Bounds, DecodingError
-from clarp.images import TooManyPixels, decode_photo, open_photo
+from clarp.images import TooManyPixels, decode_photo, greys, open_photo
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8))
 GOOD = bombs.saved(PICTURE, "PNG")
@@ -121,8 +121,10 @@ class TestMemory:
 
     def test_this_process_holds_the_picture_only(self, tmp_path):
         before = psutil.Process().memory_info().rss
-        decode_photo(bombs.png(5000, 5000, 16, 0), 50_000_000)
-        assert psutil.Process().memory_info().rss - before < 250 << 20  # 75 MB of pixels, twice in passing
+        photo = decode_photo(bombs.png(5000, 5000, 16, 0), 50_000_000)
+        assert psutil.Process().memory_info().rss - before < 250 << 20
+        assert photo.getpixel((0, 0)) == (0, 0, 0)  # it holds 100 MB of pixels, and as many of greys
+        assert greys(photo).nbytes == 100_000_000
 
 
 SMALL = {

@@ -1,3 +1,5 @@
+import struct
+import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -5,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clarp.images import TooManyPixels, decode_photo, decoded_here, find_photos, open_photo
+from clarp.images import TooManyPixels, decode_photo, decoded_here, find_photos, greys, notes_of, open_photo
 
 
 @pytest.fixture
@@ -136,6 +138,135 @@ class TestOpenPhoto:
         path = saved(Image.new("I", (2, 2), 70_000), tmp_path / "a.tif")
         with pytest.raises(ValueError, match="don't fit 16 bits"):
             open_photo(path)
+
+
+def tiff16(path, values, *, order="<", bits=16, photometric=1, pixels=None):
+    """An uncompressed TIFF written by hand, for what Pillow does not write."""
+    height, width = values.shape
+    data = values.astype(f"{order}u2").tobytes() if pixels is None else pixels
+    entries = [(256, 3, width), (257, 3, height), (258, 3, bits), (259, 3, 1), (262, 3, photometric)]
+    entries += [(273, 4, 8), (277, 3, 1), (278, 3, height), (279, 4, len(data))]
+    body = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8 + len(data)) + data
+    body += struct.pack(f"{order}H", len(entries))
+    for tag, kind, value in entries:
+        packed = struct.pack(
+            f"{order}HH" if kind == 3 else f"{order}I", *((value, 0) if kind == 3 else (value,))
+        )
+        body += struct.pack(f"{order}HHI", tag, kind, 1) + packed
+    path.write_bytes(body + b"\0" * 4)
+    return path
+
+
+RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+
+
+class TestDepth:
+    @pytest.mark.parametrize("bits", [8, 10, 12, 14])
+    @pytest.mark.parametrize("kind", ["png", "tif", "tif, big-endian"])
+    def test_the_bits_that_are_used_range_from_black_to_white(self, tmp_path, bits, kind):
+        values = np.linspace(0, 2**bits - 1, 64 * 64).round().astype(np.uint16).reshape(64, 64)
+        path = tmp_path / f"a.{kind[:3]}"
+        if kind == "tif, big-endian":
+            tiff16(path, values, order=">")
+        else:
+            saved(Image.fromarray(values), path)
+        photo = open_photo(path)
+        np.testing.assert_allclose(greys(photo), values / (2**bits - 1), atol=1e-6)
+        assert len(np.unique(pixels(photo))) == 256
+        assert (pixels(photo)[..., 0] == (values / (2**bits - 1) * 255).round()).all()
+        assert notes_of(photo) == (
+            f"greys: no value of its 16 bits is above {2**bits - 1}, so {bits} bits were taken for used: {2**bits - 1} is white",
+        )
+
+    def test_a_dark_picture_of_a_detector_keeps_its_exposure(self, tmp_path):
+        values = (RAMP // 2).astype(np.uint16)  # 12 bits, half exposed: 11 would be no depth of any detector
+        assert greys(open_photo(saved(Image.fromarray(values), tmp_path / "a.png"))).max() == pytest.approx(
+            2047 / 4095
+        )
+
+    def test_all_sixteen_bits_need_no_note(self, tmp_path):
+        values = (RAMP.astype(int) * 16).astype(np.uint16)
+        photo = open_photo(saved(Image.fromarray(values), tmp_path / "a.png"))
+        np.testing.assert_allclose(greys(photo), values / 65535, atol=1e-6)
+        assert len(np.unique(greys(photo))) == 4096
+        assert notes_of(photo) == ()
+
+    def test_all_black(self, tmp_path):
+        photo = open_photo(saved(Image.fromarray(RAMP * 0), tmp_path / "a.png"))
+        assert (pixels(photo) == 0).all()
+        assert notes_of(photo) == ()
+
+    @pytest.mark.parametrize("full", [False, True])
+    def test_a_tiff_in_which_white_is_zero(self, tmp_path, full):
+        values = RAMP * 16 if full else RAMP
+        photo = open_photo(tiff16(tmp_path / "a.tif", values, photometric=0))
+        np.testing.assert_allclose(greys(photo), 1 - values / (65535 if full else 4095), atol=1e-6)
+        assert [note.rpartition(" is ")[2] for note in notes_of(photo)] == ([] if full else ["black"])
+
+    def test_eight_bits_in_which_white_is_zero(self, tmp_path):
+        values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+        path = tiff16(tmp_path / "a.tif", values, bits=8, photometric=0, pixels=values.tobytes())
+        assert (pixels(open_photo(path))[..., 0] == 255 - values).all()
+
+    def test_a_tiff_of_twelve_bits_says_so_itself(self, tmp_path):
+        values = (RAMP // 2)[:, :32]
+        pairs = values.reshape(-1, 2).astype(int)  # two values in three bytes
+        packed = np.stack(
+            [pairs[:, 0] >> 4, (pairs[:, 0] & 15) << 4 | pairs[:, 1] >> 8, pairs[:, 1] & 255], axis=1
+        )
+        path = tiff16(tmp_path / "a.tif", values, bits=12, pixels=packed.astype(np.uint8).tobytes())
+        photo = open_photo(path)
+        np.testing.assert_allclose(greys(photo), values / 4095, atol=1e-6)
+        assert notes_of(photo) == ()
+
+    def test_thirty_two_bits_that_hold_sixteen(self, tmp_path):
+        photo = open_photo(saved(Image.fromarray(RAMP.astype(np.int32)), tmp_path / "a.tif"))
+        np.testing.assert_allclose(greys(photo), RAMP / 4095, atol=1e-6)
+
+    def test_negative_values_are_refused(self, tmp_path):
+        with pytest.raises(ValueError, match="don't fit 16 bits"):
+            open_photo(saved(Image.fromarray(RAMP.astype(np.int32) - 9), tmp_path / "a.tif"))
+
+    @pytest.mark.parametrize(("factor", "dark"), [(257, False), (16, True), (1, True)])
+    def test_colours_of_sixteen_bits(self, tmp_path, factor, dark):
+        values = np.random.default_rng(0).integers(0, 256, (8, 9, 3)) * factor
+        (tmp_path / "a.png").write_bytes(png_of_colours(values))
+        photo = open_photo(tmp_path / "a.png")
+        assert (pixels(photo) == values >> 8).all()
+        assert [note[:8] for note in notes_of(photo)] == (["colours:"] if dark else [])
+
+    def test_bytes_are_read_as_a_file_is(self, tmp_path):
+        path = saved(Image.fromarray(RAMP), tmp_path / "a.png")
+        decoded = decode_photo(path.read_bytes(), 10**6)
+        assert (greys(decoded) == greys(open_photo(path))).all()
+        assert notes_of(decoded) == notes_of(open_photo(path))
+
+    def test_what_is_made_of_a_photo_has_its_own_greys(self, tmp_path):
+        photo = open_photo(saved(Image.fromarray(RAMP), tmp_path / "a.png"))
+        turned = photo.rotate(180)
+        assert (greys(turned) == np.asarray(turned.convert("L")) / np.float32(255)).all()
+        assert notes_of(turned) == ()
+
+    def test_greys_of_colours_are_pillows(self, tmp_path, rgb):
+        photo = open_photo(saved(rgb, tmp_path / "a.png"))
+        assert (greys(photo) == np.asarray(rgb.convert("L")) / np.float32(255)).all()
+
+
+def png_of_colours(values):
+    """A PNG of 16 bits a channel, which Pillow does not write."""
+    height, width, _ = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
 class TestDecodePhoto:

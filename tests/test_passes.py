@@ -100,6 +100,7 @@ def test_it_points_at_the_users_line() -> None:
     assert caught[0].filename == __file__
 
 
+@pytest.mark.filterwarnings("ignore::clarp.EmptyMap")
 def test_a_seed_of_zero_loses_nothing() -> None:
     seed = clarp.seeds.Vector(torch.zeros(4))
     quiet(clarp.Explainer(dead(6), clarp.Method(seed, composite="epsilon-plus")), ONES, 0)
@@ -126,6 +127,7 @@ def test_the_embedded_model_with_zplus_warns() -> None:
             clarp.Explainer(network, method)(image)
 
 
+@pytest.mark.filterwarnings("ignore::clarp.EmptyMap")
 def test_the_check_changes_no_map() -> None:
     """The first batch, with the check, equals the second, without."""
     explainer = clarp.Explainer(dead(2), "ssglrp")

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from clarp import rules, seeds
-    from clarp.errors import CaptureError, RelevanceLost, UnsupportedOperation
+    from clarp.errors import CaptureError, EmptyMap, RelevanceLost, UnsupportedOperation
     from clarp.explainer import Explainer, attribute
     from clarp.explanation import Explanation
     from clarp.method import Method, methods
+    from clarp.photo import explain
     from clarp.rules import composites
     from clarp.selection import Selection
 
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CaptureError",
+    "EmptyMap",
     "Explainer",
     "Explanation",
     "Method",
@@ -31,6 +33,7 @@ __all__ = [
     "UnsupportedOperation",
     "attribute",
     "composites",
+    "explain",
     "methods",
     "rules",
     "seeds",
@@ -38,6 +41,7 @@ __all__ = [
 
 _ROOMS = {
     "CaptureError": "errors",
+    "EmptyMap": "errors",
     "Explainer": "explainer",
     "Explanation": "explanation",
     "Method": "method",
@@ -46,6 +50,7 @@ _ROOMS = {
     "UnsupportedOperation": "errors",
     "attribute": "explainer",
     "composites": "rules",
+    "explain": "photo",
     "methods": "method",
 }
 """Where a public name is from: it is imported when it is first asked for, so that ``clarp --help`` needs no PyTorch."""

@@ -1,6 +1,7 @@
 """The process that decodes photos for :mod:`clarp.decoding`: jobs from standard input, answers to standard output.
 
-A job is a line of JSON and the file's bytes, where there is no path; an answer is a line of JSON and the pixels.
+A job is a line of JSON and the file's bytes, where there is no path; an answer is a line of JSON, the pixels, and the greys
+of a photo that has more than its pixels.
 """
 
 import json
@@ -13,7 +14,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 from PIL import ExifTags, Image
+
+from clarp.dicom import dicom_size, is_dicom
+from clarp.greys import NotedPhoto, notes_of
 
 Source = Path | BytesIO
 _QUARTER_TURNS = frozenset({5, 6, 7, 8})
@@ -76,12 +81,16 @@ def _tell(told: BinaryIO, answer: dict[str, Any]) -> None:
 
 def _tell_picture(told: BinaryIO, image: Image.Image) -> None:
     width, height = image.size
-    count = width * height * len(image.getbands())
-    told.write(json.dumps({"mode": image.mode, "size": image.size, "bytes": count}).encode() + b"\n")
+    levels = image.levels if isinstance(image, NotedPhoto) else None
+    parts = [width * height * len(image.getbands()), *([] if levels is None else [levels.nbytes])]
+    answer = {"mode": image.mode, "size": image.size, "notes": notes_of(image), "parts": parts}
+    told.write(json.dumps(answer).encode() + b"\n")
     rows = max(1, _STRIP // width)
     told.writelines(
         image.crop((0, top, width, min(top + rows, height))).tobytes() for top in range(0, height, rows)
     )
+    if levels is not None:
+        told.write(np.ascontiguousarray(levels).data)
     told.flush()
 
 
@@ -109,7 +118,10 @@ def _indices(_: dict[str, Any], source: Source, __: str) -> Image.Image:
         return Image.frombytes("L", image.size, image.tobytes())
 
 
-def _size(arguments: dict[str, Any], source: Source, _: str) -> dict[str, Any]:
+def _size(arguments: dict[str, Any], source: Source, name: str) -> dict[str, Any]:
+    if isinstance(source, Path) and is_dicom(source):
+        height, width = dicom_size(source, name)
+        return {"size": (width, height)}
     with Image.open(source) as image:
         if image.format == "TIFF" and _lies(image):
             # Pillow itself turns a TIFF when it decodes it, whoever asks, and then drops the tag.

@@ -168,6 +168,7 @@ def _joined(parts: Sequence[Explanation], axis: int) -> Explanation:
         target=joined([part.target for part in parts]),
         ledger=_joined_tables([part.ledger for part in parts], axis),
         selection_skipped=joined([part.selection_skipped for part in parts]),
+        empty=joined([part.empty for part in parts]),
         layers={name: joined([part.layers[name] for part in parts]) for name in first.layers},
     )
 

@@ -8,9 +8,12 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from clarp.task import TaskName
 
 app = typer.Typer(
     help="Explain an image classifier: which pixels made it say this class, and not that one.",
@@ -25,12 +28,20 @@ Model = Annotated[
         help="A name from `clarp models`, timm:NAME, hf:REPO, a .pt2 file, or file.py:function (returns an nn.Module in eval mode). Loading either of the last two can execute code in it."
     ),
 ]
-Weights = Annotated[Path | None, typer.Option(help="Weights for the model: safetensors, or a state dict.")]
+Weights = Annotated[
+    Path | None, typer.Option(help="Weights for the model: safetensors, a state dict, or a checkpoint.")
+]
 Labels = Annotated[Path | None, typer.Option(help="A text file with one class name a line.")]
 Output = Annotated[
     str | None,
     typer.Option(
         help="Which of several results of a model of file.py:function are its logits: a key, or a number."
+    ),
+]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        help="What the last layer means: multiclass, binary or multilabel; seen by how the model ends if left out."
     ),
 ]
 Method = Annotated[str, typer.Option(help="A name from `clarp methods`.")]
@@ -53,6 +64,7 @@ def explain(
     weights: Weights = None,
     labels: Labels = None,
     output: Output = None,
+    task: Task = None,
     target: Annotated[
         list[str] | None,
         typer.Option(
@@ -86,6 +98,7 @@ def explain(
         weights=weights,
         labels=labels,
         output=output,
+        task=_task(task),
         targets=tuple(target or ()),
         against=tuple(against or ()),
         method=method,
@@ -107,6 +120,7 @@ def compare(
     weights: Weights = None,
     labels: Labels = None,
     output: Output = None,
+    task: Task = None,
     methods: Annotated[
         str, typer.Option(help="With commas, a row each: as of `clarp evaluate`.")
     ] = "lrp,slrp,sglrp,ssglrp",
@@ -139,6 +153,7 @@ def compare(
         weights=weights,
         labels=labels,
         output=output,
+        task=_task(task),
         methods=_listed(methods),
         targets=tuple(target or ()),
         against=tuple(against or ()),
@@ -174,6 +189,7 @@ def plan(
     weights: Weights = None,
     labels: Labels = None,
     output: Output = None,
+    task: Task = None,
     method: Method = "ssglrp",
     composite: Composite = None,
     json: Json = False,
@@ -181,7 +197,7 @@ def plan(
     """Print which rule every operation of a model gets."""
     from clarp.commands import listing
 
-    listing.plan(model, weights, labels, method, composite, output=output, json=json)
+    listing.plan(model, weights, labels, method, composite, output=output, task=_task(task), json=json)
 
 
 @app.command()
@@ -199,6 +215,7 @@ def evaluate(
     ] = None,
     weights: Weights = None,
     labels: Labels = None,
+    task: Task = None,
     methods: Annotated[
         str | None,
         typer.Option(
@@ -237,6 +254,7 @@ def evaluate(
         model=model,
         weights=weights,
         labels=labels,
+        task=_task(task),
         methods=_listed(methods),
         metrics=_listed(metrics),
         suite=suite,
@@ -279,6 +297,7 @@ def serve(
     weights: Weights = None,
     labels: Labels = None,
     output: Output = None,
+    task: Task = None,
     host: Annotated[
         str, typer.Option(help="Where to listen; 0.0.0.0 is every address of this machine.")
     ] = "127.0.0.1",
@@ -302,7 +321,14 @@ def serve(
         weights=weights,
         labels=labels,
         output=output,
+        task=_task(task),
     )
+
+
+def _task(name: str | None) -> "TaskName | None":
+    from clarp.task import checked_task
+
+    return checked_task(name)
 
 
 def _listed(text: str | None) -> tuple[str, ...]:

@@ -79,6 +79,10 @@ class Compiler:
         self.backend = backend
         self._recorded: WeakKeyDictionary[Program, dict[object, Recorded[Any]]] = WeakKeyDictionary()
 
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        """What was compiled stays in its process."""
+        return type(self), (self.backend,)
+
     def run(
         self, program: Program, what: object, function: Callable[..., Result], *arguments: object
     ) -> Result:

@@ -16,9 +16,11 @@ from stat import S_ISREG
 from threading import Event, Lock, Timer
 from typing import IO, Any
 
+import numpy as np
 from PIL import Image
 
 from clarp.files import kind
+from clarp.greys import noted
 
 _START = "import sys; sys.path[:] = {path!r}; from clarp._decoder import main; main()"
 _WAITING = 3.0
@@ -59,7 +61,7 @@ class DecodingError(ValueError):
 def picture(
     job: str, source: Path | bytes, name: str, bounds: Bounds | None = None, **arguments: Any
 ) -> Image.Image:
-    """What a job of `clarp._decoder` makes of a photo: a picture.
+    """What a job of `clarp._decoder` makes of a photo: a picture, with its notes and deep greys (`clarp.greys`).
 
     Args:
         job: ``rgb``, ``rgba`` or ``indices``.
@@ -70,17 +72,20 @@ def picture(
 
     Raises:
         DecodingError: it can't be decoded, is no regular file, or takes too much.
+        ModuleNotFoundError: a DICOM file, and pydicom is not installed.
     """
-    answer, data = _asked(job, source, name, bounds or OWN, arguments)
+    answer, (data, *greys) = _asked(job, source, name, bounds or OWN, arguments)
     mode, size = answer["mode"], tuple(answer["size"])
-    return Image.frombuffer(mode, size, data, "raw", mode, 0, 1)
+    photo = Image.frombuffer(mode, size, data, "raw", mode, 0, 1)
+    levels = np.frombuffer(greys[0], np.float32).reshape(size[::-1]) if greys else None
+    return noted(photo, tuple(answer["notes"]), levels)
 
 
 def size(source: Path, name: str, *, upright: bool) -> tuple[int, int]:
     """(height, width) in pixels of what ``picture`` would return, by the file's head.
 
     Raises:
-        DecodingError: as of :func:`picture`.
+        DecodingError, ModuleNotFoundError: as of :func:`picture`.
     """
     answer, _ = _asked("size", source, name, OWN, {"upright": upright})
     width, height = answer["size"]
@@ -132,8 +137,10 @@ class _Decoder:
                     stream.close()
         process.wait()
 
-    def ask(self, head: dict[str, Any], data: bytes, seconds: float) -> tuple[dict[str, Any], bytearray]:
-        """An answer and the pixels that come with it.
+    def ask(
+        self, head: dict[str, Any], data: bytes, seconds: float
+    ) -> tuple[dict[str, Any], list[bytearray]]:
+        """An answer and the pixels and greys that come with it.
 
         Raises:
             TimeoutError: it took longer, by the clock or by the processor.
@@ -155,7 +162,7 @@ class _Decoder:
             self._process.stdin.write(data)
             self._process.stdin.flush()
             answer = json.loads(self._process.stdout.readline())
-            pixels = _read(self._process.stdout, answer.get("bytes", 0))
+            parts = [_read(self._process.stdout, count) for count in answer.get("parts", ())]
         except (OSError, EOFError, ValueError) as error:
             status = self._process.wait()
             if expired.is_set() or status == -_SIGXCPU:
@@ -163,7 +170,7 @@ class _Decoder:
             raise _DiedError(f"signal {-status}" if status < 0 else f"exit code {status}") from error
         finally:
             timer.cancel()
-        return answer, pixels
+        return answer, parts
 
 
 def _read(file: IO[bytes], count: int) -> bytearray:
@@ -189,7 +196,7 @@ _lock = Lock()
 
 def _asked(
     job: str, source: Path | bytes, name: str, bounds: Bounds, arguments: dict[str, Any]
-) -> tuple[dict[str, Any], bytearray]:
+) -> tuple[dict[str, Any], list[bytearray]]:
     path = data = None
     if isinstance(source, bytes):
         data = source
@@ -207,7 +214,7 @@ def _asked(
     }
     decoder = _taken()
     try:
-        answer, pixels = decoder.ask(head, data or b"", _WAITING * bounds.seconds)
+        answer, parts = decoder.ask(head, data or b"", _WAITING * bounds.seconds)
     except TimeoutError:
         decoder.end()
         raise DecodingError(
@@ -221,9 +228,11 @@ def _asked(
         raise
     with _lock:
         _idle.append(decoder)
+    if answer.get("error") == "ModuleNotFoundError":
+        raise ModuleNotFoundError(answer["message"])
     if "error" in answer:
         raise DecodingError(answer["message"], answer["error"])
-    return answer, pixels
+    return answer, parts
 
 
 def _taken() -> _Decoder:

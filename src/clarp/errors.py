@@ -4,6 +4,8 @@ Every message says what was given, what was expected, and what to do.
 """
 
 import inspect
+from collections.abc import Sequence
+from functools import partial
 from math import isnan
 
 
@@ -58,6 +60,44 @@ class RelevanceLost(UserWarning):
             f"only {self.share:.0%} of the relevance reached the pixels ({where}), and the map shows no more than that. "
             f"The most was absorbed by {', '.join(self.absorbers) or 'many operations, a little by each'}."
         )
+
+
+class EmptyMap(UserWarning):
+    """A map has no relevance: what there was cancelled where it met, never arrived, or there was none to begin with.
+
+    Attributes:
+        maps: (image, class) of each map that is empty.
+        seed: whether there was relevance at the logits, at any of them.
+    """
+
+    def __init__(self, maps: tuple[tuple[int, int], ...], *, seed: bool) -> None:
+        self.maps = maps
+        self.seed = seed
+        super().__init__(
+            f"{self.fact([f'image {image}, class {target}' for image, target in maps[:EXAMPLES]])}"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """For processes that send it to each other as an error."""
+        return partial(type(self), seed=self.seed), (self.maps,)
+
+    def fact(self, named: Sequence[str]) -> str:
+        """The message, with these names of the first maps."""
+        more = f" and {len(self.maps) - len(named)} more" if len(self.maps) > len(named) else ""
+        where = f"{len(self.maps)} map(s) have no relevance ({'; '.join(named)}{more}), and their pictures show nothing: "
+        if not self.seed:
+            return (
+                where
+                + "the seed is zero there, because the logit is. Explain by a method whose seed is not the logit, for example 'sglrp'."
+            )
+        return where + (
+            "it never arrived at the pixels, or cancelled where parts of opposite sign met, as those of two classes do that are made of the "
+            "same values. explanation.ledger has the balance; 'lrp' and against= ask another question."
+        )
+
+
+EXAMPLES = 3
+"""How many empty maps a message names."""
 
 
 def level_of_the_user() -> int:

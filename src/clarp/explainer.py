@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from threading import RLock
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 from weakref import WeakSet
 
@@ -11,15 +12,17 @@ from torch import Tensor
 from clarp.batching import BatchSize, Need, Parts, check_batch_size
 from clarp.bounds import Bounds, checked_bounds, limits, source
 from clarp.capture import Graph, Output, Tap
+from clarp.classes import ClassNames, checked_labels, numbered
 from clarp.explanation import Explanation
 from clarp.layers import layer_names, resolve_layers
 from clarp.method import Method, check_dual_rule
 from clarp.network import KEPT, Model, Network
-from clarp.passes import Maps, Passes, warn_if_lost
+from clarp.passes import Maps, Passes, is_empty, warn_if_empty, warn_if_lost
 from clarp.propagation import Plan, Program, make_plan
 from clarp.rules.composites import Composite
-from clarp.seeds import Seed
-from clarp.targets import Against, Target, integers, resolve_rivals, resolve_target
+from clarp.seeds import Seed, Vector
+from clarp.targets import Against, Target, integers, resolve_target
+from clarp.task import Task, TaskName, checked_task, task_of
 
 if TYPE_CHECKING:
     from clarp.compiled import Compiler
@@ -51,6 +54,11 @@ class Explainer:
             differ by rounding.
         output: which of several results of the model are the logits: a key, an attribute or a place in a tuple, for example
             "logits" or 0. None: the only tensor, or the one called "logits".
+        task: what the last layer means: "multiclass", one of N classes (softmax); "binary", it is so or not (one logit, sigmoid);
+            "multilabel", any of N findings (N sigmoids). None: as the model ends; else as its configuration says; else one logit is binary
+            and several are multiclass, which the explanation notes (docs/methods.md#the-task).
+        labels: the names of the classes, for ``target``, ``against`` and pictures; of a binary task those of class 0 and class 1, or one:
+            "NAME" stands for "not NAME" and "NAME".
 
     Raises:
         TypeError: an argument is not of its kind.
@@ -76,6 +84,8 @@ class Explainer:
         dtype: torch.dtype | DType | None = None,
         compile: bool | str = False,  # noqa: A002  PyTorch's word for it
         output: Output = None,
+        task: TaskName | None = None,
+        labels: Sequence[str] | None = None,
     ) -> None:
         self.method = Method.named(method).with_composite(composite)
         if isinstance(model, Network) and output is not None:
@@ -84,12 +94,22 @@ class Explainer:
             )
         self.network = model if isinstance(model, Network) else Network(model, output)
         self.bounds = checked_bounds(bounds)
+        self.task = checked_task(task)
+        self.labels = checked_labels(labels)
         self._device = None if device is None else torch.device(device)
         self._dtype = _checked_dtype(dtype)
         self._compiler = _compiler(compile)
         self._programs: dict[tuple[int, ...], Program] = {}
         self._watched: WeakSet[Program] = WeakSet()
         self._lost = False
+        self._lock = RLock()
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without what was made for this model in this process: a copy makes its own."""
+        return {**vars(self), "_programs": {}, "_watched": None, "_lock": None}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state, _watched=WeakSet(), _lock=RLock())
 
     def __repr__(self) -> str:
         return f"Explainer({self.network.name}, method={self.method.name!r}, composite={self.method.rules.name!r})"
@@ -112,10 +132,10 @@ class Explainer:
 
         Args:
             images: (B, C, H, W), floating, preprocessed as the model expects.
-            target: the class to explain: None for the one with the greatest logit, an int, or a list or tensor of shape (B,);
+            target: the class to explain: None for the most probable, an int or a name, or a list or tensor of shape (B,);
                 shape (B, K) explains K classes of each image with one forward pass and one batched backward.
-            against: the classes that the target is contrasted with: None for all others, an int, one list for all images,
-                or a tensor (B, M). A target is never its own rival.
+            against: the classes that the target is contrasted with: None for all others (for none where several may be there), an int or
+                a name, one list for all images, or a tensor (B, M). A target is never its own rival.
             layers: modules whose outputs' relevance to keep, by their paths in the model (:meth:`layers` lists them); a
                 module that is called several times gives ``path#1``, ``path#2``, ..., and each can be named alone.
             batch_size: how many images are explained at once: None for all; a number; or "auto" for as many, and as many targets of each,
@@ -126,23 +146,30 @@ class Explainer:
 
         Raises:
             TypeError: images, target, against, layers or batch_size are not of their kind.
-            ValueError: a batch_size below one, a wrong shape, a value that is not finite or far outside bounds, a class out of range, a model in train mode, rivals for
-                a method that has none, an unknown layer.
+            ValueError: a batch_size below one, a wrong shape, a value that is not finite or far outside bounds, a class out of range or
+                of an unknown name, a model in train mode, rivals for a method that has none, an unknown layer, a task or labels that the
+                model can't have.
             CaptureError: the model can't be captured.
             UnsupportedOperation: it has operations that no rule covers; the message lists them all.
             torch.OutOfMemoryError: memory runs out; with a batch_size only where not even one target of one image fits.
 
         Warns:
             RelevanceLost: more than half of the relevance never reached the pixels; once for each size of image.
+            EmptyMap: a map has no relevance at all; every time.
         """
         check_batch_size(batch_size)
         images = self._checked_images(images)
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             program = self._program(images)
             taps = resolve_layers(layers, program.plan.graph)
+            names = self._names(self._task(program))
+            target, against = numbered("target", target, names), numbered("against", against, names)
             if batch_size is None:
-                return self._explain(images, program, target, against, taps)
-            return self._in_parts(images, program, target, against, layers=taps, size=batch_size)
+                found = self._explain(images, program, target, against, layers=taps)
+            else:
+                found = self._in_parts(images, program, target, against, layers=taps, size=batch_size)
+        warn_if_empty(found.empty, found.target, found.ledger.size)
+        return replace(found, labels=None if names is None else names.labels)
 
     def plan(self, input_shape: Sequence[int] | None = None) -> Plan:
         """Which rule every operation gets; ``str(plan)`` is a table.
@@ -165,6 +192,24 @@ class Explainer:
             ValueError: no shape is known yet.
         """
         return layer_names(self._graph(input_shape))
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """What the model says, as its task has it: (B, classes); a binary task has two classes.
+
+        Args:
+            images: as in :meth:`__call__`, and the same errors.
+        """
+        images = self._checked_images(images)
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            program = self._program(images)
+            tape = self._run(program, "forward", program.forward, images)
+            return self._task(program).probabilities(tape.logits)
+
+    def _task(self, program: Program) -> Task:
+        return task_of(program.plan.graph, self.task, self.network.task)
+
+    def _names(self, task: Task) -> ClassNames | None:
+        return None if self.labels is None else ClassNames(task.labels(self.labels), self.network.name)
 
     def _graph(self, input_shape: Sequence[int] | None) -> Graph:
         shape = self.network.input_shape() if input_shape is None else tuple(input_shape)
@@ -200,14 +245,14 @@ class Explainer:
         size: BatchSize,
     ) -> Explanation:
         """What :meth:`_explain` gives, part after part; wrong arguments are found before the first."""
-        graph = program.plan.graph
+        graph, task = program.plan.graph, self._task(program)
         logits = images.new_zeros(len(images), *next(n.shape for n in graph if n.name == graph.output))
-        classes = None if target is None else resolve_target(target, logits)
+        classes = None if target is None else resolve_target(target, task.scores(logits))
         rivals = None if against is None else integers("against", against)
         of_each = rivals is not None and rivals.ndim == 2
         if classes is not None or (rivals is not None and of_each and len(rivals) != len(images)):
             known = images.new_zeros(len(images), dtype=torch.long) if classes is None else classes
-            self._rivals(against, known.view(len(images), -1).t(), logits)
+            self._rivals(task, against, known.view(len(images), -1).t(), logits)
         limits(self.bounds, self.method.rules.first, images)
 
         def explain(rows: range, columns: range) -> Explanation:
@@ -217,7 +262,9 @@ class Explainer:
                 chosen = chosen[:, columns.start : columns.stop]
             others = rivals[part] if rivals is not None and of_each else rivals
             seed = self.method.seed.part(rows, columns, (len(images), count))
-            return self._explain(images[part], program, chosen, others, layers, seed=seed, first=rows.start)
+            return self._explain(
+                images[part], program, chosen, others, layers=layers, seed=seed, first=rows.start
+            )
 
         count = classes.shape[1] if classes is not None and classes.ndim == 2 else 1
         need = Need.of(program.plan, self.method, self._back(images))
@@ -230,16 +277,18 @@ class Explainer:
         program: Program,
         target: Target,
         against: Against,
-        layers: dict[str, Tap],
         *,
+        layers: dict[str, Tap],
         seed: Seed | None = None,
         first: int = 0,
     ) -> Explanation:
         """One part of a batch, which begins with image number ``first``, with its part of the seed."""
+        task = self._task(program)
         tape = self._run(program, "forward", program.forward, images)
-        classes = resolve_target(target, tape.logits)
-        targets = (classes.unsqueeze(1) if classes.ndim == 1 else classes).t().contiguous()
-        rivals = self._rivals(against, targets, tape.logits)
+        classes = resolve_target(target, task.scores(tape.logits))
+        chosen = (classes.unsqueeze(1) if classes.ndim == 1 else classes).t().contiguous()
+        rivals = self._rivals(task, against, chosen, tape.logits)
+        targets = task.columns(chosen)
         taps = frozenset(layers.values())
         initial = (self.method.seed if seed is None else seed).relevance(tape.logits, targets, rivals)
         passes = Passes(
@@ -257,14 +306,16 @@ class Explainer:
             lambda *tensors: Passes(self.method, program, *tensors).maps(taps),
             *(tape, targets, rivals, initial, passes.bounds),
         )
-        self._watch(passes, maps, first)
+        self._watch(passes, maps, chosen, first)
+        maps = maps.signed(None if isinstance(self.method.seed, Vector) else task.signs(chosen))
+        relevance = maps.relevance.clamp(min=0) if self.method.rectify else maps.relevance
         single = classes.ndim == 1
 
         def sample_first(value: Tensor) -> Tensor:
             return value[0] if single else value.transpose(0, 1)
 
         return Explanation(
-            relevance=sample_first(maps.relevance.clamp(min=0) if self.method.rectify else maps.relevance),
+            relevance=sample_first(relevance),
             logits=tape.logits,
             target=classes,
             against=None if against is None else torch.as_tensor(against),
@@ -275,6 +326,8 @@ class Explainer:
             images=images,
             bounds_source=source(self.bounds, program.plan),
             model=self.network.name,
+            empty=sample_first(is_empty(relevance, maps.ledger.size)),
+            question=task,
         )
 
     def _run(
@@ -285,16 +338,17 @@ class Explainer:
             return function(*arguments)
         return self._compiler.run(program, what, function, *arguments)
 
-    def _watch(self, passes: Passes, maps: Maps, first: int) -> None:
-        """Warn of lost relevance, once for each program."""
+    def _watch(self, passes: Passes, maps: Maps, classes: Tensor, first: int) -> None:
+        """Warn of lost relevance, once for each program; the classes are (K, B)."""
         if passes.program in self._watched:
             return
-        lost = warn_if_lost(passes.amounts(maps), passes.targets, first)
+        lost = warn_if_lost(passes.amounts(maps), classes, first)
         self._lost = self._lost or lost
         if lost or not maps.one_sign:  # to look at a contrast costs more passes
             self._watched.add(passes.program)
 
-    def _rivals(self, against: Against, targets: Tensor, logits: Tensor) -> Tensor:
+    def _rivals(self, task: Task, against: Against, targets: Tensor, logits: Tensor) -> Tensor:
+        """Which logits each of the classes (K, B) is contrasted with, bool (K, B, N)."""
         if not self.method.has_rivals:
             if against is not None:
                 raise ValueError(
@@ -302,7 +356,7 @@ class Explainer:
                     "Leave against out, or use a method with rivals, for example 'sglrp' or 'ssglrp'."
                 )
             return torch.zeros(*targets.shape, logits.shape[1], dtype=torch.bool, device=logits.device)
-        return resolve_rivals(against, targets, logits.shape[1])
+        return task.rivals(against, targets, logits.shape[1])
 
     def _checked_images(self, images: Tensor) -> Tensor:
         if not isinstance(images, Tensor):
@@ -335,6 +389,10 @@ class Explainer:
 
     def _program(self, images: Tensor) -> Program:
         """The program for images of this size, made anew when the model was captured anew."""
+        with self._lock:
+            return self._made(images)
+
+    def _made(self, images: Tensor) -> Program:
         shape = tuple(images.shape[1:])
         graph = self.network.graph(shape, images.dtype)
         program = self._programs.pop(shape, None)
@@ -359,13 +417,16 @@ def attribute(
     against: Against = None,
     composite: str | Composite | None = None,
     bounds: Bounds | None = None,
+    task: TaskName | None = None,
+    labels: Sequence[str] | None = None,
 ) -> Tensor:
     """The relevance of images in one call; arguments, shapes and errors as in :class:`Explainer`.
 
     Returns:
         Relevance (B, C, H, W), or (B, K, C, H, W) for a target of shape (B, K).
     """
-    return Explainer(model, method, composite=composite, bounds=bounds)(images, target, against).relevance
+    explainer = Explainer(model, method, composite=composite, bounds=bounds, task=task, labels=labels)
+    return explainer(images, target, against).relevance
 
 
 def _compiler(backend: object) -> "Compiler | None":

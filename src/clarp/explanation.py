@@ -10,14 +10,40 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clarp.files import write_atomically
+from clarp.files import slug, write_atomically
 from clarp.method import Method
 from clarp.propagation import Ledger
+from clarp.rules import LinearRule
+from clarp.seeds import Logit, Uniform
+from clarp.task import Task, TaskName
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from clarp.render import Row, Style
+
+
+EMPTY = "no relevance: it cancelled, or never arrived"
+"""What stands with a map that shows nothing."""
+NEGATIVE = "the logit is negative, and so is its relevance: blue is what raises it"
+"""What stands with a map whose seed is a negative logit that a rule of one sign, such as z+, shares out."""
+RIVALS = 3
+"""How many rivals a title names."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one class.
+
+    Attributes:
+        label: its name.
+        index: its number.
+        probability: as the task has it.
+    """
+
+    label: str
+    index: int
+    probability: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +52,7 @@ class Explanation:
 
     Attributes:
         relevance: (B, C, H, W), or (B, K, C, H, W) for a target of shape (B, K).
-        logits: the model's logits, (B, N).
+        logits: the model's logits, (B, N); (B, 1) for a binary task, however the model spells it.
         target: the classes explained, (B,) or (B, K).
         against: the classes they were contrasted with as given, or None for all others.
         method: how.
@@ -37,6 +63,10 @@ class Explanation:
         images: what was explained, (B, C, H, W).
         bounds_source: where the z^B rule's bounds came from.
         model: the name of the model's class.
+        empty: which maps have no relevance, bool (B,) or (B, K): it cancelled, never arrived, or there was none.
+        question: the task, with its formulas.
+        labels: the names of the classes, None where they have none.
+        assumed: about the model and the photo, before the explanation.
     """
 
     relevance: Tensor
@@ -50,6 +80,20 @@ class Explanation:
     images: Tensor = field(repr=False)
     bounds_source: str
     model: str
+    empty: Tensor
+    question: Task
+    labels: tuple[str, ...] | None = None
+    assumed: tuple[str, ...] = ()
+
+    @property
+    def task(self) -> TaskName:
+        """Which question the classes are answers to: "multiclass", "binary" or "multilabel"."""
+        return self.question.name
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed, a sentence each."""
+        return (*self.assumed, *self.question.notes)
 
     @property
     def heatmap(self) -> Tensor:
@@ -58,13 +102,55 @@ class Explanation:
 
     @property
     def probabilities(self) -> Tensor:
-        """The softmax of the logits, (B, N)."""
-        return self.logits.softmax(1)
+        """Of each class as the task has it, (B, classes): the softmax of the logits, or the sigmoid of each; a binary task has two classes."""
+        return self.question.probabilities(self.logits)
+
+    def predictions(self, top: int = 5) -> list[list[Prediction]]:
+        """The most probable classes of each image, the first first.
+
+        Args:
+            top: how many.
+
+        Example:
+            >>> import clarp
+            >>> from torch import nn
+            >>> model = nn.Sequential(nn.Flatten(), nn.Linear(48, 1)).eval()
+            >>> e = clarp.Explainer(model, "lrp", task="binary", labels=["covid"])(torch.rand(1, 3, 4, 4))
+            >>> sorted(prediction.label for prediction in e.predictions()[0])
+            ['covid', 'not covid']
+        """
+        shares = self.probabilities.double().cpu()
+        best = shares.topk(min(top, shares.shape[1]))
+        return [
+            [Prediction(self.label(k), k, p) for k, p in zip(classes, values, strict=True)]
+            for classes, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ]
+
+    def remark(self, image: int, k: int = 0) -> str:
+        """What a reader of a map must know: it has no relevance, or its colours are the other way round; else "".
+
+        Args:
+            image: which of the batch.
+            k: which of its targets.
+        """
+        if bool(self.empty.view(len(self.images), -1)[image, k]):
+            return EMPTY
+        column = self.question.columns(self.target.view(len(self.images), -1)[image, k])
+        rule = self.method.rules.dense
+        shared = (
+            isinstance(self.method.seed, Logit | Uniform) and isinstance(rule, LinearRule) and rule.one_sign
+        )
+        return NEGATIVE if shared and float(self.logits[image, column]) < 0 else ""
+
+    def label(self, index: int) -> str:
+        """The name of a class; "class 7" where classes have none."""
+        return f"class {index}" if self.labels is None else self.labels[index]
 
     def __repr__(self) -> str:
         return (
             f"Explanation(method={self.method.name!r}, target={self.target.tolist()}, relevance of shape "
-            f"{tuple(self.relevance.shape)}, model={self.model!r})"
+            f"{tuple(self.relevance.shape)}, model={self.model!r}, task={self.task!r}"
+            + (f", notes={list(self.notes)})" if self.notes else ")")
         )
 
     def plot(self, style: "Style" = "overlay", *, one_scale: bool = False) -> "Figure":
@@ -99,10 +185,21 @@ class Explanation:
         shares = self.probabilities.double().cpu()
         rows = []
         for i, own in enumerate(classes):
-            titles = [f"class {target} ({shares[i, target].item():.1%})" for target in own]
-            cells = tuple(Cell(maps[i, k], title) for k, title in enumerate(titles))
+            cells = tuple(
+                Cell(maps[i, k], self._title(target, i, shares[i, target].item()), self.remark(i, k))
+                for k, target in enumerate(own)
+            )
             rows.append(Row(f"image {i}", _photo(self.images[i]), cells))
         return rows
+
+    def _title(self, target: int, image: int, probability: float) -> str:
+        """The class, its probability, and the rivals that were named."""
+        title = f"{self.label(target)} ({probability:.1%})"
+        if self.against is None:
+            return title
+        named = self.against[image] if self.against.ndim == 2 else self.against.view(-1)
+        rivals = [self.label(k) for k in named.tolist() if k != target]
+        return f"{title} against {', '.join(rivals[:RIVALS])}{' ...' if len(rivals) > RIVALS else ''}"
 
     def _caption(self, images: int, targets: int) -> str:
         """What is explained, and how much of it is left out."""
@@ -143,9 +240,12 @@ class Explanation:
         for i in range(batch):
             for k, target in enumerate(targets[i].tolist()):
                 probability = self.probabilities[i, target].item()
-                name = f"{i:04d}-class{target}"
+                name = f"{i:04d}-class{target}" + (
+                    "" if self.labels is None else f"-{slug(self.label(target))}"
+                )
                 heatmap = heatmaps[i, k].double().cpu().numpy()
-                caption = f"class {target} ({probability:.1%}), {self.method.name}, {self.model}"
+                made = [self._title(target, i, probability), self.method.name, self.model, self.remark(i, k)]
+                caption = ", ".join(filter(None, made))
                 pictures = {
                     "heatmap": Image.fromarray(colours(heatmap)),
                     "overlay": overlay(heatmap, _photo(self.images[i]), caption),
@@ -153,7 +253,17 @@ class Explanation:
                 files = {kind: f"{name}-{kind}.png" for kind in pictures}
                 for kind, picture in pictures.items():
                     write_atomically(folder / files[kind], lambda file, p=picture: p.save(file, format="PNG"))  # type: ignore[misc]
-                entries.append({"image": i, "target": target, "probability": probability, **files})
+                entries.append(
+                    {
+                        "image": i,
+                        "target": target,
+                        "label": self.label(target),
+                        "probability": probability,
+                        "empty": bool(self.empty.view(batch, -1)[i, k]),
+                        "remark": self.remark(i, k),
+                        **files,
+                    }
+                )
         manifest = {
             **self.describe(),
             "relevance": "relevance.npy",
@@ -171,13 +281,18 @@ class Explanation:
             "clarp": version("clarp"),
             "torch": torch.__version__,
             "model": self.model,
+            "task": {"name": self.task, "source": self.question.source},
+            "notes": list(self.notes),
             "method": self.method.name,
             "method_definition": repr(self.method),
             "composite": self.method.rules.name,
             "bounds": self.bounds_source,
             "target": self.target.tolist(),
-            "against": "all other classes" if self.against is None else self.against.tolist(),
+            "against": self.question.unnamed_rivals(self.method.has_rivals)
+            if self.against is None
+            else self.against.tolist(),
             "selection_skipped": self.selection_skipped.tolist(),
+            "empty": self.empty.tolist(),
             "ledger": self.ledger.summary(),
         }
 

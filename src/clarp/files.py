@@ -1,7 +1,8 @@
-"""Writing files so that nobody ever reads half of one."""
+"""Names of files, and writing them so that nobody ever reads half of one."""
 
 import hashlib
 import os
+import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,24 @@ _KINDS = (
     (S_ISCHR, "a device"),
     (S_ISBLK, "a device"),
 )
+
+
+def slug(label: str) -> str:
+    """A label as part of a file name, of at most 60 bytes.
+
+    >>> slug("Crock Pot")
+    'crock-pot'
+    """
+    return shortened("-".join(re.findall(r"\w+", label.lower()))[:40], 60) or "class"
+
+
+def shortened(text: str, most: int) -> str:
+    """The beginning of a text that has at most so many bytes in UTF-8: file systems count those, 255 for a name.
+
+    >>> shortened("樹樹", 4)
+    '樹'
+    """
+    return text.encode("utf-8", "replace")[:most].decode("utf-8", "ignore")
 
 
 def kind(mode: int) -> str:

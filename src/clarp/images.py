@@ -1,18 +1,40 @@
-"""Photos from disk or from bytes: found, opened upright, and as 8-bit RGB whatever they were."""
+"""Photos from disk or from bytes: found, opened upright, and as 8-bit RGB whatever they were.
+
+Of greys with more bits, and of what was assumed, `clarp.greys` knows.
+"""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from clarp import decoding
+from clarp import decoding, dicom
+from clarp.greys import deep_photo, greys, noted, notes_of
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".jfif", ".png", ".tif", ".tiff", ".webp"})
+__all__ = [
+    "FORMATS",
+    "SUFFIXES",
+    "TooManyPixels",
+    "as_rgb",
+    "decode_photo",
+    "files_below",
+    "find_photos",
+    "greys",
+    "is_photo",
+    "notes_of",
+    "open_photo",
+]
+
+SUFFIXES = dicom.SUFFIXES | frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".jfif", ".png", ".tif", ".tiff", ".webp"}
+)
+_NEARLY_BLACK = 6  # bits of a byte: colours of 14 bits in 16
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 """What strangers may send. Of Pillow's other readers some start programs or write files (EPS, for one)."""
 
@@ -24,16 +46,18 @@ class TooManyPixels(ValueError):  # noqa: N818  the name says what is wrong
 def open_photo(path: Path, *, upright: bool = True) -> Image.Image:
     """Open a photo as people see it: turned as its EXIF data says, RGB with 8 bits a channel.
 
-    Transparent parts are laid on white, 16-bit greys are divided by 257, CMYK, palettes and greys
-    become RGB, and of a moving picture the first frame counts.
+    Transparent parts are laid on white, CMYK, palettes and greys become RGB, and of a moving picture the first frame
+    counts. Greys of 16 bits are scaled by the bits that are used, and DICOM's by their window; :func:`greys` has their
+    full depth, and :func:`notes_of` what was assumed.
 
     Args:
-        path: the file.
+        path: the file; of DICOM the extra ``dicom`` reads it.
         upright: otherwise the rotation tag is left alone, for annotations that count stored pixels.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is not a picture, is damaged, or has no 8-bit meaning (floating point).
+        ModuleNotFoundError: a DICOM file, and pydicom is not installed.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file.")
@@ -58,6 +82,10 @@ def decode_photo(data: bytes, most_pixels: int) -> Image.Image:
     """
     if not data:
         raise ValueError("the photo is empty: 0 bytes.")
+    if dicom.has_mark(data):
+        raise ValueError(
+            "the photo is a DICOM file, which is not read here: explain it on the command line, or save it as PNG."
+        )
     return _opened(data, "the photo", decoding.STRANGERS, formats=FORMATS, most_pixels=most_pixels)
 
 
@@ -81,15 +109,18 @@ def decoded_here(
     """Decode in this process, without bounds of time and memory: for `clarp._decoder` alone.
 
     Raises:
-        TooManyPixels, ValueError: as of `open_photo` and `decode_photo`.
+        TooManyPixels, ValueError, ModuleNotFoundError: as of `open_photo` and `decode_photo`.
     """
+    if isinstance(source, Path) and dicom.is_dicom(source):
+        return dicom.open_dicom(source, name)
     try:
         with Image.open(source, formats=None if formats is None else tuple(formats)) as file:
             if most_pixels is not None:
                 _check_pixels(name, file.size, most_pixels)
                 _check_scans(file)
+            stored = _Stored.of(file)
             file.load()
-            return _rgb(ImageOps.exif_transpose(file) if upright else file)
+            return _rgb(ImageOps.exif_transpose(file) if upright else file, stored)
     except UnidentifiedImageError as error:
         reads = "that Pillow reads" if formats is None else f"that is read here ({', '.join(formats)})"
         raise ValueError(f"{name}: not a picture in a format {reads}.") from error
@@ -123,24 +154,65 @@ def _check_scans(file: Image.Image) -> None:
 _MOST_SCANNED = 1_500_000_000
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+@dataclass(frozen=True)
+class _Stored:
+    """How a file keeps its pixels, where Pillow's mode doesn't tell.
+
+    Attributes:
+        bits: of a grey, if the file says that it has fewer than 16; None otherwise.
+        inverted: 0 is white, and Pillow has not turned it.
+        deep_colours: its colours have 16 bits, of which Pillow reads the upper 8.
+    """
+
+    bits: int | None
+    inverted: bool
+    deep_colours: bool
+
+    @classmethod
+    def of(cls, file: Image.Image) -> "_Stored":
+        """Of an opened file whose pixels were not read yet."""
+        tags = getattr(file, "tag_v2", {})  # TIFF's
+        bits = tags.get(ExifTags.Base.BitsPerSample, (16,))[0]
+        deep = file.mode.startswith("I")
+        return cls(
+            bits if deep and bits < 16 else None,
+            deep and tags.get(ExifTags.Base.PhotometricInterpretation) == 0,
+            not deep and any(";16" in str(tile[3]) for tile in getattr(file, "tile", ())),
+        )
+
+
+def as_rgb(photo: Image.Image) -> Image.Image:
+    """A PIL photo that is open already, as :func:`open_photo` returns one.
+
+    Raises:
+        ValueError: it has no 8-bit meaning.
+    """
+    return _rgb(photo, _Stored.of(photo))
+
+
+def _rgb(image: Image.Image, stored: _Stored) -> Image.Image:
     if image.mode.startswith("I"):
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError("its 32-bit values don't fit 16 bits; save it with 8 bits a channel")
-        image = Image.fromarray((values / 257).round().astype(np.uint8))
-    elif image.mode == "F":
+        return deep_photo(np.asarray(image), stored.bits, inverted=stored.inverted)
+    if image.mode == "F":
         raise ValueError("its values are floating point, of unknown range; save it with 8 bits a channel")
-    elif image.has_transparency_data:
+    if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    image = image.convert("RGB")
+    brightest = int(np.asarray(image).max()) if stored.deep_colours else 255
+    if brightest < 2**_NEARLY_BLACK:
+        said = (
+            f"colours: of its 16 bits the upper 8 are read, and no value of these is above {brightest} of 255, so it is nearly black; "
+            "save it with 8 bits a channel"
+        )
+        return noted(image, (said,))
+    return image
 
 
 def find_photos(paths: Iterable[Path]) -> list[Path]:
     """List the photos that are meant: files as given, folders with everything inside, sorted.
 
-    A file that is named counts whatever its suffix; in folders the suffix decides, hidden files
+    A file that is named counts whatever its suffix; in folders :func:`is_photo` decides, hidden files
     and folders are left out, and links are followed. A photo that is reached twice is listed once.
 
     Raises:
@@ -164,7 +236,21 @@ def _inside(folder: Path) -> list[Path]:
         raise ValueError(f"{path}: the folder can't be read ({reason}); allow it, or name the photos.")
 
     files = files_below(folder, refuse)
-    return [path for path in files if path.suffix.lower() in SUFFIXES and path.is_file()]
+    return [path for path in files if path.is_file() and is_photo(path)]
+
+
+def is_photo(path: Path) -> bool:
+    """Whether a file of a folder is taken for a photo: by its suffix, or without one if it has DICOM's mark.
+
+    Archives of DICOM files call them ``IM000001`` or ``1.2.840.113619``, and have a table of contents, ``DICOMDIR``.
+    """
+    suffix = path.suffix.lower().removeprefix(".")
+    if suffix and not suffix.isdecimal():
+        return f".{suffix}" in SUFFIXES
+    try:
+        return path.name.upper() != "DICOMDIR" and dicom.is_dicom(path)
+    except OSError:
+        return False
 
 
 def files_below(

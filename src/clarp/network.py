@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import torch
@@ -24,6 +25,15 @@ from clarp.capture import (
     load_exported,
 )
 from clarp.capture.check import own_logits
+from clarp.capture.wrappers import check_kind, shared_copy, unwrapped
+from clarp.errors import CaptureError, UnsupportedOperation
+from clarp.task import TaskName
+
+CAPTURING = RLock()
+"""``torch.export`` changes what belongs to the whole process while it traces, so one thread captures at a time."""
+
+DEPTH = 3
+"""How many objects deep (a module's attribute, what that holds, and so on) a change is looked for."""
 
 KEPT = 8
 """Sizes of images whose graphs (and whose programs, in an explainer) are kept; beyond, what was used longest ago goes."""
@@ -56,12 +66,23 @@ class Network:
         self.model = _loaded(model)
         self.output = output
         self._cache = None if cache is None else GraphCache(Path(cache))
+        self._lock = RLock()
         self._captured: dict[tuple[tuple[int, ...], torch.dtype], _Captured] = {}
 
     @property
     def name(self) -> str:
         """The name of the model's class."""
         return type(self.model).__name__
+
+    @property
+    def task(self) -> TaskName | None:
+        """What the model says of itself, in the words of transformers' configurations; None where it says nothing."""
+        said = getattr(getattr(self.model, "config", None), "problem_type", None)
+        tasks: dict[object, TaskName] = {
+            "single_label_classification": "multiclass",
+            "multi_label_classification": "multilabel",
+        }
+        return tasks.get(said)
 
     @property
     def dtype(self) -> torch.dtype | None:
@@ -83,13 +104,16 @@ class Network:
         return torch.device(devices[0] if devices else "cpu")
 
     def check_mode(self) -> None:
-        """Refuse a model in train mode.
+        """Refuse a model in train mode, and one that can't be captured whatever it computes.
 
         Raises:
             ValueError: a module is in train mode.
+            CaptureError: TorchScript, quantised or sharded modules, or parameters without values.
         """
         if not isinstance(self.model, nn.Module):
             return
+        if not self._captured:
+            check_kind(self.model)
         training = [
             name or "the model itself" for name, module in self.model.named_modules() if module.training
         ]
@@ -111,29 +135,45 @@ class Network:
     def graph(self, shape: tuple[int, ...], dtype: torch.dtype) -> Graph:
         """The graph for images (C, H, W) with tensors of this type; the same object as long as the model stays what it is.
 
-        Looked at are parameters, buffers, which modules there are, their attributes and their forward hooks; not what an object in an
-        attribute has inside.
+        Looked at are parameters, buffers, which modules there are, their attributes, what objects in them hold (three deep, but not
+        below a name with an underscore in front), plain attributes of their classes, and their forward hooks; not globals, nor what
+        functions have closed over.
 
         Raises:
             CaptureError: the model can't be captured.
             ValueError: the model does not take such images.
         """
-        before = self._state()
-        captured = self._captured.pop((shape, dtype), None)
-        if captured is None or _changed(captured.state, before) - captured.restless:
-            with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-                graph = self._capture(shape, dtype)
-            after = self._state()
-            captured = _Captured(graph, after, _changed(before, after))
-        self._captured[shape, dtype] = captured  # now the last used
-        while len(self._captured) > KEPT:
-            del self._captured[next(iter(self._captured))]
-        return captured.graph
+        with self._lock:
+            before = _state(self.model)
+            captured = self._captured.pop((shape, dtype), None)
+            if captured is None or _changed(captured.state, before) - captured.restless:
+                captured = self._recaptured(shape, dtype, before)
+            self._captured[shape, dtype] = captured  # now the last used
+            while len(self._captured) > KEPT:
+                del self._captured[next(iter(self._captured))]
+            return captured.graph
 
-    def _capture(self, shape: tuple[int, ...], dtype: torch.dtype) -> Graph:
+    def _recaptured(
+        self, shape: tuple[int, ...], dtype: torch.dtype, before: Mapping[tuple[str, str], object]
+    ) -> "_Captured":
+        with (
+            CAPTURING,
+            torch.device(self.device),
+            torch.inference_mode(mode=False),
+            torch.no_grad(),
+            torch.autocast(self.device.type, enabled=False),
+        ):
+            graph, restless = self._capture(shape, dtype)
+        after = _state(self.model)
+        return _Captured(graph, after, restless | _changed(before, after))
+
+    def _capture(
+        self, shape: tuple[int, ...], dtype: torch.dtype
+    ) -> tuple[Graph, frozenset[tuple[str, str]]]:
+        """The graph, and what of a copy of the model its own forward changed."""
         own = self.dtype or dtype
         if isinstance(self.model, nn.Module):
-            return self._module_graph(self.model, self._example((2, *shape), own), dtype)
+            return self._twin_graph(self.model, self._example((2, *shape), own), dtype)
         expected = example_shape(self.model)
         if len(expected) != len(shape) + 1 or any(
             a not in (None, b) for a, b in zip(expected[1:], shape, strict=True)
@@ -142,9 +182,28 @@ class Network:
                 f"images has the shape (B, {', '.join(map(str, shape))}), and the exported program takes {expected} "
                 "(None: any). Resize the images, or export the model for this size."
             )
-        return capture_exported(
-            self.model, self._example((expected[0] or 2, *shape), own), dtype, self.output
-        )
+        example = self._example((expected[0] or 2, *shape), own)
+        return capture_exported(self.model, example, dtype, self.output), frozenset()
+
+    def _twin_graph(
+        self, model: nn.Module, example: Tensor, dtype: torch.dtype
+    ) -> tuple[Graph, frozenset[tuple[str, str]]]:
+        """Captured of a copy where that is possible, so that the model can be used beside it."""
+        twin = shared_copy(model)
+        before = _state(twin, weights=False)
+        try:
+            try:
+                graph = self._module_graph(twin, example, dtype)
+            except ValueError:  # a forward may check that its pixels lie between zero and one
+                graph = self._module_graph(twin, example.sigmoid(), dtype)
+        except UnsupportedOperation:
+            raise
+        except (CaptureError, ValueError):
+            if twin is model:
+                raise
+            # What functions have closed over may be the original's.
+            return self._module_graph(model, example, dtype), frozenset()
+        return graph, _changed(before, _state(twin, weights=False))
 
     def _module_graph(self, model: nn.Module, example: Tensor, dtype: torch.dtype) -> Graph:
         """From the cache where it may be, else captured."""
@@ -162,24 +221,49 @@ class Network:
 
     def _example(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """Random images for the check of the captured graph; the global random state stays as it is."""
-        generator = torch.Generator().manual_seed(0)
-        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(self.device, dtype)
+        generator = torch.Generator(device="cpu").manual_seed(0)
+        values = torch.randn(*shape, generator=generator, dtype=torch.float64, device="cpu")
+        return values.to(self.device, dtype)
 
     def _tensors(self) -> list[Tensor]:
         if isinstance(self.model, ExportedProgram):
             return list(self.model.state_dict.values())
         return [*self.model.parameters(), *self.model.buffers()]
 
-    def _state(self) -> dict[tuple[str, str], object]:
-        """All that makes the model what it is: another weight, module, stride or flag, or a new hook is another model."""
-        if isinstance(self.model, ExportedProgram):
-            return {("", name): _values(tensor) for name, tensor in self.model.state_dict.items()}
-        state: dict[tuple[str, str], object] = {}
-        for path, module in self.model.named_modules():
-            state[path, ""] = _Same(module)
-            for name, value in _own(module):
-                state[path, name] = _attribute(value)
-        return state
+    def __getstate__(self) -> dict[str, object]:
+        """Without graphs, which belong to the very objects of this model: a copy captures its own."""
+        return {**vars(self), "_captured": {}, "_lock": None}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state, _lock=RLock())
+
+
+def _state(model: nn.Module | ExportedProgram, *, weights: bool = True) -> dict[tuple[str, str], object]:
+    """All that makes the model what it is: another weight, module, stride or flag, or a new hook is another model.
+
+    Without ``weights`` only which parameters there are, and not their values.
+    """
+    if isinstance(model, ExportedProgram):
+        return {("", name): _values(tensor) for name, tensor in model.state_dict.items()}
+    state: dict[tuple[str, str], object] = {}
+    kinds = set[type]()
+    for path, module in model.named_modules():
+        state[path, ""] = _Same(module)
+        for name, value in _own(module):
+            known = not weights and isinstance(value, nn.Parameter)
+            state[path, name] = (
+                _Same(value) if known else _attribute(value, 1 if name.startswith("_") else DEPTH)
+            )
+        kinds.update(
+            kind for kind in type(module).__mro__ if not kind.__module__.startswith(("torch.", "builtins"))
+        )
+    for kind in kinds:
+        for name, value in vars(kind).items():
+            if isinstance(value, str | bool | int | float | tuple | list | dict) and not name.startswith(
+                "__"
+            ):
+                state[f"class {kind.__qualname__}", name] = _attribute(value)
+    return state
 
 
 @dataclass(frozen=True)
@@ -219,17 +303,25 @@ def _own(module: nn.Module) -> Iterator[tuple[str, object]]:
     yield from ((name, own[name]) for name in (*_HOOKS, *(own.keys() - _NO_OWN)))
 
 
-def _attribute(value: object) -> object:
+def _attribute(value: object, depth: int = DEPTH) -> object:
     """What changes when an attribute does: its value where it is plain, what is in it, or which object it is."""
     if isinstance(value, Tensor):
         return _values(value)
     if isinstance(value, dict):
-        return [(key, _attribute(part)) for key, part in value.items()]
+        return [(key, _attribute(part, depth)) for key, part in value.items()]
     if isinstance(value, list | tuple):
-        return [_attribute(part) for part in value]
-    if value is None or isinstance(value, str | bytes | bool | int):
-        return type(value), value
-    return type(value), repr(value) if isinstance(value, float | complex) else _Same(value)
+        return [_attribute(part, depth) for part in value]
+    if value is None or isinstance(value, str | bytes | bool | int | float | complex):
+        return type(value), repr(value) if isinstance(value, float | complex) else value
+    inside = getattr(value, "__dict__", None)
+    if (
+        depth > 1
+        and isinstance(inside, dict)
+        and not isinstance(value, nn.Module | type)
+        and not callable(value)
+    ):
+        return _Same(value), [(name, _attribute(part, depth - 1)) for name, part in list(inside.items())]
+    return type(value), _Same(value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,8 +371,9 @@ def _loaded(model: object) -> nn.Module | ExportedProgram:
                 f"model is the path {str(path)!r}, expected an existing .pt2 file, a module or an exported program."
             )
         return load_exported(path)
-    model = getattr(model, "_orig_mod", model)  # what torch.compile has wrapped
-    if not isinstance(model, nn.Module | ExportedProgram):
+    if isinstance(model, nn.Module):
+        return unwrapped(model)
+    if not isinstance(model, ExportedProgram):
         raise TypeError(
             f"model is a {type(model).__name__}, expected a torch.nn.Module, an ExportedProgram, or the path of a .pt2 file."
         )

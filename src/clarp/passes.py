@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from clarp.capture import Tap
-from clarp.errors import RelevanceLost, level_of_the_user
+from clarp.errors import EmptyMap, RelevanceLost, level_of_the_user
 from clarp.method import Method
 from clarp.operations.base import sample_sums
 from clarp.propagation import Ledger, Program, Relevance, Tape
@@ -17,6 +17,9 @@ from clarp.selection import RunningSelection, select_by_gradients
 ENOUGH, TOO_MUCH = 0.5, 3.0
 """Below and above these shares of the relevance at the pixels there is a warning."""
 NAMED, WORTH_NAMING = 3, 0.01
+NOISE = 2 / 3
+"""The power of the unit of rounding (2e-5 in float32) below which a map, beside its seed, shows nothing but rounding: what cancels was
+larger on its way than the seed."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,21 @@ class Maps:
     layers: Mapping[Tap, Tensor]
     ledger: Ledger
     passes: Ledger
+
+    def signed(self, signs: Tensor | None) -> "Maps":
+        """The same with each map multiplied by -1 or 1, (K, B); None for 1 everywhere."""
+        if signs is None:
+            return self
+
+        def turned(value: Tensor) -> Tensor:
+            return value * signs.to(value.dtype).view(*signs.shape, *(1,) * (value.ndim - 2))
+
+        return replace(
+            self,
+            relevance=turned(self.relevance),
+            layers={tap: turned(value) for tap, value in self.layers.items()},
+            ledger=replace(self.ledger.map(turned), size=self.ledger.size),
+        )
 
     @property
     def one_sign(self) -> bool:
@@ -145,6 +163,21 @@ class Passes:
         return Ledger(passes.seed, passes.seed, passes.pixels, passes.entries).map(
             lambda value: value[:1] - value[1:]
         )
+
+
+def is_empty(relevance: Tensor, size: Tensor) -> Tensor:
+    """Which maps (K, B, C, H, W) show nothing but rounding beside a seed of this size (K, B), bool (K, B)."""
+    least = torch.finfo(relevance.dtype).eps ** NOISE * size
+    return sample_sums(relevance.abs()) <= least
+
+
+def warn_if_empty(empty: Tensor, target: Tensor, size: Tensor) -> None:
+    """Warn of the maps that are empty; all are (B,) or (B, K)."""
+    if not bool(empty.any()):
+        return
+    images = torch.arange(len(empty), device=empty.device).view(-1, *(1,) * (empty.ndim - 1)).expand_as(empty)
+    maps = tuple(zip(images[empty].tolist(), target[empty].tolist(), strict=True))
+    warnings.warn(EmptyMap(maps, seed=bool((size[empty] > 0).any())), stacklevel=level_of_the_user())
 
 
 def warn_if_lost(amounts: Ledger, targets: Tensor, first: int = 0) -> bool:

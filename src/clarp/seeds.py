@@ -28,7 +28,8 @@ class Seed(ABC):
         Args:
             logits: (B, N).
             target: class of each of K explanations of each image, (K, B).
-            rivals: which classes the target is contrasted with, bool (K, B, N); never the target itself.
+            rivals: which classes the target is contrasted with, bool (K, B, N); never the target itself. Where there are none, the
+                question is whether it is so, and what would be their part goes to a constant logit 0.
 
         Returns:
             (K, B, N).
@@ -140,7 +141,8 @@ class SoftmaxGradient(Contrasting):
     Attributes:
         rivals: "all", or how many of the strongest rivals to take.
         strength: 1 is the published form and sums to zero; 0 leaves the target alone.
-        scaled: multiply by ``y_t (1 - y_t)`` again, with y the softmax over the target and its rivals; needs a strength.
+        scaled: multiply by ``y_t (1 - y_t)`` again, with y the softmax over the target and its rivals, or the sigmoid of a target that has
+            none; needs a strength.
 
     Raises:
         ValueError: rivals is neither "all" nor a positive integer, strength is not a finite number of at least 0, or it is 0 with
@@ -174,6 +176,7 @@ class SoftmaxGradient(Contrasting):
             return relevance
         own = logits.expand(rivals.shape).gather(-1, target.unsqueeze(-1))
         others = logits.masked_fill(~rivals, -torch.inf).logsumexp(-1, keepdim=True)
+        others = others.where(rivals.any(-1, keepdim=True), 0)
         total = torch.logaddexp(own, others)
         return relevance * (own - total).exp() * (others - total).exp()
 

@@ -6,25 +6,27 @@ from typing import cast
 import torch
 from torch import Tensor
 
-Target = int | Sequence[int] | Sequence[Sequence[int]] | Tensor | None
-Against = int | Sequence[int] | Sequence[Sequence[int]] | Tensor | None
+Class = int | str
+"""A class by its number, or by its name where the classes have names."""
+Target = Class | Sequence[Class] | Sequence[Sequence[Class]] | Tensor | None
+Against = Class | Sequence[Class] | Sequence[Sequence[Class]] | Tensor | None
 
 
-def resolve_target(target: Target, logits: Tensor) -> Tensor:
-    """The classes to explain as (B,) or (B, K), on the logits' device.
+def resolve_target(target: Target, scores: Tensor) -> Tensor:
+    """The classes to explain as (B,) or (B, K), on the scores' device.
 
     Args:
-        target: None for the class of the greatest logit, an int, or a sequence or tensor of shape (B,) or (B, K).
-        logits: (B, N).
+        target: None for the class of the greatest score, an int, or a sequence or tensor of shape (B,) or (B, K).
+        scores: (B, N), for N classes.
 
     Raises:
         TypeError: not integers.
         ValueError: another shape, or a class out of range.
     """
     if target is None:
-        return logits.argmax(1)
-    batch, classes = logits.shape
-    found = integers("target", target).to(logits.device)
+        return scores.argmax(1)
+    batch, classes = scores.shape
+    found = integers("target", target).to(scores.device)
     if found.ndim == 0:
         found = found.expand(batch)
     if found.ndim not in (1, 2) or found.shape[0] != batch or found.numel() == 0:
@@ -33,7 +35,15 @@ def resolve_target(target: Target, logits: Tensor) -> Tensor:
             f"or K classes for each image, ({batch}, K)."
         )
     _in_range("target", found, classes)
+    if classes > 2 and found.shape[1:] == (classes,) and _one_hot(found):
+        raise ValueError(
+            f"target is one-hot, a row of {classes} zeros and ones for each image, expected the numbers of classes. Pass target.argmax(1)."
+        )
     return found.clone()
+
+
+def _one_hot(found: Tensor) -> bool:
+    return bool(((found == 0) | (found == 1)).all() and (found.sum(1) == 1).all())
 
 
 def resolve_rivals(against: Against, target: Tensor, classes: int) -> Tensor:
@@ -67,10 +77,6 @@ def resolve_rivals(against: Against, target: Tensor, classes: int) -> Tensor:
         sets = sets.scatter(-1, found, True)
         rivals = sets.expand(*target.shape, classes).clone()
     rivals.scatter_(-1, target.unsqueeze(-1), False)
-    if classes == 1:
-        raise ValueError(
-            "the model has 1 class, so nobody is left to be its rival. Use a method without rivals, for example 'lrp'."
-        )
     if not bool(rivals.any(-1).all()):
         raise ValueError(
             f"against is {against!r} for the target {target.t().tolist()}: nobody is left to be a rival. "
@@ -89,7 +95,11 @@ def integers(name: str, value: object) -> Tensor:
     if isinstance(value, bool) or value is None:
         raise TypeError(f"{name} is {value!r}, expected {expected}.")
     try:
-        found = value if isinstance(value, Tensor) else torch.as_tensor(cast("Sequence[int]", value))
+        found = (
+            value
+            if isinstance(value, Tensor)
+            else torch.as_tensor(cast("Sequence[int]", value), device="cpu")
+        )
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name} is {value!r}, expected {expected} (in rows of the same length).") from error
     if found.numel() and (

@@ -69,7 +69,7 @@ def test_the_map_is_that_of_the_logits_alone(which: str) -> None:
         (Output, "hidden", ("Output without a tensor 'hidden'", "output='logits'")),
         (lambda y: y, "logits", ("single Tensor", "Leave output out")),
         (lambda y: None, None, ("NoneType", "none")),
-        (lambda y: {"logits": y[:, :, None]}, None, (r"\(2, 5, 1\)", r"\(B, N\)")),
+        (lambda y: {"logits": torch.stack([y, y], 2)}, None, (r"\(2, 5, 2\)", r"\(B, N\)")),
     ],
 )
 def test_what_can_not_be_chosen(made: Callable[[Tensor], Any], output: Any, parts: tuple[str, ...]) -> None:

@@ -85,6 +85,30 @@ def test_filters(page):
     assert ids(page) == [9, 19]
 
 
+def test_of_many_findings_each_is_there_or_not(page):
+    """Each by its own probability, whichever is the most probable."""
+    page.evaluate(
+        "index.task = 'multilabel'; index.probability = index.probability.map((_, k) => k % 2 ? .25 : .75); filter()"
+    )
+    told = page.locator("#grid .card > p.small").all_inner_texts()
+    assert [text.rpartition("; ")[2] for text in told] == [
+        "the model says that it is there",
+        "the model says that it is not there",
+    ] * (COUNT // 2)
+    page.select_option("#prediction", "right")
+    page.wait_for_timeout(50)
+    assert ids(page) == list(range(0, COUNT, 2))
+
+
+def test_a_map_of_zeros_says_so(page):
+    assert "no relevance" not in " ".join(drawn(page, 0).locator("figcaption").all_inner_texts())
+    page.evaluate(
+        "decoded = ((own) => (map) => ({ ...own(map), values: new Float64Array(map[0] * map[1]) }))(decoded); filter()"
+    )
+    captions = drawn(page, 0).locator("figcaption").all_inner_texts()
+    assert [caption.endswith(" (no relevance)") for caption in captions] == [False, True, True]
+
+
 def test_orders(page):
     page.select_option("#order", "best masking/drop@9")
     page.wait_for_timeout(50)

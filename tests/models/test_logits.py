@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import clarp
-from clarp.capture.link import LINKS, Link, undone
+from clarp.capture.link import Clamp, Exp, Link, Log, LogSigmoid, LogSoftmax, Scale, Sigmoid, Softmax
 from clarp.models.logits import Logits
 from clarp.network import Network
 
@@ -36,14 +36,36 @@ def test_they_are_the_explanations(link: nn.Module | None) -> None:
         torch.testing.assert_close(logits(images).float(), explanation.logits, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("link", LINKS.values(), ids=map(str, LINKS))
+LINKS = (
+    Link((Softmax(),)),
+    Link((LogSoftmax(),)),
+    Link((Sigmoid(),)),
+    Link((LogSigmoid(),)),
+    Link((Scale(-1.0, 0.0), Sigmoid(), Scale(-1.0, 1.0))),  # 1 - sigmoid
+    Link((Sigmoid(), Clamp(1e-3, 1 - 1e-3))),
+    Link((Softmax(), Scale(1.0, 1e-8), Log())),
+    Link((LogSoftmax(), Exp())),
+    Link((Sigmoid(), Scale(100.0, 0.0))),  # percent
+)
+
+
+@pytest.mark.parametrize("link", LINKS, ids=map(str, LINKS))
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_what_the_type_can_not_tell_is_finite_and_in_order(link: Link, dtype: torch.dtype) -> None:
     logits = torch.tensor([[-1e4, -3.0, 0.0, 3.0, 1e4]]).to(dtype)
-    found = undone(link, link(logits))
+    found = link.undone(link(logits))
     assert found.isfinite().all()
-    assert (found.diff() >= 0).all()
+    assert (found.diff() * (1 if link.rising or link.squash == "sigmoid" else -1) >= 0).all()
     assert found.argmax() == 4
+
+
+@pytest.mark.parametrize("link", LINKS, ids=map(str, LINKS))
+def test_a_link_is_undone(link: Link) -> None:
+    logits = torch.randn(3, 5, dtype=torch.float64)
+    found = link.undone(link(logits))
+    if link.squash == "softmax":
+        found, logits = found.log_softmax(1), logits.log_softmax(1)
+    torch.testing.assert_close(found, logits, atol=1e-6, rtol=1e-6)
 
 
 def test_a_model_that_can_not_be_captured_is_taken_at_its_word() -> None:

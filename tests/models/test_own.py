@@ -69,6 +69,9 @@ class TestFunction:
         assert loaded.notes[0].startswith(
             "preprocessing: ImageNet's usual one was assumed (shorter side to 256"
         )
+        assert loaded.notes[0].endswith(
+            "PIL photo, into mine.py"
+        )  # the name alone: strangers read it in clarp serve
 
     def test_without_labels(self, write):
         assert models.load(f"{write(PREPROCESS)}:build").labels == ("class 0", "class 1", "class 2")
@@ -90,6 +93,27 @@ class TestFunction:
         torch.save(state, tmp_path / "w.pth")
         loaded = models.load(f"{file}:build", weights=tmp_path / "w.pth").module.state_dict()
         assert all(torch.equal(loaded[name], value) for name, value in state.items())
+
+    @pytest.mark.parametrize("norm", ["nn.BatchNorm2d(4)", "nn.GroupNorm(2, 4)"])
+    def test_a_model_that_looks_untrained_is_noted(self, write, tmp_path, norm):
+        source = f"\ndef normed():\n    return nn.Sequential(build()[0], {norm}, *build()[1:]).eval()\n"
+        spec = f"{write(LABELS + PREPROCESS + source)}:normed"
+        fresh = models.load(spec)
+        assert [said.partition(",")[0] for said in fresh.notes] == ["weights: none were given"]
+        torch.save({k: v + 1 for k, v in fresh.module.state_dict().items()}, tmp_path / "w.pth")
+        assert models.load(spec, weights=tmp_path / "w.pth").notes == ()
+
+    def test_labels_of_one_logit(self, write, tmp_path):
+        source = "\ndef one():\n    return nn.Sequential(build(), nn.Linear(3, 1)).eval()\n"
+        file, labels = write(PREPROCESS + source), tmp_path / "labels.txt"
+        labels.write_text("ill")
+        assert models.load(f"{file}:one", labels=labels).labels == ("not ill", "ill")
+        labels.write_text("a\nb\nc")
+        with pytest.raises(ValueError, match="one logit: name class 0"):
+            models.load(f"{file}:one", labels=labels)
+        labels.write_text("a")
+        with pytest.raises(ValueError, match="has 3 classes, but 1 label was given"):
+            models.load(f"{file}:build", labels=labels)
 
     @pytest.mark.parametrize(
         ("function", "error", "message"),

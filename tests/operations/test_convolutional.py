@@ -65,10 +65,8 @@ OTHERS: dict[str, tuple[Any, tuple[tuple[int, ...], ...]]] = {
     "mean": (ops.Mean((-3, -1), keepdim=False), ((2, 3, 4, 5),)),
     "length": (ops.VectorNorm((-2,), keepdim=False), ((2, 3, 4, 5),)),
     "length over two axes": (ops.VectorNorm((-3, -1), keepdim=False), ((2, 3, 4, 5),)),
-    "nearest": (ops.Interpolate("nearest", (7, 4), False, (None, None)), ((2, 3, 4, 5),)),
-    "nearest-exact": (ops.Interpolate("nearest-exact", (7, 4), False, (None, None)), ((2, 3, 4, 5),)),
-    "bilinear": (ops.Interpolate("bilinear", (8, 10), False, (2.0, 2.0)), ((2, 3, 4, 5),)),
-    "bilinear, corners": (ops.Interpolate("bilinear", (3, 9), True, (None, None)), ((2, 3, 4, 5),)),
+    "nearest": (ops.Interpolate("nearest", (7, 4), (None, None)), ((2, 3, 4, 5),)),
+    "nearest-exact": (ops.Interpolate("nearest-exact", (7, 4), (None, None)), ((2, 3, 4, 5),)),
     "rearranged": (ops.Rearrange("index", (2, 3)), ((2, 3, 4, 5),)),
 }
 ALL = {name: operation for name, (operation, _) in (ACTIVATIONS | OTHERS).items()} | {

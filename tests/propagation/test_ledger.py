@@ -44,6 +44,22 @@ def test_rows_are_the_entries(explanation: clarp.Explanation) -> None:
         )
 
 
+@pytest.mark.parametrize("method", ["lrp", "clrp2"])
+def test_a_logit_without_an_axis_of_its_own_has_the_same_ledger(method: str) -> None:
+    """Of shape (B,): each image and class has its own balance, as it has where the logit is of shape (B, 1)."""
+    torch.manual_seed(0)
+    rows = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 1)).double().eval()
+    images = torch.rand(3, 3, 8, 8, dtype=torch.float64)
+    found, expected = (
+        clarp.Explainer(model, method, task="binary")(images, target=[[1, 0], [0, 1], [1, 0]]).ledger
+        for model in (nn.Sequential(*rows, nn.Flatten(0)).eval(), rows)
+    )
+    own = {entry.node.module: entry for entry in found}
+    for entry in expected:
+        assert torch.equal(own[entry.node.module].arrived, entry.arrived)
+    assert all(entry.arrived.shape == (3, 2) for entry in found)
+
+
 def test_size_is_what_a_contrasting_seed_weighs(explanation: clarp.Explanation) -> None:
     """SGLRP's seed: 1 for the target, -1 for all rivals together."""
     assert torch.allclose(explanation.ledger.seed, torch.zeros(2, 3, dtype=torch.float64), atol=1e-12)

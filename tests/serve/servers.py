@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from clarp.commands.serve import load
 from clarp.models import Classifier
 from clarp.serve.engine import Engine
 from clarp.serve.guard import Guard
@@ -51,6 +52,11 @@ def photo(size: tuple[int, int] = (40, 30), seed: int = 0, kind: str = "PNG") ->
     file = BytesIO()
     Image.fromarray(pixels).save(file, kind)
     return file.getvalue()
+
+
+def served(specs: Sequence[str]) -> list[Engine]:
+    """Engines as ``clarp serve`` has them."""
+    return load(specs, Limits())
 
 
 def engine(name: str = "toy", limits: Limits | None = None) -> Engine:

@@ -14,17 +14,14 @@ from clarp.models import load
 from clarp.serve.app import application
 from clarp.serve.engine import Engine
 from clarp.serve.limits import Limits
+from serve.browsing import DESK, PHONE, rows, screenshot, wait_for_maps
 from serve.servers import engine, photo, serving
 
 pytestmark = pytest.mark.browser
 
-ROOT = Path(__file__).resolve().parents[2]
-SCREENSHOTS = ROOT / "screenshots"
-SAMPLE = ROOT / "src/clarp/assets/cat_and_coffee.jpg"
+SAMPLE = Path(__file__).resolve().parents[2] / "src/clarp/assets/cat_and_coffee.jpg"
 CAT, ESPRESSO = 285, 967
 TOKEN = "a-token-of-some-length"
-DESK = {"viewport": {"width": 1360, "height": 900}}
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 
 @pytest.fixture(scope="module")
@@ -49,29 +46,6 @@ def guarded(lite):
 
 
 @pytest.fixture
-def open_page(chromium):
-    """Open the page; in the end, nothing may have gone wrong in it, and nothing may have been asked of another host."""
-    contexts, wrong, hosts = [], [], set()
-
-    def opened(address, **options):
-        context = chromium.new_context(accept_downloads=True, **{**DESK, **options})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(15_000)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda request: hosts.add(httpx.URL(request.url).host))
-        page.goto(address)
-        page.locator(".chip").first.wait_for()
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert wrong == []
-    assert hosts <= {"127.0.0.1", ""}
-
-
-@pytest.fixture
 def page(open_page, url):
     return open_page(url)
 
@@ -80,23 +54,6 @@ def upload(page, maps=2):
     page.set_input_files("#file", SAMPLE)
     wait_for_maps(page, maps)
     return page
-
-
-def wait_for_maps(page, count):
-    page.locator(f"#status:text-is('{count} maps are ready.')").wait_for()
-    assert page.locator(".layer").count() == count
-
-
-def screenshot(page, name, **options):
-    SCREENSHOTS.mkdir(exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png", timeout=90_000, **options)
-
-
-def rows(page):
-    return {
-        row.locator(".label").inner_text(): row.locator(".probability").inner_text()
-        for row in page.locator("#classes li").all()
-    }
 
 
 def ask(url, path, **query):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from clarp import operations
 from clarp.capture import Graph, Node, Tap
-from clarp.capture.link import LINKS
+from clarp.capture.link import STAGES, Link
 
 if TYPE_CHECKING:
     from clarp.operations import Operation
@@ -77,7 +77,8 @@ def to_bytes(stored: Stored, state: Mapping[str, Tensor]) -> bytes:
             path: [None if tap is None else asdict(tap) for tap in taps]
             for path, taps in graph.outputs.items()
         },
-        "link": None if graph.link is None else _LINK_NAMES[id(graph.link)],
+        "link": None if graph.link is None else [_named(stage) for stage in graph.link.stages],
+        "pair": graph.pair,
         "tensors": places,
     }
     try:
@@ -120,7 +121,10 @@ def from_bytes(content: bytes, state: Mapping[str, Tensor]) -> Stored:
                 path: tuple(None if tap is None else Tap(**tap) for tap in taps)
                 for path, taps in document["outputs"].items()
             },
-            None if document["link"] is None else _LINKS[document["link"]],
+            None
+            if document["link"] is None
+            else Link(tuple(STAGES[name](**own) for name, own in document["link"])),
+            document["pair"],
         )
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise Damaged(f"{type(error).__name__}: {error}") from error
@@ -134,6 +138,11 @@ def _written(node: Node) -> dict[str, Any]:
     values = {field.name: getattr(node, field.name) for field in fields(node)}
     own = {field.name: getattr(node.operation, field.name) for field in fields(kind)}
     return values | {"operation": kind.__name__, "fields": own}
+
+
+def _named(part: Any) -> tuple[str, dict[str, Any]]:
+    """A stage as the name of its class and its fields."""
+    return type(part).__name__, {field.name: getattr(part, field.name) for field in fields(part)}
 
 
 def _read(document: dict[str, Any]) -> Node:
@@ -160,7 +169,3 @@ def _strided(tensor: Tensor, strides: list[int]) -> Tensor:
 
 def _identity(tensor: Tensor) -> tuple[object, ...]:
     return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
-
-
-_LINKS = {str(target): link for target, link in LINKS.items()}
-_LINK_NAMES = {id(link): str(target) for target, link in LINKS.items()}

@@ -8,7 +8,8 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from clarp.capture.graph import Graph
-from clarp.capture.output import Output, pick
+from clarp.capture.output import Output, in_rows, pick
+from clarp.capture.reading import Hookless
 from clarp.errors import CaptureError
 from clarp.operations.base import in_dtype
 
@@ -20,7 +21,7 @@ def own_logits(model: nn.Module, images: Tensor, output: Output) -> tuple[Tensor
     """What the model itself returns; what its forward may write to is a copy.
 
     Returns:
-        The logits (B, N), and whether they are all that it returns.
+        The logits (B, N), and whether they are what it returns: nothing beside them, in this shape.
 
     Raises:
         ValueError: the model refuses the images.
@@ -28,8 +29,9 @@ def own_logits(model: nn.Module, images: Tensor, output: Output) -> tuple[Tensor
     """
     _check_inputs(model)
     result = _run(model, images)
-    logits = pick(result, output)
-    assert isinstance(logits, Tensor)
+    picked = pick(result, output)
+    assert isinstance(picked, Tensor)
+    logits = in_rows(picked) if picked.shape[:1] == images.shape[:1] else picked
     if logits.ndim != 2 or logits.shape[0] != images.shape[0] or not logits.is_floating_point():
         raise CaptureError(
             f"the model returns a tensor of shape {tuple(logits.shape)} of {logits.dtype} for {images.shape[0]} images, expected "
@@ -40,6 +42,12 @@ def own_logits(model: nn.Module, images: Tensor, output: Output) -> tuple[Tensor
 
 def _check_inputs(model: nn.Module) -> None:
     parameters = inspect.signature(model.forward).parameters.values()
+    first = next(iter(parameters), None)
+    if first is None or first.kind == first.KEYWORD_ONLY:
+        raise CaptureError(
+            "the model's forward takes no positional argument, expected a tensor of images. Wrap the model in a module that hands them "
+            "on by name."
+        )
     needed = [
         p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
@@ -53,7 +61,7 @@ def _check_inputs(model: nn.Module) -> None:
 def _run(model: nn.Module, images: Tensor) -> object:
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     try:
-        with torch.no_grad():
+        with torch.no_grad(), Hookless():
             return torch.func.functional_call(model, buffers, (images.clone(),))
     except Exception as error:
         raise ValueError(

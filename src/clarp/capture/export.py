@@ -1,13 +1,8 @@
 """From a model to a graph: export, make functional, lower each operation, simplify, check."""
 
-import logging
-import os
 import re
-import traceback
-import warnings
 from collections import ChainMap
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -19,10 +14,12 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
 from clarp.capture.check import check_logits, check_one_image, coarsest, first_line, own_logits
+from clarp.capture.end import end_of
+from clarp.capture.exporting import exported, innermost, quiet, takes_one
 from clarp.capture.graph import Graph, Node
+from clarp.capture.head import closed, one_value
 from clarp.capture.inline import inlined
 from clarp.capture.inplace import BLANK, FUNCTIONAL, functional, writes
-from clarp.capture.link import before_link
 from clarp.capture.lowering import ANYWHERE, Call, Refused, Step, Value
 from clarp.capture.lowering.custom import lowering_of
 from clarp.capture.modules import module_outputs
@@ -32,8 +29,6 @@ from clarp.capture.refusals import Refusals
 from clarp.capture.simplify import simplify
 from clarp.errors import CaptureError
 
-TORCH = f"{Path(torch.__file__).parent}{os.sep}"
-HERE = f"{Path(__file__).parent}{os.sep}"
 FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
 
@@ -53,13 +48,15 @@ def capture_module(model: nn.Module, example: Tensor, dtype: torch.dtype, output
     """
     with torch.random.fork_rng([example.device] if example.is_cuda else []):
         expected, alone = own_logits(model, example, output)
-        model = model if alone else LogitsOf(model, output)
-        program = _export(model, example)
+        model = model if alone and takes_one(model) else LogitsOf(model, output)
+        program, read_images = exported(model, example)
         precision = coarsest(program)
         graph = capture_program(program, dtype, own=True)
         check_logits(graph, example, expected, precision)
         check_one_image(graph, model, example[:1], precision)
-    return graph
+        if read_images:  # a number of the first image may have become a constant
+            check_one_image(graph, model, example[1:], precision)
+    return one_value(graph)
 
 
 def capture_exported(
@@ -80,9 +77,9 @@ def capture_exported(
     def captured(candidate: ExportedProgram) -> Graph:
         graph = capture_program(candidate, dtype, own=candidate is not program, output=output)
         check_logits(graph, example, expected, precision)
-        return graph
+        return one_value(graph)
 
-    with _quiet():
+    with quiet():
         dynamic = for_any_batch(sized, example) if example_shape(sized)[0] is not None else None
     if dynamic is None:
         return captured(sized)
@@ -105,50 +102,12 @@ def load_exported(file: Path) -> ExportedProgram:
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such model file.")
     try:
-        with _quiet():
+        with quiet():
             return torch.export.load(file)
     except Exception as error:  # torch.export documents none; whatever it is, the file is at fault
         raise ValueError(
             f"{file}: not a program that torch.export.save wrote, or damaged ({type(error).__name__})."
         ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """What torch.export says of its own insides stays off standard error; what it raises says enough."""
-    log = logging.getLogger("torch.export")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r".*treespec, LeafSpec", FutureWarning)
-            yield
-    finally:
-        log.setLevel(level)
-
-
-def _export(model: nn.Module, example: Tensor) -> ExportedProgram:
-    try:
-        with warnings.catch_warnings():
-            # Old-style weight norm and pruning set the weight anew in each call; the export puts the old one back.
-            warnings.filterwarnings("ignore", "The tensor attributes? ", UserWarning)
-            program = torch.export.export(model, (example,), dynamic_shapes=({0: Dim.AUTO},), strict=False)
-    except Exception as error:
-        frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-        line = _innermost(frames)
-        raise CaptureError(
-            f"{type(model).__name__} could not be exported by torch.export for images of shape {tuple(example.shape)}"
-            f"{f', at {line}' if line else ''}: {first_line(error)}. Expected a forward without Python branches on tensor values; "
-            "replace such a branch (for example by torch.where), or pass an ExportedProgram."
-        ) from error
-    if isinstance(model, LogitsOf):
-        for node in program.graph.nodes:  # the user's own paths
-            stack = node.meta.get("nn_module_stack") or {}
-            node.meta["nn_module_stack"] = {
-                call: (path.removeprefix("model").removeprefix("."), kind)
-                for call, (path, kind) in stack.items()
-            }
-    return program
 
 
 def example_shape(program: ExportedProgram) -> tuple[int | None, ...]:
@@ -172,7 +131,7 @@ def _for_size(program: ExportedProgram, example: Tensor, output: Output) -> Expo
     own_logits(module, example, output)  # a size that the program refuses is no fault of the export below
     batch = ({0: Dim.AUTO},) if shape[0] is None else None
     try:
-        with _quiet():
+        with quiet():
             return torch.export.export(module, (example,), dynamic_shapes=batch, strict=False)
     except Exception as error:
         raise CaptureError(
@@ -185,12 +144,13 @@ def capture_program(
     program: ExportedProgram, dtype: torch.dtype, *, own: bool, output: Output = None
 ) -> Graph:
     """The simplified graph of an exported program, unchecked; ``own``: whether the program is ours to change."""
-    with _quiet():
+    with quiet():
         program = inlined(program, own=own)
         program = functional(program, own=own)
     images, result = _ends(program, output)
-    logits, link = before_link(result)
-    return replace(simplify(_Lowering(program, images).graph(logits), dtype), link=link)
+    end = end_of(result, dict(_constants(program)))
+    graph = closed(_Lowering(program, images, end.skipped).graph(end.output), end)
+    return replace(simplify(graph, dtype), link=end.link)
 
 
 def _ends(program: ExportedProgram, output: Output) -> tuple[fx.Node, fx.Node]:
@@ -208,8 +168,9 @@ def _ends(program: ExportedProgram, output: Output) -> tuple[fx.Node, fx.Node]:
 class _Lowering:
     """Walks the exported graph once; collects every operation that it has to refuse."""
 
-    def __init__(self, program: ExportedProgram, images: fx.Node) -> None:
+    def __init__(self, program: ExportedProgram, images: fx.Node, skipped: Collection[fx.Node]) -> None:
         self.images = images
+        self.skipped = skipped
         self.batch = images.meta["val"].shape[0]
         self.constants = dict(_constants(program))
         self.parameters = {_memory(tensor) for tensor in self.constants.values()}
@@ -230,14 +191,19 @@ class _Lowering:
                 self._refuse(
                     node, "it writes into memory that other values share" if shared else "not supported"
                 )
+            elif node in self.skipped:
+                self.alias[node.name] = self._name(
+                    next(n for n in node.all_input_nodes if n.name in self.alias)
+                )
             elif node in reached:
                 self._lower(node)
         self.refused.check()
         if self.alias.get(output.name, self.images.name) == self.images.name:
             raise CaptureError("the logits do not depend on the images; expected a classifier")
         shape = tuple(self.images.meta["val"].shape[1:])
+        counted = reached - _behind(self.skipped)
         outputs = module_outputs(
-            [node for node in self.order if node in reached and node.name in self.alias], self.alias
+            [node for node in self.order if node in counted and node.name in self.alias], self.alias
         )
         return Graph(
             tuple(self.nodes), self.images.name, self.alias[output.name], shape, self.tensors, outputs
@@ -318,6 +284,18 @@ def _memory(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
+def _behind(nodes: Collection[fx.Node]) -> set[fx.Node]:
+    """These nodes and all that is computed from them."""
+    found = set(nodes)
+    waiting = list(nodes)
+    while waiting:
+        for node in waiting.pop().users:
+            if node not in found:
+                found.add(node)
+                waiting.append(node)
+    return found
+
+
 def _reaching(output: fx.Node) -> set[fx.Node]:
     reached = {output}
     waiting = [output]
@@ -346,10 +324,4 @@ def module_path(node: fx.Node) -> str:
 def source_line(node: fx.Node) -> str:
     """The innermost line outside torch that made this call, as "file.py:38", or "" if torch alone made it."""
     trace = FRAME.finditer(node.meta.get("stack_trace") or "")
-    return _innermost([(frame["file"], frame["line"]) for frame in trace])
-
-
-def _innermost(frames: Sequence[tuple[str, object]]) -> str:
-    """The last of these lines that is neither torch's nor ours, as "file.py:38", or "" if there is none."""
-    own = [frame for frame in frames if not frame[0].startswith((TORCH, HERE))]
-    return "{}:{}".format(*own[-1]) if own else ""
+    return innermost([(frame["file"], frame["line"]) for frame in trace])

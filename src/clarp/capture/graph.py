@@ -3,12 +3,16 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
+from typing import Literal
 
 from torch import Tensor
 
 from clarp.capture.link import Link
-from clarp.operations import Affine, Operation, Routing
+from clarp.operations import Affine, Extend, Operation, Routing, Shift
 from clarp.operations.contraction import RESIZING
+
+Pair = Literal["difference", "log-odds", "second"]
+"""The log-odds of class 1 from two columns: ``l_1 - l_0`` of logits, ``log p_1 - log p_0`` of probabilities, or ``l_1``."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Graph:
         outputs: where each module's output is, a tap for each time that it is called; None where it has not one output
             of its own.
         link: what the model does to the logits at its end (a softmax, say), None for nothing.
+        pair: where the model returns two columns that are made of one value, which is the output here: how they make it up.
     """
 
     nodes: tuple[Node, ...]
@@ -76,6 +81,7 @@ class Graph:
     tensors: dict[str, Tensor]
     outputs: Mapping[str, tuple[Tap | None, ...]] = field(default_factory=dict)
     link: Link | None = None
+    pair: Pair | None = None
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
@@ -89,9 +95,14 @@ class Graph:
         return users
 
     def pixels(self) -> set[str]:
-        """The values that are the image's own pixels, perhaps moved around, padded, resized, or in other units (normalised)."""
+        """The values that are the image's own pixels.
+
+        They may be moved around, padded, resized, in other units (normalised), less a mean image, or beside constants (coordinates).
+        """
         found = {self.input}
         for node in self.nodes:
-            if isinstance(node.operation, (Routing, Affine, *RESIZING)) and found.issuperset(node.inputs):
+            if isinstance(node.operation, (Routing, Affine, Shift, Extend, *RESIZING)) and found.issuperset(
+                node.inputs
+            ):
                 found.add(node.name)
         return found

@@ -44,6 +44,14 @@ FUNCTIONAL = {
     aten.divide_.Tensor: aten.divide.Tensor,
     aten.neg_.default: aten.neg.default,
     aten.copy_.default: aten.copy.default,
+    aten.abs_.default: aten.abs.default,
+    aten.pow_.Scalar: aten.pow.Tensor_Scalar,
+    aten.exp_.default: aten.exp.default,
+    aten.log_.default: aten.log.default,
+    aten.sqrt_.default: aten.sqrt.default,
+    aten.threshold_.default: aten.threshold.default,
+    aten.masked_fill_.Scalar: aten.masked_fill.Scalar,
+    aten.masked_fill_.Tensor: aten.masked_fill.Tensor,
     aten.dropout_.default: aten.dropout.default,
     aten.feature_dropout_.default: aten.feature_dropout.default,
     aten.alpha_dropout_.default: aten.alpha_dropout.default,
@@ -61,6 +69,8 @@ BLANK = {
     aten.empty_like.default,
 }
 """These read the shape and type of their argument, and not its values."""
+
+CASTS = {aten.to.dtype, aten.to.device, aten.to.dtype_layout, aten.to.other}
 
 
 def functional(program: ExportedProgram, *, own: bool) -> ExportedProgram:
@@ -109,7 +119,7 @@ def _views(node: fx.Node) -> bool:
         return node.target is operator.getitem
     return any(result.alias_info is not None for result in node.target._schema.returns) or (  # noqa: SLF001
         # These return their argument itself whenever they have nothing to do, and their schema does not say so.
-        node.target in {aten.contiguous.default, aten.to.dtype}
+        node.target in {aten.contiguous.default, aten.type_as.default, *CASTS}
         or "dropout" in str(node.target)
         or "reshape" in str(node.target)
         or "flatten" in str(node.target)

@@ -1,60 +1,203 @@
-"""A model that ends in a softmax or sigmoid returns probabilities; what is explained are the logits before it."""
+"""What a model does to its logits at its end, stage by stage, and how it is undone."""
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx
+from torch import Tensor
 
-from clarp.capture.lowering.shape import NOTHING
+Squash = Literal["softmax", "sigmoid"]
 
-aten = torch.ops.aten
 
-Link = Callable[[Tensor], Tensor]
-"""From logits (B, N) to what the model returns."""
+class Stage(ABC):
+    """One elementwise function (or a softmax) between logits and results; subclasses are frozen dataclasses."""
 
-_softmax, _log_softmax = partial(torch.softmax, dim=-1), partial(torch.log_softmax, dim=-1)
-LINKS: dict[Any, Link] = {
-    aten.softmax.int: _softmax,
-    aten._softmax.default: _softmax,  # noqa: SLF001  an ATen name
-    aten.log_softmax.int: _log_softmax,
-    aten._log_softmax.default: _log_softmax,  # noqa: SLF001  an ATen name
-    aten.sigmoid.default: torch.sigmoid,
-    aten.log_sigmoid.default: F.logsigmoid,
+    rising: ClassVar[bool] = True
+    """Whether a greater logit gives a greater result."""
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """The result."""
+
+    @abstractmethod
+    def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
+        """What the result was made of, in float64; y was rounded to a type with these limits."""
+
+
+@dataclass(frozen=True)
+class Softmax(Stage):
+    """``exp(z_n) / sum_m exp(z_m)``; its inverse is right up to a constant for each image."""
+
+    squash: ClassVar[Squash] = "softmax"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shares."""
+        return x.softmax(-1)
+
+    def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
+        """``log y``."""
+        return y.clamp(min=_least(type_)).log()
+
+
+@dataclass(frozen=True)
+class LogSoftmax(Stage):
+    """``z_n - log sum_m exp(z_m)``."""
+
+    squash: ClassVar[Squash] = "softmax"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logarithms of shares."""
+        return x.log_softmax(-1)
+
+    def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
+        """A log-softmax is its own logits."""
+        del type_
+        return y
+
+
+@dataclass(frozen=True)
+class Sigmoid(Stage):
+    """``1 / (1 + exp(-z))``."""
+
+    squash: ClassVar[Squash] = "sigmoid"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Probabilities."""
+        return x.sigmoid()
+
+    def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
+        """``log y - log(1 - y)``."""
+        return y.clamp(_least(type_), 1 - type_.eps / 2).logit()
+
+
+@dataclass(frozen=True)
+class LogSigmoid(Stage):
+    """``-log(1 + exp(-z))``."""
+
+    squash: ClassVar[Squash] = "sigmoid"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logarithms of probabilities."""
+        return F.logsigmoid(x)
+
+    def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
+        """``y - log(1 - exp(y))``."""
+        y = y.clamp(max=-_least(type_))
+        return y - (-y.expm1()).log()
+
+
+@dataclass(frozen=True)
+class Scale(Stage):
+    """``factor x + summand``: ``1 - p``, percents, an epsilon before a logarithm."""
+
+    factor: float
+    summand: float
+
+    @property
+    def rising(self) -> bool:  # type: ignore[override]
+        """Unless the factor is negative."""
+        return self.factor > 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The straight line."""
+        return self.factor * x + self.summand
+
+    def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
+        """``(y - summand) / factor``."""
+        del type_
+        return (y - self.summand) / self.factor
+
+
+@dataclass(frozen=True)
+class Clamp(Stage):
+    """``min(max(x, low), high)``; what it cut off can't be told from the result."""
+
+    low: float
+    high: float
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Within the limits."""
+        return x.clamp(self.low, self.high)
+
+    def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
+        """``y``."""
+        del type_
+        return y
+
+
+@dataclass(frozen=True)
+class Log(Stage):
+    """``log x``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The logarithm."""
+        return x.log()
+
+    def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
+        """``exp y``."""
+        del type_
+        return y.exp()
+
+
+@dataclass(frozen=True)
+class Exp(Stage):
+    """``exp x``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The exponential."""
+        return x.exp()
+
+    def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
+        """``log y``."""
+        return y.clamp(min=_least(type_)).log()
+
+
+def _least(type_: torch.finfo) -> float:
+    """The least number above 0."""
+    return type_.tiny * type_.eps
+
+
+@dataclass(frozen=True)
+class Link:
+    """From logits (B, N) to what the model returns.
+
+    Attributes:
+        stages: in the order of computation; exactly one is a softmax or sigmoid, or its logarithm.
+    """
+
+    stages: tuple[Stage, ...]
+
+    @property
+    def squash(self) -> Squash:
+        """Whether the classes exclude each other ("softmax") or each is a question of its own ("sigmoid")."""
+        return next(
+            s.squash for s in self.stages if isinstance(s, Softmax | LogSoftmax | Sigmoid | LogSigmoid)
+        )
+
+    @property
+    def rising(self) -> bool:
+        """Whether a greater logit gives a greater result."""
+        return sum(not stage.rising for stage in self.stages) % 2 == 0
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """What the model returns."""
+        for stage in self.stages:
+            logits = stage.forward(logits)
+        return logits
+
+    def undone(self, output: Tensor) -> Tensor:
+        """Logits from what the model returns, in float64; behind a softmax up to a constant for each image.
+
+        Where the output is as near to 0 or 1 as its type allows, the logit is the greatest or least that the type can tell.
+        """
+        type_, output = torch.finfo(output.dtype), output.double()
+        for stage in reversed(self.stages):
+            output = stage.inverse(output, type_)
+        return output
+
+
+STAGES: dict[str, type[Stage]] = {
+    kind.__name__: kind for kind in (Softmax, LogSoftmax, Sigmoid, LogSigmoid, Scale, Clamp, Log, Exp)
 }
-
-
-def undone(link: Link, output: Tensor) -> Tensor:
-    """Logits (B, N) from what the model returns, in float64; behind a softmax up to a constant for each image.
-
-    Where the output is as near to 0 or 1 as its type allows, the logit is the greatest or least that the type can tell.
-    """
-    type_ = torch.finfo(output.dtype)
-    least = type_.tiny * type_.eps  # above 0
-    output = output.double()
-    if link is _softmax:
-        return output.clamp(min=least).log()
-    if link is torch.sigmoid:
-        return output.clamp(least, 1 - type_.eps / 2).logit()
-    if link is F.logsigmoid:
-        output = output.clamp(max=-least)
-        return output - (-output.expm1()).log()
-    return output  # a log-softmax is its own logits
-
-
-def before_link(output: fx.Node) -> tuple[fx.Node, Link | None]:
-    """The logits of an exported program with this output, and what it does to them at its end, None for nothing.
-
-    Copies and changes of type behind it do not hide it.
-    """
-    end = output
-    while end.target in NOTHING and isinstance(end.args[0], fx.Node):
-        end = end.args[0]
-    link = LINKS.get(end.target)
-    if link is None:
-        return output, None
-    logits = end.args[0]
-    assert isinstance(logits, fx.Node)
-    return logits, link

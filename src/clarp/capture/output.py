@@ -28,8 +28,21 @@ class LogitsOf(nn.Module):
         self.training = model.training
 
     def forward(self, images: Tensor) -> object:
-        """The result that was chosen."""
-        return pick(self.model(images), self.output)
+        """The result that was chosen, a row for each image."""
+        logits = pick(self.model(images), self.output)
+        return in_rows(logits) if isinstance(logits, Tensor) else logits
+
+
+def in_rows(logits: Tensor) -> Tensor:
+    """Logits (B, N) of a result (B,), or (B, N, 1, ..., 1); any other stays as it is.
+
+    >>> import torch
+    >>> in_rows(torch.zeros(3)).shape, in_rows(torch.zeros(3, 5, 1, 1)).shape, in_rows(torch.zeros(3, 5, 2)).shape
+    (torch.Size([3, 1]), torch.Size([3, 5]), torch.Size([3, 5, 2]))
+    """
+    if logits.ndim == 1:
+        return logits.unsqueeze(1)
+    return logits.flatten(1) if logits.ndim > 2 and all(size == 1 for size in logits.shape[2:]) else logits
 
 
 def pick(result: object, output: Output, kind: type = Tensor) -> object:

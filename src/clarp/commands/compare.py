@@ -17,15 +17,15 @@ from torch.export import ExportedProgram
 from clarp import models
 from clarp.cache import default_folder
 from clarp.commands.explain import TOP, classes, device_named, style_named
-from clarp.commands.manifest import finite, head, named, percent
+from clarp.commands.manifest import described, finite, head, named, percent
 from clarp.commands.notes import lost_in_silence, note, note_lost
 from clarp.data.geometry import Box, Geometry
 from clarp.data.pairs import boxed_photos
 from clarp.data.sample import Object, checked_box
-from clarp.evaluation.attribution import Attributor, Relevance, attributors, lossy
+from clarp.evaluation.attribution import Attributor, Relevance, attributors, lossy, without_rounding
 from clarp.evaluation.metrics import EnergyPointing
 from clarp.files import write_atomically
-from clarp.images import open_photo
+from clarp.images import notes_of, open_photo
 from clarp.models import Classifier
 from clarp.models.logits import Logits
 from clarp.network import Network
@@ -33,6 +33,7 @@ from clarp.render import Cell, Row, Style, save, sheet
 from clarp.render.paper import checked_format
 from clarp.render.scale import Scale
 from clarp.render.styles import prepared
+from clarp.task import Task, TaskName
 from clarp.text import document
 
 _SHOWN = 2  # classes, where none is named
@@ -47,6 +48,7 @@ class Request:
     weights: Path | None
     labels: Path | None
     output: str | None
+    task: TaskName | None
     methods: tuple[str, ...]
     targets: tuple[str, ...]
     against: tuple[str, ...]
@@ -68,7 +70,11 @@ def run(request: Request, *, json: bool) -> int:
     """
     with redirect_stdout(sys.stderr) if json else nullcontext(), lost_in_silence():
         comparison = _Comparison.prepared(request)
-        for assumed in comparison.classifier.notes:
+        for assumed in (
+            *comparison.classifier.notes,
+            *comparison.photo_notes,
+            *comparison.task.notes,
+        ):
             note(assumed)
         drawn = sheet(
             comparison.rows(), comparison.caption(), aside=comparison.aside(), style=comparison.style
@@ -89,7 +95,10 @@ class _Comparison:
 
     Attributes:
         image: (C, H, W).
-        probabilities: (N,) float64.
+        size: of the photo, (height, width).
+        photo_notes: what was assumed to open it.
+        task: what the last layer means.
+        probabilities: (N,) float64, of N classes.
         targets: K classes, the columns.
         objects: the boxes that were given, in the photo's pixels.
     """
@@ -100,6 +109,8 @@ class _Comparison:
     methods: tuple[Attributor, ...]
     image: Tensor
     size: tuple[int, int]
+    photo_notes: tuple[str, ...]
+    task: Task
     probabilities: Tensor
     targets: list[int]
     against: list[int]
@@ -113,7 +124,9 @@ class _Comparison:
         if not request.methods:
             raise ValueError("--methods names none, expected names such as lrp,ssglrp.")
         style, device = style_named(request.style), device_named(request.device)
-        classifier = models.load(request.model, request.weights, request.labels, request.output)
+        classifier = models.load(
+            request.model, request.weights, request.labels, request.output, task=request.task
+        )
         targets, against = classes(classifier, request.targets), classes(classifier, request.against)
         photo, objects = _opened(request, classifier)
         image = classifier.preprocess(photo)
@@ -127,11 +140,13 @@ class _Comparison:
             network,
             bounds=classifier.bounds,
             composite=request.composite,
+            task=classifier.task,
             image=image,
             device=device,
         )
         methods = tuple(method for method in found if method.name in request.methods)
-        probabilities = Logits.of(model, network, image).probabilities(image[None].to(device))[0]
+        logits = Logits.of(model, network, image, classifier.task)
+        probabilities = logits.probabilities(image[None].to(device))[0]
         targets = targets or probabilities.topk(min(_SHOWN, len(probabilities))).indices.tolist()
         comparison = cls(
             request,
@@ -140,6 +155,8 @@ class _Comparison:
             tuple(sorted(methods, key=lambda method: request.methods.index(method.name))),
             image,
             (photo.height, photo.width),
+            notes_of(photo),
+            logits.task,
             probabilities,
             targets,
             against,
@@ -157,14 +174,13 @@ class _Comparison:
 
     @cached_property
     def maps(self) -> list[Tensor]:
-        """Of each method (K, H, W) float64 on the CPU."""
+        """Of each method (K, H, W) float64 on the CPU; what has no relevance but rounding is zero."""
         found = []
         for method in self.methods:
             if isinstance(method, Relevance):
                 against = self.against if self.against and self.has_rivals(method) else None
-                explained = method.explainer(
-                    self.image[None], target=[self.targets], against=against
-                ).heatmap[0]
+                explanation = method.explainer(self.image[None], target=[self.targets], against=against)
+                explained = without_rounding(explanation)[0]
             else:
                 images = self.image.to(self.device).expand(len(self.targets), -1, -1, -1)
                 ids = [self.request.photo.name] * len(self.targets)
@@ -223,13 +239,19 @@ class _Comparison:
         lines = [f"{self.request.photo.name} by {Path(self.classifier.name).name}"]
         contrasted = [method.name for method in self.methods if self.has_rivals(method)]
         if contrasted:
-            rivals = ", ".join(self._label(index) for index in self.against) or "all others"
-            lines.append(f"{', '.join(contrasted)}: each class against {rivals}.")
+            lines.append(f"{', '.join(contrasted)}: each class {self._contrast()}.")
         if self.objects:
             lines.append(
                 "Inside: the share of the positive relevance in the class's own boxes; in brackets their share of the picture."
             )
         return "\n".join(lines)
+
+    def _contrast(self) -> str:
+        if self.task.name == "binary":
+            return "against the other"
+        if self.against:
+            return f"against {', '.join(self._label(index) for index in self.against)}"
+        return "against all others" if self.task.name == "multiclass" else "by itself"
 
     def aside(self) -> list[str]:
         """What the model says."""
@@ -247,6 +269,7 @@ class _Comparison:
 
         return {
             **head(self.classifier),
+            "task": described(self.task),
             "device": str(self.device),
             "style": self.style,
             "sheet": request.out.name,
@@ -254,9 +277,11 @@ class _Comparison:
                 "file": str(request.photo),
                 "sha256": hashlib.sha256(request.photo.read_bytes()).hexdigest(),
                 "predictions": [name_of(index) for index in top],
+                **({"notes": list(self.photo_notes)} if self.photo_notes else {}),
             },
             "targets": [name_of(target) for target in self.targets],
-            "against": [name_of(index) for index in self.against] or "all other classes",
+            "against": [name_of(index) for index in self.against]
+            or self.task.unnamed_rivals(any(map(self.has_rivals, self.methods))),
             "boxes": [{"label": t.name, "classes": list(t.label), "box": t.box} for t in self.objects],
             "methods": [self._described(number) for number in range(len(self.methods))],
         }
@@ -272,6 +297,7 @@ class _Comparison:
             "maps": [
                 {
                     "target": target,
+                    "empty": not bool(heatmap.any()),
                     "minimum": finite(float(heatmap.min())),
                     "maximum": finite(float(heatmap.max())),
                     "sum": finite(float(heatmap.sum())),

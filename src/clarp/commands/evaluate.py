@@ -22,7 +22,7 @@ from rich.text import Text
 from clarp import models
 from clarp.cache import default_folder
 from clarp.commands.explain import device_named
-from clarp.commands.notes import lost_in_silence, note, note_lost
+from clarp.commands.notes import lost_in_silence, note, note_assumed, note_lost
 from clarp.data.dataset import Dataset
 from clarp.data.opening import open_dataset
 from clarp.data.problems import GAVE_NONE
@@ -32,6 +32,7 @@ from clarp.evaluation.run import Outcome, Run, Settings
 from clarp.evaluation.specs import metrics
 from clarp.evaluation.suites import Suite
 from clarp.models import registry
+from clarp.task import TaskName
 from clarp.text import printable
 
 _SHOWN = 10
@@ -48,6 +49,7 @@ class Request:
     model: str | None
     weights: Path | None
     labels: Path | None
+    task: TaskName | None
     methods: tuple[str, ...]
     metrics: tuple[str, ...]
     suite: str | None
@@ -91,7 +93,7 @@ def run(request: Request) -> int:
 
 def _evaluated(request: Request, suite: Suite | None, model: str, out: Path) -> Outcome:
     """One model's run."""
-    classifier = models.load(model, request.weights, request.labels)
+    classifier = models.load(model, request.weights, request.labels, task=request.task)
     for assumed in classifier.notes:
         note(assumed)
     made = request.dataset.partition(":")[0] in {"mosaics", "composites"}
@@ -118,6 +120,8 @@ def _evaluated(request: Request, suite: Suite | None, model: str, out: Path) -> 
         pictures=request.pictures,
     )
     evaluation = Run(dataset, classifier, settings, out, device, default_folder())
+    for assumed in evaluation.task.notes if evaluation.task else ():
+        note(assumed)
     with _progress(f"{classifier.name} on {dataset.name}") as advance, lost_in_silence():
         try:
             outcome = evaluation.complete(advance)
@@ -125,6 +129,7 @@ def _evaluated(request: Request, suite: Suite | None, model: str, out: Path) -> 
             _say("stopped; the same command goes on from here.")
             raise
     _report(dataset, outcome, out)
+    note_assumed(evaluation.loader.assumed)
     note_lost(outcome.lost, model)
     return outcome
 

@@ -21,23 +21,23 @@ from clarp.cache import default_folder
 from clarp.commands.manifest import (
     caption,
     describe,
+    described,
     finite,
     named,
     output_stems,
     percent,
-    slug,
-    unnamed_rivals,
 )
 from clarp.commands.notes import lost_as_notes, note
 from clarp.explainer import Explainer
 from clarp.explanation import Explanation
-from clarp.files import write_atomically
-from clarp.images import find_photos, open_photo
+from clarp.files import slug, write_atomically
+from clarp.images import find_photos, notes_of, open_photo
 from clarp.layers import resolve_layers
 from clarp.method import Method
 from clarp.models import Classifier
 from clarp.network import Network
 from clarp.render import STYLES, Style, figure, rasterised
+from clarp.task import Task, TaskName
 from clarp.text import document, printable
 
 TOP = 5
@@ -52,6 +52,7 @@ class Request:
     weights: Path | None
     labels: Path | None
     output: str | None
+    task: TaskName | None
     targets: tuple[str, ...]
     against: tuple[str, ...]
     method: str
@@ -67,6 +68,7 @@ class Request:
 class _Photo:
     path: Path
     image: Tensor
+    notes: tuple[str, ...]
 
 
 def run(request: Request, *, json: bool) -> int:
@@ -110,7 +112,9 @@ class _Run:
         style = style_named(request.style)
         method = Method.named(request.method).with_composite(request.composite)
         device = device_named(request.device)
-        classifier = models.load(request.model, request.weights, request.labels, request.output)
+        classifier = models.load(
+            request.model, request.weights, request.labels, request.output, task=request.task
+        )
         targets, against = classes(classifier, request.targets), classes(classifier, request.against)
         if against and not method.has_rivals:
             raise ValueError(
@@ -124,7 +128,14 @@ class _Run:
         if request.out.exists() and not request.out.is_dir():
             raise ValueError(f"--out {request.out} is a file; name a folder.")
         network = Network(classifier.module, cache=default_folder())
-        explainer = Explainer(network, method, bounds=classifier.bounds, device=device)
+        explainer = Explainer(
+            network,
+            method,
+            bounds=classifier.bounds,
+            device=device,
+            task=classifier.task,
+            labels=classifier.labels,
+        )
         if request.layers:
             shape = tuple(classifier.preprocess(Image.new("RGB", (320, 320))).shape)
             resolve_layers(request.layers, explainer.plan(shape).graph)
@@ -137,6 +148,7 @@ class _Run:
             note(assumed)
         stems = output_stems(self.paths)
         records: dict[Path, dict[str, Any]] = {}
+        tasks: list[Task] = []
         failed: dict[Path, str] = {}
         console = Console(stderr=True, soft_wrap=True)
         # On a terminal the report must not run into the bar, so rich prints it above; a redirected one stays as it is.
@@ -151,24 +163,31 @@ class _Run:
                 task = bar.add_task("explaining", total=len(self.paths))
                 for batch in self._batches(failed, lambda: bar.advance(task)):
                     for photo, explanation, row in self._explanations(batch, failed):
+                        if not tasks:
+                            tasks.append(explanation.question)
+                            for assumed in explanation.notes:
+                                note(assumed)
                         record = self._write(photo, explanation, row, stems[photo.path])
                         records[photo.path] = record
                         bar.advance(task)
                         if report:
                             sys.stdout.write(_summary(record, self.request.out))
         except KeyboardInterrupt:
-            self._finished(records, failed)
+            self._finished(records, failed, tasks)
             sys.stderr.write(
                 f"clarp: stopped after {len(records)} of {len(self.paths)} photos; {self.request.out / 'manifest.json'} has those.\n"
             )
             raise
-        return self._finished(records, failed)
+        return self._finished(records, failed, tasks)
 
-    def _finished(self, records: dict[Path, dict[str, Any]], failed: dict[Path, str]) -> dict[str, Any]:
+    def _finished(
+        self, records: dict[Path, dict[str, Any]], failed: dict[Path, str], tasks: list[Task]
+    ) -> dict[str, Any]:
         """Name the photos that failed, and write the manifest of those that were explained."""
         for path, reason in failed.items():
             sys.stderr.write(printable(f"clarp: skipped {path}: {reason.removeprefix(f'{path}: ')}") + "\n")
         manifest = describe(self.classifier, self.explainer.method, self.device, self.request.batch_size)
+        manifest["task"] = described(tasks[0] if tasks else None)
         manifest["style"] = self.style
         manifest["photos"] = [records[path] for path in self.paths if path in records]
         manifest["failed"] = [
@@ -184,7 +203,7 @@ class _Run:
         for path in self.paths:
             try:
                 photo = self._opened(path)
-            except (ValueError, OSError) as error:
+            except (ValueError, OSError, ModuleNotFoundError) as error:
                 failed[path] = str(error)
                 on_failure()
                 continue
@@ -198,7 +217,7 @@ class _Run:
     def _opened(self, path: Path) -> _Photo:
         image = open_photo(path)
         try:
-            return _Photo(path, self.classifier.preprocess(image))
+            return _Photo(path, self.classifier.preprocess(image), notes_of(image))
         except Exception as error:  # the user's own preprocessing may raise anything
             raise ValueError(f"the preprocessing failed with {type(error).__name__}: {error}.") from error
 
@@ -235,23 +254,29 @@ class _Run:
         targets = explanation.target[row].view(-1).tolist()
         relevance = explanation.relevance[row].float().cpu().view(len(targets), *photo.image.shape)
         skipped = explanation.selection_skipped[row].view(-1).tolist()
+        empty = explanation.empty[row].view(-1).tolist()
+        method = explanation.method
+        for assumed in photo.notes:
+            note(f"{photo.path}: {assumed}")
         seen = self.classifier.photo(photo.image)
         name_of = partial(named, self.classifier, probabilities)
         explanations = []
         for k, target in enumerate(targets):
             rivals = [index for index in self.against if index != target]
-            name = f"{stem}.{target}-{slug(self.classifier.labels[target])}.{self.explainer.method.name}"
+            name = f"{stem}.{target}-{slug(self.classifier.labels[target])}.{method.name}"
             skips = [f"selection was skipped at {skipped[k]} layers"] if skipped[k] else []
+            skips += filter(None, [explanation.remark(row, k)])
             words = caption(
                 self.classifier,
-                self.explainer.method,
+                explanation,
                 target,
                 float(probabilities[target]),
                 rivals,
                 photo.path.name,
                 *skips,
             )
-            heatmap = relevance[k].double().sum(0).numpy()
+            # On a scale of its own rounding would be in full colour.
+            heatmap = relevance[k].double().sum(0).numpy() * (not empty[k])
             picture = rasterised(figure(heatmap, seen, words, style=self.style))
             write_atomically(self.request.out / f"{name}.png", partial(picture.save, format="PNG"))
             write_atomically(self.request.out / f"{name}.npy", partial(np.save, arr=relevance[k].numpy()))
@@ -261,8 +286,10 @@ class _Run:
                     "target": name_of(target),
                     "against": [name_of(index) for index in rivals]
                     if rivals
-                    else unnamed_rivals(self.explainer.method),
+                    else explanation.question.unnamed_rivals(method.has_rivals),
                     "selection_skipped": skipped[k],
+                    "empty": empty[k],
+                    "remark": explanation.remark(row, k),
                     "ledger": {
                         part: finite(_at(values, row, k))
                         for part, values in explanation.ledger.summary().items()
@@ -279,6 +306,7 @@ class _Run:
                 name_of(index) for index in probabilities.topk(min(TOP, len(probabilities))).indices.tolist()
             ],
             "explanations": explanations,
+            **({"notes": list(photo.notes)} if photo.notes else {}),
         }
 
     def _write_layers(self, explanation: Explanation, row: int, k: int, name: str) -> dict[str, str]:
@@ -350,7 +378,11 @@ def _summary(record: dict[str, Any], out: Path) -> str:
     told += [f"  {percent(p['probability']):>6}  {p['label']} ({p['class']})" for p in record["predictions"]]
     for explanation in record["explanations"]:
         against = explanation["against"]
-        rivals = ", ".join(rival["label"] for rival in against) if isinstance(against, list) else against
+        rivals = (
+            ", ".join(rival["label"] for rival in against)
+            if isinstance(against, list)
+            else against.partition(":")[0]  # the reason behind it is in the manifest
+        )
         told.append(f"  {explanation['target']['label']} against {rivals}: {out / explanation['overlay']}")
     return "\n".join(map(printable, told)) + "\n"
 

@@ -16,6 +16,7 @@ from clarp.explainer import Explainer
 from clarp.method import Method
 from clarp.method import methods as method_names
 from clarp.network import Network
+from clarp.task import TaskName
 
 OTHERS = (
     "other models: timm's by their names (timm:NAME where torchvision has it too), transformers' by repository or folder (hf:REPO), "
@@ -56,11 +57,12 @@ def plan(
     composite: str | None,
     *,
     output: str | None = None,
+    task: TaskName | None = None,
     json: bool,
 ) -> None:
     """Print which rule every operation of a model gets, for photos of the model's size."""
     with redirect_stdout(sys.stderr) if json else nullcontext():
-        classifier = registry.load(model, weights, labels, output, trained=False)
+        classifier = registry.load(model, weights, labels, output, task=task, trained=False)
         for assumed in classifier.notes:
             note(assumed)
         network = Network(classifier.module, cache=default_folder())

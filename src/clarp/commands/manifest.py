@@ -2,7 +2,6 @@
 
 import math
 import platform
-import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -15,8 +14,11 @@ import torch
 from torch import Tensor
 
 import clarp
+from clarp.explanation import Explanation
+from clarp.files import shortened
 from clarp.method import Method
 from clarp.models import Classifier
+from clarp.task import Task
 from clarp.text import printable
 
 _NAMED = 3  # rivals in a title
@@ -65,6 +67,11 @@ def _bounds(classifier: Classifier, method: Method) -> dict[str, Any]:
     return {"source": source, "low": low.tolist(), "high": high.tolist()}
 
 
+def described(task: Task | None) -> dict[str, str] | None:
+    """The task in a manifest: its name, and how it is known; None where nothing was explained."""
+    return None if task is None else {"name": task.name, "source": task.source}
+
+
 def named(classifier: Classifier, probabilities: Tensor, index: int) -> dict[str, Any]:
     """A class in a manifest: number, label and probability, of (N,) probabilities."""
     return {
@@ -75,16 +82,21 @@ def named(classifier: Classifier, probabilities: Tensor, index: int) -> dict[str
 
 
 def caption(
-    classifier: Classifier, method: Method, target: int, probability: float, rivals: Sequence[int], *more: str
+    classifier: Classifier,
+    explanation: Explanation,
+    target: int,
+    probability: float,
+    rivals: Sequence[int],
+    *more: str,
 ) -> str:
     """What stands with a map: a title, and a line of small print.
 
     Args:
         classifier: whose decision it is.
-        method: how it was explained.
+        explanation: how it was explained.
         target: the class.
         probability: its probability.
-        rivals: the classes that it is contrasted with; empty: all others.
+        rivals: the classes that it is contrasted with; empty: those of its task.
         *more: for the small print.
     """
     labels = [classifier.labels[index].replace("_", " ") for index in (target, *rivals)]
@@ -93,15 +105,14 @@ def caption(
     if rivals:
         others = f" and {len(rivals) - _NAMED} more" if len(rivals) > _NAMED else ""
         title += f" against {', '.join(labels[1 : 1 + _NAMED])}{others}"
-    elif method.has_rivals:
+    elif explanation.task == "multiclass" and explanation.method.has_rivals:
         title += " against all other classes"
+    if explanation.task == "binary":
+        other = classifier.labels[1 - target].replace("_", " ")
+        more = (f"red speaks for {labels[0]}, blue for {other}", *more)
+    method = explanation.method
     made = f"{method.name.upper()} ({method.rules.name})"
     return f"{title}\n{' · '.join(map(printable, [made, Path(classifier.name).name, *more]))}"
-
-
-def unnamed_rivals(method: Method) -> str:
-    """What a class is contrasted with where no rivals were named."""
-    return "all other classes" if method.has_rivals else "nothing: the method has no rivals"
 
 
 def finite(value: float) -> float | None:
@@ -118,24 +129,6 @@ def percent(probability: float | None) -> str:
     if probability is None:
         return "NaN"
     return "<0.1%" if probability < 0.0005 else f"{probability:.1%}"
-
-
-def slug(label: str) -> str:
-    """A label as part of a file name.
-
-    >>> slug("Crock Pot")
-    'crock-pot'
-    """
-    return shortened("-".join(re.findall(r"\w+", label.lower()))[:40], 60) or "class"
-
-
-def shortened(text: str, most: int) -> str:
-    """The beginning of a text that has at most so many bytes in UTF-8: file systems count those, 255 for a name.
-
-    >>> shortened("樹樹", 4)
-    '樹'
-    """
-    return text.encode("utf-8", "replace")[:most].decode("utf-8", "ignore")
 
 
 def _plain(stem: str) -> str:

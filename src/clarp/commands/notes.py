@@ -2,11 +2,11 @@
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from clarp.errors import RelevanceLost
+from clarp.errors import EXAMPLES, EmptyMap, RelevanceLost
 from clarp.text import printable
 
 
@@ -17,7 +17,7 @@ def note(text: str) -> None:
 
 @contextmanager
 def lost_as_notes(model: str, named: Callable[[int, int], str]) -> Iterator[None]:
-    """Warnings of lost relevance become notes.
+    """Warnings of lost relevance and empty maps become notes.
 
     Args:
         model: what ``--model`` named.
@@ -28,20 +28,24 @@ def lost_as_notes(model: str, named: Callable[[int, int], str]) -> Iterator[None
     def shown(message: Warning | str, category: type[Warning], *place: Any) -> None:
         if isinstance(message, RelevanceLost):
             note(f"{message.fact(named(message.image, message.target))} {_remedy(model)}")
+        elif isinstance(message, EmptyMap):
+            note(message.fact([named(image, target) for image, target in message.maps[:EXAMPLES]]))
         else:
             show(message, category, *place)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", RelevanceLost)
+        warnings.simplefilter("always", EmptyMap)
         warnings.showwarning = shown  # type: ignore[assignment]
         yield
 
 
 @contextmanager
 def lost_in_silence() -> Iterator[None]:
-    """Warnings of lost relevance are left out, for a command that says :func:`note_lost` at its end."""
+    """Warnings of lost relevance are left out, for a command that says :func:`note_lost` at its end and whose pictures name empty maps."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RelevanceLost)
+        warnings.simplefilter("ignore", EmptyMap)
         yield
 
 
@@ -58,6 +62,20 @@ def note_lost(methods: Sequence[str], model: str) -> None:
             f"with {named} more than half of the relevance never reached the pixels (looked at once for each size of picture), "
             f"and the maps show only the rest. {_remedy(model)}"
         )
+
+
+def note_assumed(assumed: Iterable[tuple[str, str]]) -> None:
+    """Say once of each kind of assumption about pictures (greys, DICOM) of how many it was made, and one of them.
+
+    Args:
+        assumed: a picture's name with a sentence that begins with its kind and a colon.
+    """
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for picture, said in assumed:
+        kinds.setdefault(said.partition(":")[0], []).append((picture, said))
+    for made in kinds.values():
+        others = f"; the like of {len(made) - 1} other pictures" if len(made) > 1 else ""
+        note(f"{made[0][0]}: {made[0][1]}{others}")
 
 
 def _remedy(model: str) -> str:

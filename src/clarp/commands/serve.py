@@ -29,7 +29,7 @@ def serve(
         specs: what ``--model`` named.
         address: where to listen.
         token: whether requests need one; None: unless only this machine can reach the server.
-        **options: weights, labels and output of the model, as of :func:`clarp.models.load`.
+        **options: weights, labels, output and task of the model, as of :func:`clarp.models.load`.
 
     Raises:
         ValueError, TypeError, OSError, ImportError, CaptureError: a model can't be loaded or explained, or the address can't
@@ -62,7 +62,7 @@ def load(specs: Sequence[str], limits: Limits, **options: Path | str | None) -> 
     Args:
         specs: what ``--model`` named.
         limits: see :class:`Limits`.
-        **options: weights, labels and output of the model, where it is one.
+        **options: weights, labels, output and task of the model, where it is one.
 
     Raises:
         ValueError: a model is named twice, or there are several and options; or as `clarp.models.load` and :class:`~clarp.explainer.Explainer`.
@@ -79,10 +79,10 @@ def load(specs: Sequence[str], limits: Limits, **options: Path | str | None) -> 
         if any(engine.name == name for engine in engines):
             raise ValueError(f"--model {spec}: a model called {name} is served already; name each once.")
         engine = Engine(name, spec, models.load(spec, **given), limits, cache=default_folder(), options=given)
-        for assumed in engine.notes:
-            note(assumed)
         with lost_as_notes(spec, partial(_sample, engine)):
             engine.try_out("ssglrp")
+        for assumed in engine.notes:  # of the task too, which the sample photo has told
+            note(assumed)
         engines.append(engine)
     return engines
 

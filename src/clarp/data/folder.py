@@ -13,7 +13,7 @@ from clarp.data.photo import outside as outside_of
 from clarp.data.problems import AnnotationError, Contradiction, Problem
 from clarp.data.sample import Label, Sample
 from clarp.files import kind
-from clarp.images import SUFFIXES, files_below
+from clarp.images import files_below, is_photo
 
 _DIGITS = 18
 
@@ -147,7 +147,7 @@ def _photos(root: Path, problems: list[Problem], *, outside: bool) -> Iterator[s
     for path in files_below(root, unreadable, enter):
         file = path.relative_to(root).as_posix()
         problem = _unusable(root, file, "a link to nothing", allowed=outside)
-        if problem is None and path.suffix.lower() not in SUFFIXES:
+        if problem is None and not is_photo(path):
             problem = Problem("not an image", file, f"its name ends in {path.suffix or 'nothing'!r}")
         if problem is None:
             yield file

@@ -12,8 +12,10 @@ from clarp.bounds import Bounds
 from clarp.evaluation.baselines import BASELINES, Baseline
 from clarp.evaluation.controls import CentrePosition, RandomPosition
 from clarp.explainer import Explainer
+from clarp.explanation import Explanation
 from clarp.method import Method, methods
 from clarp.network import Network
+from clarp.task import TaskName
 
 CONTROLS: tuple[RandomPosition | CentrePosition, ...] = (RandomPosition(), CentrePosition())
 """What every run has beside the methods asked for."""
@@ -62,11 +64,12 @@ class Relevance:
     def __call__(self, images: Tensor, targets: Tensor, ids: Sequence[str]) -> Tensor:
         """The relevance, summed over the channels."""
         del ids
-        return self.explainer(images, target=targets).heatmap
+        return without_rounding(self.explainer(images, target=targets))
 
     def on(self, model: nn.Module) -> "Relevance":
         """Another network, captured anew."""
-        return Relevance(Explainer(model, self.explainer.method, bounds=self.explainer.bounds), self.name)
+        own = self.explainer
+        return Relevance(Explainer(model, own.method, bounds=own.bounds, task=own.task), self.name)
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,14 @@ class Control:
         return self
 
 
+def without_rounding(explanation: Explanation) -> Tensor:
+    """The heatmaps (B, H, W) or (B, K, H, W), zero where there is no relevance but rounding.
+
+    On a scale of its own rounding would be in full colour, and a metric would take it for evidence.
+    """
+    return explanation.heatmap.masked_fill(explanation.empty[..., None, None], 0)
+
+
 def lossy(methods: Sequence[Attributor]) -> list[str]:
     """Which of them gave a :class:`~clarp.errors.RelevanceLost` warning so far, by name."""
     return [method.name for method in methods if isinstance(method, Relevance) and method.explainer.lost]
@@ -110,6 +121,7 @@ def attributors(
     composite: str | None = None,
     image: Tensor | None = None,
     device: torch.device | None = None,
+    task: TaskName | None = None,
 ) -> tuple[Attributor, ...]:
     """The methods by their names, then the controls.
 
@@ -121,6 +133,7 @@ def attributors(
         composite: for clarp's methods without an ``@``.
         image: (C, H, W) as the model will see it, to find Grad-CAM's layer.
         device: where clarp's methods compute; None: where the model is.
+        task: what the last layer means; None: as the model ends.
 
     Raises:
         ValueError: an unknown name, composite or layer, or a name given twice.
@@ -136,7 +149,7 @@ def attributors(
         head, _, option = name.partition("@")
         if head in methods():
             method = Method.named(head).with_composite(option or composite)
-            found.append(Relevance(Explainer(network, method, bounds=bounds, device=device), name))
+            found.append(Relevance(Explainer(network, method, bounds=bounds, device=device, task=task), name))
         elif head in BASELINES:
             found.append(Baseline.of(name, network, image))
         else:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clarp.capture import LogitsOf, Output
 from clarp.method import Method
 from clarp.network import Network
 from clarp.optional import optional
@@ -34,12 +35,12 @@ class Baseline:
 
     Attributes:
         name: a name of :data:`BASELINES`; ``gradcam@MODULE`` names Grad-CAM's layer.
-        module: the copy, its in-place operations switched off, for captum's hooks don't bear them.
+        module: the copy, its in-place operations switched off, for captum's hooks don't bear them; with two columns where the model has one.
         layer: Grad-CAM's module by its path, "" for the others.
     """
 
     name: str
-    module: nn.Module
+    module: "Columns"
     layer: str = ""
 
     @classmethod
@@ -71,7 +72,7 @@ class Baseline:
         if kind == "gradcam":
             layer = option or last_convolution(network, image)
             _check_layer(network.model, layer)
-        return cls(name, _copied(network.model), layer)
+        return cls(name, Columns.of(network.model, network.output), layer)
 
     @property
     def kind(self) -> str:
@@ -90,7 +91,7 @@ class Baseline:
 
     def on(self, model: nn.Module) -> "Baseline":
         """The same for another model of the same architecture."""
-        return Baseline(self.name, _copied(model), self.layer)
+        return Baseline(self.name, Columns.of(model), self.layer)
 
     def __call__(self, images: Tensor, targets: Tensor, ids: Sequence[str] = ()) -> Tensor:
         """Heatmaps (B, H, W) of images (B, C, H, W) for targets (B,); the ids are not used."""
@@ -115,7 +116,7 @@ class Baseline:
             method = attr.IntegratedGradients(self.module)
             return _sum(method.attribute(images, target=targets, n_steps=50, internal_batch_size=_AT_ONCE))
         if self.kind == "gradcam":
-            method = attr.LayerGradCam(self.module, self.module.get_submodule(self.layer))
+            method = attr.LayerGradCam(self.module, self.module.model.get_submodule(self.layer))
             cells = method.attribute(images, targets, relu_attributions=True)
             return _sum(attr.LayerAttribution.interpolate(cells, tuple(size), "bilinear"))
         window = tuple(max(1, side // 14) for side in size)
@@ -131,6 +132,23 @@ class Baseline:
                 perturbations_per_eval=max(1, _AT_ONCE // len(images)),
             )
         return _sum(found)
+
+
+class Columns(LogitsOf):
+    """A column for each class: a single one z is the columns (-z, z) of "it is not" and "it is so"."""
+
+    @classmethod
+    def of(cls, model: nn.Module, output: Output = None) -> "Columns":
+        """Those of a copy of the model."""
+        if isinstance(model, LogitsOf):
+            return cls(_copied(model.model), model.output)
+        return cls(_copied(model), output)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, N), with at least two columns."""
+        columns = super().forward(images)
+        assert isinstance(columns, Tensor)
+        return torch.cat([-columns, columns], 1) if columns.shape[1] == 1 else columns
 
 
 def last_convolution(network: Network, image: Tensor | None) -> str:

@@ -42,6 +42,7 @@ class Index:
         targets, predicted = units("target"), units("predicted")
         used = {index for label in labels for index in label} | {*targets, *predicted}
         document = {
+            "task": report.about.get("task"),  # none in runs of before there were tasks
             "methods": methods,
             "pictured": [place for place, name in enumerate(methods) if name not in controls],
             "columns": [

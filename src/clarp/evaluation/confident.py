@@ -48,8 +48,8 @@ def confident(photos: Dataset, classifier: Classifier, folder: Path, device: tor
 
 def _key(photos: Dataset, classifier: Classifier) -> str:
     """A hash of all that decides which photos they are: the preprocessing and the architecture too, not the weights only."""
-    of = {"data set": photos.fingerprint(), "model": of_classifier(classifier), "confidence": CONFIDENCE}
-    return hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()
+    of = {"data set": photos.fingerprint(), "model": of_classifier(classifier), "task": classifier.task}
+    return hashlib.sha256(json.dumps(of | {"confidence": CONFIDENCE}, sort_keys=True).encode()).hexdigest()
 
 
 def _found(photos: Dataset, classifier: Classifier, device: torch.device) -> list[str]:
@@ -68,7 +68,7 @@ def _found(photos: Dataset, classifier: Classifier, device: torch.device) -> lis
     ids: list[str] = []
     for sample, image in zip(photos, ahead(opened, photos), strict=True):
         if image is not None and sample.labels:
-            logits = logits or Logits.of(model, network, image)
+            logits = logits or Logits.of(model, network, image, classifier.task)
             shares = logits.probabilities(image[None].to(device))[0].tolist()
             if max(shares[index] for index in sample.labels[0]) >= CONFIDENCE:
                 ids.append(sample.id)

@@ -16,6 +16,7 @@ from clarp.data.dataset import Dataset
 from clarp.data.geometry import Box, Geometry, Size
 from clarp.data.problems import Problem, UnreadableImageError
 from clarp.data.sample import Label, Sample, Truth
+from clarp.images import notes_of
 from clarp.models import Classifier
 
 _AHEAD = 16
@@ -66,6 +67,7 @@ class Loader:
         located: load masks.
         placed: find out how each photo becomes a tensor.
         all_labels: one unit per label; otherwise one per sample, with its first label.
+        assumed: what was assumed to open pictures: each sample's id with a sentence.
     """
 
     classifier: Classifier
@@ -73,6 +75,7 @@ class Loader:
     located: bool
     placed: bool
     all_labels: bool = True
+    assumed: dict[tuple[str, str], None] = field(default_factory=dict, repr=False)
     _places: dict[Size, Geometry] = field(default_factory=dict, repr=False)
 
     def check(self, sample: Sample) -> None:
@@ -97,6 +100,7 @@ class Loader:
             UnreadableImageError: missing, damaged, or the preprocessing can't take it.
         """
         photo = sample.image()
+        self.assumed |= {(sample.id, said): None for said in notes_of(photo)}
         try:
             image = self._normalised(photo) if self.as_is else self.classifier.preprocess(photo)
         except Exception as error:  # the user's own preprocessing may raise anything

@@ -24,14 +24,14 @@ class Batch:
     Attributes:
         units: the questions, B of them.
         images: (B, C, H, W).
-        logits: (B, N).
+        scores: (B, N) of N classes: the greater, the more the model says that it is this one.
         targets: (B,) on the CPU, the classes to explain.
         before: (B,) their probabilities.
     """
 
     units: list[Unit]
     images: Tensor
-    logits: Tensor
+    scores: Tensor
     targets: Tensor
     before: Tensor
 
@@ -48,7 +48,7 @@ class Batch:
     @cached_property
     def rivals(self) -> Tensor:
         """(B,): the strongest class that does not name the label."""
-        values = self.logits.detach().cpu().clone()
+        values = self.scores.detach().cpu().clone()
         for row, unit, target in zip(values, self.units, self.targets.tolist(), strict=True):
             row[[*unit.label, target]] = -torch.inf
         return values.argmax(dim=1)

@@ -39,6 +39,7 @@ from clarp.models import Classifier
 from clarp.models.logits import Logits
 from clarp.network import Network
 from clarp.optional import optional
+from clarp.task import Task
 from clarp.text import printable
 
 _SAMPLES_PER_PART = 16
@@ -136,6 +137,7 @@ class Run:
             bounds=self.classifier.bounds,
             composite=self.settings.composite,
             device=self.device,
+            task=self.classifier.task,
             image=self._first_image() if any(name == "gradcam" for name in names) else None,
         )
 
@@ -144,7 +146,12 @@ class Run:
         """What the metrics ask: the model without the softmax or sigmoid that it may end in."""
         image = self._first_image()
         assert image is not None  # asked with images only
-        return Logits.of(self.model, self.network, image)
+        return Logits.of(self.model, self.network, image, self.classifier.task)
+
+    @cached_property
+    def task(self) -> Task | None:
+        """What the model's last layer means; None where no picture can be read."""
+        return None if self._first_image() is None else self.logits.task
 
     @cached_property
     def samples(self) -> Sequence[Sample]:
@@ -230,6 +237,7 @@ class Run:
                 "metrics": list(settings.metrics),
             },
             "target": settings.target,
+            "task": self.classifier.task or "as the model ends",
             "limit": settings.limit,
             "batch size": settings.batch_size,
             "seed": settings.seed,
@@ -243,7 +251,8 @@ class Run:
             "parts": len(self.ranges),
             "dataset": str(self.dataset),
             "model": self.classifier.name,
-            "notes": list(self.classifier.notes),
+            "task": self.task.name if self.task else None,
+            "notes": [*self.classifier.notes, *(self.task.notes if self.task else ())],
             "classes": list(self.dataset.classes or self.classifier.labels),
             "columns": {
                 f"{name}/{column}": direction
@@ -287,11 +296,12 @@ class Run:
     def _rows(self, units: list[Unit]) -> dict[str, list[Any]]:
         """The rows of a batch: unit by unit, and within a unit method by method."""
         images = torch.stack([unit.image for unit in units]).to(self.device, self.network.dtype)
-        logits = self.logits(images)
-        targets = self._targets(logits, units)
-        shares = logits.to("cpu", torch.float64).softmax(dim=1)
+        task, logits = self.logits.task, self.logits(images)
+        scores = task.scores(logits)
+        targets = self._targets(scores, units)
+        shares = task.probabilities(logits.to("cpu", torch.float64))
         before = shares.gather(1, targets[:, None])[:, 0]
-        asked = Batch(units, images, logits, targets, before)
+        asked = Batch(units, images, scores, targets, before)
         values: list[dict[str, Tensor]] = []
         cells: list[list[Cells | None]] = []
         for method in self.attributors:
@@ -329,11 +339,11 @@ class Run:
             for unit, other in zip(units, before, strict=False)
         ]
 
-    def _targets(self, logits: Tensor, units: list[Unit]) -> Tensor:
-        """(B,) on the CPU: of the ids that name the label the one with the greatest logit, or the prediction."""
+    def _targets(self, scores: Tensor, units: list[Unit]) -> Tensor:
+        """(B,) on the CPU: of the ids that name the label the one with the greatest score, or the prediction."""
         if self.settings.target == "predicted":
-            return logits.argmax(dim=1).cpu()
-        rows = zip(units, logits.tolist(), strict=True)
+            return scores.argmax(dim=1).cpu()
+        rows = zip(units, scores.tolist(), strict=True)
         return torch.tensor([max(unit.label, key=row.__getitem__) for unit, row in rows])
 
     def _asked(self, method: Attributor, maps: Tensor, asked: Batch) -> dict[str, Tensor]:

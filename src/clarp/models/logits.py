@@ -1,13 +1,16 @@
-"""A model's logits, also where it ends in a softmax or sigmoid and returns something else."""
+"""A model's logits and probabilities, also where it ends in a softmax or sigmoid and returns something else."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from clarp.capture.link import Link, undone
+from clarp.capture.graph import Pair
+from clarp.capture.link import Link
+from clarp.capture.output import in_rows
 from clarp.errors import CaptureError
 from clarp.network import Network
+from clarp.task import Binary, Multiclass, Task, TaskName, task_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,37 +22,54 @@ class Logits:
     Attributes:
         model: what is asked.
         link: what it ends in, None for nothing.
+        pair: where its two columns are made of one value, how they make it up.
+        task: what its logits mean.
     """
 
     model: nn.Module
     link: Link | None
+    pair: Pair | None
+    task: Task
 
     @classmethod
-    def of(cls, model: nn.Module, network: Network, image: Tensor) -> "Logits":
-        """Look at the captured graph for what the model ends in; for one that can't be captured, that is nothing.
+    def of(cls, model: nn.Module, network: Network, image: Tensor, task: TaskName | None = None) -> "Logits":
+        """Look at the captured graph for what the model ends in; one that can't be captured is taken to return logits.
 
         Args:
-            model: returns (B, N).
+            model: returns (B, N), or (B,) for one logit.
             network: the same model; it is captured for the image's size if it was not yet.
             image: (C, H, W) as the model will see it.
+            task: as of :class:`clarp.Explainer`.
 
         Raises:
-            ValueError: it is in train mode, or refuses the image.
+            ValueError: it is in train mode, refuses the image, or can't have that task.
         """
         network.check_mode()
         dtype = torch.promote_types(network.dtype or image.dtype, torch.float32)  # as an explainer's
         try:
-            link = network.graph(tuple(image.shape), dtype).link
+            graph = network.graph(tuple(image.shape), dtype)
         except CaptureError:
-            link = None
-        return cls(model, link)
+            source = "assumed: the model can't be captured"
+            with torch.no_grad():
+                count = in_rows(model(image[None].to(network.device))).shape[1]
+            return cls(model, None, None, Binary(source) if count == 1 else Multiclass(source, count))
+        return cls(model, graph.link, graph.pair, task_of(graph, task, network.task))
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits (B, N) where the images are."""
         with torch.no_grad():
-            output: Tensor = self.model(images)
-        return output if self.link is None else undone(self.link, output)
+            output = in_rows(self.model(images))
+        columns = output if self.link is None else self.link.undone(output)
+        if self.pair is None:
+            return columns
+        if self.pair == "log-odds":
+            columns = columns.double().clamp(min=torch.finfo(output.dtype).tiny).log()
+        return columns[:, 1:] if self.pair == "second" else columns[:, 1:] - columns[:, :1]
+
+    def scores(self, images: Tensor) -> Tensor:
+        """A value for each class, (B, classes): the greater, the more probable."""
+        return self.task.scores(self(images))
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """The softmax of the logits, (B, N) float64 on the CPU."""
-        return self(images).to("cpu", torch.float64).softmax(dim=1)
+        """Of each class as the task has it, (B, classes) float64 on the CPU."""
+        return self.task.probabilities(self(images).to("cpu", torch.float64))

@@ -4,6 +4,7 @@ import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
@@ -14,13 +15,29 @@ from PIL import Image
 from torch import Tensor, nn
 
 from clarp.capture import LogitsOf, Output, load_exported
-from clarp.capture.output import pick
+from clarp.capture.output import in_rows, pick
 from clarp.errors import CaptureError
 from clarp.models import labels as class_names
+from clarp.models.checkpoint import read_state
 from clarp.models.classifier import Classifier, Preprocess
-from clarp.models.weights import load_weights, read_state
+from clarp.models.weights import load_weights
+from clarp.task import TaskName
 
-_DEFAULT_PREPROCESSING = "preprocessing: ImageNet's usual one was assumed (shorter side to {resize}, middle {height} x {width}, ImageNet's mean and deviation)"
+_ASSUMED = (
+    "preprocessing: {usual} was assumed (shorter side to {resize}, middle {height} x {width}, {scale}); if it was trained with another, "
+    "{remedy}"
+)
+_ASSUMED_OF = {
+    3: ("ImageNet's usual one", "ImageNet's mean and deviation"),
+    1: (
+        "one for greys, because the model takes 1 channel,",
+        "0 for black to 1 for white, no mean or deviation",
+    ),
+}
+"""By the number of channels."""
+_SIDE = 224  # of models for any size
+_UNTRAINED = "weights: none were given, and the model's norms are as they begin, so it looks untrained; name their file (--weights), or load them in the function"
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)  # noqa: SLF001  PyTorch's only name for all of them
 
 
 def load_function(
@@ -29,19 +46,24 @@ def load_function(
     weights: Path | None = None,
     labels: Sequence[str] | None = None,
     output: str | None = None,
+    *,
+    task: TaskName | None = None,
 ) -> Classifier:
     """Build a model with a function from a Python file, which is executed.
 
     If the file also has ``preprocess`` (RGB photo to a float tensor (C, H, W)) and ``labels`` (a list, or a
-    function that returns one), they are used. Else ImageNet's are assumed, and the notes say so.
+    function that returns one), they are used. Else ImageNet's are assumed, and the notes say so; for a model of one
+    channel greys from 0 to 1.
 
     Args:
         file: the Python file; modules beside it can be imported from it.
         function: its name in the file; called without arguments, returns the model in eval mode.
-        weights: a file with weights to put into the model; None if the function does that itself.
+        weights: a file with weights to put into the model; None if the function does that itself, and a note says so where it
+            evidently doesn't.
         labels: class names that take precedence over the file's.
         output: which of several results of the model are its logits, a key or a number; None for the only tensor, or the one
             called "logits".
+        task: what the last layer means; None: as the model ends.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -67,21 +89,61 @@ def load_function(
     if module.training:
         raise ValueError(f"{spec} returned a model in training mode, expected return model.eval().")
     if weights is not None:
-        load_weights(module, read_state(weights), weights.name)
-    preprocess, notes = _preprocess(getattr(source, "preprocess", None), (224, 224))
+        loaded = load_weights(module, read_state(weights), weights.name)
+    else:
+        loaded = (_UNTRAINED,) if _looks_untrained(module) else ()
     chosen = int(output) if output is not None and output.isdecimal() else output
-    count, alone = _outputs(module, preprocess, spec, chosen)
-    classes, label_notes = class_names.of_classes(labels, count, spec)
-    module = module if alone else LogitsOf(module, chosen)
-    return Classifier(spec, module, classes, preprocess, notes + label_notes)
+    preprocess = getattr(source, "preprocess", None)
+    remedy = (
+        f"write preprocess(photo), which returns the float tensor (C, H, W) of a PIL photo, into {file.name}"
+    )
+    found = of_module(module, preprocess, labels, chosen, task=task, spec=spec, remedy=remedy)
+    return replace(found, notes=(*loaded, *found.notes))
 
 
-def load_program(file: Path, labels: Sequence[str] | None = None) -> Classifier:
+def of_module(
+    module: nn.Module,
+    preprocess: Preprocess | None = None,
+    labels: Sequence[str] | None = None,
+    output: Output = None,
+    *,
+    task: TaskName | None = None,
+    spec: str | None = None,
+    remedy: str = "pass preprocess=, a function of a PIL photo that returns the float tensor (C, H, W)",
+) -> Classifier:
+    """A classifier of a module that is there.
+
+    Args:
+        module: in eval mode.
+        preprocess: None: assumed by the number of channels that it takes, and noted.
+        labels: the class names; None for ImageNet's if there are 1000 classes, else numbers.
+        output: which of several results of the model are its logits; None for the only tensor, or the one called "logits".
+        task: what the last layer means; None: as the model ends.
+        spec: what it is called; None: the name of its class.
+        remedy: what to do where no preprocessing can be assumed.
+
+    Raises:
+        ValueError: it fails on a black picture, or what it returns, or the labels, can't be used.
+    """
+    spec = type(module).__name__ if spec is None else spec
+    notes: tuple[str, ...] = ()
+    if preprocess is None:
+        preprocess, notes = _assumed(_channels(module, spec, remedy), (_SIDE, _SIDE), spec, remedy)
+    count, alone = _outputs(module, preprocess, spec, output)
+    classes, label_notes = class_names.of_classes(labels, count, spec, task)
+    module = module if alone else LogitsOf(module, output)
+    return Classifier(spec, module, classes, preprocess, (*notes, *label_notes), task)
+
+
+def load_program(
+    file: Path, labels: Sequence[str] | None = None, *, task: TaskName | None = None
+) -> Classifier:
     """Load a model that ``torch.export.save`` wrote; it takes photos of the size it was exported with.
 
     Args:
         file: the ``.pt2`` file.
         labels: the class names; None for ImageNet's if there are 1000 classes, else numbers.
+        task: what the last layer means; None: as the program ends.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -91,14 +153,24 @@ def load_program(file: Path, labels: Sequence[str] | None = None) -> Classifier:
     values: dict[str, Any] = {node.name: node.meta.get("val") for node in program.graph.nodes}
     inputs = [values[name] for name in program.graph_signature.user_inputs if isinstance(name, str)]
     outputs = [values[name] for name in program.graph_signature.user_outputs if isinstance(name, str)]
-    if [_dimensions(value) for value in inputs] != [4] or [_dimensions(value) for value in outputs] != [2]:
-        raise ValueError(f"{file}: expected a program from one tensor (B, C, H, W) to logits (B, N).")
-    height, width = inputs[0].shape[2:]
+    if (
+        [_dimensions(value) for value in inputs] != [4]
+        or len(outputs) != 1
+        or _dimensions(outputs[0]) not in (1, 2)
+    ):
+        raise ValueError(
+            f"{file}: expected a program from one tensor (B, C, H, W) to logits (B, N), or (B,) for one."
+        )
+    channels, height, width = inputs[0].shape[1:]
     if not (isinstance(height, int) and isinstance(width, int)):
-        height = width = 224  # a program for any size
-    preprocess, notes = _preprocess(None, (height, width))
-    classes, label_notes = class_names.of_classes(labels, int(outputs[0].shape[1]), str(file))
-    return Classifier(str(file), program, classes, preprocess, notes + label_notes)
+        height = width = _SIDE  # a program for any size
+    remedy = "in Python, clarp.Explainer(torch.export.load(file)) takes tensors that you have preprocessed"
+    preprocess, notes = _assumed(
+        channels if isinstance(channels, int) else 3, (height, width), str(file), remedy
+    )
+    count = int(outputs[0].shape[1]) if outputs[0].ndim == 2 else 1
+    classes, label_notes = class_names.of_classes(labels, count, str(file), task)
+    return Classifier(str(file), program, classes, preprocess, notes + label_notes, task)
 
 
 def _dimensions(value: Any) -> int | None:
@@ -132,13 +204,65 @@ def _called(what: str, function: Any, *arguments: Any) -> Any:
         raise ValueError(f"{what} failed with {type(error).__name__}: {error}") from error
 
 
-def _preprocess(own: Preprocess | None, size: tuple[int, int]) -> tuple[Preprocess, tuple[str, ...]]:
-    if own is not None:
-        return own, ()
+def _looks_untrained(module: nn.Module) -> bool:
+    """Whether all norms scale by one and shift by zero, as before the first step of training; without norms nothing tells."""
+    norms = [layer for layer in module.modules() if isinstance(layer, _NORMS) and layer.weight is not None]
+    return bool(norms) and all(
+        bool((layer.weight == 1).all()) and not (layer.bias is not None and bool(layer.bias.any()))
+        for layer in norms
+    )
+
+
+def _channels(module: nn.Module, spec: str, remedy: str) -> int:
+    """How many channels a model takes: colours if it takes them, else greys, else what its layers say.
+
+    It is tried out, because a model may make its own channels of those it gets before the first layer.
+
+    Raises:
+        ValueError: it fails with each.
+    """
+    said = [
+        layer.in_channels for layer in module.modules() if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))
+    ]
+    failures: dict[int, Exception] = {}
+    for channels in dict.fromkeys((3, 1, *said[:1], 2, 4)):
+        try:
+            with torch.no_grad():
+                module(torch.zeros(1, channels, _SIDE, _SIDE))
+        except Exception as error:  # noqa: BLE001  the user's model may raise anything
+            failures[channels] = error
+        else:
+            return channels
+    channels = said[0] if said else 3
+    failure = failures[channels]
+    raise ValueError(
+        f"{spec} failed on an image ({channels}, {_SIDE}, {_SIDE}) with {type(failure).__name__}: {failure}. "
+        f"If it takes images of another size, {remedy}."
+    ) from failure
+
+
+def _assumed(
+    channels: int, size: tuple[int, int], spec: str, remedy: str
+) -> tuple[Preprocess, tuple[str, ...]]:
+    """A preprocessing for want of the model's own, and a note of it.
+
+    Raises:
+        ValueError: for images of so many channels there is none.
+    """
     from clarp.models import imagenet
 
-    note = _DEFAULT_PREPROCESSING.format(resize=max(size) * 8 // 7, height=size[0], width=size[1])
-    return imagenet.preprocessing(size), (note,)
+    if channels not in _ASSUMED_OF:
+        raise ValueError(
+            f"{spec} takes images of {channels} channels, and for want of its own preprocessing one is assumed for 3 (colours) and "
+            f"for 1 (greys) only: {remedy}."
+        )
+    usual, scale = _ASSUMED_OF[channels]
+    resize = max(size) * 8 // 7
+    note = _ASSUMED.format(
+        usual=usual, resize=resize, height=size[0], width=size[1], scale=scale, remedy=remedy
+    )
+    grey = channels == 1
+    return imagenet.GreyEvaluation(resize, size) if grey else imagenet.preprocessing(size), (note,)
 
 
 def _outputs(module: nn.Module, preprocess: Preprocess, spec: str, output: Output) -> tuple[int, bool]:
@@ -158,7 +282,8 @@ def _outputs(module: nn.Module, preprocess: Preprocess, spec: str, output: Outpu
     except CaptureError as error:
         said = str(error).replace(", Explainer(model, output=...): ", ": ").replace("output=", "--output ")
         raise ValueError(f"{spec}: {said}") from error
-    if not (isinstance(logits, Tensor) and logits.ndim == 2):
+    rows = in_rows(logits) if isinstance(logits, Tensor) and logits.shape[:1] == (1,) else logits
+    if not (isinstance(rows, Tensor) and rows.ndim == 2):
         got = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"the model of {spec} returned {got}, expected logits (B, N).")
-    return logits.shape[1], logits is result
+        raise ValueError(f"the model of {spec} returned {got}, expected logits (B, N), or (B,) for one.")
+    return rows.shape[1], rows is result

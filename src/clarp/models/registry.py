@@ -1,13 +1,17 @@
 """Which source a model's name means."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
 from clarp.models import labels as class_names
 from clarp.models.classifier import Classifier
+from clarp.task import TaskName, checked_task
 
 DEFAULT = "efficientnet-lite0"
+ONE_OF_MANY: TaskName = "multiclass"
+"""The task of the classifiers that are known by name."""
 _WEIGHTS_SUFFIXES = {".pt", ".pth", ".safetensors", ".bin", ".ckpt"}
 
 
@@ -25,9 +29,10 @@ def names() -> tuple[str, ...]:
 def load(
     spec: str,
     weights: Path | None = None,
-    labels: Path | None = None,
+    labels: Path | Sequence[str] | None = None,
     output: str | None = None,
     *,
+    task: TaskName | None = None,
     trained: bool = True,
 ) -> Classifier:
     """Load a classifier with its labels and its preprocessing.
@@ -36,9 +41,10 @@ def load(
         spec: ``"efficientnet-lite0"`` (embedded, no download), the name of a classifier of torchvision or timm (``"timm:resnet50"`` where
             both have it), ``"hf:REPO"`` for one of transformers (a repository of the hub, or a folder), a ``.pt2`` file, or
             ``"file.py:function"``.
-        weights: weights for it, safetensors or a state dict; None for its default weights.
-        labels: a text file with one class name a line; None for the model's own names.
+        weights: weights for it, safetensors, a state dict or a training checkpoint; None for its default weights.
+        labels: the class names, or a text file with one a line; None for the model's own.
         output: which of several results of a function's model are its logits, a key or a number.
+        task: what its last layer means; None: what is known of a model by name, else as the model ends.
         trained: False: a classifier by name needs no weights and gets random ones, without a download; for what
             doesn't depend on them.
 
@@ -48,12 +54,13 @@ def load(
         ModuleNotFoundError: a package is missing; the message says how to install it.
         ConnectionError: the weights could not be downloaded.
     """
-    classes = None if labels is None else class_names.read(labels)
+    task = checked_task(task)
+    classes = class_names.read(labels) if isinstance(labels, Path) else labels
     path, _, function = spec.rpartition(":")
     if path.endswith(".py"):
         from clarp.models import own
 
-        return own.load_function(Path(path), function, weights, classes, output)
+        return own.load_function(Path(path), function, weights, classes, output, task=task)
     if output is not None:
         raise ValueError(
             f"--output {output} chooses among the results of a file.py:function; leave it out with {spec}."
@@ -64,13 +71,13 @@ def load(
         from clarp.models import hugging_face, own
 
         if spec.startswith("hf:"):
-            return hugging_face.load(spec.removeprefix("hf:"), classes, trained=trained)
-        return own.load_program(Path(spec), classes)
+            return hugging_face.load(spec.removeprefix("hf:"), classes, task=task, trained=trained)
+        return own.load_program(Path(spec), classes, task=task)
     if spec == DEFAULT:
         from clarp.models import efficientnet_lite
 
-        return efficientnet_lite.load(weights, classes)
-    return _by_name(spec, weights, classes, trained=trained)
+        return replace(efficientnet_lite.load(weights, classes), task=task or ONE_OF_MANY)
+    return replace(_by_name(spec, weights, classes, trained=trained), task=task or ONE_OF_MANY)
 
 
 def _by_name(spec: str, weights: Path | None, labels: Sequence[str] | None, *, trained: bool) -> Classifier:

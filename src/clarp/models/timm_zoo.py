@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from clarp.models import labels as class_names
+from clarp.models.checkpoint import read_state
 from clarp.models.classifier import Classifier
-from clarp.models.weights import load_weights, read_state
+from clarp.models.weights import load_weights
 from clarp.optional import optional
 
 
@@ -47,9 +48,10 @@ def load(
         near = get_close_matches(name, timm.list_models(), n=4, cutoff=0.0)
         raise ValueError(f"timm has no model {name!r}; the nearest of its names are {', '.join(near)}.")
     spec = f"timm:{name}"
+    loaded: tuple[str, ...] = ()
     if weights is not None:
         module = _built(name, None if labels is None else len(labels))
-        load_weights(module, read_state(weights), weights.name)
+        loaded = load_weights(module, read_state(weights), weights.name)
         note = f"weights: {weights}; preprocessing: that of timm's {name}"
     elif trained:
         module = _downloaded(name)
@@ -63,7 +65,7 @@ def load(
     classes, notes = class_names.of_classes(labels or _own_labels(count), count, spec)
     config = timm.data.resolve_model_data_config(module)
     preprocess = timm.data.create_transform(**config, is_training=False)
-    return Classifier(spec, module.eval(), classes, preprocess, (note, *notes))
+    return Classifier(spec, module.eval(), classes, preprocess, (note, *loaded, *notes))
 
 
 def _timm() -> Any:

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from clarp.models._torchvision import torchvision
+from clarp.models.checkpoint import State, read_state
 from clarp.models.classifier import Classifier
-from clarp.models.weights import load_weights, read_state
+from clarp.models.weights import load_weights
 
 # The published DenseNet files still have the names of an old release.
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
@@ -40,9 +41,10 @@ def load(
     """
     default = torchvision.models.get_model_weights(name).DEFAULT
     classes = tuple(labels or default.meta["categories"])
+    loaded: tuple[str, ...] = ()
     if weights is not None:
         module = _built(name, default, len(classes))
-        load_weights(module, _renamed(name, read_state(weights)), weights.name)
+        loaded = load_weights(module, _renamed(name, read_state(weights)), weights.name)
         note = f"weights: {weights}; preprocessing and class names (unless given): those of torchvision's {default}"
     elif trained:
         module = _downloaded(name, default, len(classes))
@@ -50,7 +52,7 @@ def load(
     else:
         module = _built(name, default, len(classes))
         note = "weights: random ones, without a download"
-    return Classifier(name, module.eval(), classes, default.transforms(), (note,))
+    return Classifier(name, module.eval(), classes, default.transforms(), (note, *loaded))
 
 
 def _downloaded(name: str, default: Any, classes: int) -> nn.Module:
@@ -91,10 +93,11 @@ def _arguments(name: str, default: Any) -> dict[str, Any]:
     return {}
 
 
-def _renamed(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _renamed(name: str, state: State) -> State:
     if not name.startswith("densenet"):
         return state
-    return {_OLD_DENSENET.sub(r"\1\2.", key): value for key, value in state.items()}
+    tensors = {_OLD_DENSENET.sub(r"\1\2.", key): value for key, value in state.tensors.items()}
+    return State(tensors, state.notes)
 
 
 def _reason(error: OSError) -> str:

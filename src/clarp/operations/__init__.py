@@ -27,6 +27,7 @@ from clarp.operations.affine import Affine
 from clarp.operations.attention import MatMul, Softmax
 from clarp.operations.average import AdaptiveAverage, Average, AveragePool, Fold, Interpolate, Mean
 from clarp.operations.base import Operation, Record
+from clarp.operations.condition import Compare, Shrink, Sign, Step, Threshold, Where
 from clarp.operations.contraction import Contraction, Resample
 from clarp.operations.elementwise import Elementwise, HardTanh, Rectifier, ReLU
 from clarp.operations.linear import (
@@ -38,7 +39,9 @@ from clarp.operations.linear import (
 )
 from clarp.operations.merge import Add, Divide, Multiply, Shift
 from clarp.operations.normalisation import GroupNorm, LayerNorm, Normalisation, RMSNorm
-from clarp.operations.pooling import AdaptiveMax, Max, Maximum, MaxPool, VectorNorm
+from clarp.operations.pooling import AdaptiveMax, Max, Maximum, MaxPool, TopK, VectorNorm
+from clarp.operations.power import Absolute, Exp, Log, LogSumExp, RealPower
+from clarp.operations.sampling import GridSample, Unpool
 from clarp.operations.shape import (
     Concatenate,
     Expand,
@@ -56,6 +59,7 @@ from clarp.operations.shape import (
 __all__ = [
     "ELU",
     "GELU",
+    "Absolute",
     "Activation",
     "AdaptiveAverage",
     "AdaptiveMax",
@@ -63,6 +67,7 @@ __all__ = [
     "Affine",
     "Average",
     "AveragePool",
+    "Compare",
     "Concatenate",
     "Contraction",
     "Convolution",
@@ -70,10 +75,12 @@ __all__ = [
     "Divide",
     "Elementwise",
     "Erf",
+    "Exp",
     "Expand",
     "Extend",
     "Flip",
     "Fold",
+    "GridSample",
     "GroupNorm",
     "HardSigmoid",
     "HardSwish",
@@ -82,7 +89,9 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "Log",
     "LogSigmoid",
+    "LogSumExp",
     "MatMul",
     "Max",
     "MaxPool",
@@ -98,6 +107,7 @@ __all__ = [
     "Power",
     "RMSNorm",
     "ReLU",
+    "RealPower",
     "Rearrange",
     "Reciprocal",
     "Record",
@@ -107,14 +117,21 @@ __all__ = [
     "Roll",
     "Routing",
     "Shift",
+    "Shrink",
     "SiLU",
     "Sigmoid",
+    "Sign",
     "Slice",
     "Softmax",
     "Softplus",
     "Sqrt",
+    "Step",
     "Tanh",
+    "Threshold",
+    "TopK",
     "TransposedConvolution",
+    "Unpool",
     "VectorNorm",
     "WeightedLinear",
+    "Where",
 ]

@@ -137,34 +137,29 @@ class Mean(Average):
 
 @dataclass(frozen=True)
 class Interpolate(Average):
-    """``torch.nn.functional.interpolate`` of (N, C, H, W) to this size.
+    """``torch.nn.functional.interpolate`` of (N, C, H, W) to this size by the nearest values.
 
     Attributes:
-        mode: "nearest", "nearest-exact" or "bilinear".
+        mode: "nearest" or "nearest-exact".
         size: of the output, (H', W').
-        align_corners: for "bilinear".
         scales: by how much each axis grows, where it is not the ratio of the sizes.
     """
 
     mode: str
     size: tuple[int, int]
-    align_corners: bool
     scales: tuple[float | None, float | None]
 
     def average(self, x: Tensor) -> Tensor:
-        """Each output as a mean of the inputs nearest to it."""
+        """Each output as the input nearest to it."""
         function, _ = self._functions()
-        y: Tensor = function(x, self.size, *self._arguments())
+        y: Tensor = function(x, self.size, *self.scales)
         return y
 
     def spread(self, r: Tensor, shape: Size) -> Tensor:
-        """Each output's value, divided over the inputs nearest to it."""
+        """Each output's value to the input nearest to it."""
         _, backward = self._functions()
-        x: Tensor = backward(r, self.size, (r.shape[0], *shape[1:]), *self._arguments())
+        x: Tensor = backward(r, self.size, (r.shape[0], *shape[1:]), *self.scales)
         return x
-
-    def _arguments(self) -> tuple[float | None, ...]:
-        return (self.align_corners, *self.scales) if self.mode == "bilinear" else self.scales
 
     def _functions(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         return {
@@ -173,7 +168,6 @@ class Interpolate(Average):
                 aten._upsample_nearest_exact2d.default,  # noqa: SLF001  an ATen name
                 aten._upsample_nearest_exact2d_backward.default,  # noqa: SLF001  an ATen name
             ),
-            "bilinear": (aten.upsample_bilinear2d.default, aten.upsample_bilinear2d_backward.default),
         }[self.mode]
 
 

@@ -75,8 +75,10 @@ def over_seeds(function: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:
 
 def sample_sums(value: Tensor) -> Tensor:
     """The sum over each sample, (K, B, ...) to (K, B); at least in float32, where half precision would overflow."""
-    half = value.dtype in (torch.float16, torch.bfloat16)
-    return value.sum(tuple(range(2, value.ndim)), dtype=torch.float32 if half else None)
+    dtype = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    if value.ndim == 2:  # one logit without an axis of its own; a sum over no axes is one over all
+        return value.to(dtype)
+    return value.sum(tuple(range(2, value.ndim)), dtype=dtype)
 
 
 def channels_last(value: Tensor) -> bool:

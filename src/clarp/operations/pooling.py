@@ -154,3 +154,31 @@ class VectorNorm(Operation):
         """Never negative."""
         del inputs, tensors
         return 0.0, torch.inf
+
+
+@dataclass(frozen=True)
+class TopK(Maximum):
+    """The k greatest values along one axis, the greatest first; remembers where they were.
+
+    Attributes:
+        k: how many.
+        axis: negative, counted from the end.
+        largest: False for the least, the least first.
+    """
+
+    k: int
+    axis: int
+    largest: bool
+
+    def forward(self, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, Tensor | None]:
+        """The values, and their places."""
+        del tensors
+        y, places = inputs[0].topk(self.k, self.axis, largest=self.largest, sorted=True)
+        return y, places
+
+    def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
+        """To the places that the values are from."""
+        del tensors
+        assert record.memo is not None
+        back = gradient.new_zeros(*gradient.shape[:2], *record.shapes[0][1:])
+        return (back.scatter_(self.axis, record.memo.expand(gradient.shape), gradient),)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 SINKS = ("selection", "bias", "epsilon")
 """What takes relevance on its way: seed = pixels + all of these."""
 TOP = 3
+SHOWN = 12  # operations in a notebook
 NOTHING = ("0", "~0")
+ROUNDING = 1e-5  # of the seed's size
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ class Entry:
 class Ledger:
     """The balance of every operation, from the logits to the pixels.
 
-    ``print(ledger)`` is a table of the first sample; :meth:`rows`, :meth:`to_dict` and :meth:`to_frame` have the numbers.
+    ``print(ledger)`` is a table of the first sample, and a notebook shows its totals and greatest entries;
+    :meth:`rows`, :meth:`to_dict` and :meth:`to_frame` have the numbers.
 
     Attributes:
         seed: the sum of the initial relevance, (B,) or (B, K).
@@ -165,15 +169,48 @@ class Ledger:
     def _size(self) -> tuple[int, int]:
         return len(self.seed), self.seed[0].numel()
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
+        seed, pixels = (f"{_of(value, 0, 0):.4g}" for value in (self.seed, self.pixels))
+        first = " in the first" if self.seed.numel() > 1 else ""
+        return (
+            f"Ledger({self.seed.numel()} explanation(s), {len(self.entries)} operations; "
+            f"seed {seed}, pixels {pixels}{first}; print(ledger) is the table)"
+        )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of the first sample: the operations that kept the most, and the totals."""
+        rows, size = self._written_rows(), _of(self.size, 0, 0)
+        amounts = [
+            sum(abs(_of(getattr(entry, what), 0, 0)) for what in SINKS) / (size or 1.0)
+            for entry in self.entries
+        ]
+        top = sorted(range(len(rows)), key=lambda k: -amounts[k] if amounts[k] > ROUNDING else 0.0)[:SHOWN]
+        columns = ["module", "operation", "rule", "arrived", "handed_on", *SINKS]
+        head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+        lines = [
+            f"<tr>{''.join(f'<td>{escape(str(rows[k][name]))}</td>' for name in columns)}</tr>" for k in top
+        ]
+        left_out = f", {len(top)} of {len(rows)}; print(ledger) has all" if len(top) < len(rows) else ""
+        told = f"operations, those that kept the most relevance first{left_out}"
+        foot = "".join(f"<p>{escape(line)}</p>" for line in self._foot(size))
+        return (
+            f"<table><caption>{escape(told)}</caption><thead><tr>{head}</tr></thead>"
+            f"<tbody>{''.join(lines)}</tbody></table>{foot}"
+        )
+
+    def _written_rows(self) -> list[dict[str, str]]:
+        """The first sample's rows in words."""
         size = _of(self.size, 0, 0)
-        rows = [
+        return [
             {
                 name: _written(value, size) if isinstance(value, float) else value
                 for name, value in row.items()
             }
             for row in self.rows()
         ]
+
+    def __str__(self) -> str:
+        rows, size = self._written_rows(), _of(self.size, 0, 0)
         taking = [what for what in SINKS if any(row[what] not in NOTHING for row in rows)]
         numbers = ["arrived", "handed_on", *taking]
         lines = table(rows, ["module", "operation", "rule", *numbers], numbers=numbers)
@@ -210,4 +247,4 @@ def _written(value: float, size: float) -> str:
     """A number for people: "~0" for what is rounding beside the size of the seed."""
     if value == 0:
         return NOTHING[0]
-    return NOTHING[1] if abs(value) < 1e-5 * size else f"{value:+.4g}"
+    return NOTHING[1] if abs(value) < ROUNDING * size else f"{value:+.4g}"

@@ -6,7 +6,17 @@ from math import inf, prod
 from typing import TYPE_CHECKING
 
 from clarp.capture import Graph, Node
-from clarp.operations import Affine, Convolution, Dense, MatMul, Multiply, WeightedLinear
+from clarp.operations import (
+    Affine,
+    Convolution,
+    Dense,
+    GridSample,
+    MatMul,
+    Multiply,
+    Shift,
+    Unpool,
+    WeightedLinear,
+)
 from clarp.operations.contraction import RESIZING
 from clarp.propagation.table import data_frame, table
 from clarp.rules import Gate, Hold, Rule
@@ -87,7 +97,16 @@ class Plan:
             if step.node.name not in found or isinstance(step.rule, Hold):
                 continue
             inputs = step.node.inputs
-            found.update((inputs[step.rule.signal],) if isinstance(step.rule, Gate) else inputs)
+            placed = isinstance(
+                step.node.operation, GridSample | Unpool
+            )  # by a second input, which gets nothing
+            found.update(
+                (inputs[step.rule.signal],)
+                if isinstance(step.rule, Gate)
+                else inputs[:1]
+                if placed
+                else inputs
+            )
         return frozenset(found)
 
     def convolutions(self) -> tuple[Node, ...]:
@@ -145,7 +164,7 @@ def make_plan(graph: Graph, composite: Composite) -> Plan:
     weighing = _weighing(graph)
     steps = []
     for node in graph:
-        reading = isinstance(node.operation, (Convolution, Dense, Affine, *RESIZING))
+        reading = isinstance(node.operation, (Convolution, Dense, Affine, Shift, *RESIZING))
         reads_pixels = reading and pixels.issuperset(node.inputs)
         ends = [intervals[name] for name in node.inputs]
         inputs_held = tuple(held[name] for name in node.inputs)

@@ -9,13 +9,13 @@ import torch
 from torch import Size, Tensor
 
 from clarp.capture import Node, Tap
-from clarp.operations import Add, Convolution, Operation, Record, Rectifier, WeightedLinear
+from clarp.operations import Add, Convolution, Operation, Record, Rectifier, Resample, WeightedLinear
 from clarp.operations.base import in_dtype, sample_sums
 from clarp.operations.custom import Custom
 from clarp.propagation.ledger import Entry
 from clarp.propagation.plan import Plan, Step
 from clarp.rules import Pass, Rule
-from clarp.rules.parts import Part, Value
+from clarp.rules.parts import Ones, Part, Value
 from clarp.rules.rule import Shares, Site
 
 ONEDNN = {torch.float32, torch.bfloat16}
@@ -126,7 +126,10 @@ class Program:
 
     def _prepare(self, operation: Operation, part: Part) -> None:
         if isinstance(operation, WeightedLinear) and (operation.weight, part) not in self._parts:
-            prepared = part(self._tensors[operation.weight])
+            weight = self._tensors[operation.weight]
+            # A resampling reads what it gives weight to, and not all of the axis that its matrix spans.
+            reads = isinstance(operation, Resample) and isinstance(part, Ones)
+            prepared = (weight != 0).to(weight) if reads else part(weight)
             assert isinstance(prepared, Tensor)
             self._parts[operation.weight, part] = prepared
 

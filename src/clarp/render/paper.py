@@ -1,5 +1,6 @@
 """A sheet of paper measured in inches, and how it becomes a picture or a file; no state outside the figure."""
 
+import io
 import textwrap
 from collections.abc import Sequence
 from functools import partial
@@ -24,12 +25,21 @@ FORMATS = ("png", "svg", "pdf")
 """The suffixes that :func:`save` knows."""
 
 
+class Drawing(Figure):
+    """A matplotlib figure that a notebook shows when it is a cell's last line, whichever backend is chosen."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
+
+
 class Paper:
     """A white figure whose places are inches from its top left corner."""
 
     def __init__(self, width: float, height: float) -> None:
         self.width, self.height = width, height
-        self.figure = Figure((width, height), dpi=DPI, facecolor="white")
+        self.figure = Drawing((width, height), dpi=DPI, facecolor="white")
         FigureCanvasAgg(self.figure)
 
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:

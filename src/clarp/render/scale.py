@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 Floats: TypeAlias = NDArray[np.float64]
 Bytes: TypeAlias = NDArray[np.uint8]
 
-PERCENTILE = 99.5
+PERCENTILE, LEAST = 99.5, 0.01
 
 
 def _vik(places: Floats) -> Floats:
@@ -47,7 +47,8 @@ class Scale:
     def of(cls, *heatmaps: ArrayLike) -> "Scale":
         """Choose the limit: the 99.5th percentile of ``|R|``, so that a few extreme pixels don't pale the rest.
 
-        Where that is zero (a very sparse map), the maximum; non-finite values don't count.
+        Of a map of few pixels, whose percentile is less than a hundredth of the maximum, the median of those that are not; values that
+        are not finite don't count.
 
         Args:
             *heatmaps: (H, W) relevance; several maps get one scale, over all their pixels.
@@ -69,8 +70,10 @@ class Scale:
             return cls(1.0, "no scale", warning)
         of = "|relevance|" if len(heatmaps) == 1 else f"|relevance| over {len(heatmaps)} maps"
         limit, basis = float(np.percentile(np.abs(finite), PERCENTILE)), f"{PERCENTILE}th percentile of {of}"
-        if limit == 0.0:
-            limit, basis = float(np.abs(finite).max()), f"maximum of {of}"
+        least = LEAST * float(np.abs(finite).max())
+        if limit < least or limit == 0.0:
+            limit = float(np.median(np.abs(finite)[np.abs(finite) >= least]))
+            basis = f"median of {of} that is at least {LEAST:.0%} of the maximum"
         return cls(limit, basis, warning) if limit > 0.0 else cls(1.0, "no scale", warning)
 
     def strength(self, heatmap: ArrayLike) -> Floats:

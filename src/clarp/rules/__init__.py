@@ -2,6 +2,7 @@
 
 from clarp.rules.attention import Halves, Hold, Taylor
 from clarp.rules.basic import AlphaBeta, Epsilon, Flat, Gamma, Norm, WSquare, ZBox, Zero, ZPlus
+from clarp.rules.condition import Chosen, Sampled
 from clarp.rules.custom import register
 from clarp.rules.linear import LinearRule
 from clarp.rules.merge import Gate, Half, Ratio
@@ -10,6 +11,7 @@ from clarp.rules.rule import Crop, Pass, Rule, Transport
 
 __all__ = [
     "AlphaBeta",
+    "Chosen",
     "Crop",
     "Epsilon",
     "Flat",
@@ -23,6 +25,7 @@ __all__ = [
     "Pass",
     "Ratio",
     "Rule",
+    "Sampled",
     "Squares",
     "Taylor",
     "Transport",

@@ -14,6 +14,8 @@ from clarp.operations import (
     Divide,
     Elementwise,
     Extend,
+    GridSample,
+    LogSumExp,
     MatMul,
     Maximum,
     Normalisation,
@@ -23,12 +25,16 @@ from clarp.operations import (
     Routing,
     Shift,
     Softmax,
+    Step,
+    Unpool,
     VectorNorm,
+    Where,
 )
 from clarp.operations.contraction import RESIZING
 from clarp.operations.custom import Custom
 from clarp.rules.attention import Halves, Hold, Taylor
 from clarp.rules.basic import AlphaBeta, Epsilon, Flat, Gamma, Norm, ZBox, Zero, ZPlus
+from clarp.rules.condition import Chosen, Sampled
 from clarp.rules.custom import rule_of
 from clarp.rules.linear import LinearRule
 from clarp.rules.merge import Gate, Ratio
@@ -88,6 +94,8 @@ class Composite:
             return Taylor()
         if reads_pixels and self.first is not None and isinstance(operation, (Convolution, Dense, *RESIZING)):
             return self.first
+        if isinstance(operation, Shift) and reads_pixels:
+            return Pass()  # pixels from which a mean image was taken are pixels still
         if isinstance(operation, Affine):
             return self._affine(operation, reads_pixels=reads_pixels)
         table: tuple[tuple[type[Operation], Rule], ...] = (
@@ -104,10 +112,15 @@ class Composite:
             (Divide, Gate(signal=0)),
             (Extend, Crop()),
             (Reciprocal, Hold()),
+            (Step, Hold()),
             (Elementwise, Pass()),
             (Routing, Transport()),
             (Maximum, Transport()),
             (VectorNorm, Squares()),
+            (LogSumExp, Transport()),
+            (Where, Chosen()),
+            (Unpool, Chosen()),
+            (GridSample, Sampled()),
         )
         return next(rule for kind, rule in table if isinstance(operation, kind))
 

@@ -16,9 +16,13 @@ class Problem(_Answer):
 class Class(_Answer):
     """A class of the model."""
 
-    index: int = Field(serialization_alias="class", description="Its place among the logits.")
+    index: int = Field(
+        serialization_alias="class", description="Its number; of a binary model 1: it is so, 0: it is not."
+    )
     label: str = Field(description="Its name.")
-    probability: float | None = Field(description="Softmax probability in this photo; null if it is NaN.")
+    probability: float | None = Field(
+        description="Softmax, or of a binary or multilabel model its own sigmoid; null if it is NaN."
+    )
 
 
 class Photo(_Answer):
@@ -27,6 +31,7 @@ class Photo(_Answer):
     sha256: str = Field(description="Of the bytes.")
     width: int = Field(description="In pixels, after the rotation that its EXIF data asks for.")
     height: int = Field(description="Likewise.")
+    notes: list[str] = Field(default=[], description="What was assumed to open it.")
 
 
 class Seen(_Answer):
@@ -43,6 +48,9 @@ class Predicted(_Answer):
     model: str = Field(description="The model's name.")
     photo: Photo
     seen: Seen
+    task: str = Field(
+        description="multiclass: one of the classes, whose probabilities sum to 1; binary: class 1 or class 0; multilabel: any of them."
+    )
     predictions: list[Class] = Field(description="The most probable class first.")
 
 
@@ -51,7 +59,9 @@ class ColourScale(_Answer):
 
     limit: float = Field(description="Relevance of this magnitude and more has the full colour.")
     basis: str = Field(description="How the limit was chosen.")
-    warning: str = Field(description="What is odd about the map (all zero, not finite), or an empty string.")
+    warning: str = Field(
+        description="What is odd about the map (no relevance, not finite), or an empty string."
+    )
 
 
 class Map(_Answer):
@@ -61,7 +71,9 @@ class Map(_Answer):
     definition: str = Field(description="Seed, selection and rules in full.")
     composite: str = Field(description="The name of its rules.")
     target: Class
-    against: list[Class] | str = Field(description="The classes it is contrasted with, or a sentence.")
+    against: list[Class] | str = Field(
+        description="The classes it is contrasted with, or what there is in their place, in words."
+    )
     selection_skipped: int = Field(description="At how many layers no gradient was positive.")
     ledger: dict[str, float | None] = Field(
         description="Where the relevance went: seed = pixels + selection + bias + epsilon."
@@ -89,7 +101,7 @@ class Explained(_Answer):
 class Change(_Answer):
     """What masking does to one class."""
 
-    index: int = Field(serialization_alias="class", description="Its place among the logits.")
+    index: int = Field(serialization_alias="class", description="Its number.")
     label: str = Field(description="Its name.")
     before: float | None = Field(description="Its probability in the whole photo.")
     after: float | None = Field(description="Its probability with the regions covered.")
@@ -119,7 +131,10 @@ class ModelRow(_Answer):
     """A model that is served."""
 
     name: str
-    classes: int = Field(description="How many it tells apart.")
+    classes: int = Field(description="How many it knows.")
+    task: str | None = Field(
+        description="As in a prediction; null where it is known with the first photo only."
+    )
     notes: list[str] = Field(description="What was assumed about it.")
 
 

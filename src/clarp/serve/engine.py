@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from clarp import __version__
-from clarp.commands.manifest import caption, finite, unnamed_rivals
+from clarp.commands.manifest import caption, finite
+from clarp.evaluation.attribution import without_rounding
 from clarp.evaluation.metrics.perturbation import Fill, filling
 from clarp.explainer import Explainer
-from clarp.explanation import Explanation
-from clarp.images import decode_photo
+from clarp.explanation import EMPTY, Explanation
+from clarp.images import decode_photo, notes_of
 from clarp.models import Classifier
 from clarp.models.logits import Logits
 from clarp.network import Network
@@ -33,6 +34,7 @@ from clarp.render.scale import oddity
 from clarp.serve.answers import Change, Class, ColourScale, Explained, Map, Masked, Photo, Predicted, Seen
 from clarp.serve.limits import Limits
 from clarp.serve.recipe import recipe
+from clarp.task import Task
 
 TOP = 5
 Box = tuple[int, int, int, int]
@@ -50,7 +52,7 @@ class Question:
 
     Attributes:
         targets: classes by name or number; empty for the most probable one.
-        against: classes that they are contrasted with; empty for all others.
+        against: classes that they are contrasted with; empty for those of the task.
         methods: names of methods.
         same_scale: one colour scale over all maps of a method, so that its classes can be compared; else each map its own.
     """
@@ -80,7 +82,7 @@ class Engine:
         classifier: is not changed.
         limits: see :class:`Limits`.
         cache: a folder where captured graphs are kept for other processes; None: nothing is written.
-        options: what the command line gave besides: weights, labels, output.
+        options: what the command line gave besides: weights, labels, output, task.
     """
 
     def __init__(
@@ -108,9 +110,14 @@ class Engine:
         self._sizes: set[tuple[int, ...]] = set()
 
     @property
+    def task(self) -> Task | None:
+        """What the last layer means; None before the first photo, because the captured model tells."""
+        return None if self._logits is None else self._logits.task
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What was assumed about the model."""
-        return self.classifier.notes
+        return self.classifier.notes + (self.task.notes if self.task else ())
 
     def try_out(self, method: str) -> None:
         """Explain the demo's photo, so that a model that can't be explained is refused at the start.
@@ -133,6 +140,7 @@ class Engine:
             model=self.name,
             photo=prepared.photo,
             seen=Seen(width=width, height=height, png=_png(prepared.seen)),
+            task=self._asked(prepared.image).task.name,
             predictions=[
                 self._class(prepared.probabilities, index) for index in _top(prepared.probabilities, top)
             ],
@@ -153,10 +161,11 @@ class Engine:
         prepared = self._prepared(data)
         maps: list[Map] = []
         for explanation, against in self._explanations(prepared, question, given_up):
-            heatmaps = explanation.heatmap[0].float().cpu().numpy()
+            heatmaps = _heatmaps(explanation)
             scales = [Scale.of(*heatmaps)] * len(heatmaps) if question.same_scale else map(Scale.of, heatmaps)
             maps += [
-                self._map(prepared, explanation, row, against, scale) for row, scale in enumerate(scales)
+                self._map(prepared, explanation, row, against, heatmap=heatmap, scale=scale)
+                for row, (heatmap, scale) in enumerate(zip(heatmaps, scales, strict=True))
             ]
         return Explained(
             clarp=__version__,
@@ -174,13 +183,13 @@ class Engine:
         """
         prepared = self._prepared(data)
         explanation, against = next(self._explanations(prepared, question, given_up))
-        heatmap = explanation.heatmap[0, 0].double().cpu().numpy()
         target = int(explanation.target[0, 0])
         drawn = BytesIO()
         rivals = [index for index in against if index != target]
         probability = float(prepared.probabilities[target])
-        words = caption(self.classifier, explanation.method, target, probability, rivals)
-        overlay(heatmap, prepared.seen, words).save(drawn, "PNG")
+        odd = [EMPTY] if bool(explanation.empty[0, 0]) else []
+        words = caption(self.classifier, explanation, target, probability, rivals, *odd)
+        overlay(_heatmaps(explanation)[0], prepared.seen, words).save(drawn, "PNG")
         return drawn.getvalue()
 
     def mask(self, data: bytes, boxes: Sequence[Box], fill: Fill, classes: Sequence[str]) -> Masked:
@@ -235,7 +244,7 @@ class Engine:
         except Exception as error:  # the user's own preprocessing may raise anything
             raise ValueError(f"the preprocessing failed with {type(error).__name__}: {error}.") from error
         prepared = _Prepared(
-            Photo(sha256=key, width=photo.width, height=photo.height),
+            Photo(sha256=key, width=photo.width, height=photo.height, notes=list(notes_of(photo))),
             image.unsqueeze(0),
             self._probabilities(image.unsqueeze(0)),
             self.classifier.photo(image),
@@ -247,10 +256,14 @@ class Engine:
 
     def _probabilities(self, images: Tensor) -> Tensor:
         """Of one image, (N,)."""
+        return self._asked(images).probabilities(images)[0]
+
+    def _asked(self, images: Tensor) -> Logits:
+        """The model, without what it ends in."""
         if self._logits is None:
             with _capturing:
-                self._logits = Logits.of(self._model, self._network, images[0])
-        return self._logits.probabilities(images)[0]
+                self._logits = Logits.of(self._model, self._network, images[0], self.classifier.task)
+        return self._logits
 
     def _explanations(
         self, prepared: _Prepared, question: Question, given_up: Callable[[], bool]
@@ -278,14 +291,22 @@ class Engine:
         if shape not in self._sizes and len(self._sizes) >= self.limits.sizes:
             self._forget_sizes()
         if method not in self._explainers:
-            self._explainers[method] = Explainer(self._network, method, bounds=self.classifier.bounds)
+            self._explainers[method] = Explainer(
+                self._network, method, bounds=self.classifier.bounds, task=self.classifier.task
+            )
         return self._explainers[method]
 
     def _map(
-        self, prepared: _Prepared, explanation: Explanation, row: int, against: Sequence[int], scale: Scale
+        self,
+        prepared: _Prepared,
+        explanation: Explanation,
+        row: int,
+        against: Sequence[int],
+        *,
+        heatmap: NDArray[np.float32],
+        scale: Scale,
     ) -> Map:
         method, target = explanation.method, int(explanation.target[0, row])
-        heatmap = explanation.heatmap[0, row].float().cpu().numpy()
         rivals = [index for index in against if index != target]
         return Map(
             method=method.name,
@@ -293,13 +314,17 @@ class Engine:
             composite=method.rules.name,
             target=self._class(prepared.probabilities, target),
             against=[self._class(prepared.probabilities, index) for index in rivals]
-            or unnamed_rivals(method),
+            or explanation.question.unnamed_rivals(method.has_rivals),
             selection_skipped=int(explanation.selection_skipped[0, row]),
             ledger={
                 part: finite(np.asarray(values)[0, row].item())
                 for part, values in explanation.ledger.summary().items()
             },
-            scale=ColourScale(limit=scale.limit, basis=scale.basis, warning=oddity(heatmap)),
+            scale=ColourScale(
+                limit=scale.limit,
+                basis=scale.basis,
+                warning=EMPTY if bool(explanation.empty[0, row]) else oddity(heatmap),
+            ),
             heatmap=_npy(heatmap),
             png=_png(layer(heatmap, scale)),
             python=recipe(
@@ -316,6 +341,12 @@ class Engine:
             label=self.classifier.labels[index],
             probability=finite(float(probabilities[index])),
         )
+
+
+def _heatmaps(explanation: Explanation) -> NDArray[np.float32]:
+    """Of one image, (K, H, W)."""
+    values: NDArray[np.float32] = without_rounding(explanation)[0].float().cpu().numpy()
+    return values
 
 
 def _top(probabilities: Tensor, count: int) -> list[int]:

@@ -15,7 +15,7 @@ from clarp.models import load
 
 classifier = load({arguments})
 image = classifier.preprocess(open_photo(Path("photo.jpg"))).unsqueeze(0)
-explainer = clarp.Explainer(classifier.module, {method}, bounds=classifier.bounds)
+explainer = clarp.Explainer(classifier.module, {method}, bounds=classifier.bounds, task=classifier.task)
 explanation = explainer(image, target={target}, against={against})  # {what}
 heatmap = explanation.heatmap[0]  # (height, width)
 """
@@ -36,7 +36,7 @@ def recipe(
         model: as on the command line. Of files only the names are told, so the lines run in their folder.
         method: a name.
         target: the class explained.
-        against: its rivals; empty: all others, or nothing where the method has none.
+        against: its rivals; empty: those of the task, or nothing where the method has none.
         labels: of all classes.
         options: other arguments of :func:`clarp.models.load`, by name.
     """

@@ -52,7 +52,7 @@ _Against = Annotated[
     tuple[_Name, ...],
     Query(
         max_length=_MOST.against,
-        description="A class to contrast it with; all others if left out. Methods without rivals take no notice.",
+        description="A class to contrast it with. If left out: all others, or of a multilabel model none. Methods without rivals take no notice.",
     ),
 ]
 _Methods = Annotated[
@@ -131,7 +131,12 @@ async def about(request: Request) -> About:
     return About(
         clarp=__version__,
         models=[
-            ModelRow(name=name, classes=len(engine.classifier.labels), notes=list(engine.notes))
+            ModelRow(
+                name=name,
+                classes=len(engine.classifier.labels),
+                task=engine.task.name if engine.task else None,
+                notes=list(engine.notes),
+            )
             for name, engine in service.engines.items()
         ],
         methods=[

@@ -5,13 +5,18 @@ A module per topic; importing it registers its lowerings.
 
 from clarp.capture.lowering import (
     attention,
+    condition,
+    distance,
     elementwise,
     linear,
     merge,
     normalisation,
     pooling,
+    power,
     rearrange,
+    recurrent,
     resampling,
+    sampling,
     shape,
 )
 from clarp.capture.lowering.call import (
@@ -35,6 +40,8 @@ __all__ = [
     "Step",
     "Value",
     "attention",
+    "condition",
+    "distance",
     "elementwise",
     "linear",
     "lowers",
@@ -42,7 +49,10 @@ __all__ = [
     "no_lowering",
     "normalisation",
     "pooling",
+    "power",
     "rearrange",
+    "recurrent",
     "resampling",
+    "sampling",
     "shape",
 ]

@@ -18,6 +18,9 @@ class Refused(Exception):  # noqa: N818  a signal between two functions, never s
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """The types that an exported value may have; the graph computes in one of them, whichever these are."""
 
+COUNTS = (torch.bool, torch.int64)
+"""Conditions, and sums of them."""
+
 Value = fx.Node | str
 """A value in a lowering: one of the exported graph, or the name of a step."""
 

@@ -17,15 +17,18 @@ from clarp.operations import (
     LeakyReLU,
     LogSigmoid,
     Mish,
-    Power,
+    Multiply,
     PReLU,
     Reciprocal,
     ReLU,
+    Shrink,
     Sigmoid,
     SiLU,
+    Slice,
     Softplus,
     Sqrt,
     Tanh,
+    Threshold,
 )
 
 aten = torch.ops.aten
@@ -148,11 +151,33 @@ def _softplus(call: Call) -> Lowered:
     return Softplus(float(call["beta"]), float(call["threshold"])), (call.value("self"),)
 
 
-@lowers(aten.pow.Tensor_Scalar, aten.square.default)
+@lowers(aten.threshold.default)
 @anywhere
-def _power(call: Call) -> Lowered:
-    """A whole number of at least 1."""
-    exponent = call.arguments.get("exponent", 2)
-    if exponent != int(exponent) or exponent < 1:
-        raise Refused(f"the exponent is {exponent}, expected a whole number of at least 1")
-    return Power(int(exponent)), (call.value("self"),)
+def _threshold(call: Call) -> Lowered:
+    return Threshold(float(call["threshold"]), float(call["value"])), (call.value("self"),)
+
+
+@lowers(aten.hardshrink.default, aten.softshrink.default)
+@anywhere
+def _shrink(call: Call) -> Lowered:
+    return Shrink(float(call["lambd"]), call.node.target is aten.softshrink.default), (call.value("self"),)
+
+
+@lowers(aten.rrelu.default)
+@anywhere
+def _rrelu(call: Call) -> Lowered:
+    """In eval mode, with the mean of its slopes."""
+    if call["training"]:
+        raise Refused("its slopes are random: call model.eval() first")
+    return LeakyReLU((float(call["lower"]) + float(call["upper"])) / 2), (call.value("self"),)
+
+
+@lowers(aten.glu.default)
+@anywhere
+def _glu(call: Call) -> Lowered:
+    """One half of the channels as the gate of the other."""
+    x, shape = call.value("self"), call.sizes()
+    axis = call.axis(call["dim"])
+    size = shape[axis - 1]
+    signal, gate = (call.step(Slice(axis, first, first + size, 1), (x,), shape) for first in (0, size))
+    return Multiply(), (signal, call.step(Sigmoid(), (gate,), shape))

@@ -31,29 +31,29 @@ def _sum(call: Call) -> Lowered:
         second = -alpha
     else:
         first = -alpha
-    constants = [name for name in ("self", "other") if _is_constant(call, name)]
+    constants = [name for name in ("self", "other") if is_constant(call, name)]
     if not constants:
         return Add(), tuple(
-            _scaled(call, _broadcast(call, name), factor)
+            _scaled(call, broadcast(call, name), factor)
             for name, factor in (("self", first), ("other", second))
         )
     name = "other" if constants == ["self"] else "self"
     own, others = (first, second) if name == "self" else (second, first)
-    summand = others * _constant(call, constants[0])
+    summand = others * constant_of(call, constants[0])
     if _varies(summand) > 1:
-        return Shift(call.new("constant", summand)), (_scaled(call, _broadcast(call, name), own),)
-    return _affine(call, _broadcast(call, name), torch.tensor(own, dtype=torch.float64), summand)
+        return Shift(call.new("constant", summand)), (_scaled(call, broadcast(call, name), own),)
+    return affine(call, broadcast(call, name), torch.tensor(own, dtype=torch.float64), summand)
 
 
 @lowers(aten.mul.Tensor, aten.mul.Scalar, aten.multiply.Tensor, aten.multiply.Scalar)
 @anywhere
 def _product(call: Call) -> Lowered:
     """Two values, of which one may broadcast over the other, or a value and a constant."""
-    constants = [name for name in ("self", "other") if _is_constant(call, name)]
+    constants = [name for name in ("self", "other") if is_constant(call, name)]
     if not constants:
-        return Multiply(), (_broadcast(call, "self"), _broadcast(call, "other"))
+        return Multiply(), (broadcast(call, "self"), broadcast(call, "other"))
     name = "other" if constants == ["self"] else "self"
-    return _affine(call, _broadcast(call, name), _constant(call, constants[0]))
+    return affine(call, broadcast(call, name), constant_of(call, constants[0]))
 
 
 @lowers(
@@ -67,31 +67,36 @@ def _product(call: Call) -> Lowered:
 @anywhere
 def _quotient(call: Call) -> Lowered:
     """Of two values, or of a value and a constant."""
-    if _is_constant(call, "self"):
-        inverse = call.step(Reciprocal(), (_broadcast(call, "other"),), call.sizes())
-        return _affine(call, inverse, _constant(call, "self"))
-    if _is_constant(call, "other"):
-        return _affine(call, _broadcast(call, "self"), 1 / _constant(call, "other"))
-    return Divide(), (_broadcast(call, "self"), _broadcast(call, "other"))
+    if is_constant(call, "self"):
+        inverse = call.step(Reciprocal(), (broadcast(call, "other"),), call.sizes())
+        return affine(call, inverse, constant_of(call, "self"))
+    if is_constant(call, "other"):
+        return affine(call, broadcast(call, "self"), 1 / constant_of(call, "other"))
+    return Divide(), (broadcast(call, "self"), broadcast(call, "other"))
 
 
 @lowers(aten.neg.default, aten.negative.default)
 @anywhere
 def _negative(call: Call) -> Lowered:
-    return _affine(call, call.value("self"), torch.tensor(-1.0))
+    return affine(call, call.value("self"), torch.tensor(-1.0))
 
 
-def _is_constant(call: Call, name: str) -> bool:
+def is_constant(call: Call, name: str) -> bool:
+    """Whether an argument is a number or a constant tensor."""
     return not isinstance(call[name], fx.Node) or call[name].name in call.constants
 
 
-def _constant(call: Call, name: str) -> Tensor:
+def constant_of(call: Call, name: str) -> Tensor:
     """A number or constant tensor as (1, ...) that broadcasts over the output, in float64."""
     given: Any = call[name]
     tensor = (
         call.constants[given.name] if isinstance(given, fx.Node) else torch.tensor(given, dtype=torch.float64)
     )
-    return call.aligned(tensor).double()
+    whole = call.aligned(tensor).double()
+    for axis, size in enumerate(whole.shape):  # the same along an axis is the same function as one for all
+        if size > 1 and torch.equal(whole.narrow(axis, 0, 1).expand_as(whole), whole):
+            whole = whole.narrow(axis, 0, 1)
+    return whole
 
 
 def _varies(constant: Tensor) -> int:
@@ -99,7 +104,8 @@ def _varies(constant: Tensor) -> int:
     return sum(size > 1 for size in constant.shape)
 
 
-def _affine(call: Call, x: Value, scale: Tensor, shift: Tensor | None = None) -> Lowered:
+def affine(call: Call, x: Value, scale: Tensor, shift: Tensor | None = None) -> Lowered:
+    """``scale x + shift``; a scale of no axes is one for all elements."""
     scale = scale.double().view((1,) * (len(call.sizes()) + 1)) if scale.ndim == 0 else scale.double()
     bias = None if shift is None else call.new("bias", shift)
     return Affine(call.new("weight", scale), bias), (x,)
@@ -108,12 +114,12 @@ def _affine(call: Call, x: Value, scale: Tensor, shift: Tensor | None = None) ->
 def _scaled(call: Call, x: Value, factor: float) -> Value:
     if factor == 1:
         return x
-    operation, inputs = _affine(call, x, torch.tensor(factor, dtype=torch.float64))
+    operation, inputs = affine(call, x, torch.tensor(factor, dtype=torch.float64))
     assert operation is not None
     return call.step(operation, inputs, call.sizes())
 
 
-def _broadcast(call: Call, name: str) -> Value:
+def broadcast(call: Call, name: str) -> Value:
     """An argument in the shape of the output."""
     x = call.value(name)
     if call.sizes(x) == call.sizes():

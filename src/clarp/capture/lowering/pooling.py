@@ -1,12 +1,13 @@
 """Poolings, means, maxima and interpolations."""
 
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import torch
 
 from clarp.capture.lowering.call import Call, Lowered, Refused, Value, anywhere, lowers, per_axis
 from clarp.operations import (
+    Absolute,
     AdaptiveAverage,
     AdaptiveMax,
     Add,
@@ -19,17 +20,25 @@ from clarp.operations import (
     Mean,
     Operation,
     Power,
+    RealPower,
     Reshape,
+    Slice,
     Sqrt,
+    TopK,
     VectorNorm,
 )
 
 aten = torch.ops.aten
 
 
-@lowers(aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default)
+@lowers(
+    aten.max_pool1d.default,
+    aten.max_pool2d.default,
+    aten.max_pool3d.default,
+    aten.max_pool2d_with_indices.default,
+)
 def _max_pool(call: Call) -> Lowered:
-    """Without `return_indices`; over one axis as over two, of which one has size one."""
+    """The values, and the places for a max unpooling; over one axis as over two, of which one has size one."""
     kernel, stride, padding, dilation = (
         _pooled(call, name) for name in ("kernel_size", "stride", "padding", "dilation")
     )
@@ -124,14 +133,78 @@ def _max(call: Call) -> Lowered:
     return Reshape(call.sizes()), (call.step(Max(last, keepdim=True), (value,), tuple(shape)),)
 
 
+@lowers(aten.amin.default, aten.min.dim)
+@anywhere
+def _min(call: Call) -> Lowered:
+    """Over any axes but the batch; the values only, as the opposite of the maximum of the opposites."""
+    x = call.value("self")
+    shape = call.sizes(x)
+    value: Value = _opposite(call, x, shape)
+    kept = list(shape)
+    for axis in sorted(_axes(call), reverse=True):
+        kept[axis] = 1
+        value = call.step(Max(axis, keepdim=True), (value,), tuple(kept))
+    value = call.step(Reshape(call.sizes()), (value,), call.sizes())
+    return _factor(call, "back", len(call.sizes()), -1.0), (value,)
+
+
+def _opposite(call: Call, x: Value, shape: tuple[int, ...]) -> Value:
+    return call.step(_factor(call, "opposite", len(shape), -1.0), (x,), shape)
+
+
+def _factor(call: Call, name: str, axes: int, value: float) -> Affine:
+    return Affine(call.new(name, torch.full((1,) * (axes + 1), value, dtype=torch.float64)), None)
+
+
+@lowers(aten.topk.default, aten.sort.default, aten.sort.stable)
+@anywhere
+def _top_k(call: Call) -> Lowered:
+    """Along any axis but the batch, in their order; the values only."""
+    x = call.value("self")
+    axis = call.axis(call["dim"], x)
+    size = call.sizes(x)[axis - 1]
+    if call.node.target is aten.topk.default:
+        k, largest = call["k"], call["largest"]
+    else:
+        k, largest = size, call["descending"]
+    return TopK(int(k), axis - len(call.sizes(x)) - 1, largest), (x,)
+
+
+@lowers(aten.kthvalue.default, aten.median.dim)
+@anywhere
+def _kth(call: Call) -> Lowered:
+    """Along any axis but the batch; the values only."""
+    x = call.value("self")
+    sizes = list(call.sizes(x))
+    axis = call.axis(call["dim"], x)
+    k = (sizes[axis - 1] + 1) // 2 if call.node.target is aten.median.dim else call["k"]
+    sizes[axis - 1] = k
+    least = call.step(TopK(k, axis - len(sizes) - 1, largest=False), (x,), tuple(sizes))
+    sizes[axis - 1] = 1
+    return Reshape(call.sizes()), (call.step(Slice(axis, k - 1, k, 1), (least,), tuple(sizes)),)
+
+
 @lowers(aten.linalg_vector_norm.default, aten.norm.ScalarOpt_dim)
 @anywhere
 def _vector_norm(call: Call) -> Lowered:
-    """The Euclidean length, over any axes but the batch."""
-    order = call["ord"] if "ord" in call.arguments else call["p"]
-    if order not in (None, 2):
-        raise Refused(f"the norm is of order {order}, expected 2")
-    return VectorNorm(_axes(call), call["keepdim"]), (call.value("self"),)
+    """Over any axes but the batch: the Euclidean length, or of another order as a sum of powers and its root."""
+    given = call["ord"] if "ord" in call.arguments else call["p"]
+    order, axes, x = 2.0 if given is None else float(given), _axes(call), call.value("self")
+    if order == 2:
+        return VectorNorm(axes, call["keepdim"]), (x,)
+    if not 0 < order < inf:
+        raise Refused(f"the norm is of order {order}, expected one above zero")
+    shape, kept = call.sizes(x), call.sizes()
+    value: Value = call.step(Absolute(), (x,), shape)
+    if order != 1:
+        power = call.new("order", torch.full((1,) * (len(shape) + 1), order, dtype=torch.float64))
+        value = call.step(RealPower(power), (value,), shape)
+    mean = call.step(Mean(axes, call["keepdim"]), (value,), kept)
+    total = _factor(call, "count", len(kept), float(prod(shape[axis] for axis in axes)))
+    if order == 1:
+        return total, (mean,)
+    root = call.new("root", torch.full((1,) * (len(kept) + 1), 1 / order, dtype=torch.float64))
+    return RealPower(root), (call.step(total, (mean,), kept),)
 
 
 @lowers(aten.var.dim, aten.var.correction, aten.std.dim, aten.std.correction)
@@ -171,14 +244,12 @@ def _axes(call: Call) -> tuple[int, ...]:
 MODES: dict[Any, str] = {
     aten.upsample_nearest2d.vec: "nearest",
     aten._upsample_nearest_exact2d.vec: "nearest-exact",  # noqa: SLF001  an ATen name
-    aten.upsample_bilinear2d.vec: "bilinear",
 }
 
 
 @lowers(*MODES)
 def _interpolate(call: Call) -> Lowered:
-    """(B, C, H, W), modes "nearest", "nearest-exact" and "bilinear" without antialias."""
+    """(B, C, H, W), modes "nearest" and "nearest-exact"."""
     factors = tuple(call["scale_factors"] or (None, None))
     size = (call.shape()[-2], call.shape()[-1])
-    align = bool(call.arguments.get("align_corners"))
-    return Interpolate(MODES[call.node.target], size, align, factors), (call.value("input"),)
+    return Interpolate(MODES[call.node.target], size, factors), (call.value("input"),)

@@ -28,6 +28,10 @@ aten = torch.ops.aten
     aten.gather.default,
     aten.diagonal.default,
     aten.rot90.default,
+    aten.upsample_nearest1d.vec,
+    aten.upsample_nearest3d.vec,
+    aten._upsample_nearest_exact1d.vec,  # noqa: SLF001  an ATen name
+    aten._upsample_nearest_exact3d.vec,  # noqa: SLF001  an ATen name
     aten.tril.default,
     aten.triu.default,
 )

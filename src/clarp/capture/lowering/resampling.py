@@ -5,42 +5,49 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clarp.capture.lowering.call import Call, Lowered, Refused, lowers
+from clarp.capture.lowering.call import Call, Lowered, Refused, Value, lowers
 from clarp.operations import Fold, Resample
 
 aten = torch.ops.aten
 
 
 @lowers(
+    aten.upsample_linear1d.vec,
+    aten.upsample_bilinear2d.vec,
+    aten.upsample_trilinear3d.vec,
     aten.upsample_bicubic2d.vec,
     aten._upsample_bicubic2d_aa.vec,  # noqa: SLF001  an ATen name
     aten._upsample_bilinear2d_aa.vec,  # noqa: SLF001  an ATen name
 )
 def _resample(call: Call) -> Lowered:
-    """As a product with a constant matrix along either axis."""
+    """As a product with a constant matrix along each axis; dropped where the size stays the same."""
     x = call.value("input")
-    channels, *old = call.shape(x)
-    new = call.shape()[1:]
-    rows, columns = (call.new(f"weight.{axis}", _matrix(call, axis, old[axis], new[axis])) for axis in (0, 1))
-    narrow = call.step(Resample(rows, None, "bchw", "ih", "bciw"), (x,), (channels, new[0], old[1]))
-    return Resample(columns, None, "bchw", "jw", "bchj"), (narrow,)
+    old, new = call.shape(x), call.shape()
+    value: Value = x
+    axes = "dhw"[4 - len(old) :]
+    steps: list[Resample] = []
+    for axis, letter in enumerate(axes):
+        name = call.new(f"weight.{axis}", _matrix(call, axis, old[1:], new[1:]))
+        steps.append(Resample(name, None, f"bc{axes}", f"i{letter}", f"bc{axes.replace(letter, 'i')}"))
+    for axis, operation in enumerate(steps[:-1]):
+        value = call.step(operation, (value,), (*new[: axis + 2], *old[axis + 2 :]))
+    return steps[-1], (value,)
 
 
-def _matrix(call: Call, axis: int, old: int, new: int) -> Tensor:
+def _matrix(call: Call, axis: int, old: tuple[int, ...], new: tuple[int, ...]) -> Tensor:
     """How the new positions along one axis are made of the old ones, (new, old)."""
     # Two columns, and not one: PyTorch 2.13 resamples a column of width one wrongly where it smooths.
-    units = torch.eye(old, dtype=torch.float64)
-    pairs = (
-        units.view(1, old, old, 1).expand(-1, -1, -1, 2)
-        if axis == 0
-        else units.view(1, old, 1, old).expand(-1, -1, 2, -1)
-    )
-    size = [new, 2] if axis == 0 else [2, new]
+    n, axes = old[axis], len(old)
+    others = tuple(2 for _ in range(axes - 1))
+    units = torch.eye(n, dtype=torch.float64, device="cpu").view(1, n, n, *(1,) * (axes - 1))
+    pixels = units.expand(1, n, n, *others).movedim(2, axis + 2)
+    size = [new[a] if a == axis else 2 for a in range(axes)]
     given = call["scale_factors"]
-    scales = None if given is None else [given[axis] if a == axis else 1.0 for a in (0, 1)]
+    scales = None if given is None else [given[axis] if a == axis else 1.0 for a in range(axes)]
     target: Any = call.node.target
-    resampled: Tensor = target(pairs.contiguous(), None if scales else size, call["align_corners"], scales)
-    return resampled.select(3 - axis, 0).view(old, new).t().contiguous()
+    resampled: Tensor = target(pixels.contiguous(), None if scales else size, call["align_corners"], scales)
+    rows = resampled.movedim(axis + 2, 2).reshape(n, new[axis], -1)[..., 0]
+    return rows.t().contiguous()
 
 
 @lowers(aten.col2im.default)

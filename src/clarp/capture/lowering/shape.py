@@ -7,12 +7,24 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from clarp.capture.lowering.call import FLOATING, Call, Layout, Lowered, Refused, Value, anywhere, lowers
+from clarp.capture.lowering.call import (
+    COUNTS,
+    FLOATING,
+    Call,
+    Layout,
+    Lowered,
+    Refused,
+    Value,
+    anywhere,
+    lowers,
+)
 from clarp.capture.lowering.rearrange import rearranged
+from clarp.capture.lowering.recurrent import CELLS, last_state
 from clarp.operations import Concatenate, Expand, Extend, Flip, Pad, Permute, Reshape, Roll, Slice
 
 aten = torch.ops.aten
 
+POOLING, UNPOOLING = aten.max_pool2d_with_indices.default, aten.max_unpool2d.default
 SPLITS = (
     aten.unbind.int,
     aten.chunk.default,
@@ -33,7 +45,11 @@ NOTHING = (
     aten.feature_alpha_dropout.default,
     aten.to.dtype,
     aten.to.device,
+    aten.to.dtype_layout,
+    aten.to.other,
     aten.type_as.default,
+    aten.lift_fresh.default,
+    aten.positive.default,
     aten._to_copy.default,  # noqa: SLF001  an ATen name
 )
 """In eval mode these return the values of their first argument."""
@@ -125,9 +141,17 @@ def _parts(call: Call) -> Lowered:
 @lowers(operator.getitem)
 @anywhere
 def _item(call: Call) -> Lowered:
-    """A part of a split value, or the first result of an operation."""
+    """A part of a split value; the first result of an operation; a recurrent layer's last states; a max pooling's places, to unpool."""
     source, index = call.value(0), call[1]
     if source.target not in SPLITS:
+        if index == 1 and source.target in CELLS:
+            return None, (last_state(source),)
+        if (
+            index == 1
+            and source.target is POOLING
+            and all(user.target is UNPOOLING for user in call.node.users)
+        ):
+            return None, (Call(source, call.constants, call.tensors, call.batch).value("self"),)
         if index != 0:
             raise Refused(f"it takes result number {index} of an operation, expected the first")
         return None, (source,)
@@ -301,5 +325,6 @@ def _nothing(call: Call) -> Lowered:
 def _check_type(call: Call, x: fx.Node) -> None:
     """Casts between floating types (a softmax in float32 in a model in half precision) are no part of the function."""
     old, new = x.meta["val"].dtype, call.node.meta["val"].dtype
-    if old != new and not (old in FLOATING and new in FLOATING):
+    # Conditions and counts are computed as zeros, ones and their sums, whatever their type is called.
+    if old != new and not (new in FLOATING and (old in FLOATING or old in COUNTS)):
         raise Refused(f"it changes the type from {old} to {new}, expected one floating type or another")

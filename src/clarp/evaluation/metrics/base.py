@@ -8,8 +8,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-Model = Callable[[Tensor], Tensor]
-"""Images (B, C, H, W) to logits (B, N)."""
+from clarp.explainer import Explainer
+from clarp.models.logits import Logits
+
+Model = Callable[[Tensor], Tensor] | Logits | Explainer
+"""Who is asked: images (B, C, H, W) to logits (B, N), whose softmax counts (one logit: its sigmoid); or an explainer of the model, which knows
+the task and how the model ends."""
 Direction = Literal["higher", "lower", "none"]
 """Which values of a column are better; "none" for columns that only describe."""
 

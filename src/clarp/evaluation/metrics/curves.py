@@ -79,7 +79,7 @@ class Deletion(_Game):
     """The deletion game (RISE, Petsiuk 2018, arXiv 1806.07421): lower is better.
 
     Pixels are filled from the most relevant on, equal ones row by row, in ``steps`` equal steps. With p_i the
-    target's softmax probability after step i, ``auc = sum_i (p_i + p_(i+1)) / (2 steps)``.
+    target's probability after step i (softmax, or as the model's task has it), ``auc = sum_i (p_i + p_(i+1)) / (2 steps)``.
 
     Attributes:
         steps: number of steps; RISE takes one per row of the image (224).
@@ -135,7 +135,7 @@ class AOPC(Metric):
 
     ``aopc = sum_{k=0..L} (y_t(x_0) - y_t(x_k)) / (L + 1)``.
 
-    Samek fills with noise and takes the network's score; here the fill is deterministic and y_t the softmax
+    Samek fills with noise and takes the network's score; here the fill is deterministic and y_t the
     probability, as in the other metrics.
 
     Attributes:

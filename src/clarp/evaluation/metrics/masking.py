@@ -26,7 +26,7 @@ SURE = 1e-7
 class PatchMasking(Metric):
     """Maximal patch masking (SGLRP, Iwana 2019, arXiv 1908.04351).
 
-    ``drop@k = y_t(image) - y_t(image with a k x k patch filled)``, y_t the softmax probability of the target, and
+    ``drop@k = y_t(image) - y_t(image with a k x k patch filled)``, y_t the target's probability (softmax, or as the model's task has it), and
     ``odds@k`` the same for its log-odds ``log(y_t / (1 - y_t))``, with y_t kept 1e-7 away from 0 and 1. Where the
     model is sure, probabilities hardly move and a few photos make their mean; log-odds weigh all photos.
 

@@ -8,7 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clarp.capture.output import in_rows
 from clarp.evaluation.metrics.base import Model
+from clarp.explainer import Explainer
+from clarp.models.logits import Logits
+from clarp.task import ASSUMED, Binary, Multiclass
 
 Fill = Literal["mean", "colour", "blur"]
 """What covered pixels show.
@@ -35,10 +39,10 @@ def check_fill(fill: str) -> None:
 
 
 def probabilities(model: Model, images: Tensor, targets: Tensor | None = None, *, chunk: int = 64) -> Tensor:
-    """The model's softmax probability of each image's target, (B,) float64 on the CPU.
+    """The model's probability of each image's target, (B,) float64 on the CPU: as its task has it, see :data:`Model`.
 
     Args:
-        model: images to logits (B, N).
+        model: who is asked.
         images: (B, C, H, W).
         targets: (B,) class ids; None: the model's arg-max, whose probability is the greatest.
         chunk: at most so many images go through the model at once.
@@ -47,7 +51,7 @@ def probabilities(model: Model, images: Tensor, targets: Tensor | None = None, *
         ValueError: a model in training mode whose batch norm or dropout would let images change each other,
             an output that is not (B, N) or holds probabilities already, or a target that is no class.
     """
-    pieces = [_softmax(model, piece) for piece in torch.split(images, chunk)]
+    pieces = [_shares(model, piece) for piece in torch.split(images, chunk)]
     return _of_targets(torch.cat(pieces), targets)
 
 
@@ -55,7 +59,7 @@ def predicted(model: Model, images: Tensor, targets: Tensor | None, *, chunk: in
     """The targets (B,), or where they are None the model's arg-max."""
     if targets is not None:
         return targets.detach().cpu()
-    return torch.cat([_softmax(model, piece).argmax(dim=1) for piece in torch.split(images, chunk)])
+    return torch.cat([_shares(model, piece).argmax(dim=1) for piece in torch.split(images, chunk)])
 
 
 def filling(images: Tensor, fill: Fill, mean_image: Tensor | None = None) -> Tensor:
@@ -129,7 +133,7 @@ def masked_probabilities(
         mask = covered(image, variant).to(images.device)[:, None]
         here = image.to(images.device)
         pieces.append(
-            _of_targets(_softmax(model, torch.where(mask, fill[here], images[here])), targets[image])
+            _of_targets(_shares(model, torch.where(mask, fill[here], images[here])), targets[image])
         )
     return torch.cat(pieces).view(len(images), variants)
 
@@ -174,7 +178,10 @@ def _convolved(
     return blurred
 
 
-def _softmax(model: Model, images: Tensor) -> Tensor:
+def _shares(model: Model, images: Tensor) -> Tensor:
+    """The probabilities of all classes, (B, classes) float64 on the CPU."""
+    if isinstance(model, Logits | Explainer):
+        return model.probabilities(images).to("cpu", torch.float64)
     if isinstance(model, nn.Module) and any(
         part.training and isinstance(part, _MODES) for part in model.modules()
     ):
@@ -182,7 +189,7 @@ def _softmax(model: Model, images: Tensor) -> Tensor:
             "the model is in training mode, where images change each other's results: call model.eval() first"
         )
     with torch.no_grad():
-        logits = model(images)
+        logits = in_rows(model(images))
     if logits.ndim != 2 or len(logits) != len(images):
         raise ValueError(
             f"the model's output has the shape {tuple(logits.shape)}: metrics need logits ({len(images)}, N)"
@@ -192,9 +199,10 @@ def _softmax(model: Model, images: Tensor) -> Tensor:
     if logits.shape[1] > 2 and len(logits) and bool((logits >= 0).all() and (far <= _ONE).all()):
         raise ValueError(
             "the model's output holds probabilities, at least 0 and with the sum 1 for each image: metrics need logits. Leave the "
-            "model's final softmax out, or undo it: clarp.models.logits.Logits"
+            "model's final softmax out, or give an explainer of the model, which knows how it ends: clarp.Explainer(model)"
         )
-    return logits.softmax(dim=1)
+    count = logits.shape[1]
+    return (Binary(ASSUMED) if count == 1 else Multiclass(ASSUMED, count)).probabilities(logits)
 
 
 def _of_targets(probability: Tensor, targets: Tensor | None) -> Tensor:

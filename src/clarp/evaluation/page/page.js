@@ -144,13 +144,17 @@ const percent = (share) => share === null ? "" : ` ${(100 * share).toFixed(1)} %
 const RAISED = { "+": "", "-": "\u207b", 0: "\u2070", 1: "\u00b9", 2: "\u00b2", 3: "\u00b3", 4: "\u2074", 5: "\u2075", 6: "\u2076", 7: "\u2077", 8: "\u2078", 9: "\u2079" };
 const minus = (text) => text.replace(/e(.*)/, (_, power) => `\u00d710${[...power].map((one) => RAISED[one]).join("")}`).replace("-", "\u2212");
 const short = (number) => number === null || number === undefined ? "not asked" : minus(Math.abs(number) >= 0.001 || number === 0 ? String(Number(number.toFixed(4))) : number.toPrecision(2));
-const right = (unit) => index.label[unit].includes(index.predicted[unit]);
+// Of many findings several may be there, so each is asked by itself, and not which of them is the most probable.
+const alone = () => index.task === "multilabel";
+const there = (unit) => index.probability[unit] >= .5;
+const right = (unit) => alone() ? there(unit) === index.label[unit].includes(index.target[unit]) : index.label[unit].includes(index.predicted[unit]);
 const at = (column, unit, method) => index.values[column][unit * index.methods.length + method];
 const better = (column) => index.columns.find((entry) => entry.name === column).better;
 
 function saying(unit) {
   const label = index.label[unit].map(named).join(" or ") || "no label", told = index.predicted[unit];
-  return `label: ${label}; explained: ${named(index.target[unit])}${percent(index.probability[unit])}; the model says ${right(unit) ? "so too" : named(told)}`;
+  const says = alone() ? (there(unit) ? "that it is there" : "that it is not there") : right(unit) ? "so too" : named(told);
+  return `label: ${label}; explained: ${named(index.target[unit])}${percent(index.probability[unit])}; the model says ${says}`;
 }
 
 // ---- best and worst ----
@@ -222,7 +226,8 @@ async function fill(holder, unit, methods) {
   for (const m of methods) {
     if (!found.maps[m]) continue;
     const canvas = canvasOf(photo, found.maps[m], `${index.methods[m]} on ${index.id[unit]}`);
-    const told = column ? `${index.methods[m]}: ${short(at(column.name, unit, m))}` : index.methods[m];
+    const number = column ? `${index.methods[m]}: ${short(at(column.name, unit, m))}` : index.methods[m];
+    const told = cells.get(canvas).map.values.every((one) => one === 0) ? `${number} (no relevance)` : number;
     holder.append(element("figure", {}, framed(canvas, found.boxes), element("figcaption", { textContent: told })));
   }
 }

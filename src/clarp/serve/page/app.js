@@ -6,12 +6,14 @@ import { Board } from "./board.js";
 import { Classes } from "./classes.js";
 import { card } from "./cards.js";
 import { changes, sentence } from "./changes.js";
+import { Question } from "./question.js";
 
 const classes = new Classes(() => soon());
 const chosen = new Set(["ssglrp", "lrp"]);
 let about = null;
 let photo = null;
 let board = null;
+let question = null;
 let cards = new Map(); // by what was asked: a card, or the error in its place
 let running = new AbortController();
 let masking = new AbortController();
@@ -47,6 +49,8 @@ function methodChoice({ name, has_rivals: rivals, definition }) {
 
 async function loadLabels() {
   classes.setLabels((await askJson("classes", { model: model() })).labels);
+  const { notes } = about.models.find(({ name }) => name === model());
+  $("notes").replaceChildren(...notes.map((note) => make("li", {}, note)));
 }
 
 /** Another photo, or the same one for another model. */
@@ -75,13 +79,17 @@ async function show(file) {
       make("h3", {}, "What the model sees"),
       plain,
       make("p", { className: "readout" }, `${answer.photo.width} × ${answer.photo.height}, seen at ${board.width} × ${board.height}`),
+      ...answer.photo.notes.map((text) => make("p", { className: "note" }, text)),
     ),
   );
   $("maps").replaceChildren();
   $("welcome").hidden = true;
   $("choosing").hidden = false;
   $("work").hidden = false;
-  classes.setPredictions(answer.predictions);
+  question = new Question(answer.task, classes.labels.length, (index) => classes.name(index));
+  $("classes-hint").textContent = question.hint;
+  $("adding").hidden = !question.hasChoice;
+  classes.setPredictions(answer.predictions, question.hasChoice);
   await explain();
 }
 
@@ -91,7 +99,8 @@ function soon() {
   timer = setTimeout(() => explain().catch(fail), 150);
 }
 
-/** What is wanted, a list of {key, method, target, against: as it is asked, others: as it is meant}. */
+/** What is wanted, a list of {key, method, target, against: as it is asked, others: as it is meant, rivals: whether the method has any,
+ * contrasts: whether the map shows a class against others}. */
 function wanted() {
   const { against, targets } = classes;
   const shared = $("same-scale").checked ? targets : null; // on one scale, each map depends on all of them
@@ -102,7 +111,8 @@ function wanted() {
         const others = rivals ? against.filter((index) => index !== target) : [];
         const key = JSON.stringify([name, target, others, shared]);
         // A target is never its own rival, so that all targets with rivals left are one question.
-        return { key, method: name, target, against: others.length ? against : [], others };
+        const contrasts = others.length > 0 || (rivals && question.hasRivals);
+        return { key, method: name, target, against: others.length ? against : [], others, rivals, contrasts };
       }),
   );
 }
@@ -146,8 +156,10 @@ async function explainOne(group, signal) {
     const answer = await askJson("explain", query, photo, signal);
     if (signal.aborted) return;
     answer.maps.forEach((map, place) => {
-      const { key, target: one, others } = group[place];
-      cards.set(key, card(map, { ...source, answer, query: { model: model(), method, target: one, against: others } }));
+      const { key, target: one, others, rivals, contrasts } = group[place];
+      const query = { model: model(), method, target: one, against: others };
+      const words = question.contrast(one, others);
+      cards.set(key, card(map, { ...source, answer, query, rivals, contrasts, words }));
       classes.learn([map.target, ...(Array.isArray(map.against) ? map.against : [])]);
     });
   } catch (error) {
@@ -163,15 +175,16 @@ async function explainOne(group, signal) {
 function draw(maps) {
   const sections = classes.targets.map((target) => {
     const probability = classes.probability(target);
-    const rivals = classes.against.filter((index) => index !== target).map((index) => classes.name(index));
+    const rivals = classes.against.filter((index) => index !== target);
+    const contrasts = rivals.length > 0 || question.hasRivals;
     return make(
       "section",
-      { className: "target" },
+      { className: contrasts ? "target contrast" : "target" },
       make(
         "h3",
         {},
         `${classes.name(target)} `,
-        make("small", {}, `${probability === undefined ? "" : `${percent(probability)} `}against ${rivals.join(", ") || "all other classes"}`),
+        make("small", {}, `${probability === undefined ? "" : `${percent(probability)} `}${question.contrast(target, rivals)}`),
       ),
       make(
         "div",

@@ -4,17 +4,14 @@ import { $, make, readable, signed, status } from "./dom.js";
 import { ask } from "./api.js";
 import { bytes, download, numbers, slug } from "./files.js";
 
-const against = (map) =>
-  typeof map.against === "string" ? map.against : map.against.map((one) => readable(one.label)).join(", ");
-
-const alone = (map) => typeof map.against === "string" && map.against.startsWith("nothing");
-
-/** The card of a map. `source` has the answer it came in, the board, the photo's file and the query for its picture. */
+/** The card of a map. `source` has the answer it came in, the board, the photo's file, the query for its picture, whether its method has
+ * rivals, whether it contrasts its class with others, and with what in words. */
 export function card(map, source) {
   const readout = make("output", { className: "readout" });
   const name = readable(map.target.label);
   const values = numbers(bytes(map.heatmap));
-  const picture = source.board.stack(`Heatmap of ${name} by ${map.method} against ${against(map)}`, {
+  const words = source.rivals || !source.contrasts ? source.words : "by itself";
+  const picture = source.board.stack(`Heatmap of ${name} by ${map.method} ${words}`, {
     png: map.png,
     values,
     limit: map.scale.limit,
@@ -23,11 +20,11 @@ export function card(map, source) {
   return make(
     "article",
     { className: "card" },
-    make("h4", {}, map.method.toUpperCase(), ...(alone(map) ? [" ", make("small", {}, "contrasts with nothing")] : [])),
+    make("h4", {}, map.method.toUpperCase(), ...(source.rivals ? [] : [" ", make("small", {}, "contrasts with nothing")])),
     picture,
     readout,
-    scale(map),
-    ...notes(map).map((text) => make("p", { className: "note" }, text)),
+    ...(map.scale.basis === "no scale" ? [] : [scale(map)]),
+    ...notes(map, source.contrasts).map((text) => make("p", { className: "note" }, text)),
     downloads(map, source),
   );
 }
@@ -43,15 +40,18 @@ function scale(map) {
   );
 }
 
-function notes(map) {
-  const found = map.scale.warning ? [`Note: ${map.scale.warning}.`] : [];
+function notes(map, contrasts) {
+  const { warning } = map.scale;
+  const found = warning ? [`${warning[0].toUpperCase()}${warning.slice(1)}.`] : [];
   const { seed, selection, pixels } = map.ledger;
   const arrived = pixels / (seed - selection);
   // A contrast sums to zero, so only maps without rivals can tell.
-  if (alone(map) && arrived < 0.5) {
+  if (!contrasts && !warning && arrived < 0.5) {
     found.push(`${Math.round(100 * Math.max(0, arrived))} % of the relevance reached the pixels.`);
   }
-  if (map.selection_skipped) found.push(`Selection was skipped at ${map.selection_skipped} layers.`);
+  if (map.selection_skipped) {
+    found.push(`Selection was skipped at ${map.selection_skipped} ${map.selection_skipped === 1 ? "layer" : "layers"}.`);
+  }
   return found;
 }
 

@@ -38,8 +38,9 @@ export class Classes {
     $("labels").replaceChildren(...this.written.map((value) => make("option", { value })));
   }
 
-  /** The predictions of a photo; classes that were chosen stay, and with none chosen it is the first. */
-  setPredictions(predictions) {
+  /** The predictions of a photo; classes that were chosen stay, and with none chosen it is the first. Rivals may be chosen or not. */
+  setPredictions(predictions, rivals) {
+    this.rivals = rivals;
     const kept = this.rows.filter((row) => row.target || row.against);
     this.rows = [];
     for (const found of predictions) {
@@ -132,7 +133,7 @@ export class Classes {
         "span",
         { className: "roles" },
         button("target", "Explain", "Explain"),
-        button("against", "Against", "Contrast with"),
+        ...(this.rivals ? [button("against", "Against", "Contrast with")] : []),
       ),
     );
     this.#show(row);

@@ -1,0 +1,149 @@
+"""Heads that compare: cosine similarities and distances to prototypes, made of what they compute."""
+
+from math import inf, prod
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from clarp.capture.lowering.call import Call, Lowered, Refused, Value, anywhere, lowers
+from clarp.capture.lowering.merge import is_constant
+from clarp.operations import (
+    Absolute,
+    Affine,
+    Dense,
+    Divide,
+    Expand,
+    HardTanh,
+    Mean,
+    Multiply,
+    Power,
+    RealPower,
+    Reshape,
+    Shift,
+    Sqrt,
+    VectorNorm,
+)
+
+aten = torch.ops.aten
+
+
+@lowers(aten.cosine_similarity.default)
+@anywhere
+def _cosine(call: Call) -> Lowered:
+    """Of two values, or of a value and constants (prototypes): as a dense layer on unit vectors where it compares with each of several."""
+    names, dim, eps = ("x1", "x2"), call["dim"], float(call["eps"])
+    shape = _common(call, names)
+    axes = len(call.node.meta["val"].shape) + 1
+    constants = [name for name in names if is_constant(call, name)]
+    if constants:
+        value = "x2" if constants == ["x1"] else "x1"
+        given: Any = call[constants[0]]
+        weight: Tensor = call.constants[given.name].double()
+        weight = weight.reshape((1,) * (axes - weight.ndim) + tuple(weight.shape))
+        unit = weight / weight.norm(dim=dim, keepdim=True).clamp_min(eps)
+        x: fx.Node = call.value(value)
+        own = call.sizes(x)
+        if dim % axes == axes - 1 and own[-2:-1] == (1,) and weight.squeeze().ndim == 2:
+            flat = (*own[:-2], own[-1])
+            vector = call.step(Reshape(flat), (_unit(call, x, own, len(own) - 1, eps),), flat)
+            if (*flat[:-1], len(unit.squeeze())) == call.sizes():
+                return Dense(call.new("prototypes", unit.squeeze().contiguous()), None), (vector,)
+    axis = dim % axes - 1
+    units: list[Value] = []
+    for name in names:
+        if name not in constants:
+            x = call.value(name)
+            own = call.sizes(x)
+            normed = _unit(call, x, own, axis - (len(shape) - len(own)), eps)
+            units.append(normed if own == shape else _expanded(call, normed, own, shape))
+    if constants:
+        product = call.step(Affine(call.new("prototypes", unit), None), (units[0],), shape)
+    else:
+        product = call.step(Multiply(), tuple(units), shape)
+    return _total(call, product, shape, axis)
+
+
+def _common(call: Call, names: tuple[str, str]) -> tuple[int, ...]:
+    """The shape of both, without the batch, which must be in front of either value."""
+    shapes = []
+    for name in names:
+        given: Any = call[name]
+        if is_constant(call, name):
+            constant = call.constants[given.name]
+            shapes.append(tuple(constant.shape))
+        else:
+            if call.layout(given).axis != 0 or call.layout(given).inner != 1:
+                raise Refused("the batch is not its first axis")
+            shapes.append((1, *call.sizes(given)))
+    try:
+        whole = torch.broadcast_shapes(*shapes)
+    except RuntimeError as error:
+        raise Refused("its two arguments are of different shapes") from error
+    if whole[0] != 1:
+        raise Refused("one of its arguments is a constant that differs between the images of a batch")
+    return tuple(whole[1:])
+
+
+def _expanded(call: Call, x: Value, own: tuple[int, ...], shape: tuple[int, ...]) -> Value:
+    wide = (1,) * (len(shape) - len(own)) + own
+    x = x if wide == own else call.step(Reshape(wide), (x,), wide)
+    return x if wide == shape else call.step(Expand(shape), (x,), shape)
+
+
+def _unit(call: Call, x: Value, shape: tuple[int, ...], axis: int, eps: float) -> Value:
+    """A value divided by its length along an axis of ``shape``."""
+    kept = (*shape[:axis], 1, *shape[axis + 1 :])
+    length = call.step(VectorNorm((axis - len(shape),), keepdim=True), (x,), kept)
+    safe = call.step(HardTanh(eps, inf), (length,), kept)
+    return call.step(Divide(), (x, call.step(Expand(shape), (safe,), shape)), shape)
+
+
+def _total(call: Call, x: Value, shape: tuple[int, ...], axis: int) -> Lowered:
+    """The sum along an axis: a mean, times the number of values."""
+    mean = call.step(Mean((axis - len(shape),), keepdim=False), (x,), (*shape[:axis], *shape[axis + 1 :]))
+    count = torch.full((1,) * len(shape), float(shape[axis]), dtype=torch.float64)
+    return Affine(call.new("count", count), None), (mean,)
+
+
+@lowers(aten.cdist.default, aten._cdist_forward.default)  # noqa: SLF001  an ATen name
+@anywhere
+def _distance(call: Call) -> Lowered:
+    """Of a value to constants (prototypes, centres), of any order: differences, their powers, a sum and its root."""
+    if not is_constant(call, "x2") or is_constant(call, "x1"):
+        raise Refused(
+            "it compares two values computed from the image, expected constants as its second argument"
+        )
+    x, order = call.value("x1"), float(call["p"])
+    given: Any = call["x2"]
+    centres = call.constants[given.name].double()
+    if prod(centres.shape[:-2]) != 1 or order <= 0 or order == inf:
+        raise Refused(
+            f"its order is {order} and its centres have the shape {tuple(centres.shape)}, expected one matrix"
+        )
+    centres = centres.reshape(centres.shape[-2:])
+    own = call.sizes(x)
+    apart, wide = (*own[:-1], 1, own[-1]), (*own[:-1], *centres.shape)
+    value = call.step(Expand(wide), (call.step(Reshape(apart), (x,), apart),), wide)
+    shift = call.new("centres", -centres.reshape((1,) * (len(wide) - 1) + tuple(centres.shape)))
+    value = call.step(Shift(shift), (value,), wide)
+    if order == 2:
+        value = call.step(Power(2), (value,), wide)
+    else:
+        value = call.step(Absolute(), (value,), wide)
+        value = (
+            value
+            if order == 1
+            else call.step(RealPower(_exponent(call, wide, order, "order")), (value,), wide)
+        )
+    operation, values = _total(call, value, wide, len(wide) - 1)
+    if order == 1:
+        return operation, values
+    assert operation is not None
+    total = call.step(operation, values, wide[:-1])
+    root = Sqrt() if order == 2 else RealPower(_exponent(call, wide[:-1], 1 / order, "root"))
+    return root, (total,)
+
+
+def _exponent(call: Call, shape: tuple[int, ...], value: float, name: str) -> str:
+    return call.new(name, torch.full((1,) * (len(shape) + 1), value, dtype=torch.float64))

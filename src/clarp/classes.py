@@ -1,0 +1,126 @@
+"""The names of a model's classes, and which class a name means."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ClassNames:
+    """A name for each class.
+
+    Attributes:
+        labels: in the order of the classes.
+        owner: the model, for messages.
+    """
+
+    labels: tuple[str, ...]
+    owner: str
+
+    def index(self, name: str | int) -> int:
+        """The index of a class, from its index or its name.
+
+        A name is looked for in three ways, and the first that finds anything counts: exactly as
+        written; without regard to case and underscores; as one of the synonyms in a label such as
+        ``"tench, Tinca tinca"``. A string of digits that is no label is an index.
+
+        Raises:
+            ValueError: no such class (the message has the nearest names), or several (it lists them).
+            TypeError: neither a string nor an int.
+        """
+        if isinstance(name, bool) or not isinstance(name, (str, int)):
+            raise TypeError(f"a class is given by its index or its name, got {name!r}.")
+        if isinstance(name, int):
+            return self._checked(name)
+        wanted = _plain(name)
+        ways = (
+            [k for k, label in enumerate(self.labels) if label == name],
+            [k for k, label in enumerate(self.labels) if _plain(label) == wanted],
+            [k for k, label in enumerate(self.labels) if wanted in map(_plain, label.split(","))],
+        )
+        matches = next((found for found in ways if found), [])
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            candidates = ", ".join(f"{k} ({self.labels[k]})" for k in matches)
+            raise ValueError(
+                f"the class {name!r} of {self.owner} is ambiguous: {candidates}. Give the number instead."
+            )
+        if wanted.lstrip("+-").isdecimal():
+            return self._checked(int(wanted))
+        raise ValueError(f"{self.owner} has no class {name!r}{self._nearest(wanted)}")
+
+    def _checked(self, index: int) -> int:
+        if not 0 <= index < len(self.labels):
+            raise ValueError(
+                f"{self.owner} has no class {index}: its {len(self.labels)} classes are 0 to {len(self.labels) - 1}."
+            )
+        return index
+
+    def _nearest(self, wanted: str) -> str:
+        """The end of a sentence about an unknown class: labels with that word first, then similar ones."""
+        with_word = [label for label in self.labels if wanted and wanted in _plain(label).split()]
+        plain = {_plain(name): label for label in self.labels for name in (label, *label.split(","))}
+        similar = [plain[match] for match in difflib.get_close_matches(wanted, plain, n=5)]
+        nearest = list(dict.fromkeys(with_word + similar))[:5]
+        if not nearest:
+            return ", nor one with a similar name; give its number instead."
+        return f"; the nearest names are {', '.join(map(repr, nearest))}."
+
+
+def has_names(value: object) -> bool:
+    """Whether a target or its rivals are given by name, in a list or alone."""
+    if isinstance(value, list | tuple):
+        return any(has_names(one) for one in value)
+    return isinstance(value, str)
+
+
+def numbered(what: str, value: Any, names: ClassNames | None) -> Any:
+    """A target or its rivals with numbers in place of names.
+
+    Args:
+        what: "target" or "against", for messages.
+        value: as the user gave it; what holds no name stays as it is.
+        names: of the classes, None where they have none.
+
+    Raises:
+        ValueError: there is no such class, or the classes have no names.
+    """
+    if isinstance(value, Tensor) or not has_names(value):
+        return value
+    if names is None:
+        raise ValueError(
+            f"{what} is {value!r}, and the classes have no names. Give them, Explainer(model, labels=[...]), or give numbers."
+        )
+    if isinstance(value, str):
+        return names.index(value)
+    return [numbered(what, one, names) for one in value]
+
+
+def checked_labels(labels: object) -> tuple[str, ...] | None:
+    """What was given as ``labels``.
+
+    Raises:
+        TypeError: no sequence of strings.
+        ValueError: an empty one.
+    """
+    if labels is None:
+        return None
+    if (
+        isinstance(labels, str)
+        or not isinstance(labels, Sequence)
+        or not all(isinstance(x, str) for x in labels)
+    ):
+        raise TypeError(
+            f"labels is {labels!r}, expected the names of the classes, for example ['normal', 'covid']."
+        )
+    if not labels:
+        raise ValueError("labels is empty, expected the names of the classes, or None.")
+    return tuple(labels)
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.casefold().replace("_", " ").split())

@@ -1,0 +1,213 @@
+"""Checkpoints as they lie around: read without executing anything, and unwrapped to names and tensors."""
+
+import re
+import warnings
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+_AVERAGED = ("state_dict_ema", "model_state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema")
+_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module")
+"""The entries that training code puts weights into; the first that is there is taken, averages before others."""
+_DEEPEST = 5
+
+
+@dataclass(frozen=True)
+class State:
+    """Weights from a file.
+
+    Attributes:
+        tensors: by their names in the file.
+        notes: how they were unwrapped, a sentence each.
+        plain: for averages, the weights beside them that are none; None where there are none.
+    """
+
+    tensors: dict[str, Tensor]
+    notes: tuple[str, ...] = ()
+    plain: "State | None" = None
+
+
+def read_state(path: Path) -> State:
+    """Read weights: safetensors by its suffix, else what ``torch.save`` wrote, alone or in a training checkpoint.
+
+    Nothing in the file is executed (``weights_only``), and no class that it names is imported: an object of one,
+    such as a checkpoint's settings, is passed over. Of averaged weights (EMA) and others, the averaged are taken.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or holds something else: a whole model, a TorchScript or exported program.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such weights file.")
+    if path.suffix == ".safetensors":
+        try:
+            return State(load_file(path))
+        except SafetensorError as error:
+            raise ValueError(f"{path}: not a safetensors file, or damaged ({error}).") from error
+    _refuse_programs(path)
+    held = _loaded(path)
+    keys = _way(held, 0)
+    if keys is None:
+        raise ValueError(f"{path}: {_whole_model(path, held) or _no_state(held)}")
+    return _taken(path, held, keys)
+
+
+def _taken(path: Path, held: Any, keys: tuple[str, ...]) -> State:
+    """The weights that the keys lead to."""
+    found = held
+    for key in keys:
+        found = found[key]
+    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    if not keys:
+        return State(tensors)
+    note = f"weights: those under {' / '.join(keys)!r} in {path.name}"
+    if not set(keys) & set(_AVERAGED):
+        return State(tensors, (note,))
+    others = {key: value for key, value in held.items() if key not in _AVERAGED}
+    way = _way(others, 0)
+    if way is None:
+        return State(tensors, (f"{note}, averages over training (EMA)",))
+    beside = f"under {' / '.join(way)!r}" if way else "beside them"
+    said = f"{note}, averages over training (EMA), and not those {beside}"
+    return State(tensors, (said,), _taken(path, others, way))
+
+
+def _refuse_programs(path: Path) -> None:
+    """Models with their code inside are archives too."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # Of most formats, and versions of them, all members lie in one folder.
+            members = {part for name in archive.namelist() for part in (name, name.partition("/")[2])}
+    except (zipfile.BadZipFile, OSError):
+        return  # an older format, or damaged: the reading that follows says so
+    if "constants.pkl" in members:
+        raise ValueError(
+            f"{path}: a TorchScript program (torch.jit.save), which has its model inside. "
+            + _two_lines(f'torch.jit.load("{path.name}")')
+        )
+    if any(name.startswith("models/") or name == "serialized_exported_program.json" for name in members):
+        raise ValueError(
+            f"{path}: an exported program (torch.export.save), which has its model inside; give the file itself as the model, "
+            "with the suffix .pt2 and without --weights."
+        )
+
+
+def _two_lines(loading: str) -> str:
+    return f'Turn it into weights: model = {loading}; torch.save(model.state_dict(), "weights.pt").'
+
+
+def _loaded(path: Path) -> Any:
+    """What the file holds, with :func:`_inert` things in place of objects of classes that PyTorch doesn't know to be harmless."""
+    try:
+        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # noqa: BLE001  an older format, or damaged: the reading that follows says so
+        foreign = []
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals([_inert(name) for name in foreign]):
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # PyTorch documents none; on a text it is an IndexError
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        foreign = foreign or ([named[1]] if named else [])
+        if foreign:
+            raise ValueError(
+                f"{path}: not a file of weights alone: it has objects of {', '.join(sorted(foreign)[:3])}, which are not loaded, "
+                f"because that may execute code. If it is a whole model (torch.save(model)) of yours: "
+                + _two_lines(f'torch.load("{path.name}", weights_only=False)')
+            ) from error
+        raise ValueError(
+            f"{path}: not a file of weights alone, or damaged; expected safetensors, or what "
+            "torch.save(model.state_dict(), path) writes."
+        ) from error
+
+
+def _inert(name: str) -> tuple[Any, str]:
+    """Something that the pickle may call by the name of a foreign class, and that runs none of its code.
+
+    The reader fills nothing but plain dictionaries and calls ``__setstate__`` of what it was given. Numbers of NumPy
+    need the second, all else (settings, paths, whole models) the first.
+    """
+
+    def new(cls: type, *_: object) -> object:
+        if name.startswith("numpy"):
+            return object.__new__(cls)
+        stands_in: Any = OrderedDict()
+        stands_in.foreign = name
+        return stands_in
+
+    members = {"__new__": new, "__init__": lambda *_: None, "__setstate__": lambda *_: None}
+    return type("Inert", (), members), name
+
+
+def _way(held: Any, depth: int) -> tuple[str, ...] | None:
+    """The keys that lead to the weights; None where none or several do."""
+    if not isinstance(held, Mapping) or depth > _DEEPEST:
+        return None
+    for key in (*_AVERAGED, *_WRAPPERS):
+        below = _way(held.get(key), depth + 1)
+        if below is not None:
+            return (key, *below)
+    tensors = [value for name, value in held.items() if isinstance(value, Tensor) and isinstance(name, str)]
+    if any(value.ndim for value in tensors):
+        return ()
+    others = _others(held, depth)
+    if len(others) == 1:
+        return others[0]
+    return () if tensors and not others else None
+
+
+def _others(held: Mapping[Any, Any], depth: int = 0) -> list[tuple[str, ...]]:
+    """The ways into entries whose names say nothing."""
+    ways = [(key, _way(value, depth + 1)) for key, value in held.items() if isinstance(key, str)]
+    return [(key, *way) for key, way in ways if way is not None]
+
+
+def _whole_model(path: Path, held: Any) -> str:
+    """What to do about a pickled model, alone or in an entry; empty where there is none."""
+    entries = {"": held} | (dict(held) if isinstance(held, Mapping) else {})
+    for key, value in entries.items():
+        inside = getattr(value, "__dict__", {})
+        if "_modules" in inside and "foreign" in inside:
+            where = f'["{key}"]' if key else ""
+            what = f"its entry {key!r} is" if key else "this is"
+            return (
+                f"{what} a whole model that was pickled, a {inside['foreign']}, and no file of weights; loading it may execute code. "
+                + _two_lines(f'torch.load("{path.name}", weights_only=False){where}')
+            )
+    return ""
+
+
+def _no_state(held: Any) -> str:
+    if not isinstance(held, Mapping):
+        return (
+            f"holds a {type(held).__name__}, expected a state dict (names and tensors); "
+            "save it again with torch.save(model.state_dict(), path)."
+        )
+    several = [way[0] for way in _others(held)]
+    if several:
+        return (
+            f"holds weights in several entries, {some(several)}, and their names don't say which are meant; save those alone: "
+            f'torch.save(torch.load(path)["{several[0]}"], "weights.pt").'
+        )
+    return (
+        f"holds the entries {some(list(map(str, held)))}, expected a state dict (names and tensors); "
+        "save it again with torch.save(model.state_dict(), path)."
+    )
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first few names, and how many more.
+
+    >>> some(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

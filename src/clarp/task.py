@@ -1,0 +1,264 @@
+"""The task: which question the model was trained for, and what its logits, classes and rivals are then.
+
+Words as in torchmetrics; z are logits, sigma is the sigmoid.
+
+============  ==================  ==========================================  =======================
+task          classes             probability                                 rivals of a class
+============  ==================  ==========================================  =======================
+multiclass    N, one of them      softmax(z)                                  all others
+binary        0 and 1, of one z   sigma(z) for class 1, sigma(-z) for 0       the other class
+multilabel    N, any of them      sigma(z_k)                                  none
+============  ==================  ==========================================  =======================
+
+With ``against=`` the rivals are the classes named there.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from clarp.capture import Graph
+from clarp.capture.link import Squash
+from clarp.targets import Against, resolve_rivals
+
+TaskName = Literal["multiclass", "binary", "multilabel"]
+ASSUMED = "assumed"
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """What the last layer means.
+
+    Attributes:
+        source: how the task is known, in words; it begins with "assumed" where it was not said.
+        classes: how many there are.
+    """
+
+    name: ClassVar[TaskName]
+    otherwise: ClassVar[str] = ""
+    """What to do where the assumption is wrong."""
+    source: str = field(compare=False)
+    classes: int
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed, a sentence each."""
+        return (
+            (f"task: {self.name} ({self.source}){self.otherwise}",) if self.source.startswith(ASSUMED) else ()
+        )
+
+    @abstractmethod
+    def scores(self, logits: Tensor) -> Tensor:
+        """Logits (B, N) as a value for each class, (B, classes): the greater, the more the model says that it is this one."""
+
+    @abstractmethod
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Logits (B, N) as probabilities (B, classes)."""
+
+    def columns(self, target: Tensor) -> Tensor:
+        """Which logit stands for each class, in the shape of ``target``."""
+        return target
+
+    def signs(self, target: Tensor) -> Tensor | None:
+        """What each class' map is multiplied with, -1 or 1 in the shape of ``target``; None where it is always 1."""
+        del target
+        return None
+
+    def rivals(self, against: Against, target: Tensor, count: int) -> Tensor:
+        """Which logits each target is contrasted with, bool (K, B, N).
+
+        Args:
+            against: see :meth:`clarp.Explainer.__call__`.
+            target: classes (K, B).
+            count: N.
+
+        Raises:
+            TypeError: not integers.
+            ValueError: a class out of range, or nobody left to be a rival.
+        """
+        return resolve_rivals(against, target, count)
+
+    def unnamed_rivals(self, has_rivals: bool) -> str:
+        """What a class is contrasted with where none were named, in words."""
+        return "all other classes" if has_rivals else "nothing: the method has no rivals"
+
+    def labels(self, given: Sequence[str]) -> tuple[str, ...]:
+        """A name for each class.
+
+        Raises:
+            ValueError: there are more or fewer than classes.
+        """
+        if len(given) != self.classes:
+            raise ValueError(
+                f"{len(given)} label(s) were given, and the model has {self.classes} classes, expected a name for each, in the order of "
+                "the logits."
+            )
+        return tuple(map(str, given))
+
+
+@dataclass(frozen=True)
+class Multiclass(Task):
+    """One of N classes: ``y = softmax(z)``; the rivals of a class are all others."""
+
+    name: ClassVar[TaskName] = "multiclass"
+    otherwise: ClassVar[str] = "; where several classes may be there at once, say that the task is multilabel"
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """The logits."""
+        return logits
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """``softmax(z)``."""
+        return logits.softmax(1)
+
+
+@dataclass(frozen=True)
+class Binary(Task):
+    """It is so or not: class 1 has ``sigma(z)``, class 0 ``sigma(-z)``.
+
+    Every method gives for class 1 what it gives on the logits (0, z), whose first is no rival that relevance could go to. Class 0 is the
+    same question with its sign turned: its map is the negative of the other's.
+    """
+
+    name: ClassVar[TaskName] = "binary"
+    classes: int = 2
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """``(-z, z)``."""
+        return torch.cat([-logits, logits], 1)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """``(sigma(-z), sigma(z))``."""
+        return self.scores(logits).sigmoid()
+
+    def columns(self, target: Tensor) -> Tensor:
+        """There is one logit."""
+        return torch.zeros_like(target)
+
+    def signs(self, target: Tensor) -> Tensor:
+        """1 for class 1, -1 for class 0."""
+        return 2 * target - 1
+
+    def rivals(self, against: Against, target: Tensor, count: int) -> Tensor:
+        """No logit; the other class may be named."""
+        if against is not None:
+            resolve_rivals(against, target, self.classes)
+        return torch.zeros(*target.shape, count, dtype=torch.bool, device=target.device)
+
+    def unnamed_rivals(self, has_rivals: bool) -> str:
+        """That there are only two."""
+        del has_rivals
+        return "the other class: it is so, or not"
+
+    def labels(self, given: Sequence[str]) -> tuple[str, ...]:
+        """Those of class 0 and class 1; of one name the classes are "not NAME" and "NAME".
+
+        Raises:
+            ValueError: there are more than two, or none.
+        """
+        if len(given) == 1:
+            return (f"not {given[0]}", str(given[0]))
+        return super().labels(given)
+
+
+@dataclass(frozen=True)
+class Multilabel(Task):
+    """Any of N classes, each a question of its own: ``sigma(z_k)``; a class has no rivals but those that are named."""
+
+    name: ClassVar[TaskName] = "multilabel"
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """The logits."""
+        return logits
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """``sigma(z_k)``, each by itself."""
+        return logits.sigmoid()
+
+    def unnamed_rivals(self, has_rivals: bool) -> str:
+        """None."""
+        del has_rivals
+        return "nothing: each class is a question of its own"
+
+    def rivals(self, against: Against, target: Tensor, count: int) -> Tensor:
+        """Those that were named."""
+        if against is None:
+            return torch.zeros(*target.shape, count, dtype=torch.bool, device=target.device)
+        return super().rivals(against, target, count)
+
+
+def checked_task(task: object) -> TaskName | None:
+    """What was given as ``task``.
+
+    Raises:
+        ValueError: something else than a name of a task, or None.
+    """
+    found = next((name for name in get_args(TaskName) if name == task), None)
+    if found is None and task is not None:
+        raise ValueError(
+            f"task is {task!r}, expected 'multiclass' (one of the classes), 'binary' (it is so or not), 'multilabel' (any of them), or "
+            "nothing, to see by how the model ends."
+        )
+    return found
+
+
+def task_of(graph: Graph, given: TaskName | None, said: TaskName | None = None) -> Task:
+    """The task of a captured model.
+
+    Args:
+        graph: how it ends: in a sigmoid, in a softmax, or in logits.
+        given: by the user; it counts first.
+        said: by the model itself, its configuration; it counts where the graph doesn't tell.
+
+    Raises:
+        ValueError: what was given can't be the task of so many logits.
+    """
+    (count,) = next(node.shape for node in graph if node.name == graph.output)
+    squash = None if graph.link is None else graph.link.squash
+    if graph.pair is not None:
+        return Binary("its two columns are made of one value")
+    if given is not None:
+        _check_count(given, count)
+        return _KINDS[given]("given", 2 if given == "binary" else count)
+    if count == 1:
+        return _of_one_logit(squash, said)
+    if squash is not None:
+        kind = Multilabel if squash == "sigmoid" else Multiclass
+        return kind(f"it ends in a {squash}", count)
+    if said in ("multiclass", "multilabel"):
+        return _KINDS[said]("its configuration says so", count)
+    return Multiclass(f"{ASSUMED}: it ends in {count} logits", count)
+
+
+def _of_one_logit(squash: Squash | None, said: TaskName | None) -> Task:
+    if squash == "softmax":
+        raise ValueError(
+            "the model ends in a softmax over one class, which is always 1, expected a sigmoid. Say what its logit means, for example "
+            "task='binary'."
+        )
+    if squash is None and said == "multilabel":
+        return Multilabel("its configuration says so", 1)
+    return Binary("it ends in a sigmoid" if squash else f"{ASSUMED}: it has one logit")
+
+
+_KINDS: dict[str, type[Task]] = {kind.name: kind for kind in (Multiclass, Binary, Multilabel)}
+
+
+def _check_count(given: TaskName | None, count: int) -> None:
+    if given == "binary" and count != 1:
+        raise ValueError(
+            f"task is 'binary', and the model has {count} logits, expected one. "
+            + (
+                "Two logits that a softmax compares are two classes: task='multiclass'."
+                if count == 2
+                else "Findings of which several may be there are task='multilabel'; classes of which one is, task='multiclass'."
+            )
+        )
+    if given == "multiclass" and count == 1:
+        raise ValueError(
+            "task is 'multiclass', and the model has one logit, expected at least two. One logit is task='binary': it is so or not."
+        )
