@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +10,16 @@ import pydicom.data
 import pytest
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    SecondaryCaptureImageStorage,
+    generate_uid,
+)
 
-from clarp import dicom
+from clarp import decoding, dicom
 from clarp.cli import main
 from clarp.data import Photo, image_folder
-from clarp.images import decode_photo, find_photos, greys, notes_of, open_photo
+from clarp.images import decode_photo, decoded_here, find_photos, greys, notes_of, open_photo
 
 EXAMPLES = Path(os.path.dirname(pydicom.data.__file__)) / "test_files"  # noqa: PTH120  the package's, installed with it
 RAMP = np.arange(12 * 16, dtype=np.int32).reshape(12, 16)
@@ -49,6 +52,17 @@ def write(path, values, **elements):
         setattr(dataset, name, value)
     dataset.save_as(path, enforce_file_format=True)
     return path
+
+
+@pytest.fixture
+def no_pydicom(tmp_path_factory, monkeypatch):
+    """The processes that decode photos don't find it."""
+    folder = tmp_path_factory.mktemp("absent")
+    (folder / "pydicom.py").write_text("raise ModuleNotFoundError('none', name='pydicom')")
+    decoding.close()
+    monkeypatch.syspath_prepend(folder)
+    yield
+    decoding.close()
 
 
 def linear(values, centre, width):
@@ -208,7 +222,7 @@ class TestGreys:
     def test_syntaxes_that_are_decoded(self, name, size):
         path = EXAMPLES / f"{name}.dcm"
         photo = open_photo(path)
-        assert (photo.height, photo.width) == dicom.dicom_size(path) == size
+        assert (photo.height, photo.width) == dicom.dicom_size(path, path.name) == size
         if name.startswith("MR_small"):
             plain = open_photo(EXAMPLES / "MR_small.dcm")
             assert (greys(photo) == greys(plain)).all()
@@ -251,13 +265,25 @@ class TestRefusals:
         monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 50)
         monkeypatch.setattr("pydicom.pixels.pixel_array", lambda *_, **__: pytest.fail("decoded"))
         with pytest.raises(ValueError, match="too many pixels, 16 x 12"):
+            decoded_here(write(tmp_path / "a.dcm", RAMP.astype(np.uint8)), "a.dcm")
+
+    def test_the_limit_on_pixels_holds_in_the_decoder_too(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 50)
+        with pytest.raises(ValueError, match=r"a\.dcm: too many pixels, 16 x 12"):
             open_photo(write(tmp_path / "a.dcm", RAMP.astype(np.uint8)))
 
-    def test_without_pydicom_it_says_how_to_install_it(self, tmp_path, monkeypatch, capsys):
+    def test_without_pydicom_it_says_how_to_install_it(self, tmp_path, no_pydicom):
         path = write(tmp_path / "a.dcm", RAMP.astype(np.uint8))
-        monkeypatch.setitem(sys.modules, "pydicom", None)
-        with pytest.raises(ModuleNotFoundError, match=r'pip install "clarp\[dicom\]"'):
-            open_photo(path)
+        for look in (open_photo, lambda path: Photo(path.name, path.parent).size()):
+            with pytest.raises(ModuleNotFoundError, match=r'pip install "clarp\[dicom\]"'):
+                look(path)
+
+    @pytest.mark.parametrize("rows", [[12, 12], 0])
+    def test_odd_sizes_are_damage(self, tmp_path, rows):
+        path = write(tmp_path / "a.dcm", RAMP.astype(np.uint8), Rows=rows)
+        for look in (open_photo, lambda path: Photo(path.name, path.parent).size()):
+            with pytest.raises(ValueError, match=r"a\.dcm: (the DICOM|damaged \(the DICOM|.*no picture)"):
+                look(path)
 
     def test_the_server_says_that_it_does_not_read_it(self, tmp_path):
         with pytest.raises(ValueError, match="DICOM file, which is not read here"):
@@ -334,8 +360,7 @@ class TestCommands:
         assert run("explain", hospital / "scans", "--model", model, "--out", out) == 1
         assert "its pixels are compressed as JPEG Lossless" in capsys.readouterr().err
 
-    def test_explain_without_pydicom(self, hospital, capsys, monkeypatch):
-        monkeypatch.setitem(sys.modules, "pydicom", None)
+    def test_explain_without_pydicom(self, hospital, capsys, no_pydicom):
         model, out = f"{hospital}/grey.py:build", hospital / "maps"
         assert run("explain", hospital / "scans", "--model", model, "--out", out) == 1
         assert capsys.readouterr().err.count('pip install "clarp[dicom]"') == 3

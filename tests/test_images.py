@@ -1,12 +1,13 @@
 import struct
 import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from clarp.images import TooManyPixels, decode_photo, find_photos, greys, notes_of, open_photo
+from clarp.images import TooManyPixels, decode_photo, decoded_here, find_photos, greys, notes_of, open_photo
 
 
 @pytest.fixture
@@ -280,8 +281,9 @@ class TestDecodePhoto:
     def test_too_many_pixels_are_refused_before_they_are_decoded(self, tmp_path, rgb, monkeypatch):
         data = saved(rgb, tmp_path / "a.png").read_bytes()
         monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda _: pytest.fail("decoded"))
-        with pytest.raises(TooManyPixels, match=r"30 x 20 pixels, expected at most 0\.000599 million"):
-            decode_photo(data, 599)
+        for decode in (decode_photo, lambda data, most: decoded_here(BytesIO(data), "", most_pixels=most)):
+            with pytest.raises(TooManyPixels, match=r"30 x 20 pixels, expected at most 0\.000599 million"):
+                decode(data, 599)
 
     @pytest.mark.parametrize("most", [10, 10**12])
     def test_pillows_own_limit_counts_too(self, tmp_path, rgb, monkeypatch, most):

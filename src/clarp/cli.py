@@ -6,6 +6,7 @@ Exit codes: 0 everything done, 1 some photos could not be explained, 2 nothing c
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +25,7 @@ app = typer.Typer(
 Model = Annotated[
     str,
     typer.Option(
-        help="A name from `clarp models`, timm:NAME, hf:REPO, a .pt2 file, or file.py:function (returns an nn.Module in eval mode)."
+        help="A name from `clarp models`, timm:NAME, hf:REPO, a .pt2 file, or file.py:function (returns an nn.Module in eval mode). Loading either of the last two can execute code in it."
     ),
 ]
 Weights = Annotated[
@@ -236,6 +237,12 @@ def evaluate(
     pictures: Annotated[
         bool, typer.Option(help="Keep a small picture of each photo and map, for the report's page.")
     ] = True,
+    outside: Annotated[
+        bool,
+        typer.Option(
+            "--outside", help="Photos may lie outside of the data set's folder: links, ../, absolute paths."
+        ),
+    ] = False,
 ) -> None:
     """Measure how good heatmaps are, on a data set; stop it and go on as you like."""
     from clarp.commands.evaluate import Request, run
@@ -259,6 +266,7 @@ def evaluate(
         device=device,
         seed=seed,
         pictures=pictures,
+        outside=outside,
     )
     raise typer.Exit(run(request))
 
@@ -354,9 +362,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # other work too, that takes several times as long as the explanation.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from clarp.errors import CaptureError
+    from clarp.text import lines
 
+    if isinstance(sys.stdout, TextIOWrapper):  # a name that the terminal can't show is no reason to stop
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app(None if arguments is None else list(arguments))
     except (ValueError, TypeError, OSError, ImportError, CaptureError) as error:
-        typer.echo(f"clarp: {error}", err=True)
+        typer.echo(lines(f"clarp: {error}"), err=True)
         sys.exit(2)

@@ -1,6 +1,8 @@
 """Pictures in DICOM files, in the greys that their window makes. Nothing about the patient is read."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,63 +32,77 @@ def is_dicom(path: Path) -> bool:
         return has_mark(file.read(_HEAD))
 
 
-def dicom_size(path: Path) -> tuple[int, int]:
-    """(height, width) of the picture in a file, without its pixels.
+def dicom_size(path: Path, name: str) -> tuple[int, int]:
+    """(height, width) of the picture in a file, without its pixels; messages call it ``name``.
 
     Raises:
         ModuleNotFoundError: pydicom is not installed.
         ValueError: the file is damaged, or has no picture.
     """
-    dataset = _read(path, pixels=False)
-    return int(dataset.Rows), int(dataset.Columns)
+    with _in_own_words(name):
+        dataset = _read(path, pixels=False)
+        return int(dataset.Rows), int(dataset.Columns)
 
 
-def open_dicom(path: Path) -> Image.Image:
+def open_dicom(path: Path, name: str) -> Image.Image:
     """Open the picture in a file as RGB, as people see it; of greys its notes and full depth are kept.
+
+    Only `clarp._decoder` calls it, in a process with bounds: tables, frames and compressed pixels may ask for anything.
 
     Greys: rescale slope and intercept (or the modality table), then the first window or table of the file, else from the
     smallest to the greatest value without padding; MONOCHROME1 is inverted. Of several frames the first counts.
 
+    Args:
+        path: the file.
+        name: how messages call it.
+
     Raises:
         ModuleNotFoundError: pydicom is not installed.
+        MemoryError: there is not enough.
         ValueError: the file is damaged, has no picture, or one that can't be decoded with what is installed.
     """
-    dataset = _read(path, pixels=True)
-    if dataset.Rows * dataset.Columns > 2 * (Image.MAX_IMAGE_PIXELS or np.inf):
-        raise ValueError(f"{path}: too many pixels, {dataset.Columns} x {dataset.Rows}.")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd metadata, which is no reason to leave a picture out
-        stored = _decoded(path, dataset)
-        try:
-            return _photo(dataset, stored)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
-        except Exception as error:  # on damaged tables, pydicom raises whatever it runs into
-            raise ValueError(f"{path}: {_damaged(error)}") from error
+    with _in_own_words(name):
+        dataset = _read(path, pixels=True)
+        if dataset.Rows * dataset.Columns > 2 * (Image.MAX_IMAGE_PIXELS or np.inf):
+            raise _Refusal(f"too many pixels, {dataset.Columns} x {dataset.Rows}.")
+        return _photo(dataset, _decoded(dataset))
+
+
+class _Refusal(Exception):  # noqa: N818  told as ValueError
+    """Why a file is not opened, in words of ours."""
+
+
+@contextmanager
+def _in_own_words(name: str) -> Iterator[None]:
+    """Whatever pydicom raises on a damaged file becomes a ValueError, without its words: they may quote the patient's data.
+
+    Warnings of odd metadata are left out, which are no reason to leave a picture out.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (MemoryError, ModuleNotFoundError):
+        raise
+    except _Refusal as error:
+        raise ValueError(f"{name}: {error}") from error
+    except Exception as error:
+        reason = f"the DICOM file can't be read, it is damaged or not DICOM ({type(error).__name__})."
+        raise ValueError(f"{name}: {reason}") from error
 
 
 def _read(path: Path, *, pixels: bool) -> Any:
     pydicom = optional("pydicom", "A DICOM file", "dicom")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            # Files without the mark are as old as the suffix.
-            dataset = pydicom.dcmread(path, force=True, stop_before_pixels=not pixels)
-            usable = dataset.get("Rows") and dataset.get("Columns")
-            named = dataset.get("SOPClassUID")
-            _with_syntax(dataset)
-        except Exception as error:  # on a damaged file, pydicom raises whatever it runs into
-            raise ValueError(f"{path}: {_damaged(error)}") from error
+    # Files without the mark are as old as the suffix.
+    dataset = pydicom.dcmread(path, force=True, stop_before_pixels=not pixels)
+    usable = int(dataset.get("Rows") or 0) > 0 and int(dataset.get("Columns") or 0) > 0
+    named = dataset.get("SOPClassUID")
+    _with_syntax(dataset)
     kinds = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
     if not usable or (pixels and not any(kind in dataset for kind in kinds)):
-        kind = f" (it is a {named.name})" if named else ""
-        raise ValueError(f"{path}: no picture in this DICOM file{kind}.")
+        kind = f" (it is a {named.name})" if named and named.name != named else ""
+        raise _Refusal(f"no picture in this DICOM file{kind}.")
     return dataset
-
-
-def _damaged(error: Exception) -> str:
-    """Without pydicom's own words, which may quote the patient's data."""
-    return f"the DICOM file can't be read, it is damaged or not DICOM ({type(error).__name__})."
 
 
 def _with_syntax(dataset: Any) -> None:
@@ -103,15 +119,17 @@ def _with_syntax(dataset: Any) -> None:
     }[dataset.original_encoding]
 
 
-def _decoded(path: Path, dataset: Any) -> NDArray[Any]:
+def _decoded(dataset: Any) -> NDArray[Any]:
     """The stored values of the first frame, (H, W) or (H, W, 3)."""
     library = optional("pydicom.pixels", "A DICOM file", "dicom")
     try:
         stored: NDArray[Any] = library.pixel_array(dataset, index=0)
+    except MemoryError:
+        raise
     except Exception as error:  # pydicom and its decoders raise whatever they run into
         syntax = dataset.file_meta.TransferSyntaxUID
         if not syntax.is_compressed:
-            raise ValueError(f"{path}: {_damaged(error)}") from error
+            raise
         try:
             decoder = library.get_decoder(syntax)
             installed, others = decoder.is_available, decoder.missing_dependencies
@@ -123,9 +141,7 @@ def _decoded(path: Path, dataset: Any) -> NDArray[Any]:
             else "no decoder is installed"
         )
         remedy = f"; pip install one of these: {'; '.join(others)}" if others else "; save it uncompressed"
-        raise ValueError(
-            f"{path}: its pixels are compressed as {syntax.name} ({syntax}): {reason}{remedy}."
-        ) from error
+        raise _Refusal(f"its pixels are compressed as {syntax.name} ({syntax}): {reason}{remedy}.") from error
     return stored
 
 
@@ -143,7 +159,7 @@ def _photo(dataset: Any, stored: NDArray[Any]) -> Image.Image:
     elif kind == "RGB" or kind.startswith("YBR"):  # which pydicom has made RGB
         white = 2 ** int(dataset.BitsStored) - 1
     else:
-        raise ValueError(f"its colours are {kind or 'not told'}, which is not read; save it as PNG")
+        raise _Refusal(f"its colours are {kind or 'not told'}, which is not read; save it as PNG")
     colours = (stored[..., :3].astype(np.float64) / white * 255).round().astype(np.uint8)
     return noted(Image.fromarray(colours), notes)
 

@@ -50,19 +50,24 @@ def notes_of(photo: Image.Image) -> tuple[str, ...]:
 
 
 def noted(photo: Image.Image, notes: tuple[str, ...], levels: Levels | None = None) -> Image.Image:
-    """An RGB photo with notes and greys; itself where there are none."""
+    """A photo that shall have notes and greys, which gives its pixels away to the one returned; itself where there are none."""
     if not notes and levels is None:
         return photo
     found = NotedPhoto()
-    found.__setstate__(photo.__getstate__())
+    vars(found).update(vars(photo))  # a copy would take a large photo's memory twice
     found.levels, found.notes = levels, notes
     return found
 
 
 def grey_photo(levels: NDArray[Any], notes: tuple[str, ...]) -> Image.Image:
     """An RGB photo of (H, W) levels in 0 to 1, which it keeps."""
-    bytes_ = (levels * 255).round().astype(np.uint8)
-    return noted(Image.fromarray(bytes_).convert("RGB"), notes, levels.astype(np.float32, copy=False))
+    kept = levels.astype(np.float32, copy=False)
+    return noted(Image.fromarray(_bytes(levels)).convert("RGB"), notes, kept)
+
+
+def _bytes(levels: NDArray[Any]) -> NDArray[np.uint8]:
+    scaled = levels * 255
+    return np.rint(scaled, out=scaled).astype(np.uint8)
 
 
 def deep_photo(values: NDArray[Any], bits: int | None, *, inverted: bool) -> Image.Image:
@@ -87,5 +92,8 @@ def deep_photo(values: NDArray[Any], bits: int | None, *, inverted: bool) -> Ima
             end = "black" if inverted else "white"
             said = f"greys: no value of its 16 bits is above {greatest}, so {bits} bits were taken for used: {2**bits - 1} is {end}"
             notes = (said,)
-    levels = values.astype(np.float32) / np.float32(2**bits - 1)  # half the memory, and exact to a grey
-    return grey_photo(1 - levels if inverted else levels, notes)
+    levels = values.astype(np.float32)  # half the memory, and exact to a grey
+    levels /= np.float32(2**bits - 1)
+    if inverted:
+        np.subtract(1, levels, out=levels)
+    return grey_photo(levels, notes)

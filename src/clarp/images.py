@@ -4,15 +4,17 @@ Of greys with more bits, and of what was assumed, `clarp.greys` knows.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
-from clarp import dicom
+from clarp import decoding, dicom
 from clarp.greys import deep_photo, greys, noted, notes_of
 
 __all__ = [
@@ -59,13 +61,10 @@ def open_photo(path: Path, *, upright: bool = True) -> Image.Image:
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file.")
-    if path.is_dir():
-        raise ValueError(f"{path}: a folder, where a photo was expected.")
+    decoding.check_regular(path)
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty.")
-    if dicom.is_dicom(path):
-        return dicom.open_dicom(path)
-    return _opened(path, str(path), upright=upright)
+    return _opened(path, str(path), decoding.OWN, upright=upright)
 
 
 def decode_photo(data: bytes, most_pixels: int) -> Image.Image:
@@ -87,28 +86,45 @@ def decode_photo(data: bytes, most_pixels: int) -> Image.Image:
         raise ValueError(
             "the photo is a DICOM file, which is not read here: explain it on the command line, or save it as PNG."
         )
-    return _opened(BytesIO(data), "the photo", FORMATS, most_pixels)
+    return _opened(data, "the photo", decoding.STRANGERS, formats=FORMATS, most_pixels=most_pixels)
 
 
-def _opened(
+def _opened(source: Path | bytes, name: str, bounds: decoding.Bounds, **arguments: Any) -> Image.Image:
+    try:
+        return decoding.picture("rgb", source, name, bounds, **arguments)
+    except decoding.DecodingError as error:
+        if error.kind in ("TooManyPixels", "MemoryError"):
+            raise TooManyPixels(str(error)) from error
+        raise
+
+
+def decoded_here(
     source: Path | BytesIO,
     name: str,
-    formats: tuple[str, ...] | None = None,
+    formats: Sequence[str] | None = None,
     most_pixels: int | None = None,
     *,
     upright: bool = True,
 ) -> Image.Image:
+    """Decode in this process, without bounds of time and memory: for `clarp._decoder` alone.
+
+    Raises:
+        TooManyPixels, ValueError, ModuleNotFoundError: as of `open_photo` and `decode_photo`.
+    """
+    if isinstance(source, Path) and dicom.is_dicom(source):
+        return dicom.open_dicom(source, name)
     try:
-        with Image.open(source, formats=formats) as file:
+        with Image.open(source, formats=None if formats is None else tuple(formats)) as file:
             if most_pixels is not None:
                 _check_pixels(name, file.size, most_pixels)
+                _check_scans(file)
             stored = _Stored.of(file)
             file.load()
             return _rgb(ImageOps.exif_transpose(file) if upright else file, stored)
     except UnidentifiedImageError as error:
         reads = "that Pillow reads" if formats is None else f"that is read here ({', '.join(formats)})"
         raise ValueError(f"{name}: not a picture in a format {reads}.") from error
-    except TooManyPixels:
+    except (TooManyPixels, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooManyPixels(f"{name}: too many pixels ({error})") from error
@@ -121,6 +137,21 @@ def _check_pixels(name: str, size: tuple[int, int], most: int) -> None:
         raise TooManyPixels(
             f"{name}: {size[0]} x {size[1]} pixels, expected at most {most / 1e6:.3g} million; make it smaller."
         )
+
+
+def _check_scans(file: Image.Image) -> None:
+    """Each scan of a progressive JPEG goes over all pixels, and may be ten bytes; usual files have ten scans."""
+    if isinstance(file, JpegImageFile) and file.fp is not None:
+        place = file.fp.tell()
+        scans = file.fp.read().count(b"\xff\xda")  # within the pixels' data, 0xff is always followed by 0
+        file.fp.seek(place)
+        if scans * file.width * file.height > _MOST_SCANNED:
+            raise ValueError(
+                f"{scans} scans of {file.width} x {file.height} pixels; save it anew as a plain JPEG"
+            )
+
+
+_MOST_SCANNED = 1_500_000_000
 
 
 @dataclass(frozen=True)
@@ -222,7 +253,9 @@ def is_photo(path: Path) -> bool:
         return False
 
 
-def files_below(folder: Path, unreadable: Callable[[Path, str], None]) -> list[Path]:
+def files_below(
+    folder: Path, unreadable: Callable[[Path, str], None], enter: Callable[[Path], bool] = lambda _: True
+) -> list[Path]:
     """Everything in a folder, at any depth, that is no folder; sorted, hidden files and folders left out.
 
     Links to folders are followed, except one to a folder that it lies in: what is there is listed anyway.
@@ -230,12 +263,16 @@ def files_below(folder: Path, unreadable: Callable[[Path, str], None]) -> list[P
     Args:
         folder: an existing one.
         unreadable: told of each folder that can't be listed, and why.
+        enter: whether to look into a folder; one that is not looked into is listed like a file.
     """
-    return sorted(_walk(folder, (), unreadable))
+    return sorted(_walk(folder, (), unreadable, enter))
 
 
 def _walk(
-    folder: Path, above: tuple[tuple[int, int], ...], unreadable: Callable[[Path, str], None]
+    folder: Path,
+    above: tuple[tuple[int, int], ...],
+    unreadable: Callable[[Path, str], None],
+    enter: Callable[[Path], bool],
 ) -> Iterator[Path]:
     """The files of a folder; ``above`` are device and number of the folders that it lies in."""
     try:
@@ -250,7 +287,8 @@ def _walk(
     for path in paths:
         if path.name.startswith("."):
             continue
-        if os.path.isdir(path):  # noqa: PTH112  Path.is_dir raises where a link's end may not be looked at
-            yield from _walk(path, (*above, identity), unreadable)
+        # Path.is_dir raises where a link's end may not be looked at.
+        if os.path.isdir(path) and enter(path):  # noqa: PTH112
+            yield from _walk(path, (*above, identity), unreadable, enter)
         else:
             yield path

@@ -211,7 +211,7 @@ class Network:
             return capture_module(model, example, dtype, self.output)
         with torch.random.fork_rng([example.device] if example.is_cuda else []):
             logits, _ = own_logits(model, example, self.output)
-        graph = cache.load(path, model, logits)
+        graph = cache.load(path, model, example, logits)
         if graph is None:
             graph = capture_module(model, example, dtype, self.output)
             cache.save(path, model, graph, logits)

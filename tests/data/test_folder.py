@@ -53,7 +53,10 @@ class TestImageFolder:
         (tree / "cat" / "more").symlink_to(elsewhere / "more")
         (tree / "dog" / "everything").symlink_to(tree / "dog")
         (tree / "dog" / "itself").symlink_to(tree / "dog" / "itself")
-        dataset = image_folder(tree)
+        inside = image_folder(tree)
+        assert {p.file for p in inside.problems if p.kind == "outside"} == {"bee", "cat/more"}
+        assert [sample.id for sample in inside] == ["cat/deep/er/c.JPEG", "dog/a.png", "dog/b.jpg"]
+        dataset = image_folder(tree, outside=True)
         assert dataset.classes == ("bee", "cat", "dog")
         assert [(sample.id, sample.labels) for sample in dataset] == [
             ("bee/deep/z.png", ((0,),)),
@@ -62,7 +65,7 @@ class TestImageFolder:
             ("dog/a.png", ((2,),)),
             ("dog/b.jpg", ((2,),)),
         ]
-        assert ("not an image", "dog/itself") in {(p.kind, p.file) for p in dataset.problems}
+        assert ("missing", "dog/itself") in {(p.kind, p.file) for p in dataset.problems}
 
     def test_a_folder_that_can_not_be_listed_is_named(self, tree, lock):
         lock(tree / "dog")

@@ -12,8 +12,15 @@ from clarp.evaluation.statistics import Sampling, bootstrap, holm, sign_flip_tes
 from clarp.evaluation.store import Store
 from clarp.evaluation.tables import Report
 from clarp.evaluation.writing import latex, markdown, write
+from clarp.files import write_summed
 
 arrow = pytest.importorskip("pyarrow")
+
+
+def put(store, table):
+    """Other rows, as a run writes them."""
+    write_summed(store.rows_path, lambda file: arrow.parquet.write_table(table, file))
+
 
 METHODS = ("lrp", "ssglrp", "random")
 COLUMNS = {
@@ -112,7 +119,7 @@ class TestNumbers:
             )
         ]
         table = table.set_column(table.column_names.index(name), name, arrow.array(shifted))
-        arrow.parquet.write_table(table, store.rows_path)
+        put(store, table)
         found = Report.of(store, "ssglrp", resamples=999)
         assert line(found, name, "lrp").value.low < 0 < line(found, name, "lrp").value.high
         assert all(math.isnan(line(found, name, method).ratio) for method in METHODS)
@@ -172,7 +179,7 @@ class TestNumbers:
             for place in of_one[kept:]:
                 asked[place] = math.nan
             changed = table.set_column(table.column_names.index(name), name, arrow.array(asked))
-            arrow.parquet.write_table(changed, store.rows_path)
+            put(store, changed)
             found = Report.of(store, "ssglrp", resamples=99)
             whole = line(found, name, "lrp").classes
             per_class = [
@@ -190,7 +197,7 @@ class TestNumbers:
         classes = [-1 if index == 1 else index for index in table.column("class").to_pylist()]
         place = table.column_names.index("class")
         changed = table.set_column(place, "class", arrow.array(classes, arrow.int64()))
-        arrow.parquet.write_table(changed, store.rows_path)
+        put(store, changed)
         found = Report.of(store, "ssglrp", resamples=99)
         per_class = [np.mean(column_of("lrp", name, lambda row, k=k: row["class"] == k)) for k in (0, 2)]
         assert line(found, name, "lrp").classes.mean == pytest.approx(np.mean(per_class))
@@ -210,10 +217,10 @@ class TestNumbers:
     def test_rows_in_another_order_are_not_taken_for_anothers(self, store):
         table = store.rows()
         name, place = table.column("method"), table.column_names.index("method")
-        arrow.parquet.write_table(table.set_column(place, "method", name[::-1]), store.rows_path)
+        put(store, table.set_column(place, "method", name[::-1]))
         with pytest.raises(ValueError, match="not those of the methods lrp, ssglrp, random in this order"):
             Report.of(store, "ssglrp")
-        arrow.parquet.write_table(table.slice(0, 100), store.rows_path)
+        put(store, table.slice(0, 100))
         with pytest.raises(ValueError, match="not those of the methods"):
             Report.of(store, "ssglrp")
 
@@ -221,7 +228,7 @@ class TestNumbers:
         table = store.rows()
         for count, known in ((5, False), (6, True)):
             few = [sample < count for sample in table.column("sample").to_pylist()]
-            arrow.parquet.write_table(table.filter(arrow.array(few)), store.rows_path)
+            put(store, table.filter(arrow.array(few)))
             found = line(Report.of(store, "ssglrp", resamples=199), "patch-masking:size=5+9/drop@9", "lrp")
             assert math.isfinite(found.value.mean)
             assert math.isfinite(found.difference.mean)

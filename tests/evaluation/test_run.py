@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import threading
 
 import numpy as np
@@ -27,6 +28,7 @@ from clarp.evaluation.store import Store
 from clarp.evaluation.tables import Report
 from clarp.evaluation.writing import headline
 from clarp.explainer import attribute
+from clarp.files import write_summed
 from clarp.models import load
 from evaluation.toys import parts_of, toy_boxes, toy_model, toy_photos
 
@@ -226,8 +228,11 @@ class TestConfidentPhotos:
         assert {sample.id for sample in found} == {name for name, share in shares.items() if share >= limit}
         assert len(found) == 10
         kept = tmp_path / "run" / "confident.json"
-        kept.write_text(kept.read_text().replace(found[0].id, "nobody"))  # what is kept is not computed again
+        other = kept.read_bytes().replace(found[0].id.encode(), b"nobody")
+        write_summed(kept, lambda file: file.write(other))  # what is kept is not computed again
         assert len(confident(dataset, classifier, tmp_path / "run", torch.device("cpu"))) == 9
+        kept.write_bytes(kept.read_bytes().replace(b"nobody", b"noboby"))  # unless it rotted
+        assert len(confident(dataset, classifier, tmp_path / "run", torch.device("cpu"))) == 10
 
     def test_they_are_looked_for_again_where_anything_they_depend_on_is_another(
         self, photos, model, tmp_path, monkeypatch
@@ -468,12 +473,13 @@ class TestRefusals:
         first.complete()
         other.complete()
         path = first.store.part_path(0, 16)
-        path.write_bytes(other.store.part_path(0, 16).read_bytes())
+        for name in (path.name, f"{path.name}.sha256"):
+            shutil.copy(other.store.part_path(0, 16).with_name(name), path.with_name(name))
         with pytest.raises(ValueError, match="belongs to another run"):
             run(photos, model, tmp_path / "a").complete()
         path.write_bytes(b"PAR1 and nothing else")
-        with pytest.raises(ValueError, match=r"is damaged. Remove it"):
-            run(photos, model, tmp_path / "a").complete()
+        outcome = run(photos, model, tmp_path / "a").complete()
+        assert outcome.damaged == ("parts/00000000-00000016.parquet",)
 
     @pytest.mark.parametrize(
         ("wanted", "message"),

@@ -9,10 +9,19 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from clarp.images import FORMATS
+from clarp.decoding import STRANGERS
+from clarp.images import _MOST_SCANNED, FORMATS
 from clarp.serve.app import application
 from clarp.serve.engine import Engine
 from clarp.serve.limits import Limits
+from clarp.serve.protocol import (
+    _BYTES_A_PIECE,
+    _FREE_PIECES,
+    CONNECTIONS,
+    HEAD_BYTES,
+    HEAD_SECONDS,
+    STALLED_SECONDS,
+)
 from serve.servers import classifier, photo, serving
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/serve.md").read_text(encoding="utf-8")
@@ -66,6 +75,11 @@ def test_limits():
         f"{most.upload_seconds:g} s for the photo to arrive, {most.seconds:g} s from there",
         f"{most.waiting} requests waiting for it; all photos together {most.bytes_at_once // 2**20} MiB",
         f"the last {most.photos} preprocessed photos",
+        f"{STRANGERS.seconds} s of processor time and {STRANGERS.memory >> 20} MiB",
+        f"{_MOST_SCANNED // 10**6:,} million pixels",
+        f"its head {HEAD_BYTES >> 10} KiB and {HEAD_SECONDS:g} s; {STALLED_SECONDS:g} s to take an answer",
+        f"pieces of {_BYTES_A_PIECE} bytes on average, the first {_FREE_PIECES} aside",
+        f"| connections | {CONNECTIONS},",
     ):
         assert figure in PAGE
     assert PAGE.count(", ".join(FORMATS).replace("WEBP", "WebP")) == 1

@@ -29,6 +29,13 @@ def explained(toy, data, *, targets=(), against=(), methods=("sglrp",)):
     return toy.explain(data, Question(targets, against, methods), lambda: False)
 
 
+class Summed(torch.nn.Module):
+    """An operation without rule."""
+
+    def forward(self, x):
+        return x.cumsum(1)
+
+
 class TestPredict:
     def test_the_models_own_probabilities_the_greatest_first(self, toy):
         data = photo()
@@ -234,8 +241,8 @@ class TestLimits:
         assert len(found._sizes) == 1
 
     def test_a_model_without_rules_is_refused_at_the_start(self):
-        odd = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * SIDE**2, 4), torch.nn.Softshrink())
-        with pytest.raises(RuntimeError, match="softshrink"):
+        odd = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * SIDE**2, 4), Summed())
+        with pytest.raises(RuntimeError, match="cumsum"):
             Engine("odd", "odd", Classifier("odd", odd.eval(), LABELS, preprocess), Limits()).try_out(
                 "ssglrp"
             )

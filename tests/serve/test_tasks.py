@@ -144,7 +144,7 @@ class TestAnEmptyMap:
 
     def test_rounding_is_not_drawn(self, engines, monkeypatch):
         """Two classes that are the same leave rounding, which a scale of its own would paint in full colour."""
-        monkeypatch.setattr("clarp.passes.NOISE", 1e9)  # so that every map counts as rounding
+        monkeypatch.setattr("clarp.passes.NOISE", -3)  # so that every map counts as rounding
         (map_,) = explained(engines["multilabel"], ("red_disc",), "ssglrp")
         assert map_.scale.warning == EMPTY
         assert not heatmap(map_).any()

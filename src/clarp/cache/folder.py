@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from clarp.cache.form import Damaged, Stored, Unwritable, from_bytes, to_bytes
+from clarp.cache.form import Stored, Unwritable, from_bytes, to_bytes
 from clarp.cache.key import Unknowable, graph_key
 from clarp.capture import Graph
-from clarp.files import write_atomically
+from clarp.capture.check import check_logits
+from clarp.files import read_regular, write_atomically
 
 VARIABLE = "CLARP_CACHE"
 SUFFIX = ".graph"
@@ -44,8 +45,9 @@ def default_folder() -> Path | None:
 class GraphCache:
     """Captured graphs of earlier processes.
 
-    A graph is used only where its key is the same (:func:`~clarp.cache.key.graph_key`), its file is whole, and the model gives
-    the same logits as then for the same example images, to the last bit. Whatever else happens, the model is captured.
+    A graph is used only where its key is the same (:func:`~clarp.cache.key.graph_key`), its file is whole, the
+    user's own and writable for nobody else, the model gives the same logits as then for the same example images, to the last
+    bit, and the graph computes them. Whatever else happens, the model is captured.
 
     Attributes:
         folder: made when first written to.
@@ -60,31 +62,39 @@ class GraphCache:
         except (Unknowable, AttributeError, RecursionError, RuntimeError, TypeError, ValueError):
             return None  # not only ours: the user's objects may raise when they are looked at
 
-    def load(self, path: Path, model: nn.Module, logits: Tensor) -> Graph | None:
+    def load(self, path: Path, model: nn.Module, images: Tensor, logits: Tensor) -> Graph | None:
         """The graph in a file, or None if there is none that may be used.
 
         Args:
             path: from :meth:`path`.
             model: whose tensors the graph shares.
-            logits: what it gives for the example images.
+            images: the example images.
+            logits: what the model gives for them.
         """
         try:
-            stored = from_bytes(path.read_bytes(), _state(model))
-        except (OSError, Damaged):
+            stored = from_bytes(read_regular(path, LIMIT, own=True), _state(model))
+        except Exception:  # noqa: BLE001  somebody may have written it who knows what is believed
             return None
         if stored.logits.dtype != logits.dtype or not torch.equal(stored.logits, logits.cpu()):
             return None
+        if stored.graph.input_shape != tuple(images.shape[1:]):
+            return None
+        tensors = {name: tensor.to(logits.device) for name, tensor in stored.graph.tensors.items()}
+        graph = replace(stored.graph, tensors=tensors)
+        try:
+            check_logits(graph, images, logits)
+        except Exception:  # noqa: BLE001  a graph of another model may fail in any way
+            return None
         with suppress(OSError):
             os.utime(path)
-        tensors = {name: tensor.to(logits.device) for name, tensor in stored.graph.tensors.items()}
-        return replace(stored.graph, tensors=tensors)
+        return graph
 
     def save(self, path: Path, model: nn.Module, graph: Graph, logits: Tensor) -> None:
         """Write a graph; one that can't be written, or a folder that can't be written to, changes nothing."""
         with suppress(OSError, Unwritable):
             content = to_bytes(Stored(graph, logits), _state(model))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, lambda file: file.write(content))
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_atomically(path, lambda file: file.write(content), private=True)
             self._tidy()
 
     def _tidy(self) -> None:

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload, OpOverloadPacket
 
+from clarp import __version__
+
 KNOWN = frozenset(sys.stdlib_module_names) - {"__main__"} | {"clarp", "numpy", "torch"}
 """Packages whose code is told by a version (clarp's own by its files)."""
 PLAIN = (
@@ -76,7 +78,8 @@ def _machine() -> list[str]:
     """What runs it. Capture and operations are clarp's own code, which may change without a new version."""
     return [
         sys.version,
-        *(f"{name} {version(name)}" for name in ("torch", "numpy", "clarp")),
+        *(f"{name} {version(name)}" for name in ("torch", "numpy")),
+        f"clarp {__version__}",  # which may run without being installed
         torch.__version__,
         _own_code(),
         f"{torch.get_default_dtype()} {torch.get_num_threads()} {torch.backends.cpu.get_cpu_capability()}",

@@ -1,7 +1,6 @@
 """``clarp compare``: one photo, several methods and classes, on one sheet."""
 
 import hashlib
-import json as json_format
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
@@ -35,6 +34,7 @@ from clarp.render.paper import checked_format
 from clarp.render.scale import Scale
 from clarp.render.styles import prepared
 from clarp.task import Task, TaskName
+from clarp.text import document
 
 _SHOWN = 2  # classes, where none is named
 
@@ -82,7 +82,7 @@ def run(request: Request, *, json: bool) -> int:
         request.out.parent.mkdir(parents=True, exist_ok=True)
         save(drawn, request.out)
         manifest = comparison.manifest()
-        text = json_format.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = document(manifest) + "\n"
         write_atomically(request.out.with_suffix(".json"), lambda file: file.write(text.encode()))
         note_lost(lossy(comparison.methods), request.model)
     sys.stdout.write(text if json else f"{request.out}\n{request.out.with_suffix('.json')}\n")

@@ -25,6 +25,7 @@ from clarp.commands.explain import device_named
 from clarp.commands.notes import lost_in_silence, note, note_assumed, note_lost
 from clarp.data.dataset import Dataset
 from clarp.data.opening import open_dataset
+from clarp.data.problems import GAVE_NONE
 from clarp.evaluation.confident import confident
 from clarp.evaluation.questions import TargetKind
 from clarp.evaluation.run import Outcome, Run, Settings
@@ -32,6 +33,7 @@ from clarp.evaluation.specs import metrics
 from clarp.evaluation.suites import Suite
 from clarp.models import registry
 from clarp.task import TaskName
+from clarp.text import printable
 
 _SHOWN = 10
 _METHODS = ("lrp", "slrp", "sglrp", "ssglrp")
@@ -59,6 +61,7 @@ class Request:
     device: str | None
     seed: int
     pictures: bool
+    outside: bool = False
 
 
 def run(request: Request) -> int:
@@ -101,6 +104,7 @@ def _evaluated(request: Request, suite: Suite | None, model: str, out: Path) -> 
         count=request.limit if made else None,
         seed=request.seed,
         choose=lambda photos: confident(photos, classifier, out, device),
+        outside=request.outside,
     )
     methods, specs = request.methods or _METHODS, request.metrics or _METRICS
     if suite is not None:
@@ -143,11 +147,13 @@ def _of_suite(suite: Suite, dataset: Dataset) -> tuple[str, ...]:
 
 
 def _report(dataset: Dataset, outcome: Outcome, out: Path) -> None:
+    if outcome.damaged:
+        note(f"damaged, and made anew: {', '.join(outcome.damaged)}")
     for problem in outcome.problems[:_SHOWN]:
         _say(f"no rows for {problem}")
     if len(outcome.problems) > _SHOWN:
         _say(f"... and {len(outcome.problems) - _SHOWN} more")
-    others = [problem for problem in dataset.problems if problem.kind not in {"missing", "damaged"}]
+    others = [problem for problem in dataset.problems if problem.kind not in GAVE_NONE]
     if others:
         note(f"{len(others)} other files are no part of the data set, first: {others[0]}")
     damaged = f", {len(outcome.problems)} gave no rows ({out / 'problems.json'})" if outcome.problems else ""
@@ -195,4 +201,4 @@ def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"clarp: {text}\n")
+    sys.stderr.write(f"clarp: {printable(text)}\n")

@@ -1,7 +1,6 @@
 """``clarp explain``: photos through a classifier and an explainer, to pictures, arrays and a manifest."""
 
 import hashlib
-import json as json_format
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, redirect_stdout
@@ -39,6 +38,7 @@ from clarp.models import Classifier
 from clarp.network import Network
 from clarp.render import STYLES, Style, figure, rasterised
 from clarp.task import Task, TaskName
+from clarp.text import document, printable
 
 TOP = 5
 
@@ -88,7 +88,7 @@ def run(request: Request, *, json: bool) -> int:
     with redirect_stdout(sys.stderr) if json else nullcontext():
         manifest = _Run.prepared(request).explain(report=not json)
     if json:
-        sys.stdout.write(json_format.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+        sys.stdout.write(document(manifest) + "\n")
     return 1 if manifest["failed"] else 0
 
 
@@ -185,7 +185,7 @@ class _Run:
     ) -> dict[str, Any]:
         """Name the photos that failed, and write the manifest of those that were explained."""
         for path, reason in failed.items():
-            sys.stderr.write(f"clarp: skipped {path}: {reason.removeprefix(f'{path}: ')}\n")
+            sys.stderr.write(printable(f"clarp: skipped {path}: {reason.removeprefix(f'{path}: ')}") + "\n")
         manifest = describe(self.classifier, self.explainer.method, self.device, self.request.batch_size)
         manifest["task"] = described(tasks[0] if tasks else None)
         manifest["style"] = self.style
@@ -193,7 +193,7 @@ class _Run:
         manifest["failed"] = [
             {"file": str(path), "error": failed[path]} for path in self.paths if path in failed
         ]
-        text = json_format.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = document(manifest) + "\n"
         write_atomically(self.request.out / "manifest.json", lambda file: file.write(text.encode()))
         return manifest
 
@@ -374,8 +374,8 @@ def device_named(name: str | None) -> torch.device:
 
 def _summary(record: dict[str, Any], out: Path) -> str:
     """A photo's part of the report for people."""
-    lines = [record["file"]]
-    lines += [f"  {percent(p['probability']):>6}  {p['label']} ({p['class']})" for p in record["predictions"]]
+    told = [record["file"]]
+    told += [f"  {percent(p['probability']):>6}  {p['label']} ({p['class']})" for p in record["predictions"]]
     for explanation in record["explanations"]:
         against = explanation["against"]
         rivals = (
@@ -383,8 +383,8 @@ def _summary(record: dict[str, Any], out: Path) -> str:
             if isinstance(against, list)
             else against.partition(":")[0]  # the reason behind it is in the manifest
         )
-        lines.append(f"  {explanation['target']['label']} against {rivals}: {out / explanation['overlay']}")
-    return "\n".join(lines) + "\n"
+        told.append(f"  {explanation['target']['label']} against {rivals}: {out / explanation['overlay']}")
+    return "\n".join(map(printable, told)) + "\n"
 
 
 def _at(values: Any, row: int, k: int) -> float:

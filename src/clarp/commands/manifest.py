@@ -15,9 +15,11 @@ from torch import Tensor
 
 import clarp
 from clarp.explanation import Explanation
+from clarp.files import shortened
 from clarp.method import Method
 from clarp.models import Classifier
 from clarp.task import Task
+from clarp.text import printable
 
 _NAMED = 3  # rivals in a title
 
@@ -98,6 +100,7 @@ def caption(
         *more: for the small print.
     """
     labels = [classifier.labels[index].replace("_", " ") for index in (target, *rivals)]
+    labels = [printable(label) for label in labels]
     title = f"{labels[0]} ({percent(finite(probability))})"
     if rivals:
         others = f" and {len(rivals) - _NAMED} more" if len(rivals) > _NAMED else ""
@@ -109,7 +112,7 @@ def caption(
         more = (f"red speaks for {labels[0]}, blue for {other}", *more)
     method = explanation.method
     made = f"{method.name.upper()} ({method.rules.name})"
-    return f"{title}\n{' · '.join([made, Path(classifier.name).name, *more])}"
+    return f"{title}\n{' · '.join(map(printable, [made, Path(classifier.name).name, *more]))}"
 
 
 def finite(value: float) -> float | None:
@@ -128,6 +131,16 @@ def percent(probability: float | None) -> str:
     return "<0.1%" if probability < 0.0005 else f"{probability:.1%}"
 
 
+def _plain(stem: str) -> str:
+    r"""A name that every file system takes and no terminal obeys, with room for what is put behind it.
+
+    >>> _plain("a\nb$'"), _plain("\udcff")
+    ("a_b$'", '_')
+    """
+    kept = "".join(letter if printable(letter) == letter else "_" for letter in stem)
+    return shortened(kept[:80], 80)
+
+
 def output_stems(paths: Iterable[Path]) -> dict[Path, str]:
     """A file name for each photo, without suffix: its own, and a number where that is taken.
 
@@ -139,7 +152,7 @@ def output_stems(paths: Iterable[Path]) -> dict[Path, str]:
     stems: dict[Path, str] = {}
     taken: set[str] = set()
     for path in paths:
-        own = path.stem[:80]
+        own = _plain(path.stem)
         stem, number = own, 2
         while stem.casefold() in taken:
             stem, number = f"{own}-{number}", number + 1

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from clarp.errors import EXAMPLES, EmptyMap, RelevanceLost
+from clarp.text import printable
 
 
 def note(text: str) -> None:
     """Say something that changes how a result is to be read."""
-    sys.stderr.write(f"clarp: note: {text}\n")
+    sys.stderr.write(f"clarp: note: {printable(text)}\n")
 
 
 @contextmanager

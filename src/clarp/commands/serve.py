@@ -1,13 +1,11 @@
 """``clarp serve``: models loaded and tried out, then the page and its API until Ctrl-C."""
 
+import os
 import sys
-import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from clarp import models
 from clarp.cache import default_folder
@@ -17,6 +15,9 @@ from clarp.serve.engine import Engine
 from clarp.serve.guard import Hosts
 from clarp.serve.limits import Limits
 from clarp.serve.server import Address, run, token_for
+
+_STOPPED = 130
+"""The exit code after Ctrl-C."""
 
 
 def serve(
@@ -36,8 +37,6 @@ def serve(
     """
     secret = token_for(address, token)
     with address.listen() as listening, lost_in_silence():
-        # Thread by thread there is no way to say so: pictures of any size are measured before they are decoded.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         engines = load(specs, Limits(), **options)
         if not address.local and secret is None:
             note(f"everybody who can reach {address.host} can use this server; --token makes it ask for one.")
@@ -47,7 +46,14 @@ def serve(
             f"clarp serves {', '.join(engine.name for engine in engines)} at {url} (Ctrl-C ends it)\n"
         )
         sys.stdout.flush()
-        run(app, listening)
+        try:
+            run(app, listening)
+        finally:
+            if app.busy():
+                # A map that is being computed can't be interrupted, and Python would wait for its thread.
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(_STOPPED)
 
 
 def load(specs: Sequence[str], limits: Limits, **options: Path | str | None) -> list[Engine]:

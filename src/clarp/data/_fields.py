@@ -50,7 +50,7 @@ def whole(value: object) -> int:
     """A whole number from 0; some writers give 640 as 640.0."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
         raise FieldError("a whole number from 0")
     return value
 

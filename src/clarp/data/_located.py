@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
@@ -10,8 +12,14 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
+from clarp.files import read_regular
+
 _SPACE = re.compile(r"\s*")
 _DECODER = json.JSONDecoder()
+_XML_BYTES, _TEXT_BYTES = 16 << 20, 2 << 30
+_DEPTH = 500
+_NESTING = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+_LONG = re.compile(rf"\d{{{sys.int_info.default_max_str_digits},}}")
 
 
 class MalformedFileError(ValueError):
@@ -23,8 +31,8 @@ class Record(dict[str, Any]):
 
     def __init__(self, members: Sequence[tuple[str, Any]]) -> None:
         super().__init__(members)
-        names = [name for name, _ in members]
-        self.repeated = tuple(name for name in self if names.count(name) > 1)
+        count = Counter(name for name, _ in members)
+        self.repeated = tuple(name for name in self if count[name] > 1)
 
 
 @dataclass(frozen=True)
@@ -63,28 +71,36 @@ class Element:
 
 
 def read_xml(path: Path) -> Element:
-    """Parse a small XML file. Entities are refused: annotations need none, and they can be used to exhaust memory.
+    """Parse an XML file of at most 16 MiB. Entities are refused: annotations need none, and they can be used to exhaust memory.
 
     Raises:
-        MalformedFileError: it is not well-formed, with the line.
-        OSError: it can't be read.
+        MalformedFileError: it is not well-formed, in an unknown encoding or nested too deeply, with the line.
+        OSError: it can't be read, is no file or too large.
     """
     parser = expat.ParserCreate()
+    parser.buffer_text = True  # letter by letter, long texts would be copied again and again
     root = Element("", 0)
     stack = [root]
 
+    texts: list[list[str]] = [[]]
+
     def start(tag: str, attributes: dict[str, str]) -> None:
         del attributes
+        if len(stack) > _DEPTH:
+            raise MalformedFileError(
+                f"line {parser.CurrentLineNumber}: more than {_DEPTH} elements in each other"
+            )
+        texts.append([])
         element = Element(tag, parser.CurrentLineNumber)
         stack[-1].children.append(element)
         stack.append(element)
 
     def end(tag: str) -> None:
         del tag
-        stack.pop()
+        stack.pop().text = "".join(texts.pop())
 
     def text(data: str) -> None:
-        stack[-1].text += data
+        texts[-1].append(data)
 
     def entity(*declaration: object) -> None:
         del declaration
@@ -94,10 +110,21 @@ def read_xml(path: Path) -> Element:
     parser.EndElementHandler = end
     parser.CharacterDataHandler = text
     parser.EntityDeclHandler = entity
+    content = read_regular(path, _XML_BYTES)
     try:
-        parser.Parse(path.read_bytes(), True)
+        parser.Parse(content, True)
     except expat.ExpatError as error:
         raise MalformedFileError(f"line {error.lineno}: {expat.ErrorString(error.code)}") from error
+    except MalformedFileError:
+        raise
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+    ) as error:  # Python looks for an encoding that expat doesn't know
+        raise MalformedFileError(
+            f"line {parser.CurrentLineNumber}: the encoding can't be read ({error})"
+        ) from error
     return root.children[0]
 
 
@@ -108,7 +135,7 @@ def read_text(path: Path) -> str:
         ValueError: it is in another encoding, with file and line.
         OSError: it can't be read.
     """
-    content = path.read_bytes()
+    content = read_regular(path, _TEXT_BYTES)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -130,6 +157,28 @@ def read_json(path: Path, remedy: str) -> tuple[str, Any]:
         return text, json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}:{error.lineno}: not JSON ({error.msg}): {remedy}") from error
+    except RecursionError as error:
+        raise ValueError(
+            f"{path}:{_deepest(text)}: lists and objects more than {_DEPTH} deep: {remedy}"
+        ) from error
+    except ValueError as error:  # Python refuses numbers of thousands of digits
+        raise ValueError(f"{path}:{_longest(text)}: a number of thousands of digits: {remedy}") from error
+
+
+def _deepest(text: str) -> int:
+    """The line where lists and objects are nested too deeply."""
+    depth = 0
+    for token in _NESTING.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+        if depth > _DEPTH:
+            return text.count("\n", 0, token.start()) + 1
+    return 1
+
+
+def _longest(text: str) -> int:
+    """The line of a number with more digits than Python counts."""
+    found = _LONG.search(text)
+    return text.count("\n", 0, found.start()) + 1 if found else 1
 
 
 def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +20,10 @@ from clarp.data.sample import Object, Sample, checked_box, unique
 from clarp.optional import optional
 
 _PURPOSE = "Reading COCO masks"
+_MOST_AROUND = 1e6
+"""Pixels; the longest outline of COCO's own has some ten thousand."""
+_MOST_BITS = 40
+"""Of a run length: no picture has more pixels."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class RunLengths:
         return ()
 
 
-def coco(annotations: str | Path, images: str | Path) -> Dataset:
+def coco(annotations: str | Path, images: str | Path, *, outside: bool = False) -> Dataset:
     """COCO (Lin 2014): ``annotations/instances_val2014.json`` with the folder ``val2014``.
 
     Class indices number the categories in the order of their ids without gaps, 0 to 79, as the classifiers
@@ -53,6 +58,7 @@ def coco(annotations: str | Path, images: str | Path) -> Dataset:
     Args:
         annotations: the json file.
         images: the folder of the photos.
+        outside: files may lie outside of the folder, where links, ``..`` and absolute paths lead; otherwise those are problems.
 
     Returns:
         Samples in the order of the image ids; their ids are the file names. An image without objects is a
@@ -73,7 +79,7 @@ def coco(annotations: str | Path, images: str | Path) -> Dataset:
     samples: list[Sample] = []
     problems: list[Problem] = []
     for identity, picture in sorted(pictures.items()):
-        photo = Photo(picture.file, folder, as_stored=True)
+        photo = Photo(picture.file, folder, as_stored=True, outside=outside)
         try:
             size = photo.size()
         except UnreadableImageError as error:
@@ -220,7 +226,10 @@ def _region(segmentation: object, size: Size) -> RunLengths:
 
 
 def _polygons(segmentation: object, size: Size) -> list[list[float]]:
-    """The polygons with three corners at least; each must lie in the photo."""
+    """The polygons with three corners at least; each must lie in the photo, whether it has an area or not.
+
+    pycocotools writes where a corner outside says, and holds a hundred bytes for each pixel that the polygons go around.
+    """
     try:
         polygons = [numbers(polygon) for polygon in items(segmentation)]
     except FieldError:
@@ -231,12 +240,18 @@ def _polygons(segmentation: object, size: Size) -> list[list[float]]:
     polygons = [polygon for polygon in polygons if len(polygon) >= 6]
     if not polygons:
         raise FieldError("the mask has no polygon with three corners")
+    height, width = size
+    around = 0.0
     for polygon in polygons:
-        whole_box = checked_box(
-            (min(polygon[::2]), min(polygon[1::2]), max(polygon[::2]), max(polygon[1::2])), size
-        )
-        if isinstance(whole_box, str) and "leaves" in whole_box:
-            raise FieldError(whole_box.replace("box", "polygon in"))
+        x, y = np.array(polygon[::2]), np.array(polygon[1::2])
+        if x.min() < -1 or y.min() < -1 or x.max() > width + 1 or y.max() > height + 1:
+            corners = ", ".join(f"{edge:g}" for edge in (x.min(), y.min(), x.max(), y.max()))
+            raise FieldError(
+                f"the polygon in ({corners}) (left, top, right, bottom) leaves the image of {width} x {height} pixels"
+            )
+        around += float(np.maximum(abs(np.diff(x, append=x[0])), abs(np.diff(y, append=y[0]))).sum())
+    if around > _MOST_AROUND:
+        raise FieldError(f"the polygons go {around:.3g} pixels around, expected at most {_MOST_AROUND:.3g}")
     return polygons
 
 
@@ -269,6 +284,8 @@ def _decompressed(text: str) -> list[int] | None:
         value |= (bits & 0x1F) << shift
         shift += 5
         if bits & 0x20:
+            if shift > _MOST_BITS:
+                return None
             continue
         if bits & 0x10:
             value -= 1 << shift

@@ -4,26 +4,36 @@ import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from stat import S_ISREG
 
 from clarp.data._located import read_rows
 from clarp.data.dataset import Dataset
-from clarp.data.photo import Photo
+from clarp.data.photo import Photo, leaves
+from clarp.data.photo import outside as outside_of
 from clarp.data.problems import AnnotationError, Contradiction, Problem
 from clarp.data.sample import Label, Sample
+from clarp.files import kind
 from clarp.images import files_below, is_photo
+
+_DIGITS = 18
 
 
 def image_folder(
-    root: str | Path, classes: Sequence[str] | None = None, *, as_stored: bool = False
+    root: str | Path,
+    classes: Sequence[str] | None = None,
+    *,
+    as_stored: bool = False,
+    outside: bool = False,
 ) -> Dataset:
     """One folder per class: ``root/tabby/cat1.jpg``, at any depth below the class folder.
 
     Args:
-        root: the folder of class folders. Hidden files and folders (a leading dot) are left alone, links are
-            followed.
+        root: the folder of class folders. Hidden files and folders (a leading dot) are left alone, links
+            inside of it are followed.
         classes: the model's class names by index; a folder gets the index of its name. None: the folders in
             the order of their names are classes 0, 1, 2, ...
         as_stored: leave rotation tags (EXIF) alone.
+        outside: files may lie outside of the folder, where links, ``..`` and absolute paths lead; otherwise those are problems.
 
     Returns:
         Samples sorted by path; their ids are their paths below ``root``. Other files, and folders that can't
@@ -43,8 +53,8 @@ def image_folder(
     index = _index_of_folders([folder.name for folder in folders], classes)
     samples: list[Sample] = []
     problems: list[Problem] = []
-    for path in _photos(root, problems):
-        photo = Photo(path, root, as_stored)
+    for path in _photos(root, problems, outside=outside):
+        photo = Photo(path, root, as_stored, outside)
         folder, _, inside = photo.file.partition("/")
         if inside:
             samples.append(Sample(photo.file, photo, ((index[folder],),)))
@@ -61,6 +71,7 @@ def image_table(
     file_column: str = "file",
     class_column: str = "class",
     classes: Sequence[str] = (),
+    outside: bool = False,
 ) -> Dataset:
     """Photos listed in a CSV table with a header line.
 
@@ -71,6 +82,7 @@ def image_table(
         class_column: the column with the classes: an index, several indices separated by spaces (any of them
             is right, the best first), or one name of ``classes``.
         classes: the model's class names by index.
+        outside: files may lie outside of the folder, where links, ``..`` and absolute paths lead; otherwise those are problems.
 
     Returns:
         Samples in the table's order; their ids are their paths in their shortest form. Photos below ``root`` that the table doesn't
@@ -93,17 +105,17 @@ def image_table(
             wrong.append(Contradiction(table, line, label))
         elif file in listed:
             wrong.append(Contradiction(table, line, f"{file} is listed twice"))
-        elif not (root / file).is_file():
-            problems.append(Problem("missing", file, f"listed in {table}, line {line}"))
+        elif problem := _unusable(root, file, f"listed in {table}, line {line}", allowed=outside):
+            problems.append(problem)
         else:
-            samples[file] = Sample(file, Photo(file, root), (label,))
+            samples[file] = Sample(file, Photo(file, root, outside=outside), (label,))
         listed.add(file)
     if wrong:
         raise AnnotationError(sorted(wrong, key=lambda each: each.line))
     others: list[Problem] = []
     problems += [
         Problem("unlabelled", file, f"not listed in {table}")
-        for file in _photos(root, others)
+        for file in _photos(root, others, outside=outside)
         if file not in listed
     ]
     problems += [problem for problem in others if problem.file != table]
@@ -122,19 +134,36 @@ def existing_folder(root: str | Path) -> Path:
     return root
 
 
-def _photos(root: Path, problems: list[Problem]) -> Iterator[str]:
+def _photos(root: Path, problems: list[Problem], *, outside: bool) -> Iterator[str]:
     """The paths of the photos below a folder, sorted; other files are added to the problems."""
 
     def unreadable(folder: Path, reason: str) -> None:
         file = folder.relative_to(root).as_posix()
         problems.append(Problem("damaged", file, f"the folder can't be listed: {reason}"))
 
-    for path in files_below(root, unreadable):
+    def enter(folder: Path) -> bool:
+        return outside or not folder.is_symlink() or not leaves(root, folder.relative_to(root).as_posix())
+
+    for path in files_below(root, unreadable, enter):
         file = path.relative_to(root).as_posix()
-        if is_photo(path):
+        problem = _unusable(root, file, "a link to nothing", allowed=outside)
+        if problem is None and not is_photo(path):
+            problem = Problem("not an image", file, f"its name ends in {path.suffix or 'nothing'!r}")
+        if problem is None:
             yield file
         else:
-            problems.append(Problem("not an image", file, f"its name ends in {path.suffix or 'nothing'!r}"))
+            problems.append(problem)
+
+
+def _unusable(root: Path, file: str, absent: str, *, allowed: bool) -> Problem | None:
+    """Why a file is no photo of the data set, by what it is: nobody should wait for a pipe, or look into other folders."""
+    try:
+        if not allowed and leaves(root, file):
+            return outside_of(file)
+        mode = (root / file).stat().st_mode
+    except (OSError, ValueError):  # a name that is too long, or has a NUL, belongs to no file
+        return Problem("missing", file, absent)
+    return None if S_ISREG(mode) else Problem("not an image", file, kind(mode))
 
 
 def _index_of_folders(folders: list[str], classes: Sequence[str] | None) -> dict[str, int]:
@@ -200,6 +229,8 @@ def _label(text: str, by_name: Mapping[str, Sequence[int]], count: int) -> Label
     if not parts or not all(part.isdecimal() for part in parts):
         known = f"the {count} class names" if count else "class indices separated by spaces"
         return f"class {unknown_name(text, list(by_name))} is none of {known}"
+    if max(map(len, parts)) > _DIGITS:
+        return f"a class of {max(map(len, parts))} digits does not exist"
     label = tuple(int(part) for part in parts)
     if count and max(label) >= count:
         return f"class {max(label)} does not exist: there are {count} classes, counted from 0"

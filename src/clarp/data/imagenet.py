@@ -16,7 +16,7 @@ _MAPPINGS = ("LOC_synset_mapping.txt", "synset_words.txt")
 _CLASSES = 1000
 
 
-def imagenet(root: str | Path, split: Literal["val", "train"] = "val") -> Dataset:
+def imagenet(root: str | Path, split: Literal["val", "train"] = "val", *, outside: bool = False) -> Dataset:
     """ILSVRC 2012 in one of two layouts.
 
     - folders by synset: ``root/val/n01440764/*.JPEG`` (or ``root`` itself holds the synset folders);
@@ -30,6 +30,7 @@ def imagenet(root: str | Path, split: Literal["val", "train"] = "val") -> Datase
     Args:
         root: the folder that holds the split.
         split: "val" or "train".
+        outside: files may lie outside of the folder, where links, ``..`` and absolute paths lead; otherwise those are problems.
 
     Returns:
         Samples sorted by path; ids are paths below the folder of the split.
@@ -45,9 +46,9 @@ def imagenet(root: str | Path, split: Literal["val", "train"] = "val") -> Datase
     solution = root / f"LOC_{split}_solution.csv"
     for folder in candidates:
         if folder.is_dir() and any(_WNID.fullmatch(path.name) for path in folder.iterdir() if path.is_dir()):
-            return _from_folders(folder, f"imagenet-{split}", mapping)
+            return _from_folders(folder, f"imagenet-{split}", mapping, outside=outside)
         if folder.is_dir() and solution.is_file() and folder != root:
-            return _from_solution(folder, solution, f"imagenet-{split}", mapping)
+            return _from_solution(folder, solution, f"imagenet-{split}", mapping, outside=outside)
     tried = ", ".join(str(path) for path in candidates)
     raise ValueError(
         f"found no ImageNet below {root}: looked for synset folders such as n01440764 in {tried}, and for "
@@ -80,7 +81,7 @@ def _synsets(path: Path) -> dict[str, str]:
     return found
 
 
-def _from_folders(folder: Path, name: str, mapping: dict[str, str]) -> Dataset:
+def _from_folders(folder: Path, name: str, mapping: dict[str, str], *, outside: bool) -> Dataset:
     found = sorted(path.name for path in folder.iterdir() if path.is_dir() and _WNID.fullmatch(path.name))
     synsets = list(mapping) or found
     if not mapping and len(found) != _CLASSES:
@@ -88,12 +89,14 @@ def _from_folders(folder: Path, name: str, mapping: dict[str, str]) -> Dataset:
             f"{folder} has {len(found)} synset folders, so their order does not tell the class indices: put "
             f"{_MAPPINGS[0]} (a line 'n01440764 tench, Tinca tinca' per class, in order) beside it"
         )
-    by_synset = image_folder(folder, synsets, as_stored=True)
+    by_synset = image_folder(folder, synsets, as_stored=True, outside=outside)
     words = tuple(mapping.values()) or tuple(synsets)
     return Dataset(name, by_synset.samples, words, by_synset.problems)
 
 
-def _from_solution(folder: Path, solution: Path, name: str, mapping: dict[str, str]) -> Dataset:
+def _from_solution(
+    folder: Path, solution: Path, name: str, mapping: dict[str, str], *, outside: bool
+) -> Dataset:
     if not mapping:
         raise ValueError(
             f"{solution.name} needs {_MAPPINGS[0]} beside it to number the synsets: add that file"
@@ -109,7 +112,7 @@ def _from_solution(folder: Path, solution: Path, name: str, mapping: dict[str, s
             wrong.append(Contradiction(solution.name, row.line, f"{identity} is listed twice"))
             continue
         listed.add(identity)
-        photo = _photo(folder, identity, parts)
+        photo = _photo(folder, identity, parts, outside=outside)
         try:
             objects = _objects(parts, index, photo)
         except UnreadableImageError as error:
@@ -132,12 +135,11 @@ def _rows(solution: Path, wrong: list[Contradiction]) -> list[Row]:
     return sorted((row for row in rows if not row.wrong), key=lambda row: row.cells[0])
 
 
-def _photo(folder: Path, identity: str, parts: list[str]) -> Photo:
+def _photo(folder: Path, identity: str, parts: list[str], *, outside: bool) -> Photo:
     """Validation photos lie flat, training photos in folders by synset."""
     nested = f"{parts[0]}/{identity}.JPEG" if parts else ""
-    return Photo(
-        nested if nested and (folder / nested).is_file() else f"{identity}.JPEG", folder, as_stored=True
-    )
+    file = nested if nested and (folder / nested).is_file() else f"{identity}.JPEG"
+    return Photo(file, folder, as_stored=True, outside=outside)
 
 
 def _objects(parts: list[str], index: dict[str, int], photo: Photo) -> tuple[Object, ...] | str:

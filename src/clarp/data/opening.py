@@ -30,6 +30,7 @@ def open_dataset(
     count: int | None = None,
     seed: int = 0,
     choose: Callable[[Dataset], Dataset] = lambda photos: photos,
+    outside: bool = False,
 ) -> Dataset:
     """Open a data set, its layout found by what lies in the folder.
 
@@ -53,46 +54,47 @@ def open_dataset(
         seed: of mosaics and composites.
         choose: the photos that mosaics are made of; the protocol wants those that the model gets right with
             confidence.
+        outside: files may lie outside of the folder, where links, ``..`` and absolute paths lead; otherwise those are problems.
 
     Raises:
         ValueError: nothing there, or no layout that is known; and what the readers raise.
     """
     kind, _, rest = spec.partition(":")
     if kind == "mosaics":
-        return mosaics(choose(open_dataset(rest, classes)), count=count, seed=seed)
+        return mosaics(choose(open_dataset(rest, classes, outside=outside)), count=count, seed=seed)
     if kind == "composites":
         number = COMPOSITES if count is None else count
-        return composites(open_dataset(rest, classes).verified(), number, seed=seed)
+        return composites(open_dataset(rest, classes, outside=outside).verified(), number, seed=seed)
     if spec.endswith(".json") or ".json:" in spec:
         file, _, folder = spec.rpartition(".json")
         annotations = Path(f"{file}.json")
-        return coco(annotations, folder.removeprefix(":") or _photos_beside(annotations))
+        return coco(annotations, folder.removeprefix(":") or _photos_beside(annotations), outside=outside)
     root = Path(spec)
     if not root.is_dir():
         raise ValueError(f"{spec} is not a folder, expected a data set: {_LAYOUTS}.")
-    return _by_layout(root, classes)
+    return _by_layout(root, classes, outside=outside)
 
 
-def _by_layout(root: Path, classes: Sequence[str]) -> Dataset:
+def _by_layout(root: Path, classes: Sequence[str], *, outside: bool) -> Dataset:
     if (root / "boxes.json").is_file():
-        return boxed_photos(root)
+        return boxed_photos(root, outside=outside)
     if (root / "labels.csv").is_file():
         column = "classes" if "classes" in header(root / "labels.csv") else "class"
-        return image_table(root, class_column=column, classes=classes)
+        return image_table(root, class_column=column, classes=classes, outside=outside)
     for base in (root, *sorted(root.glob("VOC*"))):
         if (base / "Annotations").is_dir():
             lists = base / "ImageSets" / "Main"
             split = next((name for name in ("test", "val") if (lists / f"{name}.txt").is_file()), None)
-            return voc(root, split)
+            return voc(root, split, outside=outside)
     if annotations := sorted((root / "annotations").glob("instances_*.json")):
         if len(annotations) > 1:
             names = ", ".join(path.name for path in annotations)
             raise ValueError(f"{root}/annotations has {names}: give the one that is meant as a file.")
-        return coco(annotations[0], _photos_beside(annotations[0]))
+        return coco(annotations[0], _photos_beside(annotations[0]), outside=outside)
     if _is_imagenet(root):
-        return imagenet(root)
+        return imagenet(root, outside=outside)
     try:
-        return image_folder(root, classes or None)
+        return image_folder(root, classes or None, outside=outside)
     except ValueError as error:
         raise ValueError(f"{error}. Layouts that are known: {_LAYOUTS}.") from error
 

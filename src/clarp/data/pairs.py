@@ -13,11 +13,16 @@ from clarp.data.problems import AnnotationError, Contradiction, Problem, Unreada
 from clarp.data.sample import Object, Sample, checked_box, unique
 
 
-def boxed_photos(root: str | Path, table: str = "boxes.json") -> Dataset:
+def boxed_photos(root: str | Path, table: str = "boxes.json", *, outside: bool = False) -> Dataset:
     """Photos listed in a JSON table with their objects' boxes.
 
     The table maps each file to ``{"width": 640, "height": 512, "objects": [...]}`` with objects like
     ``{"label": "zebra", "classes": [340], "box": [left, top, right, bottom]}``: pixels, the best class first.
+
+    Args:
+        root: the folder of the photos.
+        table: the table's path below ``root``.
+        outside: files may lie outside of the folder, where links, ``..`` and absolute paths lead; otherwise those are problems.
 
     Returns:
         Samples in the order of the file names, which are their ids.
@@ -40,7 +45,7 @@ def boxed_photos(root: str | Path, table: str = "boxes.json") -> Dataset:
     problems: list[Problem] = []
     wrong: list[tuple[str, str]] = []
     for file, record in sorted(content.items()):
-        photo = Photo(file, root, as_stored=True)
+        photo = Photo(file, root, as_stored=True, outside=outside)
         try:
             objects = _objects(record, photo, wrong)
         except UnreadableImageError as error:

@@ -1,22 +1,21 @@
 """Pictures: what can be opened as an image, and the file that most of them are."""
 
-import warnings
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 
+from clarp import decoding
 from clarp.data.geometry import Size
 from clarp.data.problems import Problem, UnreadableImageError
-from clarp.dicom import dicom_size, is_dicom
 from clarp.images import open_photo
-
-_QUARTER_TURNS = frozenset({5, 6, 7, 8})
 
 
 class Picture(Protocol):
@@ -53,70 +52,82 @@ class Photo:
         as_stored: leave rotation tags (EXIF) alone, because annotations count the stored pixels, and
             published results on annotated data sets ignore the tags. Otherwise the photo is upright, as
             people see it.
+        outside: it may lie outside of ``root``, by ``..``, an absolute path or a link.
     """
 
     file: str
     root: Path = field(repr=False)
     as_stored: bool = False
+    outside: bool = field(default=False, repr=False)
 
     @property
     def path(self) -> Path:
         """Where it lies."""
         return self.root / self.file
 
+    def checked(self) -> Path:
+        """Where it lies, inside of the data set unless it may lie elsewhere.
+
+        Raises:
+            UnreadableImageError: it does not.
+        """
+        if not self.outside and leaves(self.root, self.file):
+            raise UnreadableImageError(outside(self.file))
+        return self.path
+
     def size(self) -> Size:
         """(height, width) of what ``open`` returns, from the file's header."""
         with self._damage_named():
-            if is_dicom(self.path):
-                return dicom_size(self.path)
-        with self._opened() as image, self._damage_named():
-            if image.format == "TIFF" and _lies(image):
-                # Pillow itself turns a TIFF when it decodes it, whoever asks, and then drops the tag.
-                image.load()
-            lying = not self.as_stored and _lies(image)
-            return (image.width, image.height) if lying else (image.height, image.width)
+            return decoding.size(self.checked(), str(self.path), upright=not self.as_stored)
 
     def open(self) -> Image.Image:
         """The image as RGB."""
-        with self._damage_named(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return open_photo(self.path, upright=not self.as_stored)
+        with self._damage_named():
+            return open_photo(self.checked(), upright=not self.as_stored)
 
     def open_with_alpha(self) -> Image.Image:
         """The image as RGBA, as stored."""
-        with self._opened() as image, self._damage_named():
-            return image.convert("RGBA")
+        with self._damage_named():
+            return decoding.picture("rgba", self.checked(), str(self.path))
 
     def indices(self) -> NDArray[np.uint8]:
         """(H, W) palette indices of an indexed image."""
-        with self._opened() as image, self._damage_named():
-            return np.array(image, dtype=np.uint8)
+        with self._damage_named():
+            return np.array(decoding.picture("indices", self.checked(), str(self.path)))
 
     def files(self) -> tuple["Photo", ...]:
         """This file."""
         return (self,)
-
-    def _opened(self) -> Image.Image:
-        # Pillow warns of very large images and of odd metadata; neither is a reason to leave one out.
-        with self._damage_named(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return Image.open(self.path)
 
     @contextmanager
     def _damage_named(self) -> Iterator[None]:
         """Turn whatever Pillow raises into an error that names this file."""
         try:
             yield
+        except UnreadableImageError:
+            raise
         except FileNotFoundError as error:
             raise UnreadableImageError(Problem("missing", self.file, "no such file")) from error
-        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError) as error:
             reason = _reason(error).removeprefix(f"{self.path}: ")
             raise UnreadableImageError(Problem("damaged", self.file, reason)) from error
 
 
-def _lies(image: Image.Image) -> bool:
-    """Whether its rotation tag asks for a quarter turn."""
-    return image.getexif().get(ExifTags.Base.Orientation) in _QUARTER_TURNS
+def leaves(root: Path, file: str) -> bool:
+    """Whether a file of a data set lies outside of its folder, where ``..``, an absolute path or a link leads there."""
+    own = _real(root)
+    place = os.path.realpath(root / file)
+    return os.path.commonpath([own, place]) != own
+
+
+def outside(file: str) -> Problem:
+    """What is said of a file that lies there."""
+    return Problem("outside", file, "it leaves the data set's folder; --outside allows that, or outside=True")
+
+
+@lru_cache(maxsize=64)
+def _real(root: Path) -> str:
+    return os.path.realpath(root)
 
 
 def _reason(error: BaseException) -> str:

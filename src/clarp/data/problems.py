@@ -4,7 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-ProblemKind = Literal["missing", "damaged", "unlabelled", "not an image"]
+from clarp.text import printable
+
+ProblemKind = Literal["missing", "damaged", "outside", "unlabelled", "not an image"]
+GAVE_NONE = frozenset({"missing", "damaged", "outside"})
+"""Kinds of files that belong to the data set, and gave no sample."""
 MAXIMUM_SHOWN = 20
 """How many of a list a message names."""
 
@@ -49,7 +53,7 @@ class Contradiction:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.reason}"
+        return printable(f"{self.file}:{self.line}: {self.reason}")
 
 
 @dataclass(frozen=True)
@@ -65,4 +69,4 @@ class Problem:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.kind} ({self.reason.removesuffix('.')})"
+        return printable(f"{self.file}: {self.kind} ({self.reason.removesuffix('.')})")

@@ -32,6 +32,8 @@ VOC_CLASSES = (
     ),
 )
 """The twenty classes in the challenge's order, which is the order of the models' outputs."""
+_DIGITS = 20
+"""More has no picture's side, and Python refuses to count thousands."""
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -58,6 +60,7 @@ def voc(
     *,
     place: Literal["box", "segmentation"] = "box",
     classes: Sequence[str] = VOC_CLASSES,
+    outside: bool = False,
 ) -> Dataset:
     """Pascal VOC (Everingham 2010): ``JPEGImages``, ``Annotations``, ``ImageSets``.
 
@@ -71,6 +74,7 @@ def voc(
             "trainval", ...; None: every annotation there is.
         place: an object's place is its box, as in the pointing game, or its pixels in ``SegmentationObject``.
         classes: the class names by index.
+        outside: files may lie outside of the folder, where links, ``..`` and absolute paths lead; otherwise those are problems.
 
     Returns:
         Samples in the list's order; ids are the names without ending. Photos and annotations that are missing
@@ -87,16 +91,16 @@ def voc(
     wrong: list[Contradiction] = []
     for identity in _identities(root, split, place, wrong):
         file = f"Annotations/{identity}.xml"
-        photo = Photo(f"JPEGImages/{identity}.jpg", root, as_stored=True)
-        places = Photo(f"SegmentationObject/{identity}.png", root, as_stored=True)
+        photo = Photo(f"JPEGImages/{identity}.jpg", root, as_stored=True, outside=outside)
+        places = Photo(f"SegmentationObject/{identity}.png", root, as_stored=True, outside=outside)
         try:
-            annotation = read_xml(root / file)
+            annotation = read_xml(Photo(file, root, outside=outside).checked())
             size = photo.size()
             places_size = places.size() if place == "segmentation" else size
         except FileNotFoundError:
             problems.append(Problem("missing", file, "no such file"))
         except (MalformedFileError, OSError) as error:
-            problems.append(Problem("damaged", file, str(error)))
+            problems.append(Problem("damaged", file, str(error).removeprefix(f"{root / file}: ")))
         except UnreadableImageError as error:
             problems.append(error.problem)
         else:
@@ -145,7 +149,7 @@ def _wrong_size(annotation: Element, size: Size) -> list[tuple[int, str]]:
     if element is None:
         return []
     try:
-        stated = int(element.value("height")), int(element.value("width"))
+        stated = int(element.value("height")[:_DIGITS]), int(element.value("width")[:_DIGITS])
     except ValueError:
         return [(element.line, "the size has no whole height and width")]
     if stated == size:

@@ -13,7 +13,7 @@ from clarp.data.problems import UnreadableImageError
 from clarp.data.sample import Sample
 from clarp.evaluation.fingerprint import of_classifier
 from clarp.evaluation.inputs import Loader, ahead
-from clarp.files import write_atomically
+from clarp.files import whole, write_summed
 from clarp.models import Classifier
 from clarp.models.logits import Logits
 from clarp.network import Network
@@ -32,7 +32,7 @@ def confident(photos: Dataset, classifier: Classifier, folder: Path, device: tor
     """
     path = folder / "confident.json"
     key = _key(photos, classifier)
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    kept = json.loads(path.read_text(encoding="utf-8")) if whole(path) else {}
     if kept.get("of") != key:
         kept = {"of": key, "confidence": CONFIDENCE, "photos": _found(photos, classifier, device)}
         if not kept["photos"]:
@@ -41,7 +41,7 @@ def confident(photos: Dataset, classifier: Classifier, folder: Path, device: tor
                 f"{CONFIDENCE}, so there is nothing to make mosaics of: give photos of classes that it knows."
             )
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.write(json.dumps(kept, indent=1).encode()))
+        write_summed(path, lambda file: file.write(json.dumps(kept, indent=1).encode()))
     ids = set(kept["photos"])
     return photos.select(lambda sample: sample.id in ids)
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from clarp.data.dataset import Dataset
-from clarp.data.problems import Problem
+from clarp.data.dataset import Dataset, file_digest
+from clarp.data.problems import GAVE_NONE, Problem
 from clarp.data.sample import Sample
 from clarp.evaluation import pictures
 from clarp.evaluation.attribution import Attributor, Control, attributors, lossy
@@ -34,12 +34,13 @@ from clarp.evaluation.metrics import (
 from clarp.evaluation.pictures import Cells
 from clarp.evaluation.questions import Batch, TargetKind, check_truth
 from clarp.evaluation.store import MEAN_IMAGE, Store
-from clarp.files import write_atomically
+from clarp.files import whole, write_summed
 from clarp.models import Classifier
 from clarp.models.logits import Logits
 from clarp.network import Network
 from clarp.optional import optional
 from clarp.task import Task
+from clarp.text import printable
 
 _SAMPLES_PER_PART = 16
 
@@ -79,12 +80,14 @@ class Outcome:
         computed: of these, asked now and not by an earlier process.
         problems: files that gave no rows.
         lost: methods with which more than half of the relevance never reached the pixels.
+        damaged: parts that were made anew because their bytes were not those that had been written.
     """
 
     images: int
     computed: int
     problems: tuple[Problem, ...]
     lost: tuple[str, ...]
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)
@@ -113,6 +116,7 @@ class Run:
     cache: Path | None = None
 
     def __post_init__(self) -> None:
+        self._begun: list[bytes] = []
         label_limit(self.dataset, len(self.classifier.labels))
         check_truth(self.dataset, self.settings.metrics, self.settings.target)
         if not self.samples:
@@ -179,10 +183,12 @@ class Run:
             advance: told after every batch how many samples of how many to compute now are done.
 
         Raises:
-            ValueError: the folder has another run, or another process is at work in it.
+            ValueError: the folder has another run, or another process is at work in it, or a photo changed meanwhile.
         """
         with self.store.locked(), _repeatable(self.device):
             self.store.begin(self.fingerprint(), self.about())
+            damaged = tuple(name for name in self.store.damaged() if name.startswith("parts/"))
+            self._begun = [file_digest(sample) for sample in self.samples]
             missing = [ends for ends in self.ranges if not self.store.has(*ends)]
             total = sum(stop - start for start, stop in missing)
             before = 0
@@ -194,15 +200,24 @@ class Run:
             told(0)
             for start, stop in missing:
                 columns, problems = self._part(start, stop, told)
+                self._check_unchanged(start, stop)
                 if self.settings.pictures:
                     shown = {name: columns.pop(name) for name in pictures.schema().names}
                     self.store.write_pictures(start, stop, shown, pictures.schema())
                 lost = lossy(self.attributors)
                 self.store.write_part(start, stop, columns, self._schema(), problems, lost=lost)
                 before += stop - start
-            listed = [problem for problem in self.dataset.problems if problem.kind in {"missing", "damaged"}]
+            listed = [problem for problem in self.dataset.problems if problem.kind in GAVE_NONE]
             problems = self.store.merge(self.ranges, listed)
-        return Outcome(len(self.samples), total, tuple(problems), self.store.lost())
+        return Outcome(len(self.samples), total, tuple(problems), self.store.lost(), damaged)
+
+    def _check_unchanged(self, start: int, stop: int) -> None:
+        for number, was in enumerate(self._begun[start:stop], start):
+            if file_digest(self.samples[number]) != was:
+                raise ValueError(
+                    f"{self.samples[number].id} changed while the run was at work, and what was made of it was not kept. Give the same "
+                    "command again if it is as it was at the beginning, or another --out."
+                )
 
     def fingerprint(self) -> dict[str, Any]:
         """All that the rows depend on; a change of any entry is another run."""
@@ -300,7 +315,7 @@ class Run:
             return [value for value in column for _ in range(methods)]
 
         rows = {
-            "id": each([unit.sample.id for unit in units]),
+            "id": each([printable(unit.sample.id) for unit in units]),
             "label": each([" ".join(map(str, unit.label)) for unit in units]),
             "method": [method.name for method in self.attributors] * count,
             "sample": each([unit.number for unit in units]),
@@ -366,11 +381,12 @@ class Run:
     def mean_image(self) -> Tensor:
         """The mean of the run's preprocessed images, (C, H, W), computed once and kept in the folder."""
         path = self.folder / MEAN_IMAGE
-        if not path.exists():
+        if not whole(path):
             found = mean_image(
                 image[None] for image in ahead(self._tensor, self.samples) if image is not None
             )
-            write_atomically(path, lambda file: np.save(file, found.numpy()))
+            self._check_unchanged(0, len(self.samples))
+            write_summed(path, lambda file: np.save(file, found.numpy()))
         return torch.from_numpy(np.load(path)).to(self.device)
 
     def _tensor(self, sample: Sample) -> Tensor | None:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from clarp.data.problems import Problem
-from clarp.files import write_atomically
+from clarp.files import has_sum, whole, write_summed
 from clarp.optional import optional
+from clarp.text import document as as_json
 
 _PURPOSE = "A run's rows"
 MEAN_IMAGE = "mean_image.npy"
@@ -32,6 +33,7 @@ class Store:
     ``rows.parquet``      all rows, when the last part is there
     ``problems.json``     every file that gave no rows, with the reason
     ``mean_image.npy``    the mean of the preprocessed images, where a metric asks for it
+    ``*.sha256``          beside each of these the checksum of its bytes
     ====================  ==========================================================================
     """
 
@@ -103,6 +105,10 @@ class Store:
             raise ValueError(
                 f"{self.folder} has no {_RUN}: give the folder that `clarp evaluate --out` wrote."
             )
+        if has_sum(path) and not whole(path):
+            raise ValueError(
+                f"{path} is damaged: its bytes are not those that were written. Put a copy in its place, or give another --out."
+            )
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found
 
@@ -111,13 +117,13 @@ class Store:
         return self.folder / "parts" / f"{start:08d}-{stop:08d}.parquet"
 
     def has(self, start: int, stop: int) -> bool:
-        """Whether that part is there and whole, and of this run.
+        """Whether that part is there and whole, and of this run. One whose bits rotted counts as missing.
 
         Raises:
-            ValueError: there is a file of that name that is not.
+            ValueError: there is a file of that name that is of another run.
         """
         path = self.part_path(start, stop)
-        return path.exists() and self._sealed(path) is not None
+        return whole(path) and self._sealed(path) is not None
 
     def write_part(
         self,
@@ -143,7 +149,7 @@ class Store:
         found = [[problem.kind, problem.file, problem.reason] for problem in problems]
         seal = json.dumps({"run": self._digest(), "problems": found, "lost": list(lost)})
         table = arrow.table(dict(columns), schema=schema.with_metadata({_SEAL: seal.encode()}))
-        write_atomically(self.part_path(start, stop), lambda file: parquet.write_table(table, file))
+        write_summed(self.part_path(start, stop), lambda file: parquet.write_table(table, file))
 
     def write_pictures(
         self, start: int, stop: int, columns: Mapping[str, Sequence[Any]], schema: Any
@@ -153,19 +159,19 @@ class Store:
         table = arrow.table(dict(columns), schema=schema)
         path = self._pictures_path(self.part_path(start, stop))
         path.parent.mkdir(exist_ok=True)
-        write_atomically(path, lambda file: parquet.write_table(table, file, compression="zstd"))
+        write_summed(path, lambda file: parquet.write_table(table, file, compression="zstd"))
 
     def part_rows(self) -> list[int]:
         """How many rows each part has, in order."""
         parquet = optional("pyarrow.parquet", _PURPOSE)
-        return [parquet.read_metadata(path).num_rows for path in sorted(self.folder.glob("parts/*.parquet"))]
+        return [parquet.read_metadata(path).num_rows for path in self._whole_parts()]
 
     def pictures(self) -> Iterator[Any]:
         """Of each part in order its pictures, a pyarrow table row by row, or None where none were kept."""
         parquet = optional("pyarrow.parquet", _PURPOSE)
-        for path, count in zip(sorted(self.folder.glob("parts/*.parquet")), self.part_rows(), strict=True):
+        for path, count in zip(self._whole_parts(), self.part_rows(), strict=True):
             shown = self._pictures_path(path)
-            table = parquet.read_table(shown) if shown.is_file() else None
+            table = parquet.read_table(shown) if whole(shown) else None
             yield table if table is not None and len(table) == count else None
 
     def _pictures_path(self, part: Path) -> Path:
@@ -180,6 +186,11 @@ class Store:
         """
         parquet = optional("pyarrow.parquet", _PURPOSE)
         paths = [self.part_path(*ends) for ends in ranges]
+        for path in paths:
+            if not whole(path):
+                raise ValueError(
+                    f"{path} was damaged while the run was at work: give the same command again."
+                )
         problems = list(listed)
         for path in paths:
             problems += [Problem(*problem) for problem in self._sealed(path)["problems"]]
@@ -190,7 +201,7 @@ class Store:
                 for path in paths:
                     writer.write_table(parquet.read_table(path).replace_schema_metadata(None))
 
-        write_atomically(self.rows_path, write)
+        write_summed(self.rows_path, write)
         entries = [{"kind": p.kind, "file": p.file, "reason": p.reason} for p in problems]
         self._write(self.folder / _PROBLEMS, {"count": len(entries), "problems": entries})
         return problems
@@ -202,9 +213,9 @@ class Store:
             ValueError: not one part is there.
         """
         arrow, parquet = optional("pyarrow", _PURPOSE), optional("pyarrow.parquet", _PURPOSE)
-        if self.rows_path.is_file():
+        if self.complete:
             return parquet.read_table(self.rows_path)
-        paths = sorted(self.folder.glob("parts/*.parquet"))
+        paths = self._whole_parts()
         if not paths:
             raise ValueError(f"{self.folder} has no rows yet: let `clarp evaluate` finish at least one part.")
         return arrow.concat_tables([parquet.read_table(path).replace_schema_metadata(None) for path in paths])
@@ -212,14 +223,33 @@ class Store:
     def problems(self) -> int:
         """How many files gave no rows, as far as the run has come."""
         path = self.folder / _PROBLEMS
-        if path.is_file():
+        if whole(path):
             return int(json.loads(path.read_text(encoding="utf-8"))["count"])
-        return sum(len(self._sealed(path)["problems"]) for path in self.folder.glob("parts/*.parquet"))
+        return sum(len(self._sealed(path)["problems"]) for path in self._whole_parts())
+
+    @property
+    def complete(self) -> bool:
+        """Whether the table of all rows is there, and whole."""
+        return whole(self.rows_path)
+
+    def damaged(self) -> tuple[str, ...]:
+        """Files of the run whose bytes are not those that were written, by their names below the folder.
+
+        Without a checksum, a file is one of them: nobody can tell.
+        """
+        patterns = ("parts/*.parquet", "pictures/*.parquet", _ROWS, _PROBLEMS, MEAN_IMAGE)
+        paths = [path for pattern in patterns for path in sorted(self.folder.glob(pattern))]
+        return tuple(path.relative_to(self.folder).as_posix() for path in paths if not whole(path))
+
+    def _whole_parts(self) -> list[Path]:
+        """The parts in order, but for those that are damaged."""
+        return [path for path in sorted(self.folder.glob("parts/*.parquet")) if whole(path)]
 
     def lost(self) -> tuple[str, ...]:
         """Methods with which more than half of the relevance never reached the pixels, as far as the parts say."""
-        parts = sorted(self.folder.glob("parts/*.parquet"))
-        return tuple(dict.fromkeys(name for path in parts for name in self._sealed(path).get("lost", ())))
+        return tuple(
+            dict.fromkeys(name for path in self._whole_parts() for name in self._sealed(path).get("lost", ()))
+        )
 
     def _sealed(self, path: Path) -> Any:
         """What a part says of itself."""
@@ -238,8 +268,8 @@ class Store:
 
     @staticmethod
     def _write(path: Path, document: object) -> None:
-        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        write_atomically(path, lambda file: file.write(text.encode()))
+        text = as_json(document) + "\n"
+        write_summed(path, lambda file: file.write(text.encode()))
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

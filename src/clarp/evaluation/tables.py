@@ -146,6 +146,7 @@ class Report:
         pictures: that gave rows.
         problems: files that gave none.
         lost: methods with which more than half of the relevance never reached the pixels.
+        damaged: files of the run whose bytes are not those that were written; none of them was used.
         reference: the method of the differences.
         lines: the main table.
         classes: per class, for the columns where a direction is better.
@@ -157,6 +158,7 @@ class Report:
     pictures: int
     problems: int
     lost: tuple[str, ...]
+    damaged: tuple[str, ...]
     reference: str
     lines: tuple[Line, ...]
     classes: tuple[ClassLine, ...]
@@ -195,10 +197,11 @@ class Report:
         lines = tuple(sorted(lines, key=lambda line: order.index((line.column, line.subset))))
         return cls(
             about=about,
-            complete=store.rows_path.is_file(),
+            complete=store.complete,
             pictures=len(np.unique(rows.clusters)),
             problems=store.problems(),
             lost=store.lost(),
+            damaged=store.damaged(),
             reference=reference,
             lines=lines,
             classes=tuple(_classes(rows, list(directions), about["classes"])),

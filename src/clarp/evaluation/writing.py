@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from clarp.evaluation.statistics import LEAST_PICTURES
 from clarp.evaluation.tables import RATIO_TO, Curve, Interval, Line, Report
 from clarp.files import write_atomically
+from clarp.text import cell, printable
 
 DASH = "–"
 _COLOURS = ("#0072b2", "#b54a00", "#00785a", "#a3487a", "#7a6200", "#9c1c3c", "#55575c", "#8a3ffc")
@@ -74,13 +75,17 @@ def blocks(report: Report) -> Iterator[tuple[str, list[list[str]]]]:
 
 def headline(report: Report) -> str:
     """What the tables are of, in a sentence or two."""
-    text = (
+    text = printable(
         f"{report.pictures} pictures of {report.about['dataset']}; model {Path(report.about['model']).name}."
     )
     if not report.complete:
         text += f" The run is not complete: {report.about['samples']} pictures belong to it."
     if report.problems:
         text += f" {report.problems} files gave no rows: problems.json."
+    if report.damaged:
+        text += (
+            f" Damaged, and not used: {', '.join(report.damaged)}; the same `clarp evaluate` makes them anew."
+        )
     if report.lost:
         text += f" With {', '.join(report.lost)} more than half of the relevance never reached the pixels."
     return text
@@ -203,8 +208,14 @@ def _csv(rows: Iterable[dict[str, Any]]) -> str:
         if writer is None:
             writer = csv.DictWriter(file, list(row), lineterminator="\n")
             writer.writeheader()
-        writer.writerow({k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()})
+        writer.writerow({name: _csv_cell(value) for name, value in row.items()})
     return file.getvalue()
+
+
+def _csv_cell(value: Any) -> Any:
+    if isinstance(value, str):
+        return cell(value)
+    return "" if isinstance(value, float) and math.isnan(value) else value
 
 
 def _latex_row(cells: Sequence[str]) -> str:

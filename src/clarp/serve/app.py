@@ -66,7 +66,7 @@ def application(
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _failed)
-    return Guard(app, hosts or Hosts(), token)
+    return Guard(app, hosts or Hosts(), token, service.busy)
 
 
 async def _file(name: str = "index.html") -> Response:

@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
@@ -63,11 +63,13 @@ class Guard:
         app: what is guarded.
         hosts: by which names it may be reached.
         token: what requests below ``/api`` have to bear, or None.
+        busy: whether something is being computed.
     """
 
     app: ASGIApp
     hosts: Hosts
     token: str | None = None
+    busy: Callable[[], bool] = lambda: False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or hand it on."""
@@ -100,7 +102,7 @@ class Guard:
                 "the Host header is not a name of this server; open it by the address that it printed at the start.",
             )
         origin = headers.get("origin")
-        elsewhere = origin is not None and urlsplit(origin).netloc.lower() != host.lower()
+        elsewhere = origin is not None and _place(origin) != host.lower()
         if elsewhere or (api and headers.get("sec-fetch-site") in {"cross-site", "same-site"}):
             return 403, "the request comes from a page of another site, and only this server's own may ask."
         if api and self.token is not None and not self._bears(headers.get("authorization", "")):
@@ -118,6 +120,14 @@ def _name(host: str) -> str:
     """The name of a Host header, without port; nothing where it is malformed."""
     found = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:]+)(?::[0-9]+)?", host)
     return found[1] if found else ""
+
+
+def _place(origin: str) -> str:
+    """Host and port of an Origin header, in lower case; nothing where it is malformed."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:

@@ -1,9 +1,10 @@
 """The lines of Python that make a map again."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+
+from clarp.text import literal
 
 _LINES = """\
 from pathlib import Path
@@ -39,21 +40,16 @@ def recipe(
         labels: of all classes.
         options: other arguments of :func:`clarp.models.load`, by name.
     """
-    named = [_quoted(labels[index]) for index in against]
+    named = [literal(labels[index]) for index in against]
     given = [f"{name}={_argument(value)}" for name, value in options.items()]
     return _LINES.format(
-        arguments=", ".join([_quoted(Path(model).name), *given]),
-        method=_quoted(method),
+        arguments=", ".join([literal(Path(model).name), *given]),
+        method=literal(method),
         target=target,
         against=list(against) or None,
-        what=_quoted(labels[target]) + (f" against {', '.join(named)}" if named else ""),
+        what=literal(labels[target]) + (f" against {', '.join(named)}" if named else ""),
     )
 
 
 def _argument(value: Path | str) -> str:
-    return f"Path({_quoted(value.name)})" if isinstance(value, Path) else _quoted(value)
-
-
-def _quoted(text: str) -> str:
-    """Text as a literal on one line, whatever is in it; what JSON escapes, Python reads alike."""
-    return json.dumps(text)
+    return f"Path({literal(value.name)})" if isinstance(value, Path) else literal(value)

@@ -1,14 +1,22 @@
 """Listening: the socket, the token, and the server around the application."""
 
+import asyncio
+import logging
 import os
 import secrets
 import socket
+import sys
+import time
+import traceback
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
 
 import uvicorn
 
 from clarp.serve.guard import Guard
+from clarp.serve.protocol import CONNECTIONS, Protocol
 
 TOKEN_VARIABLE = "CLARP_TOKEN"  # noqa: S105  the variable's name
 _SHORTEST = 16
@@ -94,14 +102,79 @@ def run(app: Guard, listening: socket.socket) -> None:
 
 def server(app: Guard) -> uvicorn.Server:
     """The HTTP server around the application."""
-    return uvicorn.Server(
+    most = _connections()
+    found = _Server(
         uvicorn.Config(
             app,
-            log_level="warning",
+            http=type("Bounded", (Protocol,), {"most": most}),
+            ws="none",
+            loop="asyncio",
+            log_level="error",  # what strangers send is no news
             server_header=False,
             proxy_headers=False,
-            h11_max_incomplete_event_size=2**16,  # a mask's rectangles are in the query
-            limit_concurrency=512,
-            timeout_graceful_shutdown=5,
+            backlog=min(128, most),
+            timeout_graceful_shutdown=1,
         )
     )
+    logger = logging.getLogger("uvicorn.error")
+    if not any(isinstance(one, _Once) for one in logger.filters):
+        logger.addFilter(_Once())
+    return found
+
+
+class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(_in_one_line)
+        await super().startup(sockets)
+
+
+def _in_one_line(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Of a connection that went wrong a traceback says nothing more, and the same a second later says nothing new."""
+    error, now = context.get("exception"), time.monotonic()
+    if now - _said.get(context["message"], -_QUIET) >= _QUIET:
+        _said[context["message"]] = now
+        logging.getLogger("uvicorn.error").error(
+            "%s (%s: %s)", context["message"], type(error).__name__, error
+        )
+
+
+_QUIET = 60.0
+_said: dict[str, float] = {}
+
+
+class _Once(logging.Filter):
+    """A traceback is logged once, and then in a line; requests that the end of the server broke off leave none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[tuple[str, str, int]] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is None:
+            return "timeout graceful shutdown exceeded" not in record.getMessage()
+        if isinstance(error, asyncio.CancelledError):
+            return False
+        *_, last = traceback.extract_tb(error.__traceback__) or [traceback.FrameSummary("", 0, "")]
+        key = (type(error).__name__, last.filename, last.lineno or 0)
+        if key in self._seen:
+            record.exc_info, record.args = None, ()
+            record.msg = f"again {key[0]} at line {key[2]} of {Path(key[1]).name}"
+        self._seen.add(key)
+        return True
+
+
+def _connections() -> int:
+    """How many at once: fewer than the descriptors that this process may have, for photos and files need some too."""
+    if sys.platform == "win32":
+        return CONNECTIONS
+    import resource  # noqa: PLC0415  not on Windows
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4 * CONNECTIONS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY:
+        return CONNECTIONS
+    return max(4, min(CONNECTIONS, soft // 3 - 8))

@@ -12,7 +12,7 @@ from clarp.errors import CaptureError
 from clarp.images import TooManyPixels
 from clarp.serve.engine import Engine, GivenUp
 from clarp.serve.limits import Limits
-from clarp.serve.worker import Busy, Worker
+from clarp.serve.worker import Busy, Place, Worker
 
 Answer = TypeVar("Answer")
 HUNG_UP = 499
@@ -45,6 +45,10 @@ class Service:
             raise HTTPException(404, f"no model {name!r} here, expected one of {', '.join(self.engines)}.")
         return self.engines[name]
 
+    def busy(self) -> bool:
+        """Whether a model is at work."""
+        return any(worker.taken for worker in self.workers.values())
+
     def close(self) -> None:
         """Drop what waits; what runs ends by itself."""
         for worker in self.workers.values():
@@ -56,7 +60,9 @@ class Service:
         engine: Engine,
         work: Callable[[bytes, Callable[[], bool]], Answer],
     ) -> Answer:
-        """Take a place in the queue, read the photo, and let the model's thread do the work.
+        """Read the photo, take a place in the queue, and let the model's thread do the work.
+
+        A photo that is still arriving has no place: clients that send slowly would keep the others out.
 
         Args:
             request: its body is the photo.
@@ -66,35 +72,42 @@ class Service:
         Raises:
             HTTPException: 503 busy, 504 too slow, 413 too many pixels, 422 can't be done, or as in :meth:`_photo`.
         """
+        worker = self.workers[engine.name]
         try:
-            place = self.workers[engine.name].place()
+            worker.check()
+            data = await self._photo(request)
         except Busy as busy:
             await _forget(request, self.limits)
             raise _busy(busy.seconds) from busy
-        with place:
-            try:
-                data = await self._photo(request)
-            except HTTPException as refusal:
-                if refusal.status_code != 408:
-                    await _forget(request, self.limits)
-                raise
-            hung_up = asyncio.create_task(_hung_up(request))
-            try:
-                return await place.run(lambda: work(data, place.given_up), hung_up, self.limits.seconds)
-            except (ConnectionAbortedError, GivenUp) as error:
-                raise HTTPException(HUNG_UP, "the client hung up.") from error
-            except TimeoutError as error:
-                raise HTTPException(
-                    504,
-                    f"no answer within {self.limits.seconds:g} s; ask for fewer maps, or later.",
-                ) from error
-            except TooManyPixels as error:
-                raise HTTPException(413, str(error)) from error
-            except (ValueError, TypeError, CaptureError) as error:
-                raise HTTPException(422, str(error)) from error
-            finally:
-                hung_up.cancel()
-                self.bytes_held -= len(data)
+        except HTTPException as refusal:
+            if refusal.status_code != 408:
+                await _forget(request, self.limits)
+            raise
+        try:
+            with worker.place() as place:
+                return await self._worked(request, place, lambda: work(data, place.given_up))
+        except Busy as busy:
+            raise _busy(busy.seconds) from busy
+        finally:
+            self.bytes_held -= len(data)
+
+    async def _worked(self, request: Request, place: Place, job: Callable[[], Answer]) -> Answer:
+        """The job's result, or why there is none."""
+        hung_up = asyncio.create_task(_hung_up(request))
+        try:
+            return await place.run(job, hung_up, self.limits.seconds)
+        except (ConnectionAbortedError, GivenUp) as error:
+            raise HTTPException(HUNG_UP, "the client hung up.") from error
+        except TimeoutError as error:
+            raise HTTPException(
+                504, f"no answer within {self.limits.seconds:g} s; ask for fewer maps, or later."
+            ) from error
+        except TooManyPixels as error:
+            raise HTTPException(413, str(error)) from error
+        except (ValueError, TypeError, CaptureError) as error:
+            raise HTTPException(422, str(error)) from error
+        finally:
+            hung_up.cancel()
 
     async def _photo(self, request: Request) -> bytes:
         """The body, read into memory only, and no further than the limit; it counts as held until the caller is done with it.

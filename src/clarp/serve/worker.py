@@ -51,10 +51,18 @@ class Worker:
             Busy: there is none.
         """
         with self._lock:
-            if self._taken >= self._places:
-                raise Busy(max(1, math.ceil(self._taken * self._usual)))
+            self.check()
             self._taken += 1
         return Place(self)
+
+    def check(self) -> None:
+        """See whether there is a place.
+
+        Raises:
+            Busy: there is none.
+        """
+        if self._taken >= self._places:
+            raise Busy(max(1, math.ceil(self._taken * self._usual)))
 
     def close(self) -> None:
         """Finish the job that runs, and drop those that wait."""

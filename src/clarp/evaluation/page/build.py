@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 import shutil
 from importlib import resources
 from itertools import groupby
@@ -21,6 +20,7 @@ from clarp.evaluation.writing import axis, blocks, explanation, headline
 from clarp.files import write_atomically
 from clarp.optional import optional
 from clarp.render.scale import paint
+from clarp.text import document as as_json
 
 INLINE = 4_000_000
 """Bytes of data up to which the page is one file; above, the data goes to ``data/`` beside it."""
@@ -90,7 +90,7 @@ def _html(report: Report, document: dict[str, Any], inside: str) -> str:
         width=WIDTH,
         height=HEIGHT,
         forest=FOREST,
-        manifest=json.dumps(report.about, indent=2, ensure_ascii=False),
+        manifest=as_json(report.about),
         notes=report.about.get("notes", []),
         inside=inside,
         style=style,
