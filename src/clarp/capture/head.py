@@ -29,8 +29,7 @@ UNSURE = 1e-3
 
 def closed(graph: Graph, end: End) -> Graph:
     """The graph whose output are the logits (B, N) that an exported program's end was found to have."""
-    last = graph.nodes[-1] if graph.nodes and graph.nodes[-1].name == graph.output else None
-    last = last or next(node for node in graph if node.name == graph.output)
+    last = _output(graph)
     if len(last.shape) != 1:
         graph = _appended(graph, Reshape((prod(last.shape),)), (prod(last.shape),))
     if end.column is not None:
@@ -38,16 +37,20 @@ def closed(graph: Graph, end: End) -> Graph:
         weight[0, end.column] = 1.0
         graph = _appended(graph, Dense(DIFFERENCE, None), (1,), weight)
     if end.negated:
-        (count,) = next(node for node in graph if node.name == graph.output).shape
+        (count,) = _output(graph).shape
         graph = _appended(graph, Affine("logits.sign", None), (count,), torch.full((1, 1), -1.0).double())
     return graph
+
+
+def _output(graph: Graph) -> Node:
+    return next(node for node in graph if node.name == graph.output)
 
 
 def _appended(
     graph: Graph, operation: Operation, shape: tuple[int, ...], weight: Tensor | None = None
 ) -> Graph:
     """The graph with one more operation behind its output."""
-    last = next(node for node in graph if node.name == graph.output)
+    last = _output(graph)
     node = Node(f"{last.name}.{type(operation).__name__}", operation, (last.name,), shape, "", last.source)
     tensors = dict(graph.tensors)
     if weight is not None and isinstance(operation, Affine | Dense):
@@ -67,7 +70,7 @@ def as_logits(graph: Graph, results: Tensor) -> Graph:
         results: what the model returns for some images, (B, N).
     """
     found = one_value(graph)
-    last = next(node for node in found if node.name == found.output)
+    last = _output(found)
     if found.pair is not None or found.link is not None or not (last.low >= 0 and last.high <= 1):
         return found
     sums = results.double().sum(1)
@@ -82,7 +85,7 @@ def one_value(graph: Graph) -> Graph:
     ``(-v, v)``, ``(0, v)``, ``(1 - p, p)`` and a dense layer of one input are such columns: relevance that goes out with opposite
     signs from both cancels where they meet. Any other graph stays as it is.
     """
-    last = next(node for node in graph if node.name == graph.output)
+    last = _output(graph)
     if isinstance(last.operation, Dense) and last.operation.weight == DIFFERENCE:
         return _of_two(graph, last)
     if last.shape != (2,):
@@ -123,8 +126,8 @@ def _of_two(graph: Graph, last: Node) -> Graph:
     found = one_value(columns)
     if found.pair is not None:
         return replace(_turned(found) if weight[0, 1] < 0 else found, link=graph.link, pair=None)
-    before = next((node for node in columns if node.name == columns.output), None)
-    if before is None or not isinstance(before.operation, Dense) or len(graph.users()[before.name]) > 1:
+    before = _output(columns)
+    if not isinstance(before.operation, Dense) or len(graph.users()[before.name]) > 1:
         return graph
     head, tensors = before.operation, dict(graph.tensors)
     tensors["logits.weight"] = weight @ tensors[head.weight]
