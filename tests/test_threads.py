@@ -5,34 +5,16 @@ import multiprocessing
 import pickle
 import threading
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import clarp
 from oracle.calls import images
-
-
-class Net(nn.Module):
-    """Small, with a sum, and an attribute that its forward keeps."""
-
-    def __init__(self, seed: int = 0) -> None:
-        super().__init__()
-        torch.manual_seed(seed)
-        self.a, self.b, self.fc = (
-            nn.Conv2d(3, 4, 3, padding=1),
-            nn.Conv2d(4, 4, 3, padding=1),
-            nn.Linear(4, 3),
-        )
-        self.double().eval()
-
-    def forward(self, x: Tensor) -> Tensor:
-        f = F.relu(self.a(x))
-        self.last = f + F.relu(self.b(f))
-        return self.fc(self.last.mean((2, 3)))
+from oracle.travel import Net, explain
 
 
 def at_once(*jobs: Callable[[], Any]) -> list[Any]:
@@ -129,14 +111,10 @@ def test_an_explainer_that_compiles_travels() -> None:
     assert torch.allclose(explainer(x, target=1).relevance, plain(x, target=1).relevance, rtol=1e-9)
 
 
-def _explain(explainer: clarp.Explainer, x: Tensor) -> Any:
-    return explainer(x, target=1).relevance.numpy()
-
-
 def test_spawned_workers() -> None:
     x, explainer = images(1, 3, 8, 8), clarp.Explainer(Net(), "lrp")
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        found = pool.apply(_explain, (explainer, x))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        found = pool.submit(explain, explainer, x).result(timeout=120)
     assert torch.allclose(torch.from_numpy(found), explainer(x, target=1).relevance, rtol=1e-12)
 
 

@@ -111,7 +111,9 @@ class TestExplain:
         (not_so,) = explained(engines["binary"], ("not red_disc",), method)
         assert share_in(heatmap(so), "red") > 0.95
         assert (heatmap(not_so) == -heatmap(so)).all()
-        own = "the other class: it is so, or not" if method == "ssglrp" else "nothing: the method has no rivals"
+        own = (
+            "the other class: it is so, or not" if method == "ssglrp" else "nothing: the method has no rivals"
+        )
         assert not_so.against == own
 
     def test_a_class_is_not_its_own_rival(self, engines):
