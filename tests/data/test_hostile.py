@@ -151,6 +151,11 @@ class TestXml:
         root = xml(tmp_path, b"<a>" + b"&#10;x" * 1_000_000 + b"</a>")
         assert len(root.text) == 2_000_000
 
+    def test_more_than_sixteen_mebibytes(self, tmp_path):
+        assert xml(tmp_path, b"<a></a>" + b" " * ((16 << 20) - 7)).tag == "a"
+        with pytest.raises(OSError, match=r"a\.xml"):
+            xml(tmp_path, b"<a></a>" + b" " * (16 << 20))
+
     def test_many_elements(self, tmp_path):
         assert len(xml(tmp_path, b"<a>" + b"<b/>" * 500_000 + b"</a>").children) == 500_000
 
