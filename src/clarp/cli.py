@@ -247,7 +247,8 @@ def evaluate(
     outside: Annotated[
         bool,
         typer.Option(
-            "--outside", help="Photos may lie outside of the data set's folder: links, ../, absolute paths."
+            "--outside",
+            help="Photos and tables may lie outside of the data set's folder: links, ../, absolute paths.",
         ),
     ] = False,
 ) -> None:
