@@ -350,6 +350,8 @@ class TestCommands:
         assert "12 bits were taken for used" in manifest["photos"][3]["notes"][0]
         assert "Doe" not in text
         assert "4711" not in text
+        assert "Doe" not in error
+        assert "4711" not in error
         relevance = np.load(out / manifest["photos"][0]["explanations"][0]["relevance"])
         assert relevance.shape == (1, 224, 224)
 

@@ -4,6 +4,7 @@ import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
+from typing import get_args
 
 import pytest
 import typer
@@ -11,6 +12,7 @@ import typer
 import clarp
 import clarp.render
 from clarp.cli import app
+from clarp.data.problems import GAVE_NONE, ProblemKind
 from clarp.method import Method
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,6 +103,15 @@ def test_links_lead_somewhere(name: str) -> None:
         headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
         slugs = {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
         assert not anchor or anchor in slugs, (target, anchor)
+
+
+def test_kinds_of_problems_are_told() -> None:
+    kinds = re.search(
+        r"The kinds: (.*) belong to the data set and gave no sample; (.*) lie beside it", page("data")
+    )
+    assert kinds is not None
+    first, second = (set(re.findall(r'"([^"]+)"', part)) for part in kinds.groups())
+    assert (first, second) == (GAVE_NONE, set(get_args(ProblemKind)) - GAVE_NONE)
 
 
 def test_styles_are_in_the_table() -> None:

@@ -22,14 +22,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_PROGRAMS = "A .pt2 file or a Python file can execute code when it is loaded."
+
 Model = Annotated[
     str,
     typer.Option(
-        help="A name from `clarp models`, timm:NAME, hf:REPO, a .pt2 file, or file.py:function (returns an nn.Module in eval mode). Loading either of the last two can execute code in it."
+        help="A name from `clarp models`, timm:NAME, hf:REPO, a .pt2 file, or file.py:function (returns an nn.Module in eval mode). "
+        + _PROGRAMS
     ),
 ]
 Weights = Annotated[
-    Path | None, typer.Option(help="Weights for the model: safetensors, a state dict, or a checkpoint.")
+    Path | None,
+    typer.Option(
+        help="Weights for the model: safetensors, a state dict, or a checkpoint; nothing in it is executed."
+    ),
 ]
 Labels = Annotated[Path | None, typer.Option(help="A text file with one class name a line.")]
 Output = Annotated[
@@ -184,7 +190,7 @@ def methods(json: Json = False) -> None:
 
 @app.command()
 def plan(
-    model: Annotated[str, typer.Argument(help="As --model of `clarp explain`.")],
+    model: Annotated[str, typer.Argument(help=f"As --model of `clarp explain`. {_PROGRAMS}")],
     *,
     weights: Weights = None,
     labels: Labels = None,
@@ -211,7 +217,8 @@ def evaluate(
     *,
     out: Annotated[Path, typer.Option(help="Folder of the run; the same command goes on where it stopped.")],
     model: Annotated[
-        str | None, typer.Option(help="As of `clarp explain`; efficientnet-lite0, or the suite's models.")
+        str | None,
+        typer.Option(help=f"As of `clarp explain`; efficientnet-lite0, or the suite's models. {_PROGRAMS}"),
     ] = None,
     weights: Weights = None,
     labels: Labels = None,
@@ -240,7 +247,8 @@ def evaluate(
     outside: Annotated[
         bool,
         typer.Option(
-            "--outside", help="Photos may lie outside of the data set's folder: links, ../, absolute paths."
+            "--outside",
+            help="Photos and tables may lie outside of the data set's folder: links, ../, absolute paths.",
         ),
     ] = False,
 ) -> None:
@@ -292,7 +300,9 @@ def serve(
     *,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="As of `clarp explain`; several by repeating it, the first is the default."),
+        typer.Option(
+            help=f"As of `clarp explain`; several by repeating it, the first is the default. {_PROGRAMS}"
+        ),
     ] = None,
     weights: Weights = None,
     labels: Labels = None,

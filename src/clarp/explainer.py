@@ -36,7 +36,8 @@ class Explainer:
 
     Args:
         model: a module in eval mode that returns logits (B, N), an exported program, the path of a .pt2 file, or another
-            explainer's ``network``, to explain one model by several methods and capture it once.
+            explainer's ``network``, to explain one model by several methods and capture it once. Loading a .pt2 file can execute
+            code that is in it: take none from somebody whom you would not let run a program.
         method: a name from :func:`clarp.methods`, or a :class:`clarp.Method`.
         composite: a name or a composite in place of the method's own.
         bounds: the lowest and the highest value of a pixel after preprocessing, a number or one per channel; for the

@@ -46,7 +46,8 @@ class Network:
     """A model and the graphs captured of it; the model itself is never changed.
 
     Args:
-        model: a module that returns logits (B, N), an exported program, or the path of a .pt2 file.
+        model: a module that returns logits (B, N), an exported program, or the path of a .pt2 file, which can execute code when it
+            is loaded.
         output: which of several results are the logits: a key, an attribute, a place in a tuple, or a path of these. None: the only
             tensor, or the one called "logits".
         cache: a folder where the graphs of modules are kept for other processes (docs/performance.md); None: nothing is written.

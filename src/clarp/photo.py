@@ -45,7 +45,7 @@ def explain(
     Args:
         photo: the path of a file (DICOM too), a PIL photo, or an array of uint8, (H, W) or (H, W, 3), or of uint16, (H, W).
         model: a name as of ``clarp explain --model`` ("resnet50", "timm:NAME", "hf:REPO", "model.pt2", "file.py:function"), or a module
-            in eval mode.
+            in eval mode. A .pt2 file or a Python file can execute code when it is loaded.
         target: the class to explain, by name or number, or several; None: the most probable one.
         against: the classes that it is contrasted with, by name or number; None: those of the task.
         method: as of :class:`clarp.Explainer`.

@@ -1,6 +1,7 @@
 """The folder: damaged files, two processes at once, no room, and where it lies."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,6 +89,17 @@ def test_a_folder_that_can_t_be_written_to(net: ModuleType, tmp_path: Path, capt
     for _ in range(2):
         graph(net.build(), tmp_path / "file" / "folder")
     assert len(captures) == 2
+
+
+def test_a_folder_that_was_deleted_meanwhile(net: ModuleType, tmp_path: Path, captures: list) -> None:
+    network = Network(net.build(), cache=tmp_path / "cache")
+    for size in (12, 13):
+        network.graph((3, size, 12), torch.float32)
+        shutil.rmtree(tmp_path / "cache")
+    assert len(captures) == 2
+    graph(net.build(), tmp_path / "cache")
+    graph(net.build(), tmp_path / "cache")
+    assert len(captures) == 3
 
 
 def test_the_oldest_goes_first(net: ModuleType, tmp_path: Path, monkeypatch) -> None:

@@ -1,8 +1,10 @@
 """Entries that somebody else wrote: with a fresh checksum, with another model's graph, or no files at all."""
 
 import hashlib
+import io
 import json
 import os
+import pickle
 from pathlib import Path
 from types import ModuleType
 
@@ -82,6 +84,31 @@ def test_a_forged_graph_is_not_believed(which: str, net: ModuleType, tmp_path: P
     forge(entry(tmp_path), FORGERIES[which])
     assert same(graph(net.build(), tmp_path), first)
     assert len(captures) == 2
+
+
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+def test_nothing_in_a_file_is_executed(net: ModuleType, tmp_path: Path, captures: list) -> None:
+    graph(net.build(), tmp_path)
+    ran, content = tmp_path / "ran", io.BytesIO()
+    trap = pickle.dumps(Trap(ran))
+    torch.save(Trap(ran), content)
+    for payload in (trap, content.getvalue()):
+        for head in (b"", hashlib.sha256(payload).hexdigest().encode()):
+            entry(tmp_path).write_bytes(head + payload)
+            graph(net.build(), tmp_path)
+    assert len(captures) == 5
+    assert not ran.exists()
+    pickle.loads(trap)
+    assert ran.exists()
 
 
 def test_the_forger_changes_nothing_but_what_he_says(net: ModuleType, tmp_path: Path, captures: list) -> None:

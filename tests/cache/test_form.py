@@ -29,6 +29,12 @@ def test_without_a_folder_nothing_is_written(net: ModuleType, tmp_path: Path, ca
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_exported_programs_are_not_kept(net: ModuleType, tmp_path: Path) -> None:
+    program = torch.export.export(net.build(), (torch.rand(2, *SHAPE),))
+    Network(program, cache=tmp_path / "cache").graph(SHAPE, torch.float32)
+    assert not (tmp_path / "cache").exists()
+
+
 def test_explanations_are_the_same_to_the_last_bit(net: ModuleType, tmp_path: Path, captures: list) -> None:
     x = torch.rand(2, *SHAPE)
     made = [clarp.Explainer(Network(net.build(), cache=tmp_path), "ssglrp")(x, [1, 2]) for _ in range(2)]

@@ -151,6 +151,11 @@ class TestXml:
         root = xml(tmp_path, b"<a>" + b"&#10;x" * 1_000_000 + b"</a>")
         assert len(root.text) == 2_000_000
 
+    def test_more_than_sixteen_mebibytes(self, tmp_path):
+        assert xml(tmp_path, b"<a></a>" + b" " * ((16 << 20) - 7)).tag == "a"
+        with pytest.raises(OSError, match=r"a\.xml"):
+            xml(tmp_path, b"<a></a>" + b" " * (16 << 20))
+
     def test_many_elements(self, tmp_path):
         assert len(xml(tmp_path, b"<a>" + b"<b/>" * 500_000 + b"</a>").children) == 500_000
 
@@ -385,6 +390,63 @@ class TestOutside:
         (root / "LOC_val_solution.csv").write_text("ImageId,PredictionString\n" + rows)
         assert imagenet(root).samples == ()
         assert {problem.kind for problem in imagenet(root).problems} <= {"outside", "missing", "unlabelled"}
+
+
+OBJECTS = json.dumps({"good.jpg": {"width": 40, "height": 30, "objects": []}})
+COCO = json.dumps({"images": [], "annotations": [], "categories": []})
+LAYOUTS = {
+    "a table": ({"labels.csv": "file,class\ngood.jpg,0\n"}, "labels.csv"),
+    "boxes": ({"boxes.json": OBJECTS}, "boxes.json"),
+    "VOC's list": (
+        {"Annotations/a.xml": "<a/>", "ImageSets/Main/test.txt": "SECRET"},
+        "ImageSets/Main/test.txt",
+    ),
+    "VOC's year": ({"VOC2007/Annotations/a.xml": "<a/>"}, "VOC2007"),
+    "COCO's annotations": (
+        {"annotations/instances_v.json": COCO, "v/a.jpg": ""},
+        "annotations/instances_v.json",
+    ),
+    "COCO's photos": ({"annotations/instances_v.json": COCO, "v/a.jpg": ""}, "v"),
+    "COCO's folder": ({"annotations/instances_v.json": COCO, "v/a.jpg": ""}, "annotations"),
+    "synsets": (
+        {"LOC_synset_mapping.txt": "n00000001 ant\n", "val/n00000001/a.JPEG": ""},
+        "LOC_synset_mapping.txt",
+    ),
+    "a solution": (
+        {
+            "LOC_synset_mapping.txt": "n00000001 ant\n",
+            "LOC_val_solution.csv": "ImageId,PredictionString\n",
+            "ILSVRC/Data/CLS-LOC/val/a.JPEG": "",
+        },
+        "LOC_val_solution.csv",
+    ),
+    "ImageNet's photos": (
+        {"LOC_synset_mapping.txt": "n00000001 ant\n", "val/n00000001/a.JPEG": ""},
+        "val",
+    ),
+}
+
+
+@pytest.mark.parametrize("which", LAYOUTS)
+def test_a_part_of_the_data_set_that_is_a_link(tmp_path, which):
+    """What a stranger's link leads to is read by nobody: its words would be told in errors, its photos in pictures."""
+    files, link = LAYOUTS[which]
+    root = tmp_path / "set"
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    open_dataset(str(root))
+    (root / link).rename(tmp_path / "elsewhere")
+    (root / link).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=r"leads out of the data set's folder.*--outside") as error:
+        open_dataset(str(root))
+    assert "SECRET" not in str(error.value)
+    open_dataset(str(root), outside=True)
+    moved = root / "inside"
+    (tmp_path / "elsewhere").rename(moved)
+    (root / link).unlink()
+    (root / link).symlink_to(moved)
+    open_dataset(str(root))  # a link to another place of the same folder is none of that
 
 
 def test_names_in_messages_are_harmless():

@@ -335,6 +335,25 @@ class TestDamagedPhotos:
         assert problem.reason.endswith("40x48 pixels (height x width): 5100 pixels in a mask of 1920")
 
 
+class TestPhotosOutside:
+    def test_they_are_left_out_and_named_unless_allowed(self, photos, model, tmp_path, capsys):
+        secret = tmp_path / "secret.png"
+        (photos / "bee" / "001.png").rename(secret)
+        (photos / "bee" / "link.png").symlink_to(secret)
+        listed = {"ant/000.png": 0, "bee/link.png": 1, "../secret.png": 1, str(secret): 1}
+        (photos / "labels.csv").write_text("file,class\n" + "".join(f"{f},{k}\n" for f, k in listed.items()))
+        arguments = ["evaluate", photos, "--model", model, "--methods", "lrp", "--metrics", "sparseness"]
+        assert clarp(*arguments, "--out", tmp_path / "refused") == 1
+        said = capsys.readouterr().err
+        for file in list(listed)[1:]:
+            assert f"{file}: outside (it leaves the data set's folder; --outside allows that" in said
+        assert {row["id"] for row in rows(tmp_path / "refused")} == {"ant/000.png"}
+        document = json.loads((tmp_path / "refused" / "problems.json").read_text())
+        assert {problem["file"] for problem in document["problems"]} == {*listed} - {"ant/000.png"}
+        assert clarp(*arguments, "--outside", "--out", tmp_path / "allowed") == 0
+        assert {row["id"] for row in rows(tmp_path / "allowed")} == {*listed}
+
+
 def test_ctrl_c_says_how_to_go_on(photos, model, tmp_path, capsys, monkeypatch):
     def stopped(*_):
         raise KeyboardInterrupt

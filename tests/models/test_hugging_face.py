@@ -66,6 +66,56 @@ def test_explained_from_the_command_line(
     assert len(list((tmp_path / "maps").glob("*.png"))) == 1
 
 
+@pytest.mark.parametrize("trained", [True, False])
+def test_no_code_of_the_repository_is_executed(folder: Path, tmp_path: Path, trained: bool) -> None:
+    ran, path = tmp_path / "ran", tmp_path / "stranger"
+    shutil.copytree(folder, path)
+    code = f"open({str(ran)!r}, 'w').close()\nclass Own: pass\n"
+    for name in ("modeling_own.py", "configuration_own.py", "processing_own.py", "__init__.py"):
+        (path / name).write_text(code)
+    for file, names in {
+        "config.json": {
+            "AutoConfig": "configuration_own.Own",
+            "AutoModelForImageClassification": "modeling_own.Own",
+        },
+        "preprocessor_config.json": {"AutoImageProcessor": "processing_own.Own"},
+    }.items():
+        settings = json.loads((path / file).read_text())
+        (path / file).write_text(json.dumps({**settings, "auto_map": names}))
+    models.load(f"hf:{path}", trained=trained)
+    settings = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**settings, "model_type": "own"}))
+    with pytest.raises(ValueError, match="no image classifier that transformers"):
+        models.load(f"hf:{path}", trained=trained)
+    assert not ran.exists()
+
+
+def test_weights_of_the_repository_that_are_a_pickle_execute_nothing(folder: Path, tmp_path: Path) -> None:
+    ran, path = tmp_path / "ran", tmp_path / "stranger"
+    shutil.copytree(folder, path)
+    whole = (path / "model.safetensors").read_bytes()
+    (path / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="its weights are damaged"):
+        models.load(f"hf:{path}")
+    (path / "model.safetensors").unlink()
+    torch.save(Trap(ran), path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="not loaded, because that may execute code"):
+        models.load(f"hf:{path}")
+    assert not ran.exists()
+    torch.load(path / "pytorch_model.bin", weights_only=False)
+    assert ran.exists()
+
+
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
 def test_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ConnectionError, match=r"could not be downloaded.*hf:FOLDER"):

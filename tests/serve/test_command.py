@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import httpx
 import pytest
@@ -81,6 +81,40 @@ def test_it_says_where_answers_who_has_the_token_and_ends_with_ctrl_c(toy):
         assert process.returncode in {0, 130}
         with pytest.raises(httpx.ConnectError):
             httpx.get(url)
+
+
+SENT = "what-a-stranger-sent"
+
+
+def test_what_strangers_send_is_not_logged(toy):
+    """In paths, queries, headers, heads that are no HTTP, and files, whether they are answered or refused."""
+    head = f"Host: 127.0.0.1\r\nX-Said: {SENT}\r\nConnection: close\r\n"
+    damaged = photo()[:200] + SENT.encode()
+    broken = [
+        f"GET /{SENT}?{SENT}={SENT} HTTP/1.1\r\n{head}\r\n",
+        f"GET /api/predict/{SENT} HTTP/1.1\r\n{head}Authorization: Bearer {SENT}\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: {SENT}\r\nOrigin: http://{SENT}\r\n\r\n",
+        f"{SENT}\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n{SENT}\r\n\r\n",
+        f"POST /api/predict HTTP/1.1\r\n{head}Content-Length: 9999\r\n\r\n{SENT}",
+        f"POST /api/predict HTTP/1.1\r\n{head}Transfer-Encoding: chunked\r\n\r\n{SENT}\r\n",
+    ]
+    with running("--model", toy) as (process, line):
+        url = re.search(r"http://\S+", line)[0]
+        for raw in broken:
+            with socket.create_connection(("127.0.0.1", httpx.URL(url).port), timeout=5) as connection:
+                connection.sendall(raw.encode())
+                connection.shutdown(socket.SHUT_WR)
+                with suppress(OSError):
+                    while connection.recv(65536):
+                        pass
+        for body, query in ((photo(), {"model": SENT}), (photo(), {}), (damaged, {}), (SENT.encode(), {})):
+            answer = httpx.post(f"{url}api/predict", params=query, content=body, headers={"X-Said": SENT})
+            assert answer.status_code in {200, 404, 422}
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=30)
+    assert SENT not in out + errors
+    assert all(said.startswith("clarp: note: ") for said in errors.splitlines()), errors
 
 
 @pytest.mark.parametrize(("host", "warned"), [("0.0.0.0", True), ("127.0.0.1", False)])

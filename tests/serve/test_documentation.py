@@ -20,6 +20,7 @@ from clarp.serve.protocol import (
     CONNECTIONS,
     HEAD_BYTES,
     HEAD_SECONDS,
+    SILENT_SECONDS,
     STALLED_SECONDS,
 )
 from serve.servers import classifier, photo, serving
@@ -78,6 +79,7 @@ def test_limits():
         f"{STRANGERS.seconds} s of processor time and {STRANGERS.memory >> 20} MiB",
         f"{_MOST_SCANNED // 10**6:,} million pixels",
         f"its head {HEAD_BYTES >> 10} KiB and {HEAD_SECONDS:g} s; {STALLED_SECONDS:g} s to take an answer",
+        f"{SILENT_SECONDS} s of silence between requests",
         f"pieces of {_BYTES_A_PIECE} bytes on average, the first {_FREE_PIECES} aside",
         f"| connections | {CONNECTIONS},",
     ):

@@ -1,4 +1,5 @@
 import asyncio
+import hmac
 
 import pytest
 from starlette.responses import PlainTextResponse
@@ -105,6 +106,18 @@ def test_tokens(authorization, status):
     found, headers = answer(SECRET, authorization=authorization)
     assert found == status
     assert ("www-authenticate" in headers) == (status == 401)
+
+
+@pytest.mark.parametrize("given", [TOKEN, TOKEN[:-1], "x" * 10_000, ""])
+def test_tokens_are_compared_in_constant_time(given, monkeypatch):
+    """By the function that is made for it, and in texts of one length whatever is sent."""
+    compared = []
+    real = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", lambda *both: compared.append(both) or real(*both))
+    assert answer(SECRET, authorization=f"Bearer {given}")[0] == (200 if given == TOKEN else 401)
+    ((known, shown),) = compared
+    assert len(known) == len(shown) == 32
+    assert TOKEN.encode() not in (known, shown)
 
 
 @pytest.mark.parametrize(

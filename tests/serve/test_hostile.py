@@ -5,8 +5,10 @@ import http.client
 import io
 import json
 import random
+import signal
 import socket
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 
@@ -14,6 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import bombs
+from clarp import decoding
 from serve.servers import SIDE, photo, preprocess
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (30, 40, 3), dtype=np.uint8)
@@ -362,6 +366,30 @@ def test_queries(ask, query):
     assert status in {404, 422}, told
     assert told.startswith(b'{"detail":"')
     assert b"root:" not in told
+    alive(ask)
+
+
+def test_a_decoder_that_crashes_is_an_answer_of_422(ask, monkeypatch):
+    real = decoding._Decoder.ask
+
+    def killed(self, *arguments):
+        self._process.send_signal(signal.SIGKILL)
+        return real(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding._Decoder, "ask", killed)
+        status, told = ask(photo(seed=4711))
+    assert status == 422
+    assert b"its decoder ended with signal 9" in told
+    alive(ask)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no limit of memory elsewhere")
+def test_more_memory_than_one_photo_may_have_is_an_answer_of_413(ask, monkeypatch):
+    monkeypatch.setattr(decoding, "STRANGERS", decoding.Bounds(10, 100 << 20))
+    status, told = ask(bombs.png(5000, 5000, 8, 6))
+    assert status == 413
+    assert b"takes more than 100 MiB" in told
     alive(ask)
 
 

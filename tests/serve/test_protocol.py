@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from http.client import HTTPConnection
 
 import httpx
 import psutil
@@ -285,6 +286,21 @@ class TestSlow:
             for _ in range(5):
                 assert client.get("/api/about").status_code == 200
                 time.sleep(0.2)
+
+    def test_silence_between_requests_ends_the_connection(self, monkeypatch):
+        monkeypatch.setattr("clarp.serve.server.SILENT_SECONDS", 1)
+        with (
+            serving(application([engine()])) as address,
+            closing(HTTPConnection(address.removeprefix("http://"), timeout=10)) as connection,
+        ):
+            for pause in (0.5, 0):  # less than the second doesn't end it
+                connection.request("GET", "/api/about")
+                connection.getresponse().read()
+                same = connection.sock
+                time.sleep(pause)
+            began = time.monotonic()
+            drain(same)  # which ends when the server hangs up
+            assert 0.8 < time.monotonic() - began < 2.5
 
     def test_an_answer_that_nobody_takes(self, address, monkeypatch):
         monkeypatch.setattr(Protocol, "stalled_seconds", 0.5)

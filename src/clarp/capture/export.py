@@ -95,6 +95,8 @@ def capture_exported(
 def load_exported(file: Path) -> ExportedProgram:
     """The program in a .pt2 file.
 
+    Loading executes code that the file may have in it: PyTorch reads parts of it as pickles, also of a file that it then refuses.
+
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is not what ``torch.export.save`` wrote.
@@ -106,7 +108,9 @@ def load_exported(file: Path) -> ExportedProgram:
             return torch.export.load(file)
     except Exception as error:  # torch.export documents none; whatever it is, the file is at fault
         raise ValueError(
-            f"{file}: not a program that torch.export.save wrote, or damaged ({type(error).__name__})."
+            f"{file}: not a program that torch.export.save wrote, or damaged ({type(error).__name__}). Loading a .pt2 file can execute "
+            "code that is in it, even one that is refused, so take none from somebody whom you would not let run a program. "
+            "--weights (safetensors, a state dict or a checkpoint) executes nothing."
         ) from error
 
 

@@ -8,7 +8,7 @@ from stat import S_ISREG
 
 from clarp.data._located import read_rows
 from clarp.data.dataset import Dataset
-from clarp.data.photo import Photo, leaves
+from clarp.data.photo import Photo, leaves, within
 from clarp.data.photo import outside as outside_of
 from clarp.data.problems import AnnotationError, Contradiction, Problem
 from clarp.data.sample import Label, Sample
@@ -89,17 +89,18 @@ def image_table(
         list are problems of the kind "unlabelled".
 
     Raises:
-        ValueError: no such folder, table or column, or a table that is not CSV in UTF-8.
+        ValueError: no such folder, table or column, or a table that is not CSV in UTF-8 or a link that leads out of the folder.
         AnnotationError: a class that doesn't exist or whose name several have, a file listed twice, or a row
             with too many cells or too few; with the table's lines.
     """
     root = existing_folder(root)
+    path = within(root, root / table, outside=outside)
     by_name = by_names(classes)
     samples: dict[str, Sample] = {}
     problems: list[Problem] = []
     wrong: list[Contradiction] = []
     listed: set[str] = set()
-    for line, file, text in _table_rows(root / table, file_column, class_column, wrong):
+    for line, file, text in _table_rows(path, file_column, class_column, wrong):
         label = _label(text, by_name, len(classes))
         if isinstance(label, str):
             wrong.append(Contradiction(table, line, label))

@@ -7,7 +7,7 @@ from typing import Literal
 from clarp.data._located import Row, read_rows, read_text
 from clarp.data.dataset import Dataset
 from clarp.data.folder import existing_folder, image_folder
-from clarp.data.photo import Photo
+from clarp.data.photo import Photo, within
 from clarp.data.problems import AnnotationError, Contradiction, Problem, UnreadableImageError
 from clarp.data.sample import Label, Object, Sample, checked_box
 
@@ -36,19 +36,21 @@ def imagenet(root: str | Path, split: Literal["val", "train"] = "val", *, outsid
         Samples sorted by path; ids are paths below the folder of the split.
 
     Raises:
-        ValueError: none of the layouts was found, or synsets can't be numbered.
+        ValueError: none of the layouts was found, synsets can't be numbered, or a table or the split is a link out of the folder.
         AnnotationError: the solution names an unknown synset, a box outside its image or without numbers, or
             a photo twice, or the mapping a synset twice; with file and line.
     """
     root = existing_folder(root)
-    mapping = _mapping(root)
+    mapping = _mapping(root, outside=outside)
     candidates = (root / split, root / "ILSVRC" / "Data" / "CLS-LOC" / split, root)
     solution = root / f"LOC_{split}_solution.csv"
     for folder in candidates:
         if folder.is_dir() and any(_WNID.fullmatch(path.name) for path in folder.iterdir() if path.is_dir()):
-            return _from_folders(folder, f"imagenet-{split}", mapping, outside=outside)
+            photos = within(root, folder, outside=outside)
+            return _from_folders(photos, f"imagenet-{split}", mapping, outside=outside)
         if folder.is_dir() and solution.is_file() and folder != root:
-            return _from_solution(folder, solution, f"imagenet-{split}", mapping, outside=outside)
+            photos, table = (within(root, path, outside=outside) for path in (folder, solution))
+            return _from_solution(photos, table, f"imagenet-{split}", mapping, outside=outside)
     tried = ", ".join(str(path) for path in candidates)
     raise ValueError(
         f"found no ImageNet below {root}: looked for synset folders such as n01440764 in {tried}, and for "
@@ -56,12 +58,12 @@ def imagenet(root: str | Path, split: Literal["val", "train"] = "val", *, outsid
     )
 
 
-def _mapping(root: Path) -> dict[str, str]:
+def _mapping(root: Path, *, outside: bool) -> dict[str, str]:
     """Synset to its words, in the order of the class indices; empty where no mapping file is found."""
     for name in _MAPPINGS:
         path = root / name
         if path.is_file():
-            return _synsets(path)
+            return _synsets(within(root, path, outside=outside))
     return {}
 
 

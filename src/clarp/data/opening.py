@@ -12,6 +12,7 @@ from clarp.data.folder import image_folder, image_table
 from clarp.data.imagenet import imagenet
 from clarp.data.mosaics import mosaics
 from clarp.data.pairs import boxed_photos
+from clarp.data.photo import within
 from clarp.data.voc import voc
 
 COMPOSITES = 500
@@ -68,7 +69,8 @@ def open_dataset(
     if spec.endswith(".json") or ".json:" in spec:
         file, _, folder = spec.rpartition(".json")
         annotations = Path(f"{file}.json")
-        return coco(annotations, folder.removeprefix(":") or _photos_beside(annotations), outside=outside)
+        photos = folder.removeprefix(":") or _photos_beside(annotations, outside=outside)
+        return coco(annotations, photos, outside=outside)
     root = Path(spec)
     if not root.is_dir():
         raise ValueError(f"{spec} is not a folder, expected a data set: {_LAYOUTS}.")
@@ -79,7 +81,9 @@ def _by_layout(root: Path, classes: Sequence[str], *, outside: bool) -> Dataset:
     if (root / "boxes.json").is_file():
         return boxed_photos(root, outside=outside)
     if (root / "labels.csv").is_file():
-        column = "classes" if "classes" in header(root / "labels.csv") else "class"
+        column = (
+            "classes" if "classes" in header(within(root, root / "labels.csv", outside=outside)) else "class"
+        )
         return image_table(root, class_column=column, classes=classes, outside=outside)
     for base in (root, *sorted(root.glob("VOC*"))):
         if (base / "Annotations").is_dir():
@@ -90,7 +94,8 @@ def _by_layout(root: Path, classes: Sequence[str], *, outside: bool) -> Dataset:
         if len(annotations) > 1:
             names = ", ".join(path.name for path in annotations)
             raise ValueError(f"{root}/annotations has {names}: give the one that is meant as a file.")
-        return coco(annotations[0], _photos_beside(annotations[0]), outside=outside)
+        file = within(root, annotations[0], outside=outside)
+        return coco(file, _photos_beside(file, outside=outside), outside=outside)
     if _is_imagenet(root):
         return imagenet(root, outside=outside)
     try:
@@ -99,14 +104,13 @@ def _by_layout(root: Path, classes: Sequence[str], *, outside: bool) -> Dataset:
         raise ValueError(f"{error}. Layouts that are known: {_LAYOUTS}.") from error
 
 
-def _photos_beside(annotations: Path) -> Path:
+def _photos_beside(annotations: Path, *, outside: bool) -> Path:
     """``val2014`` beside ``annotations/instances_val2014.json``, else ``images`` beside the file."""
-    split = annotations.parent.parent / annotations.stem.partition("_")[2]
-    return (
-        split
-        if annotations.stem.startswith("instances_") and split.is_dir()
-        else annotations.parent / "images"
-    )
+    above = annotations.parent.parent
+    split = above / annotations.stem.partition("_")[2]
+    if annotations.stem.startswith("instances_") and split.is_dir():
+        return within(above, split, outside=outside)
+    return within(annotations.parent, annotations.parent / "images", outside=outside)
 
 
 def _is_imagenet(root: Path) -> bool:

@@ -8,7 +8,7 @@ from clarp.data._located import Record, json_keys, read_json
 from clarp.data.dataset import Dataset
 from clarp.data.folder import existing_folder
 from clarp.data.geometry import Size
-from clarp.data.photo import Photo
+from clarp.data.photo import Photo, within
 from clarp.data.problems import AnnotationError, Contradiction, Problem, UnreadableImageError
 from clarp.data.sample import Object, Sample, checked_box, unique
 
@@ -28,12 +28,12 @@ def boxed_photos(root: str | Path, table: str = "boxes.json", *, outside: bool =
         Samples in the order of the file names, which are their ids.
 
     Raises:
-        ValueError: no such folder or table.
+        ValueError: no such folder or table, or a table that is a link out of the folder.
         AnnotationError: a size that is not the photo's, a box outside it, a field that is absent or of
             another kind, or a file listed twice; all of them at once, with file and line.
     """
     root = existing_folder(root)
-    path = root / table
+    path = within(root, root / table, outside=outside)
     if not path.is_file():
         raise ValueError(f"{path} does not exist: give a table of files, sizes and boxes")
     text, content = read_json(path, "correct that line")

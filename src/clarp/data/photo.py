@@ -120,6 +120,25 @@ def leaves(root: Path, file: str) -> bool:
     return os.path.commonpath([own, place]) != own
 
 
+def within(root: Path, path: Path, *, outside: bool) -> Path:
+    """A table, a list or a folder of a data set, from which no link leads out of the data set's folder.
+
+    Args:
+        root: the data set's folder.
+        path: below it; one that lies elsewhere by its name was named by the user, and is taken as it is.
+        outside: links may lead out of the folder.
+
+    Raises:
+        ValueError: a link leads out, and that is not allowed.
+    """
+    if not outside and path.is_relative_to(root) and leaves(root, path.relative_to(root).as_posix()):
+        raise ValueError(
+            f"{path} leads out of the data set's folder, {root}, so it is not read; "
+            "--outside allows that, or outside=True."
+        )
+    return path
+
+
 def outside(file: str) -> Problem:
     """What is said of a file that lies there."""
     return Problem("outside", file, "it leaves the data set's folder; --outside allows that, or outside=True")

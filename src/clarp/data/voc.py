@@ -12,7 +12,7 @@ from clarp.data._located import Element, MalformedFileError, read_text, read_xml
 from clarp.data.dataset import Dataset
 from clarp.data.folder import existing_folder, unknown_name
 from clarp.data.geometry import Box, Size
-from clarp.data.photo import Photo
+from clarp.data.photo import Photo, within
 from clarp.data.problems import AnnotationError, Contradiction, Problem, UnreadableImageError
 from clarp.data.sample import Object, Sample, checked_box, unique
 
@@ -81,15 +81,16 @@ def voc(
         or damaged are problems.
 
     Raises:
-        ValueError: no such layout or list.
+        ValueError: no such layout or list, or a list or the year's folder is a link out of the folder.
         AnnotationError: a size that is not the photo's, a box outside it or without area, an unknown class, a
             name that is listed twice: all of them at once, with file and line.
     """
-    root = _base(existing_folder(root))
+    above = existing_folder(root)
+    root = within(above, _base(above), outside=outside)
     samples: list[Sample] = []
     problems: list[Problem] = []
     wrong: list[Contradiction] = []
-    for identity in _identities(root, split, place, wrong):
+    for identity in _identities(root, split, place, wrong, outside=outside):
         file = f"Annotations/{identity}.xml"
         photo = Photo(f"JPEGImages/{identity}.jpg", root, as_stored=True, outside=outside)
         places = Photo(f"SegmentationObject/{identity}.png", root, as_stored=True, outside=outside)
@@ -186,12 +187,14 @@ def _base(root: Path) -> Path:
     return years[0]
 
 
-def _identities(root: Path, split: str | None, place: str, wrong: list[Contradiction]) -> list[str]:
+def _identities(
+    root: Path, split: str | None, place: str, wrong: list[Contradiction], *, outside: bool
+) -> list[str]:
     """The names in a list, or of all annotations; one that is listed twice is added to ``wrong``."""
     if split is None:
         return sorted(path.stem for path in (root / "Annotations").glob("*.xml"))
     file = f"ImageSets/{'Segmentation' if place == 'segmentation' else 'Main'}/{split}.txt"
-    path = root / file
+    path = within(root, root / file, outside=outside)
     if not path.is_file():
         known = sorted(other.stem for other in path.parent.glob("*.txt") if "_" not in other.stem)
         there = (

@@ -96,7 +96,7 @@ def _refuse_programs(path: Path) -> None:
     if any(name.startswith("models/") or name == "serialized_exported_program.json" for name in members):
         raise ValueError(
             f"{path}: an exported program (torch.export.save), which has its model inside; give the file itself as the model, "
-            "with the suffix .pt2 and without --weights."
+            "with the suffix .pt2 and without --weights, if you trust whoever made it: loading it can execute code that is in it."
         )
 
 

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor
 
 from clarp.capture import LogitsOf
@@ -48,7 +50,7 @@ def load(
         ModuleNotFoundError: transformers is not installed.
         FileNotFoundError: there is no such folder.
         ConnectionError: the repository could not be downloaded.
-        ValueError: it is no image classifier that transformers knows, or the labels don't fit.
+        ValueError: it is no image classifier that transformers knows, its weights are damaged or hold code, or the labels don't fit.
     """
     auto = _transformers()
     spec = f"hf:{repo}"
@@ -68,6 +70,11 @@ def load(
         raise ConnectionError(
             f"{spec} could not be downloaded ({str(error).splitlines()[0]}): give the folder of a checkpoint "
             "(hf:FOLDER), or take the embedded model, which needs no download (--model efficientnet-lite0)."
+        ) from error
+    except (UnpicklingError, SafetensorError) as error:
+        raise ValueError(
+            f"{spec}: its weights are damaged, or a pickle that holds more than weights, which is not loaded, because that may "
+            "execute code; expected what save_pretrained of transformers writes."
         ) from error
     except (ValueError, KeyError) as error:
         raise ValueError(

@@ -140,6 +140,8 @@ def load_program(
 ) -> Classifier:
     """Load a model that ``torch.export.save`` wrote; it takes photos of the size it was exported with.
 
+    Loading can execute code that is in the file.
+
     Args:
         file: the ``.pt2`` file.
         labels: the class names; None for ImageNet's if there are 1000 classes, else numbers.

@@ -40,8 +40,9 @@ def load(
     Args:
         spec: ``"efficientnet-lite0"`` (embedded, no download), the name of a classifier of torchvision or timm (``"timm:resnet50"`` where
             both have it), ``"hf:REPO"`` for one of transformers (a repository of the hub, or a folder), a ``.pt2`` file, or
-            ``"file.py:function"``.
-        weights: weights for it, safetensors, a state dict or a training checkpoint; None for its default weights.
+            ``"file.py:function"``. Either of the last two can execute code when it is loaded.
+        weights: weights for it, safetensors, a state dict or a training checkpoint, in which nothing is executed; None for its
+            default weights.
         labels: the class names, or a text file with one a line; None for the model's own.
         output: which of several results of a function's model are its logits, a key or a number.
         task: what its last layer means; None: what is known of a model by name, else as the model ends.

@@ -19,6 +19,8 @@ HEAD_SECONDS = 30.0
 """For them to arrive."""
 STALLED_SECONDS = 30.0
 """For a client to take what waits for it."""
+SILENT_SECONDS = 5
+"""Between an answer and the next request of a connection."""
 CONNECTIONS = 512
 _LINGERING = 1.0
 _FREE_PIECES, _BYTES_A_PIECE = 64, 64

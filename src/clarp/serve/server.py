@@ -16,7 +16,7 @@ from typing import Any
 import uvicorn
 
 from clarp.serve.guard import Guard
-from clarp.serve.protocol import CONNECTIONS, Protocol
+from clarp.serve.protocol import CONNECTIONS, SILENT_SECONDS, Protocol
 
 TOKEN_VARIABLE = "CLARP_TOKEN"  # noqa: S105  the variable's name
 _SHORTEST = 16
@@ -113,6 +113,7 @@ def server(app: Guard) -> uvicorn.Server:
             server_header=False,
             proxy_headers=False,
             backlog=min(128, most),
+            timeout_keep_alive=SILENT_SECONDS,
             timeout_graceful_shutdown=1,
         )
     )
