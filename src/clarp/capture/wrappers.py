@@ -23,6 +23,9 @@ WRAPPERS: dict[str, str] = {
 QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "bitsandbytes.", "torchao.")
 """Where the classes of quantised modules and tensors are from."""
 
+ATTEMPTS = 5
+"""How often a copy is tried: in 200 rounds of 32 threads one failed, because a tensor was kept in the meantime."""
+
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """The model in its wrappers."""
@@ -82,21 +85,36 @@ def shared_copy(model: nn.Module) -> nn.Module:
     """
     if any(_knows_modules(value) for module in model.modules() for value in vars(module).values()):
         return model
-    known: dict[int, object] = {}
-    for module in model.modules():
-        for value in (*_own_tensors(module), *_tensors_in(vars(module))):
-            known[id(value)] = _traceable(value) if value.is_inference() else value
-        known.update((id(value), value) for name, value in vars(module).items() if _is_shared(name, value))
-    try:
-        with torch.inference_mode(mode=False):
-            twin: nn.Module = copy.deepcopy(model, known)
-    except Exception:  # noqa: BLE001  whatever an attribute of the user's says against being copied
+    twin = _copied(model)
+    if twin is None:
         return model
     for module in list(twin.modules()):
         for name, child in list(module.named_children()):
             if (inner := unwrapped(child)) is not child:
                 setattr(module, name, inner)
     return twin
+
+
+def _copied(model: nn.Module) -> nn.Module | None:
+    """A copy that shares the tensors, None where there can't be one.
+
+    Inference beside it may keep another tensor in the model between the look at its tensors and the copy, so that is tried again.
+    """
+    for _ in range(ATTEMPTS):
+        known: dict[int, object] = {}
+        try:
+            for module in model.modules():
+                for value in (*_own_tensors(module), *_tensors_in(vars(module))):
+                    known[id(value)] = _traceable(value) if value.is_inference() else value
+                known.update(
+                    (id(value), value) for name, value in vars(module).items() if _is_shared(name, value)
+                )
+            with torch.inference_mode(mode=False):
+                twin: nn.Module = copy.deepcopy(model, known)
+        except Exception:  # noqa: BLE001, S112  whatever an attribute of the user's says against being copied
+            continue
+        return twin
+    return None
 
 
 def _is_shared(name: str, value: object) -> bool:
