@@ -159,6 +159,21 @@ class TestItIsSoOrNot:
         screenshot(page, "tasks-binary-both", full_page=True)
 
 
+def test_names_that_come_late_are_not_taken(open_page, url):
+    """Of a model that was chosen for a moment only."""
+    page, held = open_page(url), []
+    page.route("**/api/classes?model=kinds*", lambda route: held.append(route))  # noqa: PLW0108  a builtin can not be asked for its arguments
+    page.select_option("#model", KINDS)
+    page.select_option("#model", FINDING)
+    page.set_input_files("#file", {"name": "discs.png", "mimeType": "image/png", "buffer": PHOTO})
+    wait_for_maps(page, 2)
+    with page.expect_response("**/api/classes?model=kinds*"):
+        held[0].continue_()
+    page.click("#target-0")
+    wait_for_maps(page, 4)
+    assert [head.rpartition(" % ")[2] for head in heads(page)] == ["against not red disc", "against red disc"]
+
+
 class TestOneOfMany:
     def test_against_all_others_as_ever(self, opened):
         page = opened(KINDS)

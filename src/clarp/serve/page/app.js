@@ -48,8 +48,11 @@ function methodChoice({ name, has_rivals: rivals, definition }) {
 }
 
 async function loadLabels() {
-  classes.setLabels((await askJson("classes", { model: model() })).labels);
-  const { notes } = about.models.find(({ name }) => name === model());
+  const asked = model();
+  const { labels } = await askJson("classes", { model: asked });
+  if (asked !== model()) return; // another was chosen meanwhile, and its names may be here already
+  classes.setLabels(labels);
+  const { notes } = about.models.find(({ name }) => name === asked);
   $("notes").replaceChildren(...notes.map((note) => make("li", {}, note)));
 }
 
