@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import subprocess
 import time
 
 import pytest
@@ -83,3 +84,31 @@ def test_a_finished_run_computes_nothing_again(arguments, whole, tmp_path):
     assert again.returncode == 0, again.stderr
     assert "8 images, 0 of them computed now" in again.stdout
     assert {path: path.stat().st_mtime_ns for path in out.glob("parts/*")} == before
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder that is a file system of its own, of 96 KiB, and how to give it another size."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(*options):
+        return subprocess.run(["mount", *options, str(folder)], capture_output=True, check=False).returncode
+
+    if not hasattr(os, "geteuid") or os.geteuid() or mount("-t", "tmpfs", "-o", "size=96k", "tmpfs"):
+        pytest.skip("mounting a small file system needs root on Linux")
+    yield folder, lambda size: mount("-o", f"remount,size={size}")
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_stops_a_run_which_goes_on_when_there_is_room(arguments, whole, small_disk):
+    folder, resize = small_disk
+    full = finished(*arguments, folder / "run")
+    assert full.returncode == 2
+    assert "No space left" in full.stderr
+    assert "Traceback" not in full.stderr
+    assert 0 < len(parts_of(folder / "run")) < 7
+    assert resize("64m") == 0
+    last = finished(*arguments, folder / "run")
+    assert last.returncode == 0, last.stderr
+    assert (folder / "run" / "rows.parquet").read_bytes() == whole[0]
