@@ -74,6 +74,14 @@ PLAIN: dict[str, End] = {
     "a sigmoid and a copy": lambda z: z.sigmoid().float().clone(),
     "1 - sigmoid(-z)": lambda z: 1 - (-z).sigmoid(),
     "log(sigmoid)": lambda z: z.sigmoid().log(),
+    "1 / (1 + exp(-z))": lambda z: 1 / (1 + (-z).exp()),
+    "exp(z) / (1 + exp(z))": lambda z: 1 - 1 / (1 + z.exp()),
+    "-softplus(-z)": lambda z: -F.softplus(-z),
+    "(tanh(z/2) + 1) / 2": lambda z: ((z / 2).tanh() + 1) / 2,
+    "nan_to_num": lambda z: z.sigmoid().nan_to_num(),
+    "logit(sigmoid)": lambda z: z.sigmoid().logit(),
+    "logit with eps": lambda z: z.sigmoid().logit(1e-9),
+    "hstack": lambda z: torch.hstack([1 - z.sigmoid(), z.sigmoid()]),
     "(0, z)": lambda z: torch.cat([torch.zeros_like(z), z], 1),
     "(-z/2, z/2)": lambda z: torch.cat([-z, z], 1) / 2,
     "a stack": lambda z: torch.stack([-z[:, 0] / 2, z[:, 0] / 2], 1),
@@ -205,6 +213,10 @@ def test_rivals_that_make_no_sense() -> None:
     assert torch.equal(a.relevance, b.relevance)
 
 
+def _over_sum(x: Tensor) -> Tensor:
+    return x / x.sum(1, keepdim=True)
+
+
 SOFTMAX: dict[str, tuple[End, str]] = {
     "logits": (lambda z: z, "assumed"),
     "a softmax": (lambda z: z.softmax(1), "softmax"),
@@ -213,6 +225,9 @@ SOFTMAX: dict[str, tuple[End, str]] = {
     "a clamped softmax": (lambda z: z.softmax(-1).clamp(1e-9, 1), "softmax"),
     "exp of a log-softmax": (lambda z: z.log_softmax(1).exp(), "softmax"),
     "a softmax behind a view": (lambda z: z.softmax(1)[:, :, None, None].flatten(1), "softmax"),
+    "by hand": (lambda z: _over_sum(z.exp()), "softmax"),
+    "by hand, from the greatest": (lambda z: _over_sum((z - z.amax(1, keepdim=True)).exp()), "softmax"),
+    "a softmax over its sum": (lambda z: _over_sum(z.softmax(1)), "softmax"),
     "a softmax of maps": (lambda z: z[:, :, None, None].softmax(1), "softmax"),
 }
 

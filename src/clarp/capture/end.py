@@ -1,13 +1,26 @@
 """A model that ends in a softmax or sigmoid returns probabilities; what is explained are the logits before it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from clarp.capture.link import Clamp, Exp, Link, Log, LogSigmoid, LogSoftmax, Scale, Sigmoid, Softmax, Stage
+from clarp.capture.link import (
+    Clamp,
+    Exp,
+    Link,
+    Log,
+    LogSigmoid,
+    LogSoftmax,
+    Reciprocal,
+    Scale,
+    Sigmoid,
+    Softmax,
+    Softplus,
+    Stage,
+)
 from clarp.capture.lowering.shape import NOTHING
 
 aten = torch.ops.aten
@@ -37,6 +50,14 @@ SQUASHES: dict[Any, Stage] = {
     aten.special_expit.default: Sigmoid(),
     aten.log_sigmoid.default: LogSigmoid(),
 }
+OF_ONE: dict[Any, Stage] = {
+    aten.log.default: Log(),
+    aten.exp.default: Exp(),
+    aten.reciprocal.default: Reciprocal(),
+    aten.softplus.default: Softplus(),
+    aten.neg.default: Scale(-1.0, 0.0),
+    aten.negative.default: Scale(-1.0, 0.0),
+}
 
 
 @dataclass(frozen=True)
@@ -61,43 +82,92 @@ class End:
 def end_of(output: fx.Node, constants: Mapping[str, Tensor]) -> End:
     """Look for a softmax or sigmoid at the end of an exported program with this output.
 
-    Copies, changes of type or shape and increasing functions behind it do not hide it: a view, ``1 - p``, a factor, a logarithm.
+    Copies, changes of type or shape and increasing functions behind it do not hide it: a view, ``1 - p``, a factor, a logarithm. One that
+    is written by hand, ``1 / (1 + exp(-z))`` or ``exp(z) / sum exp(z)``, is found too.
 
     Args:
         output: the program's.
         constants: its tensors that do not depend on the images, by name.
     """
-    node, stages, skipped, parts = output, list[Stage](), set[fx.Node](), list[fx.Node]()
+    node, stages, skipped, parts = output, list[Stage](), list[fx.Node](), list[fx.Node]()
+    shared = False
     while (stage := SQUASHES.get(node.target)) is None:
-        scalar = _scalar_function(node, constants)
+        scalar, share = _scalar_function(node, constants), _share_of_sum(node)
+        if share is not None and share.target is aten.exp.default:
+            end = End(output, Link((Softmax(), *stages)), frozenset({node, share, *skipped}))
+            return _behind_softmax(end, share.args[0], node.args[1].args[1][0], parts)  # type: ignore[union-attr,index,arg-type]
         if scalar is not None:
             stages.insert(0, scalar)
-            skipped.add(node)
+            skipped.insert(0, node)
+        elif share is not None:  # of a softmax it is the softmax
+            shared = True
+            skipped.insert(0, node)
+            node = share
+            continue
         elif node.target in PARTS:
             parts.append(node)
         elif node.target not in (*NOTHING, *SHAPES):
-            return End(output)
+            return End(output) if shared else _by_hand(output, stages, skipped)
         source = _source(node, constants)
         if source is None:
-            return End(output)
+            return End(output) if shared else _by_hand(output, stages, skipped)
         node = source
     link = Link((stage, *stages))
+    if shared and (stages or not isinstance(stage, Softmax)):
+        return End(output)
     if link.squash == "sigmoid":
         negated = not link.rising
         link = Link((Scale(-1.0, 0.0), *link.stages)) if negated else link
         return End(output, link, frozenset({node, *skipped}), negated=negated)
-    return _behind_softmax(End(output, link, frozenset({node, *skipped})), node, parts)
-
-
-def _behind_softmax(end: End, softmax: fx.Node, parts: list[fx.Node]) -> End:
-    """A softmax over the classes whose whole result is returned, or one column of two."""
-    assert end.link is not None
-    logits = softmax.args[0]
+    logits = node.args[0]
     assert isinstance(logits, fx.Node)
+    dim = node.args[1] if len(node.args) > 1 else node.kwargs["dim"]
+    return _behind_softmax(End(output, link, frozenset({node, *skipped})), logits, dim, parts)
+
+
+def _by_hand(output: fx.Node, stages: list[Stage], skipped: list[fx.Node]) -> End:
+    """A sigmoid, or its logarithm, that is written as other functions: of the last of them, the first that are one together."""
+    values = torch.linspace(-6, 6, 25, dtype=torch.float64)
+    for first in range(len(stages)):
+        found = values
+        for stage in stages[first:]:
+            found = stage.forward(found)
+        for known in (Sigmoid(), LogSigmoid()):
+            for sign in (1.0, -1.0):
+                if torch.allclose(found, known.forward(sign * values), rtol=1e-9, atol=1e-12):
+                    return End(output, Link((known,)), frozenset(skipped[first:]), negated=sign < 0)
+    return End(output)
+
+
+def _without_common(logits: fx.Node, dim: int) -> fx.Node | None:
+    """What a value is subtracted from that all classes have in common (the greatest logit, say): a softmax doesn't see it."""
+    if logits.target is not aten.sub.Tensor or logits.kwargs:
+        return None
+    x, common = logits.args
+    if not (isinstance(x, fx.Node) and isinstance(common, fx.Node)):
+        return None
+    shape, own = common.meta["val"].shape, x.meta["val"].shape
+    return x if len(shape) == len(own) and shape[dim] == 1 and own[dim] != 1 else None
+
+
+def _share_of_sum(node: fx.Node) -> fx.Node | None:
+    """The x of ``x / x.sum(axis, keepdim=True)``, None where it is another operation."""
+    if node.target is not aten.div.Tensor or node.kwargs or len(node.args) != 2:
+        return None
+    x, total = node.args
+    if not (isinstance(x, fx.Node) and isinstance(total, fx.Node) and total.target is aten.sum.dim_IntList):
+        return None
+    axes, keeps = total.args[1], (*total.args[2:], False)[0]
+    return x if total.args[0] is x and keeps and isinstance(axes, list | tuple) and len(axes) == 1 else None
+
+
+def _behind_softmax(end: End, logits: fx.Node, dim: Any, parts: list[fx.Node]) -> End:
+    """A softmax over the classes whose whole result is returned, or one column of two."""
     shape = logits.meta["val"].shape
-    dim = softmax.args[1] if len(softmax.args) > 1 else softmax.kwargs["dim"]
-    assert isinstance(dim, int)
     dim %= len(shape)
+    while (inner := _without_common(logits, dim)) is not None:
+        end, logits = replace(end, skipped=end.skipped | {logits}), inner
+    assert end.link is not None
     alone = dim > 0 and all(size == 1 for axis, size in enumerate(shape) if axis not in (0, dim))
     parts = [part for part in parts if part.meta["val"].shape != _input_shape(part)]
     if not alone or not end.link.rising:
@@ -148,10 +218,8 @@ def _source(node: fx.Node, constants: Mapping[str, Tensor]) -> fx.Node | None:
 
 def _scalar_function(node: fx.Node, constants: Mapping[str, Tensor]) -> Stage | None:
     """What an operation does to every element alike, None where it is another operation."""
-    if node.target in (aten.log.default, aten.exp.default):
-        return Log() if node.target is aten.log.default else Exp()
-    if node.target in (aten.neg.default, aten.negative.default):
-        return Scale(-1.0, 0.0)
+    if node.target in OF_ONE and len(node.args) == 1:
+        return OF_ONE[node.target]
     if node.target in (aten.clamp.default, aten.clamp_min.default, aten.clamp_max.default, aten.clip.default):
         return _clamp(node)
     name = getattr(getattr(node.target, "overloadpacket", None), "__name__", "")

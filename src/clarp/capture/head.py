@@ -71,10 +71,10 @@ def as_logits(graph: Graph, results: Tensor) -> Graph:
     """
     found = one_value(graph)
     last = _output(found)
-    if found.pair is not None or found.link is not None or not (last.low >= 0 and last.high <= 1):
-        return found
     sums = results.double().sum(1)
-    shares = results.shape[1] > 1 and bool(((sums - 1).abs() <= SUM).all())
+    shares = results.shape[1] > 1 and bool((results >= 0).all() and ((sums - 1).abs() <= SUM).all())
+    if found.pair is not None or found.link is not None or not (shares or (last.low >= 0 and last.high <= 1)):
+        return found
     stage, operation = (Softmax(), Log()) if shares else (Sigmoid(), LogOdds())
     return replace(_appended(found, operation, last.shape), link=Link((stage,), seen=False))
 

@@ -154,6 +154,34 @@ class Exp(Stage):
         return y.clamp(min=_least(type_)).log()
 
 
+@dataclass(frozen=True)
+class Reciprocal(Stage):
+    """``1 / x`` of a positive x."""
+
+    rising: ClassVar[bool] = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The reciprocal."""
+        return x.reciprocal()
+
+    def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
+        """``1 / y``."""
+        return y.clamp(min=_least(type_)).reciprocal()
+
+
+@dataclass(frozen=True)
+class Softplus(Stage):
+    """``log(1 + exp(x))``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The soft ramp."""
+        return F.softplus(x)
+
+    def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
+        """``log(exp(y) - 1)``."""
+        return y.clamp(min=_least(type_)).expm1().log()
+
+
 def _least(type_: torch.finfo) -> float:
     """The least number above 0."""
     return type_.tiny * type_.eps
@@ -202,5 +230,6 @@ class Link:
 
 
 STAGES: dict[str, type[Stage]] = {
-    kind.__name__: kind for kind in (Softmax, LogSoftmax, Sigmoid, LogSigmoid, Scale, Clamp, Log, Exp)
+    kind.__name__: kind
+    for kind in (Softmax, LogSoftmax, Sigmoid, LogSigmoid, Scale, Clamp, Log, Exp, Reciprocal, Softplus)
 }

@@ -13,7 +13,9 @@ from clarp.operations import (
     Add,
     Exp,
     Expand,
+    HardTanh,
     Log,
+    LogOdds,
     LogSumExp,
     Operation,
     Power,
@@ -123,6 +125,17 @@ def _logarithm(call: Call) -> Lowered:
     if factor == 1:
         return Log(), (x,)
     return affine(call, call.step(Log(), (x,), call.sizes()), _number(factor))
+
+
+@lowers(aten.logit.default, aten.special_logit.default)
+@anywhere
+def _log_odds(call: Call) -> Lowered:
+    """Of a probability, perhaps kept away from 0 and 1."""
+    x: Value = call.value("self")
+    if call["eps"] is not None:
+        low = float(call["eps"])
+        x = call.step(HardTanh(low, 1 - low), (x,), call.sizes())
+    return LogOdds(), (x,)
 
 
 def _number(value: float, call: Call | None = None) -> Tensor:

@@ -51,8 +51,9 @@ NOTHING = (
     aten.lift_fresh.default,
     aten.positive.default,
     aten._to_copy.default,  # noqa: SLF001  an ATen name
+    aten.nan_to_num.default,
 )
-"""In eval mode these return the values of their first argument."""
+"""In eval mode these return the values of their first argument, where these are finite."""
 
 
 @lowers(
@@ -264,11 +265,11 @@ def _pad(call: Call) -> Lowered:
     return Pad(amounts, float(call["value"] or 0)) if any(amounts) else None, (x,)
 
 
-@lowers(aten.cat.default, aten.concat.default, aten.concatenate.default)
+@lowers(aten.cat.default, aten.concat.default, aten.concatenate.default, aten.hstack.default)
 @anywhere
 def _concatenate(call: Call) -> Lowered:
     """Any axis but the batch; constants (a class token) before, between and behind values computed from the image."""
-    axis = call.axis(call["dim"])
+    axis = call.axis(call.arguments.get("dim", 1))  # of hstack, whose values have several axes
     values: list[fx.Node] = []
     around: list[list[Tensor]] = [[]]
     for part in call["tensors"]:
