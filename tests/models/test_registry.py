@@ -169,3 +169,17 @@ def test_missing_packages_are_named_with_the_remedy(monkeypatch):
     monkeypatch.delattr("clarp.models.zoo", raising=False)
     with pytest.raises(ModuleNotFoundError, match=r'torchvision.*pip install "clarp\[models\]"'):
         models.names()
+
+
+@pytest.mark.parametrize("task", ["binary", "sigmoid"])
+def test_a_task_that_can_not_be_is_refused_before_any_photo(task, tmp_path):
+    photo, out = tmp_path / "photo.png", tmp_path / "maps"
+    Image.new("RGB", (8, 8)).save(photo)
+    with pytest.raises(SystemExit) as ending:
+        main(["explain", str(photo), "--task", task, "--out", str(out)])
+    assert ending.value.code == 2
+    assert not out.exists()
+    with pytest.raises(
+        ValueError, match=r"the task is binary.*1000 classes.*multilabel|task is 'sigmoid', expected"
+    ):
+        models.load("efficientnet-lite0", task=task)

@@ -21,22 +21,10 @@ from clarp.capture.link import (
     Softplus,
     Stage,
 )
-from clarp.capture.lowering.shape import NOTHING
+from clarp.capture.lowering.shape import NOTHING, SHAPES
 
 aten = torch.ops.aten
 
-SHAPES = (
-    aten.view.default,
-    aten.reshape.default,
-    aten.flatten.using_ints,
-    aten.unflatten.int,
-    aten.squeeze.default,
-    aten.squeeze.dim,
-    aten.squeeze.dims,
-    aten.unsqueeze.default,
-    aten._unsafe_view.default,  # noqa: SLF001  an ATen name
-)
-"""Other shapes of the same values in the same order."""
 PARTS = (aten.select.int, aten.slice.Tensor, aten.narrow.default)
 SQUASHES: dict[Any, Stage] = {
     aten.softmax.int: Softmax(),

@@ -55,7 +55,25 @@ def load(
         ModuleNotFoundError: a package is missing; the message says how to install it.
         ConnectionError: the weights could not be downloaded.
     """
-    task = checked_task(task)
+    found = _loaded(spec, weights, labels, output, task=checked_task(task), trained=trained)
+    if found.task == "binary" and len(found.labels) > 2:
+        raise ValueError(
+            f"the task is binary, and {spec} has {len(found.labels)} classes, expected one logit. Say multilabel where several of them may "
+            "be there at once, multiclass where one is."
+        )
+    return found
+
+
+def _loaded(
+    spec: str,
+    weights: Path | None,
+    labels: Path | Sequence[str] | None,
+    output: str | None,
+    *,
+    task: TaskName | None,
+    trained: bool,
+) -> Classifier:
+    """The classifier, whatever it is from."""
     classes = class_names.read(labels) if isinstance(labels, Path) else labels
     path, _, function = spec.rpartition(":")
     if path.endswith(".py"):

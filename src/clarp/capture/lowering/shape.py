@@ -56,7 +56,7 @@ NOTHING = (
 """In eval mode these return the values of their first argument, where these are finite."""
 
 
-@lowers(
+SHAPES = (
     aten.view.default,
     aten.reshape.default,
     aten.reshape_as.default,
@@ -69,6 +69,10 @@ NOTHING = (
     aten.unsqueeze.default,
     aten._unsafe_view.default,  # noqa: SLF001  an ATen name
 )
+"""Other shapes of the first argument's values, in the same order."""
+
+
+@lowers(*SHAPES)
 @anywhere
 def _reshape(call: Call) -> Lowered:
     """Each sample on its own; dropped where the shape stays the same."""
