@@ -2,7 +2,7 @@
 
 import re
 from collections import ChainMap
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -186,7 +186,7 @@ class _Lowering:
         self.order = list(program.graph.nodes)
 
     def graph(self, output: fx.Node) -> Graph:
-        reached = _reaching(output)
+        reached = _connected([output], lambda node: node.all_input_nodes)
         for node in self.order:
             if node.op != "call_function" or self._constant(node):
                 continue
@@ -205,7 +205,7 @@ class _Lowering:
         if self.alias.get(output.name, self.images.name) == self.images.name:
             raise CaptureError("the logits do not depend on the images; expected a classifier")
         shape = tuple(self.images.meta["val"].shape[1:])
-        counted = reached - _behind(self.skipped)
+        counted = reached - _connected(self.skipped, lambda node: node.users)
         outputs = module_outputs(
             [node for node in self.order if node in counted and node.name in self.alias], self.alias
         )
@@ -288,27 +288,15 @@ def _memory(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-def _behind(nodes: Collection[fx.Node]) -> set[fx.Node]:
-    """These nodes and all that is computed from them."""
+def _connected(nodes: Collection[fx.Node], following: Callable[[fx.Node], Iterable[fx.Node]]) -> set[fx.Node]:
+    """These nodes, those that follow them, and so on."""
     found = set(nodes)
     waiting = list(nodes)
     while waiting:
-        for node in waiting.pop().users:
-            if node not in found:
-                found.add(node)
-                waiting.append(node)
+        fresh = set(following(waiting.pop())) - found
+        found |= fresh
+        waiting += fresh
     return found
-
-
-def _reaching(output: fx.Node) -> set[fx.Node]:
-    reached = {output}
-    waiting = [output]
-    while waiting:
-        for node in waiting.pop().all_input_nodes:
-            if node not in reached:
-                reached.add(node)
-                waiting.append(node)
-    return reached
 
 
 def _constants(program: ExportedProgram) -> Iterator[tuple[str, Tensor]]:

@@ -67,8 +67,18 @@ class Sign(Step):
         return (0.0 if low >= 0 else -1.0), (0.0 if high <= 0 else 1.0)
 
 
+class Passing(Elementwise):
+    """An elementwise operation whose slope is 1 where something holds, which :meth:`forward` remembers, and 0 elsewhere."""
+
+    def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
+        """``g`` where it holds."""
+        del tensors
+        assert record.memo is not None
+        return (gradient * record.memo,)
+
+
 @dataclass(frozen=True)
-class Threshold(Elementwise):
+class Threshold(Passing):
     """``x`` above a threshold, a constant elsewhere.
 
     Attributes:
@@ -85,12 +95,6 @@ class Threshold(Elementwise):
         above = inputs[0] > self.threshold
         return torch.where(above, inputs[0], self.value), above
 
-    def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
-        """``g 1[x > threshold]``."""
-        del tensors
-        assert record.memo is not None
-        return (gradient * record.memo,)
-
     def interval(self, inputs: Sequence[Interval], tensors: Tensors) -> Interval:
         """Of the constant, and of what is above the threshold."""
         del tensors
@@ -99,7 +103,7 @@ class Threshold(Elementwise):
 
 
 @dataclass(frozen=True)
-class Shrink(Elementwise):
+class Shrink(Passing):
     """Zero where ``abs(x)`` is no more than a limit; elsewhere x, or x nearer to zero by the limit where it is soft."""
 
     limit: float
@@ -112,12 +116,6 @@ class Shrink(Elementwise):
         beyond = x.abs() > self.limit
         nearer = x - x.clamp(-self.limit, self.limit) if self.soft else x
         return torch.where(beyond, nearer, 0.0), beyond
-
-    def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
-        """``g 1[abs(x) > limit]``."""
-        del tensors
-        assert record.memo is not None
-        return (gradient * record.memo,)
 
     def interval(self, inputs: Sequence[Interval], tensors: Tensors) -> Interval:
         """No farther from zero than the input."""
