@@ -228,7 +228,7 @@ MUTANTS = (
     Mutant("selection.py", "return not (step.reads_pixels or mixed)", "return not step.reads_pixels", f"{SELECTION}::test_dense_layers_are_selected_under_rules_of_one_sign_only"),
     Mutant("selection.py", "return mean.masked_fill(mean.abs() <= ROUNDING * torch.finfo(mean.dtype).eps * size, 0)", "return mean", f"{SELECTION}::test_gradients_that_cancel_select_nothing"),
     Mutant("seeds.py", "torch.where(have > 0, (has.clamp(min=0) / have).clamp(max=1), 1)", "torch.ones_like(have)", f"{SELECTION}::test_the_rivals_count_no_more_than_a_target_that_trails"),
-    Mutant("propagation/plan.py", "(inputs[step.rule.signal],) if isinstance(step.rule, Gate) else inputs", "inputs", f"{SELECTION}::test_a_gate_of_places_is_no_last_convolution"),
+    Mutant("propagation/plan.py", "return (inputs[self.rule.signal],)", "return inputs", f"{SELECTION}::test_a_gate_of_places_is_no_last_convolution"),
     Mutant("rules/linear.py", "any(isinstance(term.input, Signed)", "any(bool(term)", f"{SELECTION}::test_rules_that_do_not_look_at_inputs_refuse_to_select_them"),
     Mutant("capture/modules.py", "return not readers or any(", "return any(", "tests/test_layers.py::test_the_logits_of_a_model_that_ends_in_a_softmax"),
     Mutant(PROGRAM, "share.add_(collected[name]) if fresh else collected[name] + share", "share", RESNETS),

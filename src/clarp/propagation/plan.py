@@ -45,6 +45,16 @@ class Step:
     signs: tuple[bool, ...]
     held: tuple[bool, ...]
 
+    @property
+    def receivers(self) -> tuple[str, ...]:
+        """The inputs that may get relevance: not what is a gate, or says where values are placed."""
+        inputs = self.node.inputs
+        if isinstance(self.rule, Hold):
+            return ()
+        if isinstance(self.rule, Gate):
+            return (inputs[self.rule.signal],)
+        return inputs[:1] if isinstance(self.node.operation, GridSample | Unpool) else inputs
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -94,19 +104,8 @@ class Plan:
         """The values that relevance can arrive at: not those that only make gates, which are held constant."""
         found = {self.graph.output}
         for step in reversed(self.steps):
-            if step.node.name not in found or isinstance(step.rule, Hold):
-                continue
-            inputs = step.node.inputs
-            placed = isinstance(
-                step.node.operation, GridSample | Unpool
-            )  # by a second input, which gets nothing
-            found.update(
-                (inputs[step.rule.signal],)
-                if isinstance(step.rule, Gate)
-                else inputs[:1]
-                if placed
-                else inputs
-            )
+            if step.node.name in found:
+                found.update(step.receivers)
         return frozenset(found)
 
     def convolutions(self) -> tuple[Node, ...]:
