@@ -248,7 +248,7 @@ MUTANTS = (
     Mutant("rules/composites.py", "if isinstance(operation, Shift) and reads_pixels:", "if isinstance(operation, Shift) and not operation:", f"{CHOICES}::test_coordinates_beside_the_pixels_and_a_mean_image_leave_the_first_layer_first"),
     Mutant("capture/graph.py", "(Routing, Affine, Shift, Extend, *RESIZING)", "(Routing, Affine, Shift, *RESIZING)", f"{CHOICES}::test_coordinates_beside_the_pixels_and_a_mean_image_leave_the_first_layer_first"),
     Mutant(POWER, "shares = (x - torch.logsumexp(x, self.axes, keepdim=True)).exp()", "shares = x.exp()", f"{CHOICES}::test_soft_maximum_shares_by_the_softmax"),
-    Mutant(POWER, "(p * x ** (p - 1)).masked_fill(x == 0, 0)", "(p * x ** (p - 1))", SPELT),
+    Mutant(POWER, "(p * x ** (p - 1)).masked_fill((x == 0) & (p < 1), 0)", "(p * x ** (p - 1))", "tests/operations/test_power.py"),
     Mutant(POWER, "return x.sign()", "return x.sign().abs()", f"{SPELT}::test_selection_gradient"),
     Mutant(POOLING, "back.scatter_(self.axis, record.memo.expand(gradient.shape), gradient)", "back.scatter_(self.axis, record.memo.expand(gradient.shape), gradient.flip(self.axis))", f"{CHOICES}::test_k_greatest"),
     Mutant(SAMPLING, "places = record.memo.flatten(-2)", "places = record.memo.flatten(-2).flip(-1)", f"{CHOICES}::test_unpooling_takes_from_the_places"),

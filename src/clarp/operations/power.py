@@ -101,9 +101,9 @@ class RealPower(Elementwise):
         return inputs[0] ** tensors[self.exponent], None
 
     def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
-        """``g p x^(p - 1)``, zero where x is zero."""
+        """``g p x^(p - 1)``, zero where that is infinite: x is zero and p below one."""
         x, p = record.input(), tensors[self.exponent]
-        return (gradient * (p * x ** (p - 1)).masked_fill(x == 0, 0),)
+        return (gradient * (p * x ** (p - 1)).masked_fill((x == 0) & (p < 1), 0),)
 
     def interval(self, inputs: Sequence[Interval], tensors: Tensors) -> Interval:
         """What is not negative stays so; it grows with x there."""
