@@ -22,7 +22,6 @@ from clarp.evaluation.baselines import Baseline
 from clarp.evaluation.fingerprint import of_classifier, of_machine
 from clarp.evaluation.inputs import Loader, Unit, ahead, batches, label_limit, spread
 from clarp.evaluation.metrics import (
-    Attribute,
     ClassSensitivity,
     GridPointingGame,
     Metric,
@@ -33,6 +32,7 @@ from clarp.evaluation.metrics import (
 )
 from clarp.evaluation.pictures import Cells
 from clarp.evaluation.questions import Batch, TargetKind, check_truth
+from clarp.evaluation.randomised import Randomised
 from clarp.evaluation.store import MEAN_IMAGE, Store
 from clarp.files import whole, write_summed
 from clarp.models import Classifier
@@ -152,6 +152,11 @@ class Run:
     def task(self) -> Task | None:
         """What the model's last layer means; None where no picture can be read."""
         return None if self._first_image() is None else self.logits.task
+
+    @cached_property
+    def randomised(self) -> Randomised:
+        """The copies of the model that a metric asks for."""
+        return Randomised(self.model)
 
     @cached_property
     def samples(self) -> Sequence[Sample]:
@@ -369,7 +374,7 @@ class Run:
         if isinstance(metric, ClassSensitivity):
             return {"other_maps": method(asked.images, asked.rivals, asked.ids)}
         if isinstance(metric, ParameterRandomisation):
-            return {"attribute": self._attribute(method, asked.ids), "copies": self._copies[metric]}
+            return dict(self.randomised.truth(metric, method, asked.ids))
         truth: dict[str, Any] = {}
         if getattr(metric, "fill", None) == "mean":
             truth["mean_image"] = self.mean_image
@@ -397,27 +402,6 @@ class Run:
 
     def _first_image(self) -> Tensor | None:
         return next((image for image in map(self._tensor, self.samples) if image is not None), None)
-
-    @cached_property
-    def _copies(self) -> dict[Metric, list[nn.Module]]:
-        """The randomised models of each metric that asks for some, made once."""
-        metrics = self.settings.metrics.values()
-        return {m: list(m.randomised(self.model)) for m in metrics if isinstance(m, ParameterRandomisation)}
-
-    @cached_property
-    def _elsewhere(self) -> dict[tuple[str, int], Attributor]:
-        """Each method on each randomised model, so that a copy is captured once."""
-        return {}
-
-    def _attribute(self, method: Attributor, ids: Sequence[str]) -> Attribute:
-        def attribute(model: nn.Module, images: Tensor, targets: Tensor | None) -> Tensor:
-            assert targets is not None
-            key = (method.name, id(model))
-            if key not in self._elsewhere:
-                self._elsewhere[key] = method.on(model)
-            return self._elsewhere[key](images, targets, ids)
-
-        return attribute
 
 
 def _repeatable(device: torch.device) -> Any:
