@@ -20,12 +20,12 @@ from clarp.task import Task, TaskName
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from clarp.render import Row, Style
+    from clarp.render import Look, Row, Seen, Style
 
 
 EMPTY = "no relevance: it cancelled, or never arrived"
 """What stands with a map that shows nothing."""
-NEGATIVE = "the logit is negative, and so is its relevance: blue is what raises it"
+NEGATIVE = "the logit is negative, and so is its relevance: what raises it is drawn as speaking against"
 """What stands with a map whose seed is a negative logit that a rule of one sign, such as z+, shares out."""
 RIVALS = 3
 """How many rivals a title names."""
@@ -67,6 +67,7 @@ class Explanation:
         question: the task, with its formulas.
         labels: the names of the classes, None where they have none.
         assumed: about the model and the photo, before the explanation.
+        photos: the whole photos, with what the model saw of them, for pictures; None where there are only ``images``.
     """
 
     relevance: Tensor
@@ -84,6 +85,7 @@ class Explanation:
     question: Task
     labels: tuple[str, ...] | None = None
     assumed: tuple[str, ...] = ()
+    photos: "tuple[Seen, ...] | None" = field(default=None, repr=False)
 
     @property
     def task(self) -> TaskName:
@@ -161,22 +163,27 @@ class Explanation:
             + (f", notes={list(self.notes)})" if self.notes else ")")
         )
 
-    def plot(self, style: "Style" = "overlay", *, one_scale: bool = False) -> "Figure":
+    def plot(self, style: "Look | Style" = "overlay", *, one_scale: bool = False) -> "Figure":
         """Draw the heatmaps: a row for each image, a column for each of its targets, the first 16 images and 8 targets.
 
         Args:
-            style: "overlay", "heatmap", "contours", "signs" or "region"; see :func:`clarp.render.figure`.
+            style: "overlay", "pixels", "heatmap", "contours", "signs", "region", "versus" (two targets in one map), or a whole
+                :class:`clarp.render.Look`; see :func:`clarp.render.figure`.
             one_scale: one colour scale over all maps; otherwise one for each image.
 
         Returns:
             A matplotlib figure of its own: nothing has to be closed, and pyplot knows nothing of it.
 
         Raises:
-            ValueError: no such style.
+            ValueError: no such style, or "versus" for another number of targets than two.
         """
-        from clarp.render import sheet  # noqa: PLC0415  pictures are drawn on request only
+        from clarp.render import Look, sheet  # noqa: PLC0415  pictures are drawn on request only
 
-        return sheet(self._drawable(16, 8), self._caption(16, 8), style=style, one_scale=one_scale)
+        look = Look.of(style)
+        rows = self._drawable(16, 8)
+        if look.style == "versus":
+            rows = [row.versus() for row in rows]
+        return sheet(rows, self._caption(16, 8), style=look, one_scale=one_scale)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the first 8 images with their first 4 heatmaps."""
@@ -197,8 +204,12 @@ class Explanation:
                 Cell(maps[i, k], self._title(target, i, shares[i, target].item()), self.remark(i, k))
                 for k, target in enumerate(own)
             )
-            rows.append(Row(f"image {i}", _photo(self.images[i]), cells))
+            rows.append(Row(f"image {i}", self._photo(i), cells))
         return rows
+
+    def _photo(self, i: int) -> "Seen | np.ndarray[Any, np.dtype[np.uint8]] | None":
+        """What the maps of an image are drawn over."""
+        return _stretched(self.images[i]) if self.photos is None else self.photos[i]
 
     def _title(self, target: int, image: int, probability: float) -> str:
         """The class, its probability, and the rivals that were named."""
@@ -232,7 +243,7 @@ class Explanation:
         """
         from PIL import Image  # noqa: PLC0415
 
-        from clarp.render import colours, overlay  # noqa: PLC0415  pictures are drawn on request only
+        from clarp.render import colours, picture  # noqa: PLC0415  pictures are drawn on request only
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -256,11 +267,11 @@ class Explanation:
                 caption = ", ".join(filter(None, made))
                 pictures = {
                     "heatmap": Image.fromarray(colours(heatmap)),
-                    "overlay": overlay(heatmap, _photo(self.images[i]), caption),
+                    "overlay": picture(heatmap, self._photo(i), caption),
                 }
                 files = {kind: f"{name}-{kind}.png" for kind in pictures}
-                for kind, picture in pictures.items():
-                    write_atomically(folder / files[kind], lambda file, p=picture: p.save(file, format="PNG"))  # type: ignore[misc]
+                for kind, drawn in pictures.items():
+                    write_atomically(folder / files[kind], lambda file, p=drawn: p.save(file, format="PNG"))  # type: ignore[misc]
                 entries.append(
                     {
                         "image": i,
@@ -310,7 +321,7 @@ def _numbers(value: Tensor) -> np.ndarray[Any, np.dtype[Any]]:
     return (value.float() if value.dtype == torch.bfloat16 else value).cpu().numpy()
 
 
-def _photo(image: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
+def _stretched(image: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
     """An image (C, H, W) of unknown normalisation, stretched to 0..255 for the eye; None if it has no visible colours."""
     if image.shape[0] not in (1, 3):
         return None

@@ -19,12 +19,12 @@ from clarp.cache import default_folder
 from clarp.commands.explain import TOP, classes, device_named, style_named
 from clarp.commands.manifest import described, finite, head, named, percent
 from clarp.commands.notes import lost_in_silence, note, note_lost
-from clarp.data.geometry import Box, Geometry
 from clarp.data.pairs import boxed_photos
 from clarp.data.sample import Object, checked_box
 from clarp.evaluation.attribution import Attributor, Relevance, attributors, lossy
 from clarp.evaluation.metrics import EnergyPointing
 from clarp.files import write_atomically
+from clarp.geometry import Box, Geometry
 from clarp.images import notes_of, open_photo
 from clarp.models import Classifier
 from clarp.models.logits import Logits

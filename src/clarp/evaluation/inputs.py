@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from clarp.data.dataset import Dataset
-from clarp.data.geometry import Box, Geometry, Size
 from clarp.data.problems import Problem, UnreadableImageError
 from clarp.data.sample import Label, Sample, Truth
+from clarp.geometry import Box, Geometry, Size
 from clarp.images import notes_of
 from clarp.models import Classifier
 

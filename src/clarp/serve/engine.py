@@ -28,7 +28,7 @@ from clarp.images import decode_photo, notes_of
 from clarp.models import Classifier
 from clarp.models.logits import Logits
 from clarp.network import Network
-from clarp.render import Scale, layer, overlay
+from clarp.render import Scale, layer, picture
 from clarp.render.scale import oddity
 from clarp.serve.answers import Change, Class, ColourScale, Explained, Map, Masked, Photo, Predicted, Seen
 from clarp.serve.limits import Limits
@@ -188,7 +188,7 @@ class Engine:
         probability = float(prepared.probabilities[target])
         odd = [EMPTY] if bool(explanation.empty[0, 0]) else []
         words = caption(self.classifier, explanation, target, probability, rivals, *odd)
-        overlay(_heatmaps(explanation)[0], prepared.seen, words).save(drawn, "PNG")
+        picture(_heatmaps(explanation)[0], prepared.seen, words).save(drawn, "PNG")
         return drawn.getvalue()
 
     def mask(self, data: bytes, boxes: Sequence[Box], fill: Fill, classes: Sequence[str]) -> Masked:
