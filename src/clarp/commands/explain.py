@@ -69,14 +69,14 @@ def run(request: Request, *, json: bool) -> int:
         OSError: the same, or a file can't be written; what was is in the manifest, if that can be.
     """
     with redirect_stdout(sys.stderr) if json else nullcontext():
-        manifest = _Run.prepared(request).explain(report=not json)
+        manifest = Run.prepared(request).explain(report=not json)
     if json:
         sys.stdout.write(document(manifest) + "\n")
     return 1 if manifest["failed"] else 0
 
 
 @dataclass(frozen=True)
-class _Run:
+class Run:
     """A request whose arguments have been found to hold."""
 
     request: Request
@@ -90,7 +90,7 @@ class _Run:
     format: Format | None
 
     @classmethod
-    def prepared(cls, request: Request) -> "_Run":
+    def prepared(cls, request: Request) -> "Run":
         """Check everything that can be checked before the first photo."""
         paths = find_photos(request.photos)
         style, kind = style_named(request.style), format_named(request.format)

@@ -140,8 +140,7 @@ class Pipeline:
             for photo in batch:
                 yield from self._explanations([photo])
             return
-        for row, photo in enumerate(batch):
-            yield Explained(photo, explanation, row)
+        yield from Explained.of(batch, explanation)
 
     def _written(self, item: Explained) -> dict[str, Any] | None:
         try:

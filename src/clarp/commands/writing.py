@@ -53,11 +53,27 @@ class Opened:
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """A photo with the explanation that it is in, and its row there."""
+    """A photo with the explanation that it is in.
+
+    Attributes:
+        photo: what was explained.
+        explanation: of its batch.
+        row: its number there.
+        probabilities: of all classes, (N,) float64.
+        balance: the totals of the batch's ledger.
+    """
 
     photo: Opened
     explanation: Explanation
     row: int
+    probabilities: Tensor
+    balance: Mapping[str, Sequence[Any]]
+
+    @classmethod
+    def of(cls, photos: Sequence[Opened], explanation: Explanation) -> "list[Explained]":
+        """Each photo of a batch."""
+        probabilities, balance = explanation.probabilities.double().cpu(), explanation.ledger.summary()
+        return [cls(photo, explanation, row, probabilities[row], balance) for row, photo in enumerate(photos)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,19 +106,17 @@ class Writer:
             ValueError: it can't be drawn, or not in this format.
             OSError: a file can't be written.
         """
-        photo, explanation, row = item.photo, item.explanation, item.row
-        probabilities = explanation.probabilities[row].double().cpu()
-        name_of = partial(named, self.classifier, probabilities)
+        photo, explanation = item.photo, item.explanation
+        targets = explanation.target[item.row].view(-1).tolist()
+        relevance = explanation.relevance[item.row].float().cpu().view(-1, *photo.image.shape).numpy()
         seen = None if self.format is None else self.classifier.photo(photo.image)
+        top = item.probabilities.topk(min(TOP, len(item.probabilities))).indices.tolist()
         return {
             "file": str(photo.path),
             "sha256": photo.sha256,
-            "predictions": [
-                name_of(index) for index in probabilities.topk(min(TOP, len(probabilities))).indices.tolist()
-            ],
+            "predictions": [self._named(item, index) for index in top],
             "explanations": [
-                self._write_map(item, k, target, seen, name_of)
-                for k, target in enumerate(explanation.target[row].view(-1).tolist())
+                self._write_map(item, k, target, relevance[k], seen) for k, target in enumerate(targets)
             ],
             **({"notes": list(photo.notes)} if photo.notes else {}),
         }
@@ -112,17 +126,16 @@ class Writer:
         item: Explained,
         k: int,
         target: int,
+        relevance: NDArray[np.float32],
         seen: NDArray[np.uint8] | None,
-        name_of: Callable[[int], dict[str, Any]],
     ) -> dict[str, Any]:
-        """The files and the record of the photo's target number ``k``; ``seen`` is the photo, None: no picture."""
-        photo, explanation, row = item.photo, item.explanation, item.row
+        """The files and the record of target number ``k``, with its relevance (C, H, W) and the photo (None: no picture)."""
+        explanation, row = item.explanation, item.row
         method = explanation.method
         rivals = [index for index in self.against if index != target]
         skipped = int(explanation.selection_skipped[row].view(-1)[k])
         empty = bool(explanation.empty[row].view(-1)[k])
-        name = f"{self.stems[photo.path]}.{target}-{slug(self.classifier.labels[target])}.{method.name}"
-        relevance = explanation.relevance[row].float().cpu().view(-1, *photo.image.shape)[k].numpy()
+        name = f"{self.stems[item.photo.path]}.{target}-{slug(self.classifier.labels[target])}.{method.name}"
         files = {}
         if seen is not None:
             words = self._caption(item, k, target, rivals, skipped)
@@ -134,28 +147,26 @@ class Writer:
         self._write(files["relevance"], partial(np.save, arr=relevance))
         layers = self._write_layers(item, k, name)
         return {
-            "target": name_of(target),
-            "against": [name_of(index) for index in rivals]
+            "target": self._named(item, target),
+            "against": [self._named(item, index) for index in rivals]
             if rivals
             else explanation.question.unnamed_rivals(method.has_rivals),
             "selection_skipped": skipped,
             "empty": empty,
             "remark": explanation.remark(row, k),
-            "ledger": {
-                part: finite(_at(values, row, k)) for part, values in explanation.ledger.summary().items()
-            },
+            "ledger": {part: finite(_at(values, row, k)) for part, values in item.balance.items()},
             **files,
             **({"layers": layers} if layers else {}),
         }
 
+    def _named(self, item: Explained, index: int) -> dict[str, Any]:
+        return named(self.classifier, item.probabilities, index)
+
     def _caption(self, item: Explained, k: int, target: int, rivals: Sequence[int], skipped: int) -> str:
-        explanation, row = item.explanation, item.row
         skips = [f"selection was skipped at {skipped} layers"] if skipped else []
-        skips += filter(None, [explanation.remark(row, k)])
-        probability = float(explanation.probabilities[row, target])
-        return caption(
-            self.classifier, explanation, target, probability, rivals, item.photo.path.name, *skips
-        )
+        skips += filter(None, [item.explanation.remark(item.row, k)])
+        probability, name = float(item.probabilities[target]), item.photo.path.name
+        return caption(self.classifier, item.explanation, target, probability, rivals, name, *skips)
 
     def _encoder(self, picture: Image.Image) -> Callable[[BinaryIO], object]:
         assert self.format is not None
@@ -163,7 +174,8 @@ class Writer:
 
     def _write_layers(self, item: Explained, k: int, name: str) -> dict[str, str]:
         """Write the relevance at the layers that were asked for; returns the names of their files."""
-        explanation, files = item.explanation, {}
+        explanation = item.explanation
+        files = {}
         for layer, values in explanation.layers.items():
             value = values[item.row][k] if explanation.target.ndim == 2 else values[item.row]
             files[layer] = f"{name}.{layer}.npy"
