@@ -88,6 +88,13 @@ def explain(
         typer.Option(help="Modules whose relevance to write too, with commas, such as layer4,features.29."),
     ] = None,
     style: Style = "overlay",
+    pictures: Annotated[
+        bool,
+        typer.Option("--pictures/--no-pictures", help="Draw each map; without, arrays and manifest only."),
+    ] = True,
+    format_: Annotated[
+        str, typer.Option("--format", help="Of the pictures: png, jpg (smaller), or webp (small and exact).")
+    ] = "png",
     out: Annotated[
         Path, typer.Option(help="Folder for the pictures, the raw relevance, and manifest.json.")
     ] = Path("clarp-out"),
@@ -111,6 +118,8 @@ def explain(
         composite=composite,
         layers=_listed(layers),
         style=style,
+        pictures=pictures,
+        format=format_,
         out=out,
         batch_size=batch_size,
         device=device,

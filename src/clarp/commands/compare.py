@@ -16,9 +16,10 @@ from torch.export import ExportedProgram
 
 from clarp import models
 from clarp.cache import default_folder
-from clarp.commands.explain import TOP, classes, device_named, style_named
+from clarp.commands.explain import classes, device_named, style_named
 from clarp.commands.manifest import described, finite, head, named, percent
 from clarp.commands.notes import lost_in_silence, note, note_lost
+from clarp.commands.writing import TOP
 from clarp.data.pairs import boxed_photos
 from clarp.data.sample import Object, checked_box
 from clarp.evaluation.attribution import Attributor, Relevance, attributors, lossy
