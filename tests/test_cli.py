@@ -18,6 +18,8 @@ from PIL import Image
 from clarp import __version__
 from clarp.cli import main
 from clarp.commands.explain import classes
+from clarp.commands.manifest import percent
+from clarp.method import Method, methods
 from clarp.models import Classifier
 
 DEMO = Path(str(resources.files("clarp") / "assets" / "cat_and_coffee.jpg"))
@@ -347,6 +349,10 @@ class TestWrongArguments:
                 "--target and --against are both 'ant'",
             ),
             (["PHOTO", "--model", "TOY", "--method", "ssglpr"], "unknown method 'ssglpr'"),
+            (
+                ["PHOTO", "--model", "TOY", "--method", "gradcam"],
+                "`clarp compare PHOTO --methods gradcam,ssglrp` draws both",
+            ),
             (["PHOTO", "--model", "TOY", "--method", "lrp", "--against", "ant"], "'lrp' has no rivals"),
             (
                 ["PHOTO", "--model", "TOY", "--composite", "epsilon-minus"],
@@ -414,15 +420,21 @@ class TestTheRest:
 
     def test_methods(self, capsys):
         assert clarp("methods") == 0
-        lines = capsys.readouterr().out.splitlines()
-        assert {line.split()[0] for line in lines[1:]} == {
-            "lrp",
-            "clrp1",
-            "clrp2",
-            "sglrp",
-            "slrp",
-            "ssglrp",
-            "clarp",
+        said = capsys.readouterr()
+        when, made = said.out.split("\n\n")
+        names = [line.split()[0] for line in when.splitlines() if not line.startswith(" ")]
+        assert names == list(methods())
+        assert [line.split()[0] for line in made.splitlines()] == ["name", *names]
+        for name in names:
+            assert Method.named(name).when in " ".join(when.split())
+        assert max(map(len, when.splitlines())) <= 110
+        assert "gradcam" in said.err
+
+    def test_methods_for_programs(self, capsys):
+        assert clarp("methods", "--json") == 0
+        rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+        assert {name: row["when"] for name, row in rows.items()} == {
+            name: Method.named(name).when for name in methods()
         }
 
     def test_plan(self, toy, capsys):
@@ -455,6 +467,24 @@ class TestClasses:
     def test_a_comma_with_nothing_beside_it(self, written):
         with pytest.raises(ValueError, match="no class"):
             classes(self.toy, [written])
+
+
+def test_a_class_that_was_asked_for_has_its_probability_in_the_report(toy, tmp_path, capsys):
+    """Also where it is not among the most probable five, and no class twice."""
+    path = Path(toy.removesuffix(":build"))
+    path.write_text(
+        path.read_text().replace("Linear(6, 4)", "Linear(6, 9)").replace('"dog, hound"]', '"dog", *"efghi"]')
+    )
+    photo, out = noise(tmp_path / "one.png"), tmp_path / "out"
+    assert clarp("explain", photo, "--model", toy, "--target", "0,1,2,3,4,5", "--out", out) == 0
+    report = capsys.readouterr().out
+    (record,) = manifest_of(out)["photos"]
+    top = [one["class"] for one in record["predictions"]]
+    for one in (explanation["target"] for explanation in record["explanations"]):
+        line = f"{percent(one['probability']):>6}  {one['label']} ({one['class']})"
+        assert report.count(line) == 1
+        assert (f"{line}, as asked\n" in report) == (one["class"] not in top)
+    assert report.count(", as asked\n") in range(1, 6)
 
 
 @pytest.mark.slow

@@ -191,7 +191,7 @@ def models(json: Json = False) -> None:
 
 @app.command()
 def methods(json: Json = False) -> None:
-    """List the methods: seed, selection and rules of each."""
+    """List the methods: when to take each, and its seed, selection and rules."""
     from clarp.commands import listing
 
     listing.methods(json=json)

@@ -268,7 +268,14 @@ def device_named(name: str | None) -> torch.device:
 def _summary(record: dict[str, Any], out: Path) -> str:
     """A photo's part of the report for people."""
     told = [record["file"]]
-    told += [f"  {percent(p['probability']):>6}  {p['label']} ({p['class']})" for p in record["predictions"]]
+    top = record["predictions"]
+    asked = [explanation["target"] for explanation in record["explanations"]]
+    told += [f"  {percent(p['probability']):>6}  {p['label']} ({p['class']})" for p in top]
+    told += [
+        f"  {percent(p['probability']):>6}  {p['label']} ({p['class']}), as asked"
+        for p in asked
+        if p not in top
+    ]
     for explanation in record["explanations"]:
         against = explanation["against"]
         rivals = (

@@ -18,7 +18,7 @@ from clarp.explanation import Explanation
 from clarp.files import shortened
 from clarp.method import Method
 from clarp.models import Classifier
-from clarp.task import Task
+from clarp.task import Task, TaskName
 from clarp.text import printable
 
 _NAMED = 3  # rivals in a title
@@ -99,19 +99,53 @@ def caption(
         rivals: the classes that it is contrasted with; empty: those of its task.
         *more: for the small print.
     """
+    method = explanation.method
+    made = f"{method.name.upper()} ({method.rules.name})"
+    return titled(
+        classifier,
+        target,
+        probability,
+        rivals,
+        *more,
+        task=explanation.task,
+        made=made,
+        contrasts=method.has_rivals,
+    )
+
+
+def titled(
+    classifier: Classifier,
+    target: int,
+    probability: float,
+    rivals: Sequence[int],
+    *more: str,
+    task: TaskName,
+    made: str,
+    contrasts: bool,
+) -> str:
+    """The :func:`caption` of a map that need not be an explanation's.
+
+    Args:
+        classifier: whose decision it is.
+        target: the class.
+        probability: its probability.
+        rivals: the classes that it is contrasted with; empty: those of its task.
+        *more: for the small print.
+        task: what the last layer means.
+        made: by what the map was made.
+        contrasts: whether what made the map contrasts the class with rivals.
+    """
     labels = [classifier.labels[index].replace("_", " ") for index in (target, *rivals)]
     labels = [printable(label) for label in labels]
     title = f"{labels[0]} ({percent(finite(probability))})"
     if rivals:
         others = f" and {len(rivals) - _NAMED} more" if len(rivals) > _NAMED else ""
         title += f" against {', '.join(labels[1 : 1 + _NAMED])}{others}"
-    elif explanation.task == "multiclass" and explanation.method.has_rivals:
+    elif task == "multiclass" and contrasts:
         title += " against all other classes"
-    if explanation.task == "binary":
+    if task == "binary":
         other = classifier.labels[1 - target].replace("_", " ")
         more = (f"red speaks for {labels[0]}, blue for {other}", *more)
-    method = explanation.method
-    made = f"{method.name.upper()} ({method.rules.name})"
     return f"{title}\n{' · '.join(map(printable, [made, Path(classifier.name).name, *more]))}"
 
 
