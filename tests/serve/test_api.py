@@ -107,7 +107,7 @@ class TestAnswers:
     def test_picture(self, client):
         response = client.post("/api/picture", params={"target": "bee", "method": "lrp"}, content=photo())
         assert response.headers["content-type"] == "image/png"
-        assert Image.open(BytesIO(response.content)).width > 1000
+        assert Image.open(BytesIO(response.content)).width > 850
 
     @pytest.mark.parametrize("style", STYLES)
     def test_styles(self, client, toy, style):

@@ -1,9 +1,10 @@
 """``clarp explain``: photos through a classifier and an explainer, to pictures, arrays and a manifest."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,23 @@ import torch
 from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
+from torch import Tensor
 
 from clarp import models
 from clarp.cache import default_folder
-from clarp.commands.manifest import describe, described, output_stems, percent
+from clarp.commands.manifest import describe, described, drawn_as, output_stems, percent
 from clarp.commands.notes import note
 from clarp.commands.pipeline import Outcome, Pipeline
 from clarp.commands.writing import FORMATS, Format, Writer
 from clarp.explainer import Explainer
 from clarp.files import write_atomically
+from clarp.framing import Framing
 from clarp.images import find_photos
 from clarp.layers import resolve_layers
 from clarp.method import Method
 from clarp.models import Classifier
 from clarp.network import Network
-from clarp.render import STYLES, Style
+from clarp.render import Look, Seen
 from clarp.task import TaskName
 from clarp.text import document, printable
 
@@ -45,7 +48,7 @@ class Request:
     method: str
     composite: str | None
     layers: tuple[str, ...]
-    style: str
+    look: Look
     pictures: bool
     format: str
     out: Path
@@ -86,14 +89,13 @@ class Run:
     against: list[int]
     explainer: Explainer
     device: torch.device
-    style: Style
     format: Format | None
 
     @classmethod
     def prepared(cls, request: Request) -> "Run":
         """Check everything that can be checked before the first photo."""
         paths = find_photos(request.photos)
-        style, kind = style_named(request.style), format_named(request.format)
+        kind = format_named(request.format)
         method = Method.named(request.method).with_composite(request.composite)
         device = device_named(request.device)
         classifier = models.load(
@@ -109,6 +111,11 @@ class Run:
                 raise ValueError(
                     f"--target and --against are both {classifier.labels[target]!r}; name another class."
                 )
+        if request.look.style == "versus" and len(targets) != 2:
+            raise ValueError(
+                f"--style versus draws two classes at once, and --target names {len(targets)}; name two, such as "
+                '--target "Egyptian cat,espresso".'
+            )
         if request.out.exists() and not request.out.is_dir():
             raise ValueError(f"--out {request.out} is a file; name a folder.")
         network = Network(classifier.module, cache=default_folder())
@@ -125,7 +132,7 @@ class Run:
             resolve_layers(request.layers, explainer.plan(shape).graph)
         request.out.mkdir(parents=True, exist_ok=True)
         format_ = kind if request.pictures else None
-        return cls(request, paths, classifier, targets, against, explainer, device, style, format_)
+        return cls(request, paths, classifier, targets, against, explainer, device, format_)
 
     def explain(self, *, report: bool) -> dict[str, Any]:
         """Explain all photos and return the manifest, which is also written."""
@@ -168,7 +175,7 @@ class Run:
     def _pipeline(self, outcome: Outcome) -> Pipeline:
         request = self.request
         writer = Writer(
-            self.classifier, self.against, self.style, self.format, request.out, output_stems(self.paths)
+            self.classifier, self.against, request.look, self.format, request.out, output_stems(self.paths)
         )
         return Pipeline(
             self.classifier,
@@ -178,9 +185,16 @@ class Run:
             request.layers,
             request.batch_size,
             request.model,
+            None if self.format is None else self._framed,
             writer.write,
             outcome,
         )
+
+    @cached_property
+    def _framed(self) -> Callable[[Image.Image, Tensor], Seen]:
+        """The photo in the size in which it is drawn, and what the model sees of it."""
+        framing, look = Framing(self.classifier), self.request.look
+        return lambda photo, image: framing.seen(photo, image, look.side(max(photo.size)))
 
     def _finished(self, outcome: Outcome) -> dict[str, Any]:
         """Name the photos that failed, and write the manifest of those that were explained."""
@@ -192,7 +206,7 @@ class Run:
         manifest = describe(self.classifier, self.explainer.method, self.device, self.request.batch_size)
         manifest["task"] = described(outcome.task)
         manifest["pictures"] = self.format
-        manifest["style"] = self.style if self.format else None
+        manifest["look"] = drawn_as(self.request.look) if self.format else None
         manifest["photos"] = [records[path] for path in self.paths if path in records]
         manifest["failed"] = [
             {"file": str(path), "error": failed[path]} for path in self.paths if path in failed
@@ -220,18 +234,6 @@ def classes(classifier: Classifier, names: Sequence[str]) -> list[int]:
                 raise
             found += [classifier.class_index(part) for part in parts]
     return list(dict.fromkeys(found))
-
-
-def style_named(name: str) -> Style:
-    """The style of ``--style``.
-
-    Raises:
-        ValueError: there is none of that name.
-    """
-    for style in STYLES:
-        if style == name:
-            return style
-    raise ValueError(f"--style is {name!r}, expected one of {', '.join(STYLES)}.")
 
 
 def format_named(name: str) -> Format:

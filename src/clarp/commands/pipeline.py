@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
+from torch import Tensor
 
 from clarp import decoding
 from clarp.background import ahead, batches, behind, cores
@@ -16,6 +18,7 @@ from clarp.commands.writing import Explained, Opened
 from clarp.explainer import Explainer
 from clarp.images import notes_of, open_photo
 from clarp.models import Classifier
+from clarp.render import Seen
 from clarp.task import Task
 
 
@@ -53,6 +56,7 @@ class Pipeline:
         layers: modules whose relevance is kept too.
         batch_size: how many photos are explained at once.
         model: what ``--model`` named.
+        framed: from a photo and what the preprocessing made of it to what maps are drawn over; None: nothing is drawn.
         write: writes one photo in whatever thread, and returns its record.
         outcome: is filled.
     """
@@ -64,6 +68,7 @@ class Pipeline:
     layers: Sequence[str]
     batch_size: int
     model: str
+    framed: Callable[[Image.Image, Tensor], Seen] | None
     write: Callable[[Explained], dict[str, Any]]
     outcome: Outcome
 
@@ -97,9 +102,11 @@ class Pipeline:
         except (ValueError, OSError, ModuleNotFoundError) as error:
             return path, str(error)
         try:
-            return Opened(path, self.classifier.preprocess(image), notes_of(image), digest)
+            preprocessed = self.classifier.preprocess(image)
+            seen = None if self.framed is None else self.framed(image, preprocessed)
         except Exception as error:  # noqa: BLE001  the user's own preprocessing may raise anything
             return path, f"the preprocessing failed with {type(error).__name__}: {error}."
+        return Opened(path, preprocessed, notes_of(image), digest, seen)
 
     def _good(self, photos: Iterable[Opened | tuple[Path, str]]) -> Iterator[Opened]:
         for photo in photos:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any, BinaryIO, Literal, get_args
 
 import numpy as np
@@ -17,7 +16,8 @@ from clarp.commands.manifest import caption, finite, named
 from clarp.explanation import Explanation
 from clarp.files import slug, write_atomically
 from clarp.models import Classifier
-from clarp.render import Style, figure, rasterised
+from clarp.render import Look, Scale, Seen, picture, prepared
+from clarp.text import printable
 
 TOP = 5
 Format = Literal["png", "jpg", "webp"]
@@ -30,8 +30,6 @@ _ENCODERS: dict[Format, dict[str, Any]] = {
     "jpg": {"format": "JPEG", "quality": 90, "subsampling": 0},
     "webp": {"format": "WEBP", "lossless": True, "method": 0, "quality": 0},
 }
-_matplotlib = Lock()
-"""Its figures are not made for several threads at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +41,14 @@ class Opened:
         image: (C, H, W), preprocessed.
         notes: what was assumed to open it.
         sha256: of the file.
+        seen: the whole photo, and what the model sees of it; None where nothing is drawn.
     """
 
     path: Path
     image: Tensor
     notes: tuple[str, ...]
     sha256: str
+    seen: Seen | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ class Writer:
     Attributes:
         classifier: whose decisions they are.
         against: the classes that targets were contrasted with, or none.
-        style: of the pictures.
+        look: of the pictures.
         format: of the pictures; None: there are none.
         out: an existing folder.
         stems: for each photo how its files' names begin.
@@ -91,7 +91,7 @@ class Writer:
 
     classifier: Classifier
     against: Sequence[int]
-    style: Style
+    look: Look
     format: Format | None
     out: Path
     stems: Mapping[Path, str]
@@ -109,14 +109,17 @@ class Writer:
         photo, explanation = item.photo, item.explanation
         targets = explanation.target[item.row].view(-1).tolist()
         relevance = explanation.relevance[item.row].float().cpu().view(-1, *photo.image.shape).numpy()
-        seen = None if self.format is None else self.classifier.photo(photo.image)
+        # On a scale of its own rounding would be in full colour.
+        empty = explanation.empty[item.row].view(-1).numpy(force=True)
+        heatmaps = relevance.astype(np.float64).sum(1) * ~empty[:, None, None]
+        drawn = self._drawn(item, targets, heatmaps)
         top = item.probabilities.topk(min(TOP, len(item.probabilities))).indices.tolist()
         return {
             "file": str(photo.path),
             "sha256": photo.sha256,
             "predictions": [self._named(item, index) for index in top],
             "explanations": [
-                self._write_map(item, k, target, relevance[k], seen) for k, target in enumerate(targets)
+                self._write_map(item, k, target, relevance[k], drawn[k]) for k, target in enumerate(targets)
             ],
             **({"notes": list(photo.notes)} if photo.notes else {}),
         }
@@ -127,24 +130,15 @@ class Writer:
         k: int,
         target: int,
         relevance: NDArray[np.float32],
-        seen: NDArray[np.uint8] | None,
+        drawn: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """The files and the record of target number ``k``, with its relevance (C, H, W) and the photo (None: no picture)."""
+        """The arrays and the record of target number ``k``, with its relevance (C, H, W) and what the record says of its picture."""
         explanation, row = item.explanation, item.row
         method = explanation.method
         rivals = [index for index in self.against if index != target]
         skipped = int(explanation.selection_skipped[row].view(-1)[k])
-        empty = bool(explanation.empty[row].view(-1)[k])
-        name = f"{self.stems[item.photo.path]}.{target}-{slug(self.classifier.labels[target])}.{method.name}"
-        files = {}
-        if seen is not None:
-            words = self._caption(item, k, target, rivals, skipped)
-            # On a scale of its own rounding would be in full colour.
-            heatmap = relevance.astype(np.float64).sum(0) * (not empty)
-            files["overlay"] = f"{name}.{self.format}"
-            self._write(files["overlay"], self._encoder(drawn(seen, heatmap, words, self.style)))
-        files["relevance"] = f"{name}.npy"
-        self._write(files["relevance"], partial(np.save, arr=relevance))
+        name = self._name(item, target)
+        self._write(f"{name}.npy", partial(np.save, arr=relevance))
         layers = self._write_layers(item, k, name)
         return {
             "target": self._named(item, target),
@@ -152,21 +146,83 @@ class Writer:
             if rivals
             else explanation.question.unnamed_rivals(method.has_rivals),
             "selection_skipped": skipped,
-            "empty": empty,
+            "empty": bool(explanation.empty[row].view(-1)[k]),
             "remark": explanation.remark(row, k),
             "ledger": {part: finite(_at(values, row, k)) for part, values in item.balance.items()},
-            **files,
+            **drawn,
+            "relevance": f"{name}.npy",
             **({"layers": layers} if layers else {}),
         }
 
     def _named(self, item: Explained, index: int) -> dict[str, Any]:
         return named(self.classifier, item.probabilities, index)
 
-    def _caption(self, item: Explained, k: int, target: int, rivals: Sequence[int], skipped: int) -> str:
+    def _name(self, item: Explained, *targets: int) -> str:
+        """How the files of a photo's classes begin."""
+        classes = "-vs-".join(f"{target}-{slug(self.classifier.labels[target])}" for target in targets)
+        return f"{self.stems[item.photo.path]}.{classes}.{item.explanation.method.name}"
+
+    def _drawn(
+        self, item: Explained, targets: Sequence[int], heatmaps: NDArray[np.float64]
+    ) -> list[dict[str, Any]]:
+        """Draw the maps (K, H, W) of a photo, and return what each record says of its picture."""
+        seen = item.photo.seen
+        if seen is None:
+            return [{}] * len(targets)
+        maps = [prepared(heatmap, self.look) for heatmap in heatmaps]
+        if self.look.style == "versus":
+            scale = Scale.of(*maps)
+            names = tuple(printable(self.classifier.labels[target].replace("_", " ")) for target in targets)
+            both = picture(
+                heatmaps[0],
+                seen,
+                f"{names[0]} or {names[1]}\n{self._caption(item, 0, targets[0]).splitlines()[1]}",
+                self.look,
+                scale=scale,
+                rival=heatmaps[1],
+                names=(names[0], names[1]),
+            )
+            return [self._picture(both, self._name(item, *targets), scale)] * len(targets)
+        drawn = []
+        for k, target in enumerate(targets):
+            scale, words = Scale.of(maps[k]), self._caption(item, k, target)
+            drawn.append(
+                self._picture(
+                    picture(heatmaps[k], seen, words, self.look, scale=scale),
+                    self._name(item, target),
+                    scale,
+                )
+            )
+        return drawn
+
+    def _picture(self, drawn: Image.Image, name: str, scale: Scale) -> dict[str, Any]:
+        """Write a picture, and return what the manifest says of it: its file, and what its colours stand for."""
+        self._write(f"{name}.{self.format}", self._encoder(drawn))
+        return {
+            "overlay": f"{name}.{self.format}",
+            "scale": {
+                "peak": scale.peak,
+                "full_colour": scale.limit,
+                "basis": scale.basis,
+                "warning": scale.warning,
+            },
+        }
+
+    def _caption(self, item: Explained, k: int, target: int) -> str:
+        explanation = item.explanation
+        skipped = int(explanation.selection_skipped[item.row].view(-1)[k])
         skips = [f"selection was skipped at {skipped} layers"] if skipped else []
-        skips += filter(None, [item.explanation.remark(item.row, k)])
-        probability, name = float(item.probabilities[target]), item.photo.path.name
-        return caption(self.classifier, item.explanation, target, probability, rivals, name, *skips)
+        skips += filter(None, [explanation.remark(item.row, k)])
+        return caption(
+            self.classifier,
+            explanation,
+            target,
+            float(item.probabilities[target]),
+            [index for index in self.against if index != target],
+            item.photo.path.name,
+            *skips,
+            colours=self.look.words,
+        )
 
     def _encoder(self, picture: Image.Image) -> Callable[[BinaryIO], object]:
         assert self.format is not None
@@ -190,22 +246,6 @@ class Writer:
             raise OSError(
                 f"{self.out / name} can't be written ({reason}); make room, or name another folder with --out."
             ) from error
-
-
-def drawn(photo: NDArray[np.uint8], heatmap: NDArray[np.float64], words: str, style: Style) -> Image.Image:
-    """The picture of one map; called in several threads at once.
-
-    Args:
-        photo: (H, W, 3) bytes, RGB, as the model saw it.
-        heatmap: (H, W) relevance.
-        words: what stands with it; the first line is the title.
-        style: one of :data:`clarp.render.STYLES`.
-
-    Raises:
-        ValueError: as of :func:`clarp.render.figure`.
-    """
-    with _matplotlib:
-        return rasterised(figure(heatmap, photo, words, style=style))
 
 
 def _at(values: Any, row: int, k: int) -> float:

@@ -1,6 +1,6 @@
 """Pictures of heatmaps."""
 
-from clarp.render.canvas import picture
+from clarp.render.canvas import picture, tiles
 from clarp.render.figures import figure
 from clarp.render.look import STYLES, Look, Style
 from clarp.render.palette import PALETTES
@@ -28,4 +28,5 @@ __all__ = [
     "rasterised",
     "save",
     "sheet",
+    "tiles",
 ]

@@ -54,9 +54,9 @@ def picture(
     if not look.caption:
         return _joined(maps, gap, down=stacked)
     original = photo_panel(seen) if look.style in WITH_PHOTO else None
-    tiles = ([] if original is None else [_tile(original, side)]) + maps
-    titles = [""] * (len(tiles) - len(maps)) + [panel.title for panel in view.panels]
-    body = _joined(_titled(tiles, titles, side), gap, down=stacked)
+    parts = ([] if original is None else [_tile(original, side)]) + maps
+    titles = [""] * (len(parts) - len(maps)) + [panel.title for panel in view.panels]
+    body = _joined(_titled(parts, titles, side), gap, down=stacked)
     width = max(body.width, _LEAST)
     title, *small_print = caption.splitlines() or [""]
     strips = [_words([title], Pen(_letters(width, title=True), bold=True), width), body]
@@ -67,6 +67,14 @@ def picture(
     strips.append(_words(told, Pen(_letters(width)), width, grey=0.25))
     drawn = _joined([strip for strip in strips if strip.height > 1], gap, down=True)
     return _margined(drawn, 2 * gap)
+
+
+def tiles(
+    heatmap: ArrayLike, photo: Seen | Bytes | None, look: Look, scale: Scale | None = None
+) -> tuple[list[tuple[str, Image.Image]], str]:
+    """The panels of a map alone, each with its title or "", and how to read them; arguments as of :func:`picture`."""
+    seen, view = laid(heatmap, photo, look, scale)
+    return [(panel.title, _tile(panel, max(seen.size))) for panel in view.panels], view.note
 
 
 def _letters(width: int, *, title: bool = False) -> int:

@@ -298,15 +298,10 @@ def blend(
     painted = paint(strength, look.colours)
     if ground is None:
         share, behind = np.ones(strength.shape), paint(np.zeros(1), look.colours)[0]
+        share = _thinned(share, strength) if striped else share
     else:
-        share, behind = (
-            opacity(strength) * np.where(np.isnan(strength), 1.0, look.opacity),
-            np.asarray(ground),
-        )
-    if striped:
-        share = np.where((strength < -_STRIPED) & _stripes(strength.shape), _THINNED * share, share)
-    share = share[..., None]
-    blended: Floats = (1 - share) * behind + share * painted
+        share, behind = _share(strength, look, striped=striped), np.asarray(ground)
+    blended: Floats = (1 - share[..., None]) * behind + share[..., None] * painted
     return blended
 
 
@@ -315,10 +310,35 @@ def opacity(strength: Floats) -> Floats:
     return np.abs(np.nan_to_num(strength, nan=1.0)) ** _POWER
 
 
-def layer(heatmap: ArrayLike, scale: Scale) -> Bytes:
-    """A map to lay over a photo by other means, (H, W, 4) bytes: colours, and their opacity."""
-    strength = scale.strength(heatmap)
-    return as_bytes(np.concatenate([paint(strength), opacity(strength)[..., None]], axis=-1))
+def layer(heatmap: ArrayLike, scale: Scale, look: Look | str = "overlay") -> Bytes:
+    """A map as a look draws it, to lay over a photo by other means.
+
+    Args:
+        heatmap: (h, w) relevance.
+        scale: of the map :func:`prepared`.
+        look: its colours, opacity, smoothing, and size.
+
+    Returns:
+        (H, W, 4) bytes: colours, and their opacity.
+    """
+    look = Look.of(look)
+    values = prepared(heatmap, look)
+    squares = look.style == "pixels" or max(values.shape) <= CRISP
+    seen = Seen.of(None, values.shape).at(look.side(max(values.shape)), squares=squares)
+    strength = seen.placed(scale.strength(values), squares=squares)
+    share = _share(strength, look, striped=look.striped)
+    return as_bytes(np.concatenate([paint(strength, look.colours), share[..., None]], axis=-1))
+
+
+def _share(strength: Floats, look: Look, *, striped: bool) -> Floats:
+    """How much of the ground is hidden, (H, W); all where relevance is not finite."""
+    share = opacity(strength) * np.where(np.isnan(strength), 1.0, look.opacity)
+    return _thinned(share, strength) if striped else share
+
+
+def _thinned(share: Floats, strength: Floats) -> Floats:
+    """Less in the stripes where relevance speaks against the class."""
+    return np.where((strength < -_STRIPED) & _stripes(strength.shape), _THINNED * share, share)
 
 
 def _like(rival: ArrayLike, values: Floats) -> Floats:

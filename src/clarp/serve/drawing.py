@@ -8,14 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clarp.render import Scale, Style, figure, layer, prepared, rasterised
-from clarp.render.paper import Paper
-from clarp.render.styles import Panel, View
+from clarp.render import Look, Scale, Style, layer, picture, prepared, tiles
 from clarp.serve.answers import Picture
 
 Heatmap = NDArray[np.float32]
 """(H, W)."""
-_SIDE = 3.0  # inches, the longer side of a picture: 450 pixels
+_SIDE = 450  # pixels, the longer side of a picture
 
 
 def scale_of(heatmaps: Iterable[Heatmap], look: Style) -> Scale:
@@ -41,14 +39,14 @@ def pictures(
     """
     if look == "overlay":
         return [Picture(title="", png=png(Image.fromarray(layer(heatmap, scale))))], ""
-    view = View.of(heatmap, photo, look, scale)
-    return [Picture(title=panel.title, png=png(_drawn(panel))) for panel in view.panels], view.note
+    drawn, note = tiles(heatmap, photo, Look(look, size=_SIDE), scale)
+    return [Picture(title=title, png=png(tile)) for title, tile in drawn], note
 
 
 def whole(heatmap: Heatmap, photo: NDArray[np.uint8], look: Style, caption: str) -> bytes:
     """A map in a style as ``clarp explain`` draws it, with colour bar and caption: a PNG."""
     file = BytesIO()
-    rasterised(figure(heatmap, photo, caption, style=look)).save(file, "PNG")
+    picture(heatmap, photo, caption, look).save(file, "PNG")
     return file.getvalue()
 
 
@@ -57,11 +55,3 @@ def png(picture: Image.Image) -> str:
     file = BytesIO()
     picture.save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()
-
-
-def _drawn(panel: Panel) -> Image.Image:
-    rows, columns = panel.pixels.shape[:2]
-    width, height = (_SIDE * side / max(rows, columns) for side in (columns, rows))
-    paper = Paper(width, height)
-    panel.draw(paper.axes(0, 0, width, height))
-    return rasterised(paper.figure)
