@@ -158,14 +158,15 @@ class Run:
         )
         with bar:
             task = bar.add_task("explaining", total=len(self.paths))
-            for record in self._pipeline(outcome).run(self.paths):
+            for record in self.pipeline(outcome).run(self.paths):
                 bar.update(task, completed=outcome.count)
                 for assumed in record.get("notes", ()):
                     note(f"{record['file']}: {assumed}")
                 if report:
                     sys.stdout.write(_summary(record, self.request.out))
 
-    def _pipeline(self, outcome: Outcome) -> Pipeline:
+    def pipeline(self, outcome: Outcome) -> Pipeline:
+        """What will fill the outcome."""
         request = self.request
         writer = Writer(
             self.classifier, self.against, self.style, self.format, request.out, output_stems(self.paths)
@@ -178,7 +179,7 @@ class Run:
             request.layers,
             request.batch_size,
             request.model,
-            writer.write,
+            writer,
             outcome,
         )
 
