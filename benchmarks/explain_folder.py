@@ -19,7 +19,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import replace
 from importlib import resources
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -93,36 +92,33 @@ def stages(run: Any) -> dict[str, dict[str, float]]:
     from clarp.render import figure, rasterised
 
     took: dict[str, float] = {}
-    pipeline = run.pipeline(Outcome())
-    draw, paths = writing.drawn, run.paths[: 4 * BATCH]
+    pipeline, write = run._pipeline(Outcome()), writing.write_atomically
 
-    def drawn(*arguments: Any) -> Any:
-        with timed(took, "draw"):
-            return draw(*arguments)
+    def written(*arguments: Any) -> None:
+        with timed(took, "write"):
+            write(*arguments)
 
-    writing.drawn = drawn  # type: ignore[assignment]
+    writing.write_atomically = written  # type: ignore[assignment]
+    paths = run.paths[: 4 * BATCH]
     for part in (paths[:BATCH], paths):
         took.clear()  # the first is for warming up
         for begin in range(0, len(part), BATCH):
             with timed(took, "read"):
-                photos = [pipeline.opened(path) for path in part[begin : begin + BATCH]]
+                photos = [pipeline._opened(path) for path in part[begin : begin + BATCH]]
             with timed(took, "explain"):
-                items = list(pipeline.explanations(photos))
-            with timed(took, "all"):
+                items = list(pipeline._explanations(photos))
+            with timed(took, "draw and write"):
                 for item in items:
-                    pipeline.writer.write(item)
+                    pipeline.write(item)
             with timed(took, "old draw"):
                 pictures = [_as_before(run, item, figure, rasterised) for item in items]
             with timed(took, "old compress"):
                 for picture in pictures:
                     picture.save(BytesIO(), format="PNG")
-            with timed(took, "write"):
-                for item in items:
-                    pipeline.writer.write(replace(item, photo=replace(item.photo, seen=None)))
     took = {name: value / len(paths) for name, value in took.items()}
-    now = {"read": took["read"], "explain": took["explain"], "draw": took.get("draw", 0.0)}
-    before = {**now, "draw": took["old draw"], "compress and write": took["old compress"] + took["write"]}
-    return {"before": before, "now": {**now, "compress and write": took["all"] - now["draw"]}}
+    now = {"read": took["read"], "explain": took["explain"], "draw": took["draw and write"] - took["write"]}
+    before = {**now, "draw": took["old draw"], "compress and write": took["old compress"]}
+    return {"before": before, "now": {**now, "compress and write": took["write"]}}
 
 
 def _as_before(run: Any, item: Any, figure: Any, rasterised: Any) -> Any:
@@ -142,19 +138,19 @@ def whole(run: Any, repeats: int) -> dict[str, float]:
     import torch
 
     from clarp.background import batches
-    from clarp.commands.writing import Opened
-    from clarp.images import open_photo
+    from clarp.commands.pipeline import Outcome
 
-    opened = [Opened(path, run.classifier.preprocess(open_photo(path)), None, (), "") for path in run.paths]
+    opened = [run._pipeline(Outcome())._opened(path) for path in run.paths]
     parts = [
         torch.stack([photo.image for photo in batch]) for batch in batches(opened, run.request.batch_size)
     ]
+    del opened
 
     def explanations() -> None:
         for images in parts:
             run.explainer(images, batch_size="auto")
 
-    explanations() if len(parts) < 4 else run.explainer(parts[0], batch_size="auto")
+    run.explainer(parts[0], batch_size="auto")
     alone, complete = [measured(explanations)], []
     for _ in range(repeats):
         complete.append(measured(lambda: run.explain(report=False)))

@@ -158,15 +158,14 @@ class Run:
         )
         with bar:
             task = bar.add_task("explaining", total=len(self.paths))
-            for record in self.pipeline(outcome).run(self.paths):
+            for record in self._pipeline(outcome).run(self.paths):
                 bar.update(task, completed=outcome.count)
                 for assumed in record.get("notes", ()):
                     note(f"{record['file']}: {assumed}")
                 if report:
                     sys.stdout.write(_summary(record, self.request.out))
 
-    def pipeline(self, outcome: Outcome) -> Pipeline:
-        """What will fill the outcome."""
+    def _pipeline(self, outcome: Outcome) -> Pipeline:
         request = self.request
         writer = Writer(
             self.classifier, self.against, self.style, self.format, request.out, output_stems(self.paths)
@@ -179,7 +178,7 @@ class Run:
             request.layers,
             request.batch_size,
             request.model,
-            writer,
+            writer.write,
             outcome,
         )
 

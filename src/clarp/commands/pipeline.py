@@ -1,7 +1,7 @@
 """Photos through reading, explaining and writing, side by side: a photo is written while others are explained and read."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 from clarp import decoding
 from clarp.background import ahead, batches, behind, cores
 from clarp.commands.notes import lost_as_notes, note
-from clarp.commands.writing import Explained, Opened, Writer
+from clarp.commands.writing import Explained, Opened
 from clarp.explainer import Explainer
 from clarp.images import notes_of, open_photo
 from clarp.models import Classifier
@@ -53,7 +53,7 @@ class Pipeline:
         layers: modules whose relevance is kept too.
         batch_size: how many photos are explained at once.
         model: what ``--model`` named.
-        writer: what writes the photos.
+        write: writes one photo in whatever thread, and returns its record.
         outcome: is filled.
     """
 
@@ -64,7 +64,7 @@ class Pipeline:
     layers: Sequence[str]
     batch_size: int
     model: str
-    writer: Writer
+    write: Callable[[Explained], dict[str, Any]]
     outcome: Outcome
 
     def run(self, paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
@@ -75,7 +75,7 @@ class Pipeline:
         Raises:
             OSError: a file can't be written.
         """
-        photos = ahead(self.opened, paths, most=self.batch_size + 1)
+        photos = ahead(self._opened, paths, most=self.batch_size + 1)
         explained = self._explained(batches(self._good(photos), self.batch_size))
         # A whole batch comes at once, and those before it may not be done yet.
         written = behind(self._written, explained, most=self.batch_size + cores())
@@ -88,7 +88,7 @@ class Pipeline:
                 decoding.interrupt()  # nobody waits for what is read
                 raise
 
-    def opened(self, path: Path) -> Opened | tuple[Path, str]:
+    def _opened(self, path: Path) -> Opened | tuple[Path, str]:
         """A photo, or its path and why it can't be read."""
         try:
             image = open_photo(path)
@@ -97,8 +97,7 @@ class Pipeline:
         except (ValueError, OSError, ModuleNotFoundError) as error:
             return path, str(error)
         try:
-            ready = self.classifier.preprocess(image)
-            return Opened(path, ready, self.writer.seen(ready), notes_of(image), digest)
+            return Opened(path, self.classifier.preprocess(image), notes_of(image), digest)
         except Exception as error:  # noqa: BLE001  the user's own preprocessing may raise anything
             return path, f"the preprocessing failed with {type(error).__name__}: {error}."
 
@@ -112,14 +111,14 @@ class Pipeline:
 
     def _explained(self, found: Iterable[list[Opened]]) -> Iterator[Explained]:
         for batch in found:
-            for item in self.explanations(batch):
+            for item in self._explanations(batch):
                 if self.outcome.task is None:
                     self.outcome.task = item.explanation.question
                     for assumed in item.explanation.notes:
                         note(assumed)
                 yield item
 
-    def explanations(self, batch: list[Opened]) -> Iterator[Explained]:
+    def _explanations(self, batch: list[Opened]) -> Iterator[Explained]:
         """Each photo with its explanation; a photo that spoils its batch is left out."""
         target = [list(self.targets)] * len(batch) if self.targets else None
         try:
@@ -139,13 +138,13 @@ class Pipeline:
                 self.outcome.failed[batch[0].path] = str(error)
                 return
             for photo in batch:
-                yield from self.explanations([photo])
+                yield from self._explanations([photo])
             return
         yield from Explained.of(batch, explanation)
 
     def _written(self, item: Explained) -> dict[str, Any] | None:
         try:
-            record = self.writer.write(item)
+            record = self.write(item)
         except ValueError as error:
             self.outcome.failed[item.photo.path] = f"it can't be drawn: {error}"
             return None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, BinaryIO, Literal, TypeAlias, get_args
+from typing import Any, BinaryIO, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,6 @@ from clarp.models import Classifier
 from clarp.render import Style, figure, rasterised
 
 TOP = 5
-Bytes: TypeAlias = NDArray[np.uint8]
 Format = Literal["png", "jpg", "webp"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 """How pictures are kept. ``png`` and ``webp`` have every colour as it was drawn; ``jpg`` is near it, and smaller."""
@@ -42,14 +41,12 @@ class Opened:
     Attributes:
         path: its file.
         image: (C, H, W), preprocessed.
-        seen: what its maps are drawn over; None: nothing is drawn.
         notes: what was assumed to open it.
         sha256: of the file.
     """
 
     path: Path
     image: Tensor
-    seen: Bytes | None
     notes: tuple[str, ...]
     sha256: str
 
@@ -99,10 +96,6 @@ class Writer:
     out: Path
     stems: Mapping[Path, str]
 
-    def seen(self, image: Tensor) -> Bytes | None:
-        """What the maps of a preprocessed image (C, H, W) are drawn over, (H, W, 3); None where nothing is drawn."""
-        return None if self.format is None else self.classifier.photo(image)
-
     def write(self, item: Explained) -> dict[str, Any]:
         """Write the files of one photo.
 
@@ -116,21 +109,27 @@ class Writer:
         photo, explanation = item.photo, item.explanation
         targets = explanation.target[item.row].view(-1).tolist()
         relevance = explanation.relevance[item.row].float().cpu().view(-1, *photo.image.shape).numpy()
+        seen = None if self.format is None else self.classifier.photo(photo.image)
         top = item.probabilities.topk(min(TOP, len(item.probabilities))).indices.tolist()
         return {
             "file": str(photo.path),
             "sha256": photo.sha256,
             "predictions": [self._named(item, index) for index in top],
             "explanations": [
-                self._write_map(item, k, target, relevance[k]) for k, target in enumerate(targets)
+                self._write_map(item, k, target, relevance[k], seen) for k, target in enumerate(targets)
             ],
             **({"notes": list(photo.notes)} if photo.notes else {}),
         }
 
     def _write_map(
-        self, item: Explained, k: int, target: int, relevance: NDArray[np.float32]
+        self,
+        item: Explained,
+        k: int,
+        target: int,
+        relevance: NDArray[np.float32],
+        seen: NDArray[np.uint8] | None,
     ) -> dict[str, Any]:
-        """The files and the record of target number ``k``, with its relevance (C, H, W)."""
+        """The files and the record of target number ``k``, with its relevance (C, H, W) and the photo (None: no picture)."""
         explanation, row = item.explanation, item.row
         method = explanation.method
         rivals = [index for index in self.against if index != target]
@@ -138,13 +137,12 @@ class Writer:
         empty = bool(explanation.empty[row].view(-1)[k])
         name = f"{self.stems[item.photo.path]}.{target}-{slug(self.classifier.labels[target])}.{method.name}"
         files = {}
-        if item.photo.seen is not None:
+        if seen is not None:
             words = self._caption(item, k, target, rivals, skipped)
             # On a scale of its own rounding would be in full colour.
             heatmap = relevance.astype(np.float64).sum(0) * (not empty)
-            picture = drawn(item.photo.seen, heatmap, words, self.style)
             files["overlay"] = f"{name}.{self.format}"
-            self._write(files["overlay"], self._encoder(picture))
+            self._write(files["overlay"], self._encoder(drawn(seen, heatmap, words, self.style)))
         files["relevance"] = f"{name}.npy"
         self._write(files["relevance"], partial(np.save, arr=relevance))
         layers = self._write_layers(item, k, name)
@@ -194,7 +192,7 @@ class Writer:
             ) from error
 
 
-def drawn(photo: Bytes, heatmap: NDArray[np.float64], words: str, style: Style) -> Image.Image:
+def drawn(photo: NDArray[np.uint8], heatmap: NDArray[np.float64], words: str, style: Style) -> Image.Image:
     """The picture of one map; called in several threads at once.
 
     Args:
