@@ -8,6 +8,7 @@ matplotlib figure and Pillow's own PNG for each photo, "now" by the pipeline's o
 on two, each between two runs of the explanations alone, in the same batches and on as many cores; medians.
 """
 
+# ruff: noqa: SLF001  the stages are the pipeline's own
 import argparse
 import json
 import os
@@ -18,7 +19,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from importlib import resources
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -52,21 +53,20 @@ def photos(folder: Path, count: int) -> None:
 
 def prepared(folder: Path, out: Path, options: list[str]) -> Any:
     """A run of the command, as far as it goes before the first photo."""
-    from clarp.commands.explain import Request, Run
+    from clarp import cli
+    from clarp.commands import explain
 
-    given = argparse.ArgumentParser()
-    given.add_argument("--style", default="overlay")
-    given.add_argument("--format", default="png")
-    given.add_argument("--no-pictures", dest="pictures", action="store_false")
-    given.add_argument("--method", default="ssglrp")
-    given.add_argument("--model", default="efficientnet-lite0")
-    given.add_argument("--batch-size", type=int, default=BATCH)
-    found = given.parse_args(options)
-    request = Request(
-        photos=(folder,), weights=None, labels=None, output=None, task=None, targets=(), against=(), composite=None,
-        layers=(), out=out, device="cpu", **vars(found),
-    )  # fmt: skip
-    return Run.prepared(request)
+    asked: list[explain.Request] = []
+
+    def run(request: explain.Request, *, json: bool) -> int:
+        del json
+        asked.append(request)
+        return 0
+
+    explain.run = run
+    with suppress(SystemExit):
+        cli.main(["explain", str(folder), "--out", str(out), *options])
+    return explain.Run.prepared(asked[0])
 
 
 def used() -> float:
@@ -87,18 +87,19 @@ def timed(into: dict[str, float], name: str) -> Iterator[None]:
 
 def stages(run: Any) -> dict[str, dict[str, float]]:
     """Milliseconds of processor time of one photo in each stage, before and now."""
+    from clarp import files
     from clarp.commands import writing
     from clarp.commands.pipeline import Outcome
     from clarp.render import figure, rasterised
 
     took: dict[str, float] = {}
-    pipeline, write = run._pipeline(Outcome()), writing.write_atomically
+    pipeline, write = run._pipeline(Outcome()), files.write_atomically
 
     def written(*arguments: Any) -> None:
         with timed(took, "write"):
             write(*arguments)
 
-    writing.write_atomically = written  # type: ignore[assignment]
+    vars(writing)["write_atomically"] = written
     paths = run.paths[: 4 * BATCH]
     for part in (paths[:BATCH], paths):
         took.clear()  # the first is for warming up
