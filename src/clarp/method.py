@@ -210,7 +210,7 @@ _TABLE = {
         Method(
             SoftmaxGradient(),
             name="sglrp",
-            when="Siblings of a kind, with --against the other: one map answers both ways. Transformers, with --composite "
+            when="Siblings of a kind, one against the other: one map answers both ways. Transformers, with the composite "
             "epsilon-plus. Speed: it tells classes apart at the price of lrp.",
         ),
         # SLRP, Jung, Han, Choi 2021, 10.1049/ell2.12061.

@@ -158,8 +158,8 @@ def last_convolution(network: Network, image: Tensor | None) -> str:
     module = last_spatial(found).module if found else ""
     if not module:
         raise ValueError(
-            f"{network.name} has no convolution that is a module, and Grad-CAM no layer of itself; clarp compare and evaluate take one by "
-            "its name, gradcam@LAYER."
+            f"{network.name} has no convolution that is a module, and Grad-CAM looks at the last of these; `clarp compare` and `evaluate` "
+            "take another layer by its name, gradcam@LAYER."
         )
     return module
 

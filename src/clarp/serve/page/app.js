@@ -8,7 +8,10 @@ import { card } from "./cards.js";
 import { changes, sentence } from "./changes.js";
 import { Question } from "./question.js";
 
-const classes = new Classes(() => soon());
+const classes = new Classes(
+  () => soon(),
+  (name) => askJson("class", { model: model(), name }),
+);
 const chosen = new Set(["ssglrp", "lrp"]);
 let about = null;
 let photo = null;
@@ -32,19 +35,27 @@ async function start() {
   about = await askJson("about");
   $("model").replaceChildren(...about.models.map(({ name }) => make("option", { value: name }, name)));
   $("model-choice").hidden = about.models.length < 2;
-  $("methods").replaceChildren(...about.methods.map(methodChoice));
+  $("methods").replaceChildren(...offered().map(methodChoice));
+  $("style").replaceChildren(...about.styles.map((name) => make("option", { value: name }, name)));
   await loadLabels();
 }
 
-function methodChoice({ name, has_rivals: rivals, definition }) {
-  const box = make("input", { type: "checkbox", value: name, checked: chosen.has(name) });
+/** The methods, and what they can be compared with. */
+const offered = () => [...about.methods, ...about.baselines];
+
+function methodChoice({ name, has_rivals: rivals, definition, when }) {
+  const box = make("input", { type: "checkbox", value: name, checked: chosen.has(name), title: when });
+  const told = () => ($("method-hint").textContent = `${name.toUpperCase()}: ${when}`);
   box.addEventListener("change", () => {
     if (box.checked) chosen.add(name);
     else chosen.delete(name);
     soon();
   });
-  const hint = rivals ? definition : `${definition}; it contrasts with nothing`;
-  return make("label", { className: "chip", title: hint }, box, name.toUpperCase());
+  box.addEventListener("focus", told);
+  const made = rivals ? definition : `${definition}; it contrasts with nothing`;
+  const kind = about.baselines.some((one) => one.name === name) ? "chip baseline" : "chip";
+  const properties = { className: kind, title: made, onpointerenter: told, onclick: told };
+  return make("label", properties, box, name.toUpperCase());
 }
 
 async function loadLabels() {
@@ -102,20 +113,21 @@ function soon() {
   timer = setTimeout(() => explain().catch(fail), 150);
 }
 
-/** What is wanted, a list of {key, method, target, against: as it is asked, others: as it is meant, rivals: whether the method has any,
+/** What is wanted, a list of {key, method, target, style, against: as it is asked, others: as it is meant, rivals: whether the method has any,
  * contrasts: whether the map shows a class against others}. */
 function wanted() {
   const { against, targets } = classes;
   const shared = $("same-scale").checked ? targets : null; // on one scale, each map depends on all of them
+  const style = $("style").value;
   return targets.flatMap((target) =>
-    about.methods
+    offered()
       .filter(({ name }) => chosen.has(name))
       .map(({ name, has_rivals: rivals }) => {
         const others = rivals ? against.filter((index) => index !== target) : [];
-        const key = JSON.stringify([name, target, others, shared]);
+        const key = JSON.stringify([name, target, others, shared, style]);
         // A target is never its own rival, so that all targets with rivals left are one question.
         const contrasts = others.length > 0 || (rivals && question.hasRivals);
-        return { key, method: name, target, against: others.length ? against : [], others, rivals, contrasts };
+        return { key, method: name, target, style, against: others.length ? against : [], others, rivals, contrasts };
       }),
   );
 }
@@ -151,16 +163,16 @@ async function explain() {
 
 /** The maps of one method against the same classes. */
 async function explainOne(group, signal) {
-  const [{ method, against }] = group;
+  const [{ method, against, style }] = group;
   const source = { photo, board };
   try {
     const target = group.map((one) => one.target);
-    const query = { model: model(), method, target, against, same_scale: $("same-scale").checked };
+    const query = { model: model(), method, target, against, same_scale: $("same-scale").checked, style };
     const answer = await askJson("explain", query, photo, signal);
     if (signal.aborted) return;
     answer.maps.forEach((map, place) => {
       const { key, target: one, others, rivals, contrasts } = group[place];
-      const query = { model: model(), method, target: one, against: others };
+      const query = { model: model(), method, target: one, against: others, style };
       const words = question.contrast(one, others);
       cards.set(key, card(map, { ...source, answer, query, rivals, contrasts, words }));
       classes.learn([map.target, ...(Array.isArray(map.against) ? map.against : [])]);
@@ -256,6 +268,10 @@ function listen() {
   $("opacity").addEventListener("input", ({ target }) => {
     $("opacity-value").textContent = `${target.value} %`;
     document.documentElement.style.setProperty("--opacity", target.value / 100);
+  });
+  $("style").addEventListener("change", ({ target }) => {
+    $("opacity").closest(".slider").hidden = target.value !== "overlay";
+    soon();
   });
   $("size").addEventListener("input", ({ target }) => ($("size-value").textContent = `${target.value} %`));
   $("same-scale").addEventListener("change", () => soon());

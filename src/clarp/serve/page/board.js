@@ -16,13 +16,14 @@ export class Board {
     this.y = Math.floor(seen.height / 2);
   }
 
-  /** A picture: the photo, and over it a map, if there is one. `map` has png, values, limit and readout (an element). */
+  /** A picture: the photo, and over it a map, if there is one. `map` has png, whether it is whole (else the photo shows through), values,
+   * limit (null where the colours are of other values) and readout (an element). */
   stack(label, map = null) {
     const canvas = make("canvas", { className: "mask" });
     const element = make(
       "div",
       {
-        className: map ? "stack" : "stack plain",
+        className: map ? (map.whole ? "stack whole" : "stack") : "stack plain",
         tabIndex: 0,
         role: "application",
         "aria-label": `${label}. Arrow keys move the point, Space covers the place.`,
@@ -68,7 +69,8 @@ export class Board {
     if (!map) return;
     const value = this.#value(map);
     const share = Math.min(100, Math.round((100 * Math.abs(value)) / map.limit));
-    map.readout.textContent = Number.isFinite(value) ? `${signed(value)}, ${share} % of full colour` : "not finite";
+    const told = map.limit === null ? signed(value) : `${signed(value)}, ${share} % of full colour`;
+    map.readout.textContent = Number.isFinite(value) ? told : "not finite";
   }
 
   #listen(one) {

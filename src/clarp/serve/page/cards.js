@@ -4,26 +4,34 @@ import { $, make, readable, signed, status } from "./dom.js";
 import { ask } from "./api.js";
 import { bytes, download, numbers, slug } from "./files.js";
 
-/** The card of a map. `source` has the answer it came in, the board, the photo's file, the query for its picture, whether its method has
- * rivals, whether it contrasts its class with others, and with what in words. */
+/** The card of a map. `source` has the answer it came in, the board, the photo's file, the query for its picture (its style too), whether
+ * its method has rivals, whether it contrasts its class with others, and with what in words. */
 export function card(map, source) {
   const readout = make("output", { className: "readout" });
   const name = readable(map.target.label);
   const values = numbers(bytes(map.heatmap));
   const words = source.rivals || !source.contrasts ? source.words : "by itself";
-  const picture = source.board.stack(`Heatmap of ${name} by ${map.method} ${words}`, {
-    png: map.png,
-    values,
-    limit: map.scale.limit,
-    readout,
+  const { style } = source.query;
+  const coloured = style !== "region";
+  const pictures = map.pictures.map(({ title, png }) => {
+    const part = title ? `, what ${title}` : "";
+    const picture = source.board.stack(`Heatmap of ${name} by ${map.method} ${words}${part}`, {
+      png,
+      whole: style !== "overlay",
+      values,
+      limit: coloured && !map.scale.smoothed ? map.scale.limit : null,
+      readout,
+    });
+    return title ? make("div", { className: "part" }, make("p", {}, title), picture) : picture;
   });
   return make(
     "article",
     { className: "card" },
     make("h4", {}, map.method.toUpperCase(), ...(source.rivals ? [] : [" ", make("small", {}, "contrasts with nothing")])),
-    picture,
+    ...pictures,
     readout,
-    ...(map.scale.basis === "no scale" ? [] : [scale(map)]),
+    ...(coloured && map.scale.basis !== "no scale" ? [scale(map)] : []),
+    ...(map.note ? [make("p", { className: "hint" }, map.note)] : []),
     ...notes(map, source.contrasts).map((text) => make("p", { className: "note" }, text)),
     downloads(map, source),
   );
