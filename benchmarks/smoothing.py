@@ -115,7 +115,11 @@ def rows(method: str, found: list[dict[float, Found]]) -> Iterable[str]:
     """Lines of the table, one for each sigma, and one of the noise."""
     by_sigma = {sigma: {k: v for part in found for k, v in part[sigma].items()} for sigma in SIGMAS}
     for sigma, columns in by_sigma.items():
-        yield f"| `{method}` | {sigma:.1%} | " + " | ".join(f"{np.mean(v):.3f}" for v in columns.values()) + " |"
+        yield (
+            f"| `{method}` | {sigma:.1%} | "
+            + " | ".join(f"{np.mean(v):.3f}" for v in columns.values())
+            + " |"
+        )
     raw, last = by_sigma[0.0], by_sigma[0.01]
     noise = [1.96 * np.std(np.subtract(last[k], raw[k])) / len(raw[k]) ** 0.5 for k in raw]
     yield f"| `{method}` | 1.0% - raw, +- | " + " | ".join(f"{value:.3f}" for value in noise) + " |"
@@ -123,7 +127,9 @@ def rows(method: str, found: list[dict[float, Found]]) -> Iterable[str]:
 
 def main() -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", choices=MODELS)
     parser.add_argument("half", choices=("tune", "test"))
     parser.add_argument("--photos", type=int, default=100, help="at most so many")

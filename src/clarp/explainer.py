@@ -38,7 +38,8 @@ class Explainer:
         model: a module in eval mode that returns logits (B, N), an exported program, the path of a .pt2 file, or another
             explainer's ``network``, to explain one model by several methods and capture it once. Loading a .pt2 file can execute
             code that is in it: take none from somebody whom you would not let run a program.
-        method: a name from :func:`clarp.methods`, or a :class:`clarp.Method`.
+        method: a name from :func:`clarp.methods`, or a :class:`clarp.Method`. The attribute ``method`` has the composite that it has
+            in this network (:meth:`clarp.Method.on`) as soon as the model is captured.
         composite: a name or a composite in place of the method's own.
         bounds: the lowest and the highest value of a pixel after preprocessing, a number or one per channel; for the
             z^B rule. None: each image's own minima and maxima per channel.
@@ -85,7 +86,8 @@ class Explainer:
         task: TaskName | None = None,
         labels: Sequence[str] | None = None,
     ) -> None:
-        self.method = Method.named(method).with_composite(composite)
+        self._asked = Method.named(method).with_composite(composite)
+        self.method = self._asked
         if isinstance(model, Network) and output is not None:
             raise ValueError(
                 f"output is {output!r}, and the network has its own: make it Network(model, output)."
@@ -178,7 +180,9 @@ class Explainer:
         Raises:
             ValueError: no shape is known yet.
         """
-        return make_plan(self._graph(input_shape), self.method.rules)
+        graph = self._graph(input_shape)
+        self.method = self._asked.on(graph)
+        return make_plan(graph, self.method.rules)
 
     def layers(self, input_shape: Sequence[int] | None = None) -> tuple[str, ...]:
         """The names that ``explainer(images, layers=...)`` knows, in the order of computation.
@@ -366,6 +370,7 @@ class Explainer:
         graph = self.network.graph(shape, images.dtype)
         program = self._programs.pop(shape, None)
         if program is None or program.plan.graph is not graph:
+            self.method = self._asked.on(graph)
             plan = make_plan(graph, self.method.rules)
             if self.method.passes == "dual":
                 check_dual_rule(next(step.rule for step in plan if step.node is plan.head()))
