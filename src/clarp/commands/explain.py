@@ -228,9 +228,7 @@ class _Run:
         target = [self.targets] * len(batch) if self.targets else None
         try:
             images = torch.stack([photo.image for photo in batch])
-            with lost_as_notes(
-                self.request.model, lambda k, index: f"{batch[k].path}, {self.classifier.labels[index]}"
-            ):
+            with lost_as_notes(lambda k, index: f"{batch[k].path}, {self.classifier.labels[index]}"):
                 explanation = self.explainer(
                     images,
                     target=target,

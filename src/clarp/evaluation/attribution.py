@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from clarp.bounds import Bounds
+from clarp.errors import RelevanceLost
 from clarp.evaluation.baselines import BASELINES, Baseline
 from clarp.evaluation.controls import CentrePosition, RandomPosition
 from clarp.explainer import Explainer
@@ -102,6 +103,11 @@ class Control:
 def lossy(methods: Sequence[Attributor]) -> list[str]:
     """Which of them gave a :class:`~clarp.errors.RelevanceLost` warning so far, by name."""
     return [method.name for method in methods if isinstance(method, Relevance) and method.explainer.lost]
+
+
+def warnings_of(methods: Sequence[Attributor]) -> list[RelevanceLost]:
+    """What these methods warned of."""
+    return [lost for method in methods if isinstance(method, Relevance) for lost in method.explainer.lost]
 
 
 def attributors(
