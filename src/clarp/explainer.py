@@ -1,5 +1,6 @@
 """The explainer: from a model and images to an explanation."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from threading import RLock
@@ -14,12 +15,14 @@ from clarp.batching import BatchSize, Need, Parts, check_batch_size
 from clarp.bounds import Bounds, checked_bounds, limits, source
 from clarp.capture import Graph, Output, Tap
 from clarp.classes import ClassNames, checked_labels, numbered
+from clarp.errors import RelevanceLost, level_of_the_user
 from clarp.explanation import Explanation
 from clarp.layers import layer_names, resolve_layers
 from clarp.method import Method, check_dual_rule
 from clarp.network import KEPT, Model, Network
-from clarp.passes import Maps, Passes, is_empty, warn_if_empty, warn_if_lost
+from clarp.passes import Maps, Passes, is_empty, lost_of, warn_if_empty
 from clarp.propagation import Plan, Program, make_plan
+from clarp.remedy import better
 from clarp.rules.composites import Composite
 from clarp.seeds import Seed, Vector
 from clarp.targets import Against, Target, integers, resolve_target
@@ -38,7 +41,8 @@ class Explainer:
         model: a module in eval mode that returns logits (B, N), an exported program, the path of a .pt2 file, or another
             explainer's ``network``, to explain one model by several methods and capture it once. Loading a .pt2 file can execute
             code that is in it: take none from somebody whom you would not let run a program.
-        method: a name from :func:`clarp.methods`, or a :class:`clarp.Method`.
+        method: a name from :func:`clarp.methods`, or a :class:`clarp.Method`. The attribute ``method`` has the composite that it has
+            in this network (:meth:`clarp.Method.on`) as soon as the model is captured.
         composite: a name or a composite in place of the method's own.
         bounds: the lowest and the highest value of a pixel after preprocessing, a number or one per channel; for the
             z^B rule. None: each image's own minima and maxima per channel.
@@ -85,7 +89,8 @@ class Explainer:
         task: TaskName | None = None,
         labels: Sequence[str] | None = None,
     ) -> None:
-        self.method = Method.named(method).with_composite(composite)
+        self._asked = Method.named(method).with_composite(composite)
+        self.method = self._asked
         if isinstance(model, Network) and output is not None:
             raise ValueError(
                 f"output is {output!r}, and the network has its own: make it Network(model, output)."
@@ -99,7 +104,7 @@ class Explainer:
         self._compiler = compiler_of(compile)
         self._programs: dict[tuple[int, ...], Program] = {}
         self._watched: WeakSet[Program] = WeakSet()
-        self._lost = False
+        self._lost: list[RelevanceLost] = []
         self._lock = RLock()
 
     def __getstate__(self) -> dict[str, object]:
@@ -113,9 +118,9 @@ class Explainer:
         return f"Explainer({self.network.name}, method={self.method.name!r}, composite={self.method.rules.name!r})"
 
     @property
-    def lost(self) -> bool:
-        """Whether it has warned of lost relevance (:class:`clarp.RelevanceLost`)."""
-        return self._lost
+    def lost(self) -> tuple[RelevanceLost, ...]:
+        """Its warnings of lost relevance so far."""
+        return tuple(self._lost)
 
     def __call__(
         self,
@@ -178,7 +183,9 @@ class Explainer:
         Raises:
             ValueError: no shape is known yet.
         """
-        return make_plan(self._graph(input_shape), self.method.rules)
+        graph = self._graph(input_shape)
+        self.method = self._asked.on(graph)
+        return make_plan(graph, self.method.rules)
 
     def layers(self, input_shape: Sequence[int] | None = None) -> tuple[str, ...]:
         """The names that ``explainer(images, layers=...)`` knows, in the order of computation.
@@ -304,7 +311,7 @@ class Explainer:
             lambda *tensors: Passes(self.method, program, *tensors).maps(taps),
             *(tape, targets, rivals, initial, passes.bounds),
         )
-        self._watch(passes, maps, chosen, first)
+        self._watch(passes, maps, images, chosen, first)
         maps = maps.signed(None if isinstance(self.method.seed, Vector) else task.signs(chosen))
         relevance = maps.relevance.clamp(min=0) if self.method.rectify else maps.relevance
         single = classes.ndim == 1
@@ -336,13 +343,17 @@ class Explainer:
             return function(*arguments)
         return self._compiler.run(program, what, function, *arguments)
 
-    def _watch(self, passes: Passes, maps: Maps, classes: Tensor, first: int) -> None:
-        """Warn of lost relevance, once for each program; the classes are (K, B)."""
+    def _watch(self, passes: Passes, maps: Maps, images: Tensor, classes: Tensor, first: int) -> None:
+        """Warn of lost relevance, once for each program, and say what loses less; the classes are (K, B)."""
         if passes.program in self._watched:
             return
-        lost = warn_if_lost(passes.amounts(maps), classes, first)
-        self._lost = self._lost or lost
-        if lost or not maps.one_sign:  # to look at a contrast costs more passes
+        found = lost_of(passes.amounts(maps), classes, first)
+        if found is not None:
+            warning, row, column = found
+            warning.better = better(passes, images[column], row, column, self._back(images))
+            self._lost.append(warning)
+            warnings.warn(warning, stacklevel=level_of_the_user())
+        if found is not None or not maps.one_sign:  # to look at a contrast costs more passes
             self._watched.add(passes.program)
 
     def _rivals(self, task: Task, against: Against, targets: Tensor, logits: Tensor) -> Tensor:
@@ -366,6 +377,7 @@ class Explainer:
         graph = self.network.graph(shape, images.dtype)
         program = self._programs.pop(shape, None)
         if program is None or program.plan.graph is not graph:
+            self.method = self._asked.on(graph)
             plan = make_plan(graph, self.method.rules)
             if self.method.passes == "dual":
                 check_dual_rule(next(step.rule for step in plan if step.node is plan.head()))

@@ -171,12 +171,29 @@ def make_plan(graph: Graph, composite: Composite) -> Plan:
             rule: Rule = product_rule(ends, inputs_held)
         else:
             rule = composite.rule(
-                node.operation, reads_pixels=reads_pixels, only_weighs=node.name in weighing
+                node.operation,
+                reads_pixels=reads_pixels,
+                only_weighs=node.name in weighing,
+                depthwise=_is_depthwise(node, graph),
             )
         steps.append(Step(node, rule, reads_pixels, tuple(low >= 0 for low, _ in ends), inputs_held))
         intervals[node.name] = (node.low, node.high)
         held[node.name] = isinstance(rule, Hold) or all(inputs_held)
     return Plan(graph, composite, tuple(steps))
+
+
+def has_depthwise(graph: Graph) -> bool:
+    """Whether it has depthwise convolutions: as many groups as channels, and more than one."""
+    return any(_is_depthwise(node, graph) for node in graph)
+
+
+def _is_depthwise(node: Node, graph: Graph) -> bool:
+    operation = node.operation
+    return (
+        isinstance(operation, Convolution)
+        and operation.groups > 1
+        and graph.tensors[operation.weight].shape[1] == 1
+    )
 
 
 def _weighing(graph: Graph) -> set[str]:
