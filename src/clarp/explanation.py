@@ -51,7 +51,7 @@ class Explanation:
     """Relevance of the pixels, and everything that one needs to trust it.
 
     Attributes:
-        relevance: (B, C, H, W), or (B, K, C, H, W) for a target of shape (B, K).
+        relevance: (B, C, H, W), or (B, K, C, H, W) for a target of shape (B, K); of volumes (B, C, D, H, W), and so on for all images.
         logits: the model's logits, (B, N); (B, 1) for a binary task, however the model spells it.
         target: the classes explained, (B,) or (B, K).
         against: the classes they were contrasted with as given, or None for all others.
@@ -59,14 +59,16 @@ class Explanation:
         ledger: where the relevance went, operation by operation.
         selection_skipped: at how many layers selection found no positive gradient and was skipped, (B,) or (B, K).
         layers: the relevance at the outputs of the modules that were asked for, (B, ...) or (B, K, ...), by name: what goes on
-            from there, behind selection. For a convolutional layer ``layers[name].sum(-3)`` is a coarse map of the image.
-        images: what was explained, (B, C, H, W).
+            from there, behind selection. For a convolutional layer ``layers[name].sum(-3)`` is a coarse map of the image, ``.sum(-4)`` of a
+            volume.
+        images: what was explained, (B, C, H, W), (B, C, D, H, W), (B, V, C, H, W) or (B, C, L).
         bounds_source: where the z^B rule's bounds came from.
         model: the name of the model's class.
         empty: which maps have no relevance, bool (B,) or (B, K): it cancelled, never arrived, or there was none.
         question: the task, with its formulas.
         labels: the names of the classes, None where they have none.
         assumed: about the model and the photo, before the explanation.
+        channels: the axis of the images that holds the channels.
     """
 
     relevance: Tensor
@@ -84,6 +86,7 @@ class Explanation:
     question: Task
     labels: tuple[str, ...] | None = None
     assumed: tuple[str, ...] = ()
+    channels: int = 1
 
     @property
     def task(self) -> TaskName:
@@ -97,8 +100,11 @@ class Explanation:
 
     @property
     def heatmap(self) -> Tensor:
-        """The relevance summed over the channels, (B, H, W) or (B, K, H, W)."""
-        return self.relevance.sum(-3)
+        """The relevance summed over the channels, (B, H, W) or (B, K, H, W).
+
+        Of volumes and clips (B, D, H, W), of views (B, V, H, W), of signals (B, L); or with K behind B.
+        """
+        return self.relevance.sum(self.channels + self.target.ndim - 1)
 
     @property
     def shown(self) -> Tensor:
@@ -106,7 +112,8 @@ class Explanation:
 
         On a scale of its own rounding would be in full colour, and be taken for evidence.
         """
-        return self.heatmap.masked_fill(self.empty[..., None, None], 0)
+        axes = (1,) * (self.images.ndim - 2)
+        return self.heatmap.masked_fill(self.empty.view(*self.empty.shape, *axes), 0)
 
     @property
     def probabilities(self) -> Tensor:
