@@ -18,7 +18,10 @@ from PIL import Image
 from clarp import __version__
 from clarp.cli import main
 from clarp.commands.explain import classes
+from clarp.commands.manifest import percent
+from clarp.method import Method, methods
 from clarp.models import Classifier
+from clarp.render.styles import smoothed
 
 DEMO = Path(str(resources.files("clarp") / "assets" / "cat_and_coffee.jpg"))
 
@@ -141,7 +144,7 @@ class TestTheMainJob:
     def test_the_pictures_can_be_opened(self, out):
         for name in ["285-egyptian-cat", "967-espresso"]:
             with Image.open(out / f"cat_and_coffee.{name}.sglrp.png") as picture:
-                assert picture.width > 1000
+                assert picture.width > 900
 
     def test_the_manifest_says_everything(self, out):
         manifest = manifest_of(out)
@@ -282,12 +285,87 @@ class TestManyPhotos:
             out = tmp_path / style
             command = ["explain", photos / "two.png", "--model", toy, "--target", "ant", "--out", out]
             assert clarp(*command, "--style", style) == 0
-            assert manifest_of(out)["style"] == style
+            assert manifest_of(out)["look"]["style"] == style
             (explanation,) = manifest_of(out)["photos"][0]["explanations"]
             with Image.open(out / explanation["overlay"]) as picture:
                 found[style] = picture.size, np.load(out / explanation["relevance"])
         assert found["overlay"][0] != found["region"][0]
         np.testing.assert_array_equal(found["overlay"][1], found["region"][1])
+
+    def test_the_look_of_the_pictures(self, tmp_path, photos, toy):
+        options = [
+            "--colours",
+            "bam",
+            "--smoothing",
+            "0.05",
+            "--opacity",
+            "0.5",
+            "--size",
+            "100",
+            "--no-caption",
+        ]
+        out = tmp_path / "out"
+        command = ["explain", photos / "two.png", "--model", toy, "--target", "ant", "--out", out, *options]
+        assert clarp(*command) == 0
+        manifest = manifest_of(out)
+        look = {
+            "style": "overlay",
+            "colours": "bam",
+            "smoothing": 0.05,
+            "opacity": 0.5,
+            "size": 100,
+            "caption": False,
+        }
+        assert look.items() <= manifest["look"].items()
+        assert "relevance of a pixel" in manifest["look"]["unit"]
+        (explanation,) = manifest["photos"][0]["explanations"]
+        with Image.open(out / explanation["overlay"]) as picture:
+            assert max(picture.size) <= 100
+        heatmap = smoothed(np.load(out / explanation["relevance"]).astype(float).sum(0), 0.05)
+        assert explanation["scale"]["peak"] == pytest.approx(np.abs(heatmap).max())
+        assert explanation["scale"]["full_colour"] == pytest.approx(np.percentile(np.abs(heatmap), 99.5))
+
+    def test_two_classes_in_one_picture(self, tmp_path, photos, toy):
+        out = tmp_path / "out"
+        command = ["explain", photos / "two.png", "--model", toy, "--style", "versus", "--out", out]
+        assert clarp(*command, "--target", "ant,bee") == 0
+        explanations = manifest_of(out)["photos"][0]["explanations"]
+        assert {one["overlay"] for one in explanations} == {"two.0-ant-vs-1-bee.ssglrp.png"}
+        assert len({one["relevance"] for one in explanations}) == 2
+        assert (out / "two.0-ant-vs-1-bee.ssglrp.png").is_file()
+
+    @pytest.mark.parametrize("targets", [[], ["--target", "ant"], ["--target", "ant,bee,dog"]])
+    def test_versus_needs_two_classes(self, tmp_path, photos, toy, targets, capsys):
+        command = [
+            "explain",
+            photos / "two.png",
+            "--model",
+            toy,
+            "--style",
+            "versus",
+            "--out",
+            tmp_path / "out",
+        ]
+        assert clarp(*command, *targets) == 2
+        assert "--style versus draws two classes at once, and --target names" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+
+    def test_the_whole_photo_is_drawn(self, tmp_path, toy):
+        """A photo that is three times as wide as high, of which the toy sees a square."""
+        Image.new("RGB", (900, 300), "grey").save(tmp_path / "wide.png")
+        command = [
+            "explain",
+            tmp_path / "wide.png",
+            "--model",
+            toy,
+            "--out",
+            tmp_path / "out",
+            "--no-caption",
+        ]
+        assert clarp(*command) == 0
+        (explanation,) = manifest_of(tmp_path / "out")["photos"][0]["explanations"]
+        with Image.open(tmp_path / "out" / explanation["overlay"]) as picture:
+            assert picture.size == (900, 300)
 
     def test_composite_and_unused_bounds_are_recorded(self, tmp_path, photos, toy):
         out = tmp_path / "out"
@@ -347,12 +425,16 @@ class TestWrongArguments:
                 "--target and --against are both 'ant'",
             ),
             (["PHOTO", "--model", "TOY", "--method", "ssglpr"], "unknown method 'ssglpr'"),
+            (
+                ["PHOTO", "--model", "TOY", "--method", "gradcam"],
+                "`clarp compare PHOTO --methods gradcam,ssglrp` draws both",
+            ),
             (["PHOTO", "--model", "TOY", "--method", "lrp", "--against", "ant"], "'lrp' has no rivals"),
             (
                 ["PHOTO", "--model", "TOY", "--composite", "epsilon-minus"],
                 "unknown composite 'epsilon-minus'",
             ),
-            (["PHOTO", "--model", "TOY", "--style", "pie"], "--style is 'pie', expected one of overlay"),
+            (["PHOTO", "--model", "TOY", "--style", "pie"], "style is 'pie', expected one of overlay"),
             (["PHOTO", "--model", "TOY", "--device", "abacus"], "--device abacus can't be used here"),
             (["PHOTO", "--model", "TOY", "--weights", "PHOTO"], "damaged"),
             (["PHOTO", "--model", "TOY", "--weights", "nowhere.pth"], "no such weights file"),
@@ -414,15 +496,21 @@ class TestTheRest:
 
     def test_methods(self, capsys):
         assert clarp("methods") == 0
-        lines = capsys.readouterr().out.splitlines()
-        assert {line.split()[0] for line in lines[1:]} == {
-            "lrp",
-            "clrp1",
-            "clrp2",
-            "sglrp",
-            "slrp",
-            "ssglrp",
-            "clarp",
+        said = capsys.readouterr()
+        when, made = said.out.split("\n\n")
+        names = [line.split()[0] for line in when.splitlines() if not line.startswith(" ")]
+        assert names == list(methods())
+        assert [line.split()[0] for line in made.splitlines()] == ["name", *names]
+        for name in names:
+            assert Method.named(name).when in " ".join(when.split())
+        assert max(map(len, when.splitlines())) <= 110
+        assert "gradcam" in said.err
+
+    def test_methods_for_programs(self, capsys):
+        assert clarp("methods", "--json") == 0
+        rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+        assert {name: row["when"] for name, row in rows.items()} == {
+            name: Method.named(name).when for name in methods()
         }
 
     def test_plan(self, toy, capsys):
@@ -455,6 +543,24 @@ class TestClasses:
     def test_a_comma_with_nothing_beside_it(self, written):
         with pytest.raises(ValueError, match="no class"):
             classes(self.toy, [written])
+
+
+def test_a_class_that_was_asked_for_has_its_probability_in_the_report(toy, tmp_path, capsys):
+    """Also where it is not among the most probable five, and no class twice."""
+    path = Path(toy.removesuffix(":build"))
+    path.write_text(
+        path.read_text().replace("Linear(6, 4)", "Linear(6, 9)").replace('"dog, hound"]', '"dog", *"efghi"]')
+    )
+    photo, out = noise(tmp_path / "one.png"), tmp_path / "out"
+    assert clarp("explain", photo, "--model", toy, "--target", "0,1,2,3,4,5", "--out", out) == 0
+    report = capsys.readouterr().out
+    (record,) = manifest_of(out)["photos"]
+    top = [one["class"] for one in record["predictions"]]
+    for one in (explanation["target"] for explanation in record["explanations"]):
+        line = f"{percent(one['probability']):>6}  {one['label']} ({one['class']})"
+        assert report.count(line) == 1
+        assert (f"{line}, as asked\n" in report) == (one["class"] not in top)
+    assert report.count(", as asked\n") in range(1, 6)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 
 import clarp
+from clarp.render import Look
 
 
 def small(*, bias: bool = True) -> nn.Module:
@@ -149,7 +150,7 @@ class TestPictures:
 
     def test_a_figure_of_its_own(self) -> None:
         figure = self.explained().plot()
-        maps = [axes for axes in figure.axes if axes.images[0].get_array().shape[:2] == (8, 8)]
+        maps = [axes for axes in figure.axes if axes.images[0].get_array().shape[:2] == (344, 344)]
         assert len(maps) == 2 * 3  # photo and two targets
         words = [text.get_text() for text in figure.texts]
         assert "image 1" in words
@@ -158,10 +159,12 @@ class TestPictures:
 
     def test_styles(self) -> None:
         explanation = self.explained()
-        for style in ("contours", "region", "signs", "heatmap"):
+        for style in ("contours", "region", "signs", "heatmap", "pixels", "versus", Look(colours="bam")):
             assert len(explanation.plot(style).axes) >= 4
         with pytest.raises(ValueError, match="expected one of overlay"):
             explanation.plot("pie")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="versus draws two classes at once, and there are 3 targets"):
+            self.explained(1, [0, 1, 2]).plot("versus")
 
     def test_many_images_are_cut_off_in_words(self) -> None:
         figure = self.explained(20).plot()

@@ -1,11 +1,14 @@
 """Methods as data: what is refused when a method is put together."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 import clarp
 from clarp import rules
+from clarp.method import BASELINES
 from clarp.rules.composites import Composite
 from oracle.calls import apart, images
 
@@ -20,6 +23,38 @@ def test_names_are_found_and_methods_returned() -> None:
 def test_methods_are_values() -> None:
     assert clarp.Method.named("sglrp") == clarp.Method(clarp.seeds.SoftmaxGradient(), name="sglrp")
     assert repr(clarp.Method.named("lrp")) == repr(clarp.Method(name="lrp"))
+
+
+def test_each_method_says_when_to_take_it_and_is_the_same_without() -> None:
+    for name in clarp.methods():
+        method = clarp.Method.named(name)
+        assert method.when.endswith(".")
+        assert method.when not in repr(method)
+        assert replace(method, when="") == method
+
+
+@pytest.mark.parametrize(
+    ("name", "baseline"),
+    [
+        *((name, name) for name in BASELINES),
+        ("Grad-CAM", "gradcam"),
+        ("GradCAM++", "gradcam"),
+        ("gradcam@layer4", "gradcam@layer4"),
+        ("guided_backpropagation", "guided-backprop"),
+        ("IntegratedGradients", "integrated-gradients"),
+    ],
+)
+def test_a_baseline_is_told_where_it_can_be_seen(name: str, baseline: str) -> None:
+    with pytest.raises(ValueError, match="clarp evaluate") as told:
+        clarp.Explainer(nn.Flatten(), name)
+    assert f"`clarp compare PHOTO --methods {baseline},ssglrp`" in str(told.value)
+    assert str(told.value).count(". ") == 0  # one sentence
+
+
+@pytest.mark.parametrize("name", ["lrpp", "grad", "x", "", "@", "camera"])
+def test_what_is_no_baseline_is_an_unknown_method(name: str) -> None:
+    with pytest.raises(ValueError, match=r"unknown method .*, expected one of lrp, "):
+        clarp.Method.named(name)
 
 
 @pytest.mark.parametrize(

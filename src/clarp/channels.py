@@ -102,7 +102,9 @@ def _added(operation: Operation, x: Tensor) -> Tensor | None:
     """Its input with the axis that one output sums over, at one position, last; None where it is no layer with weights."""
     if isinstance(operation, Convolution):
         axis = -1 - len(operation.stride)
-        groups = 1 if operation.groups == x.shape[axis] else operation.groups  # depthwise: each is one of the channels
+        groups = (
+            1 if operation.groups == x.shape[axis] else operation.groups
+        )  # depthwise: each is one of the channels
         return x.unflatten(axis, (groups, -1)).movedim(axis, -1)
     if isinstance(operation, Dense):
         return x

@@ -7,6 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
+_NEAR = 5
+"""How many names are suggested."""
+
 
 @dataclass(frozen=True)
 class ClassNames:
@@ -35,15 +38,10 @@ class ClassNames:
             raise TypeError(f"a class is given by its index or its name, got {name!r}.")
         if isinstance(name, int):
             return self._checked(name)
-        wanted = _plain(name)
-        ways = (
-            [k for k, label in enumerate(self.labels) if label == name],
-            [k for k, label in enumerate(self.labels) if _plain(label) == wanted],
-            [k for k, label in enumerate(self.labels) if wanted in map(_plain, label.split(","))],
-        )
-        matches = next((found for found in ways if found), [])
+        matches = self.matches(name)
         if len(matches) == 1:
             return matches[0]
+        wanted = _plain(name)
         if matches:
             candidates = ", ".join(f"{k} ({self.labels[k]})" for k in matches)
             raise ValueError(
@@ -51,7 +49,36 @@ class ClassNames:
             )
         if wanted.lstrip("+-").isdecimal():
             return self._checked(int(wanted))
-        raise ValueError(f"{self.owner} has no class {name!r}{self._nearest(wanted)}")
+        near = [repr(self.labels[k]) for k in self.nearest(name)]
+        if not near:
+            raise ValueError(
+                f"{self.owner} has no class {name!r}, nor one with a similar name; give its number instead."
+            )
+        raise ValueError(f"{self.owner} has no class {name!r}; the nearest names are {', '.join(near)}.")
+
+    def matches(self, name: str) -> list[int]:
+        """The classes that are called so, by the first of the three ways of :meth:`index` that finds any."""
+        wanted = _plain(name)
+        ways = (
+            [k for k, label in enumerate(self.labels) if label == name],
+            [k for k, label in enumerate(self.labels) if _plain(label) == wanted],
+            [k for k, label in enumerate(self.labels) if wanted in map(_plain, label.split(","))],
+        )
+        return next((found for found in ways if found), [])
+
+    def nearest(self, name: str) -> list[int]:
+        """At most five classes whose names are like an unknown one: those with that word first, then similar ones.
+
+        >>> ClassNames(("tabby", "tiger cat", "boxer"), "toy").nearest("tabbi")
+        [0]
+        """
+        wanted = _plain(name)
+        with_word = [k for k, label in enumerate(self.labels) if wanted and wanted in _plain(label).split()]
+        plain = {
+            _plain(known): k for k, label in enumerate(self.labels) for known in (label, *label.split(","))
+        }
+        similar = [plain[match] for match in difflib.get_close_matches(wanted, plain, n=_NEAR)]
+        return list(dict.fromkeys(with_word + similar))[:_NEAR]
 
     def _checked(self, index: int) -> int:
         if not 0 <= index < len(self.labels):
@@ -59,16 +86,6 @@ class ClassNames:
                 f"{self.owner} has no class {index}: its {len(self.labels)} classes are 0 to {len(self.labels) - 1}."
             )
         return index
-
-    def _nearest(self, wanted: str) -> str:
-        """The end of a sentence about an unknown class: labels with that word first, then similar ones."""
-        with_word = [label for label in self.labels if wanted and wanted in _plain(label).split()]
-        plain = {_plain(name): label for label in self.labels for name in (label, *label.split(","))}
-        similar = [plain[match] for match in difflib.get_close_matches(wanted, plain, n=5)]
-        nearest = list(dict.fromkeys(with_word + similar))[:5]
-        if not nearest:
-            return ", nor one with a similar name; give its number instead."
-        return f"; the nearest names are {', '.join(map(repr, nearest))}."
 
 
 def has_names(value: object) -> bool:

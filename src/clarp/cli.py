@@ -55,7 +55,20 @@ Composite = Annotated[
     str | None,
     typer.Option(help="Rules in place of the method's own, such as epsilon-plus; a wrong name lists all."),
 ]
-Style = Annotated[str, typer.Option(help="How maps are drawn: overlay, heatmap, contours, signs, or region.")]
+Style = Annotated[
+    str,
+    typer.Option(
+        help="How maps are drawn: overlay, pixels (the raw map), heatmap, contours, signs, region, or versus (two classes at once)."
+    ),
+]
+Colours = Annotated[str, typer.Option(help="vik (red for, blue against) or bam (green for, pink against).")]
+Smoothing = Annotated[
+    float | None,
+    typer.Option(
+        help="Sigma of the Gaussian over maps, as a share of their longer side; 0 for none; the style's own if left out (overlay: 0.01)."
+    ),
+]
+Opacity = Annotated[float, typer.Option(help="How much of the photo the strongest relevance hides, 0 to 1.")]
 Device = Annotated[
     str | None, typer.Option(help="Where to compute; the GPU if left out and there is one, else the CPU.")
 ]
@@ -88,6 +101,29 @@ def explain(
         typer.Option(help="Modules whose relevance to write too, with commas, such as layer4,features.29."),
     ] = None,
     style: Style = "overlay",
+    colours: Colours = "vik",
+    smoothing: Smoothing = None,
+    opacity: Opacity = 1.0,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            help="Pixels of the drawn photo's longer side; its own if left out, at least 448 and at most 1024."
+        ),
+    ] = None,
+    caption: Annotated[
+        bool,
+        typer.Option(
+            "--caption/--no-caption",
+            help="With the photo, a colour bar and words; without, the map alone over its photo.",
+        ),
+    ] = True,
+    pictures: Annotated[
+        bool,
+        typer.Option("--pictures/--no-pictures", help="Draw each map; without, arrays and manifest only."),
+    ] = True,
+    format_: Annotated[
+        str, typer.Option("--format", help="Of the pictures: png, jpg (smaller), or webp (small and exact).")
+    ] = "png",
     out: Annotated[
         Path, typer.Option(help="Folder for the pictures, the raw relevance, and manifest.json.")
     ] = Path("clarp-out"),
@@ -97,6 +133,7 @@ def explain(
 ) -> None:
     """Explain photos: a heatmap over each, and the top predictions."""
     from clarp.commands.explain import Request, run
+    from clarp.render import Look
 
     request = Request(
         photos=tuple(photos),
@@ -110,7 +147,9 @@ def explain(
         method=method,
         composite=composite,
         layers=_listed(layers),
-        style=style,
+        look=Look(style, colours, smoothing, opacity, size, caption),  # type: ignore[arg-type]  # it checks them
+        pictures=pictures,
+        format=format_,
         out=out,
         batch_size=batch_size,
         device=device,
@@ -144,6 +183,9 @@ def compare(
         typer.Option(help="Where things are: CLASS:left,top,right,bottom in pixels, or a boxes.json."),
     ] = None,
     style: Style = "overlay",
+    colours: Colours = "vik",
+    smoothing: Smoothing = None,
+    opacity: Opacity = 1.0,
     out: Annotated[
         Path, typer.Option(help="The sheet, .png, .svg or .pdf; its manifest goes beside it.")
     ] = Path("comparison.png"),
@@ -152,6 +194,7 @@ def compare(
 ) -> None:
     """Draw several methods and classes of one photo on one sheet."""
     from clarp.commands.compare import Request, run
+    from clarp.render import Look
 
     request = Request(
         photo=photo,
@@ -165,7 +208,7 @@ def compare(
         against=tuple(against or ()),
         composite=composite,
         boxes=tuple(boxes or ()),
-        style=style,
+        look=Look(style, colours, smoothing, opacity),  # type: ignore[arg-type]  # it checks them
         out=out,
         device=device,
     )
@@ -182,7 +225,7 @@ def models(json: Json = False) -> None:
 
 @app.command()
 def methods(json: Json = False) -> None:
-    """List the methods: seed, selection and rules of each."""
+    """List the methods: when to take each, and its seed, selection and rules."""
     from clarp.commands import listing
 
     listing.methods(json=json)

@@ -127,6 +127,10 @@ class _Decoder:
     def lives(self) -> bool:
         return self._process.poll() is None
 
+    def kill(self) -> None:
+        """End its work, whatever it is; whoever waits for an answer is told."""
+        self._process.kill()
+
     def end(self) -> None:
         """Kill it, and let nothing of it stay."""
         process = self._process
@@ -191,6 +195,7 @@ def _read(file: IO[bytes], count: int) -> bytearray:
 
 _SIGXCPU = 24
 _idle: list[_Decoder] = []
+_busy: set[_Decoder] = set()
 _lock = Lock()
 
 
@@ -213,6 +218,8 @@ def _asked(
         "arguments": arguments,
     }
     decoder = _taken()
+    with _lock:
+        _busy.add(decoder)
     try:
         answer, parts = decoder.ask(head, data or b"", _WAITING * bounds.seconds)
     except TimeoutError:
@@ -226,6 +233,9 @@ def _asked(
     except BaseException:
         decoder.end()  # it is in the middle of an answer
         raise
+    finally:
+        with _lock:
+            _busy.discard(decoder)
     with _lock:
         _idle.append(decoder)
     if answer.get("error") == "ModuleNotFoundError":
@@ -252,11 +262,18 @@ def close() -> None:
             _idle.pop().end()
 
 
+def interrupt() -> None:
+    """Kill the decoders at work: whoever waits for one, in whatever thread, gets a :class:`DecodingError` now."""
+    with _lock:
+        for decoder in _busy:
+            decoder.kill()
+
+
 def _forked() -> None:
     """A copy of this process has pipes to the same decoders, and must not use them."""
-    global _lock, _idle
-    _strangers.extend(_idle)
-    _lock, _idle = Lock(), []
+    global _lock, _idle, _busy
+    _strangers.extend((*_idle, *_busy))
+    _lock, _idle, _busy = Lock(), [], set()
 
 
 _strangers: list[_Decoder] = []

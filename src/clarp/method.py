@@ -1,7 +1,7 @@
 """Methods: a method is a seed, a selection and a composite. Every method of the family is one row of a table."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Literal, get_args
 
@@ -13,6 +13,15 @@ from clarp.selection import Selection, needs_rivals, normalised
 
 Passes = Literal["signed", "two_pass", "dual"]
 Normalisation = Literal["none", "rival-to-target", "unit-sum"]
+BASELINES = {
+    "gradient": "largest magnitude over the channels of the logit's gradient (Simonyan 2014)",
+    "input-x-gradient": "gradient times input, summed over the channels (Shrikumar 2016)",
+    "integrated-gradients": "from zeros, 50 steps, summed over the channels (Sundararajan 2017)",
+    "guided-backprop": "as gradient, negative gradients cut off at every ReLU (Springenberg 2015)",
+    "gradcam": "last convolution's output weighted by its mean gradient, rectified, bilinear (Selvaraju 2017)",
+    "occlusion": "windows of 1/14 of the image set to zero, strides of half a window (Zeiler 2014)",
+}
+"""What is no method of clarp's and can be compared with them, by name, each with its settings: ``clarp.evaluation.baselines`` makes them."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,7 @@ class Method:
         normalisation: of the two maps of "two_pass" and "dual"; "signed" has only one.
         rectify: keep the positive part of the final map only (CLRP's published code).
         name: for captions and manifests.
+        when: for which questions to take it, for people.
 
     Raises:
         TypeError: a field is not of its kind.
@@ -49,6 +59,7 @@ class Method:
     normalisation: Normalisation = "none"
     rectify: bool = False
     name: str = "custom"
+    when: str = field(default="", repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.seed, Seed):
@@ -57,11 +68,9 @@ class Method:
             )
         object.__setattr__(self, "selection", normalised(self.selection))
         object.__setattr__(self, "composite", get_composite(self.composite))
-        for field, choices in (("passes", get_args(Passes)), ("normalisation", get_args(Normalisation))):
-            if getattr(self, field) not in choices:
-                raise ValueError(
-                    f"{field} is {getattr(self, field)!r}, expected one of {', '.join(choices)}."
-                )
+        for part, choices in (("passes", get_args(Passes)), ("normalisation", get_args(Normalisation))):
+            if getattr(self, part) not in choices:
+                raise ValueError(f"{part} is {getattr(self, part)!r}, expected one of {', '.join(choices)}.")
         if self.passes == "signed" and self.normalisation != "none":
             raise ValueError(
                 f"normalisation is {self.normalisation!r} with passes='signed', which makes one map. "
@@ -80,7 +89,7 @@ class Method:
         """A method by its name; a :class:`Method` is returned.
 
         Raises:
-            ValueError: no such method.
+            ValueError: no such method; of a baseline such as Grad-CAM it says where there is one.
             TypeError: neither a name nor a method.
 
         >>> Method.named("lrp").seed
@@ -93,6 +102,11 @@ class Method:
                 f"method is {method!r}, expected a name (one of {', '.join(_TABLE)}) or a clarp.Method."
             )
         if method not in _TABLE:
+            if baseline := _baseline(method):
+                raise ValueError(
+                    f"{method!r} is no method of clarp's; the baseline {baseline} can be seen beside them: "
+                    f"`clarp compare PHOTO --methods {baseline},ssglrp` draws both, and `clarp evaluate` measures them."
+                )
             near = get_close_matches(method.lower(), _TABLE, n=3, cutoff=0.4)
             hint = f" Did you mean {' or '.join(near)}?" if near else ""
             raise ValueError(f"unknown method {method!r}, expected one of {', '.join(_TABLE)}.{hint}")
@@ -122,6 +136,20 @@ class Method:
     def with_composite(self, composite: str | Composite | None) -> "Method":
         """The same method with another composite; None changes nothing."""
         return self if composite is None else replace(self, composite=composite)
+
+
+def _baseline(name: str) -> str:
+    """The baseline that a name means, however it is spelt ("Grad-CAM", "guided_backprop", "gradcam@layer4"); "" for none."""
+    spelt = {_letters(known): known for known in BASELINES}
+    head, _, layer = name.partition("@")
+    near = get_close_matches(_letters(head), spelt, n=1, cutoff=0.8)
+    if not near:
+        return ""
+    return f"{spelt[near[0]]}@{layer}" if layer else spelt[near[0]]
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))
 
 
 def check_dual_rule(rule: Rule) -> None:
@@ -161,18 +189,50 @@ _TABLE = {
     method.name: method
     for method in (
         # LRP, Bach et al. 2015, 10.1371/journal.pone.0130140.
-        Method(Logit(), name="lrp"),
+        Method(
+            Logit(),
+            name="lrp",
+            when="To see all that the model looks at. It marks the other objects too, whichever class is asked for.",
+        ),
         # CLRP1 and CLRP2, Gu, Yang, Tresp 2018, arXiv 1812.02100.
-        Method(Uniform(), name="clrp1"),
-        Method(Logit(), passes="dual", name="clrp2"),
+        Method(
+            Uniform(),
+            name="clrp1",
+            when="To compare with its paper. All rivals count the same, however improbable they are; sglrp weighs them.",
+        ),
+        Method(
+            Logit(),
+            passes="dual",
+            name="clrp2",
+            when="To compare with its paper. It needs no rivals, and for findings it is second to clarp.",
+        ),
         # SGLRP, Iwana, Kuroki, Uchida 2019, arXiv 1908.04351.
-        Method(SoftmaxGradient(), name="sglrp"),
+        Method(
+            SoftmaxGradient(),
+            name="sglrp",
+            when="Siblings of a kind, with --against the other: one map answers both ways. Transformers, with --composite "
+            "epsilon-plus. Speed: it tells classes apart at the price of lrp.",
+        ),
         # SLRP, Jung, Han, Choi 2021, 10.1049/ell2.12061.
-        Method(Logit(), _LAST, name="slrp"),
+        Method(
+            Logit(),
+            _LAST,
+            name="slrp",
+            when="To compare with its paper. Its maps are close to lrp's, and ssglrp has more in the right place.",
+        ),
         # SSGLRP, Chen et al. 2025, 10.11772/j.issn.1001-9081.2025070906. Only the abstract was at hand: the formula is
         # reconstructed from it and from SGLRP and SLRP, and the form of the selection is the one that measured best.
-        Method(SoftmaxGradient(), _ALL, name="ssglrp"),
-        clarp(),
+        Method(
+            SoftmaxGradient(),
+            _ALL,
+            name="ssglrp",
+            when="Two objects or more: most of its positive relevance lies on the one that is asked for. The default.",
+        ),
+        replace(
+            clarp(),
+            when="One object: covering its best place costs the class more than with lrp, slrp, sglrp or Grad-CAM. Findings "
+            "(multilabel) and a single logit (binary): it keeps what speaks against them.",
+        ),
     )
 }
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from clarp import models
 from clarp.explainer import Explainer
 from clarp.explanation import Explanation
+from clarp.framing import Framing
 from clarp.greys import deep_photo, notes_of
 from clarp.images import as_rgb, open_photo
 from clarp.method import Method
@@ -82,7 +83,10 @@ def explain(
     image = _preprocessed(classifier, opened).to(explainer.network.device)
     wanted: Any = [target] if isinstance(target, list | tuple) else target
     e = explainer(image.unsqueeze(0), wanted, against)
-    return replace(e, assumed=(*classifier.notes, *notes_of(opened)), model=Path(classifier.name).name)
+    seen = Framing(classifier).seen(opened, image.cpu())
+    return replace(
+        e, assumed=(*classifier.notes, *notes_of(opened)), model=Path(classifier.name).name, photos=(seen,)
+    )
 
 
 def _opened(photo: Photo) -> Image.Image:

@@ -10,6 +10,7 @@ from PIL import Image
 from clarp import Explainer, models
 from clarp.cli import main
 from clarp.images import open_photo
+from clarp.render.styles import smoothed
 from evaluation.toys import toy_model
 
 
@@ -62,8 +63,9 @@ def test_the_manifest_has_the_explainers_numbers(tmp_path, toy, photo, capsys):
     for method in manifest["methods"]:
         explainer = Explainer(classifier.module, method["name"], bounds=classifier.bounds)
         maps = explainer(image[None], target=[[1, 3, 2]]).heatmap[0].double().numpy()
-        limit = np.percentile(np.abs(maps), 99.5)
-        assert method["scale"]["limit"] == pytest.approx(limit)
+        drawn = np.abs([smoothed(one, 0.01) for one in maps])
+        assert method["scale"]["full_colour"] == pytest.approx(np.percentile(drawn, 99.5))
+        assert method["scale"]["peak"] == pytest.approx(drawn.max())
         bee, dog, cow = method["maps"]
         positive = maps.clip(min=0)
         assert bee["inside"] == pytest.approx(positive[0, :, :12].sum() / positive[0].sum())
@@ -166,7 +168,7 @@ def test_a_map_that_is_not_finite_is_drawn_and_null(tmp_path, toy, photo, monkey
         (["--methods", ""], "--methods names none"),
         (["--methods", "lrp", "--against", "ant"], "--against was given, but none of lrp has rivals"),
         (["--target", "doge"], "has no class 'doge'"),
-        (["--style", "pie"], "--style is 'pie', expected one of overlay"),
+        (["--style", "pie"], "style is 'pie', expected one of overlay"),
         (["--boxes", "bee:1,2,3"], "--boxes bee:1,2,3: expected CLASS:left,top,right,bottom in pixels"),
         (["--boxes", "1,2,3,4"], "has no class ''"),
         (["--boxes", "bee:0,0,99,9"], "leaves the image of 48 x 48 pixels"),

@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from clarp.evaluation.attribution import attributors
-from clarp.evaluation.baselines import BASELINES, Baseline, last_convolution
+from clarp.evaluation.baselines import Baseline, last_convolution
+from clarp.method import BASELINES
 from clarp.network import Network
 
 attr = pytest.importorskip("captum.attr")

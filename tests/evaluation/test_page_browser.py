@@ -8,7 +8,7 @@ import pytest
 
 from clarp.evaluation.page import build, write_page
 from clarp.evaluation.tables import Report
-from clarp.render.scale import paint
+from clarp.render.palette import paint
 from evaluation.test_page import BOXES, COUNT, EVIL, METHODS, heatmap, rows, store
 
 __all__ = ["store"]
@@ -165,7 +165,7 @@ def test_maps_have_clarps_colours(page):
     pixels = np.array(canvas.evaluate(read)).reshape(8, 6, 4)[..., :3]
     row, column = np.argwhere(heatmap(unit, 0).numpy())[0]
     np.testing.assert_allclose(pixels[row, column], 255 * paint(np.ones(1))[0], atol=1)
-    grey = 255 * 0.45 + 0.55 * 9 * unit
+    grey = 255 * 0.3 + 0.7 * 9 * unit
     np.testing.assert_allclose(np.delete(pixels.reshape(48, 3), row * 6 + column, axis=0), grey, atol=3)
     page.locator("#opacity").evaluate(
         "e => { e.value = 0; e.dispatchEvent(new Event('input', {bubbles: true})) }"

@@ -125,11 +125,7 @@ def _affine_runs(module: nn.Sequential) -> Iterator[nn.Module]:
     layers = list(module)
     while layers:
         layer = layers.pop(0)
-        while (
-            layers
-            and isinstance(layer, (*WEIGHTED, nn.Sequential))
-            and isinstance(layers[0], NORM)
-        ):
+        while layers and isinstance(layer, (*WEIGHTED, nn.Sequential)) and isinstance(layers[0], NORM):
             layer = nn.Sequential(*(layer if isinstance(layer, nn.Sequential) else [layer]), layers.pop(0))
         yield layer
 

@@ -35,7 +35,8 @@ def max_pool(pool: nn.modules.pooling._MaxPoolNd, x: Array) -> tuple[Array, NDAr
         best = -math.inf
         for step in np.ndindex(*kernel):
             place = tuple(
-                i * s - p + u * d for i, s, p, u, d in zip(start, stride, padding, step, dilation, strict=True)
+                i * s - p + u * d
+                for i, s, p, u, d in zip(start, stride, padding, step, dilation, strict=True)
             )
             inside = all(0 <= i < size for i, size in zip(place, x.shape[1:], strict=True))
             if inside and (winners[(c, *start)] < 0 or x[(c, *place)] > best):

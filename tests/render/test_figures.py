@@ -22,6 +22,10 @@ def blobs():
     return heatmap
 
 
+def drawn(heatmap, photo, caption):
+    return render.rasterised(render.figure(heatmap, photo, caption))
+
+
 def share(picture, first, second):
     """The share of pixels whose one channel is far above another."""
     pixels = np.asarray(picture).astype(int)
@@ -30,7 +34,7 @@ def share(picture, first, second):
 
 def test_red_and_blue_stand_where_the_relevance_is():
     grey = np.full((64, 64, 3), 128, np.uint8)
-    pixels = np.asarray(render.overlay(blobs(), grey, "x")).astype(int)
+    pixels = np.asarray(drawn(blobs(), grey, "x")).astype(int)
     warm = np.argwhere(pixels[..., 0] - pixels[..., 2] > 60)
     cold = np.argwhere(pixels[..., 2] - pixels[..., 0] > 60)
     # Leave out the colour bar, on the right of everything.
@@ -38,11 +42,11 @@ def test_red_and_blue_stand_where_the_relevance_is():
     warm, cold = warm[warm[:, 1] < panel], cold[cold[:, 1] < panel]
     assert (warm.mean(0) < cold.mean(0)).all()
     assert len(warm) > 10_000
-    assert len(warm) == pytest.approx(len(cold), rel=0.1)
+    assert 0.4 * len(warm) < len(cold) < 0.8 * len(warm)  # striped
 
 
 def test_without_relevance_the_grey_photo_shows_through(photo):
-    picture = np.asarray(render.overlay(np.zeros((64, 64)), photo, "x")).astype(int)
+    picture = np.asarray(drawn(np.zeros((64, 64)), photo, "x")).astype(int)
     height, width, _ = picture.shape
     right = picture[height // 3 : height // 2, int(width * 0.5) : int(width * 0.8)]
     assert np.ptp(right, axis=-1).max() <= 1  # grey
@@ -50,9 +54,9 @@ def test_without_relevance_the_grey_photo_shows_through(photo):
 
 
 def test_size_and_aspect_follow_the_photo(photo):
-    tall = render.overlay(np.zeros((64, 32)), photo[:, :32], "x")
-    wide = render.overlay(np.zeros((32, 64)), photo[:32], "x")
-    alone = render.overlay(np.zeros((64, 64)), None, "x")
+    tall = drawn(np.zeros((64, 32)), photo[:, :32], "x")
+    wide = drawn(np.zeros((32, 64)), photo[:32], "x")
+    alone = drawn(np.zeros((64, 64)), None, "x")
     assert tall.width < wide.width
     assert tall.height > wide.height
     assert alone.width < wide.width
@@ -60,9 +64,9 @@ def test_size_and_aspect_follow_the_photo(photo):
 
 
 def test_every_line_of_the_caption_is_drawn_inside_the_picture(photo):
-    short = render.overlay(blobs(), photo, "title")
+    short = drawn(blobs(), photo, "title")
     title = "many words of a title " * 12 + "WIDE CAPITALS " * 10
-    long = render.overlay(blobs(), photo, f"{title}\n{'small print ' * 40}\n{'W' * 300}")
+    long = drawn(blobs(), photo, f"{title}\n{'small print ' * 40}\n{'W' * 300}")
     assert long.width == short.width
     assert long.height > short.height + 100
     pixels = np.asarray(long)
@@ -75,13 +79,13 @@ def test_every_line_of_the_caption_is_drawn_inside_the_picture(photo):
 @pytest.mark.parametrize("value", [0.0, 1.0, -2.0, np.nan, np.inf])
 def test_maps_without_any_contrast_are_safe(photo, value):
     with np.errstate(all="raise"):
-        assert render.overlay(np.full((64, 64), value), photo, "").width > 100
+        assert drawn(np.full((64, 64), value), photo, "").width > 100
 
 
 def test_not_finite_pixels_are_yellow(photo):
     heatmap = blobs()
     heatmap[30:34] = np.nan
-    picture = render.overlay(heatmap, photo // 4 * 0 + 128, "x")
+    picture = drawn(heatmap, photo // 4 * 0 + 128, "x")
     assert share(picture, 1, 2) > 0.01  # green far above blue: only yellow is
 
 
@@ -91,14 +95,14 @@ def test_not_finite_pixels_are_yellow(photo):
 )
 def test_a_photo_that_does_not_fit(shape, dtype):
     with pytest.raises(ValueError, match=r"the photo must be \(64, 64, 3\) bytes like the heatmap"):
-        render.overlay(blobs(), np.zeros(shape, dtype), "x")
+        drawn(blobs(), np.zeros(shape, dtype), "x")
 
 
 def test_no_global_state_and_the_same_picture_from_every_thread(photo):
     before = dict(mpl.rcParams)
     pictures = []
     threads = [
-        threading.Thread(target=lambda: pictures.append(np.asarray(render.overlay(blobs(), photo, "x"))))
+        threading.Thread(target=lambda: pictures.append(np.asarray(drawn(blobs(), photo, "x"))))
         for _ in range(3)
     ]
     for thread in threads:

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from clarp.render import Scale, colours
-from clarp.render import scale as scale_module
 
 
 def luminance(rgb):
@@ -39,6 +38,7 @@ def test_the_scale_is_symmetric_and_robust():
     scale = Scale.of(heatmap)
     assert scale.limit == 1.0
     assert scale.basis == "99.5th percentile of |relevance|"
+    assert (scale.peak, scale.full) == (1000.0, 0.001)
     assert Scale.of(-heatmap) == scale
     strength = scale.strength(heatmap)
     assert (strength[0, 0], strength[0, 1], strength[99, 99]) == (1.0, 1.0, 0.0)
@@ -49,7 +49,9 @@ def test_a_sparse_map_is_scaled_by_the_pixels_that_have_it(rest):
     """Nearly zero elsewhere, as behind a max pooling: what is rounding there must not be as red as the rest."""
     heatmap = np.full((100, 100), rest)
     heatmap[3, 4] = -2.5
-    assert Scale.of(heatmap) == Scale(2.5, "median of |relevance| in the 1 pixels that have nearly all", "")
+    assert Scale.of(heatmap) == Scale(
+        2.5, "median of |relevance| in the 1 pixels that have nearly all", "", 2.5
+    )
     assert colours(heatmap)[3, 4, 2] > colours(heatmap)[3, 4, 0] + 50
 
 
@@ -84,8 +86,3 @@ def test_zero_is_not_painted_as_anything():
 def test_a_heatmap_has_two_dimensions(shape):
     with pytest.raises(ValueError, match=r"a heatmap is \(H, W\), got an array of shape"):
         colours(np.zeros(shape))
-
-
-def test_the_colours_are_those_of_the_package():
-    cm = pytest.importorskip("cmcrameri.cm")
-    assert np.array_equal(scale_module._COLOURS, cm.vik(np.linspace(0.09, 0.91, 511))[:, :3])

@@ -19,29 +19,32 @@ def blob(value, rows=slice(10, 30)):
 def panels(figure):
     """The pixel arrays of the maps and photos, in the order in which they were drawn; colour bars are left out."""
     found = [axes.images[0].get_array() for axes in figure.axes]
-    return [pixels for pixels in found if pixels.shape[:2] == (40, 60)]
+    return [pixels for pixels in found if pixels.shape[:2] == (200, 300)]  # five pixels each
 
 
 def texts(figure):
     return [text.get_text() for text in figure.texts]
 
 
+def small_print(figure):
+    return figure.texts[-1].get_text().replace("\n", " ")
+
+
 def test_a_row_has_one_scale_and_rows_have_their_own(photo):
     rows = [Row("one", photo, (Cell(blob(1.0)), Cell(blob(10.0)))), Row("two", photo, (Cell(blob(1.0)),))]
     _, weak, strong, _, alone = panels(sheet(rows, "x"))
-    assert (strong[20, 30] == alone[20, 30]).all()
-    assert (weak[20, 30] != strong[20, 30]).any()
+    assert (strong[100, 150] == alone[100, 150]).all()
+    assert (weak[100, 150] != strong[100, 150]).any()
 
 
 def test_one_scale_over_all_rows_on_request(photo):
     rows = [Row("one", photo, (Cell(blob(1.0)),)), Row("two", photo, (Cell(blob(10.0)),))]
     figure = sheet(rows, "x", one_scale=True)
     _, weak, _, strong = panels(figure)
-    assert (weak[20, 30] != strong[20, 30]).any()
-    assert "One scale over all maps. Full colour: 99.5th percentile of |relevance| over 2 maps." in texts(
-        figure
-    )
-    assert "One scale in each row. Full colour: 99.5th percentile of |relevance|." in texts(sheet(rows, "x"))
+    assert (weak[100, 150] != strong[100, 150]).any()
+    said = "In percent of its peak; full colour: 99.5th percentile of |relevance|"
+    assert f"One scale over all maps. {said} over 2 maps." in small_print(figure)
+    assert f"One scale in each row. {said}." in small_print(sheet(rows, "x"))
 
 
 def test_titles_notes_and_aside_are_on_it_as_they_are_written(photo):
@@ -58,7 +61,7 @@ def test_titles_notes_and_aside_are_on_it_as_they_are_written(photo):
 def test_a_box_is_drawn_on_the_edges_of_its_pixels(photo):
     figure = sheet([Row("x", photo, (Cell(blob(0.0), boxes=((10, 5, 30, 25),)),), shows_photo=False)], "")
     (outline, _) = figure.axes[0].patches
-    assert outline.get_bbox().extents.tolist() == [9.5, 4.5, 29.5, 24.5]
+    assert outline.get_bbox().extents.tolist() == [49.5, 24.5, 149.5, 124.5]
 
 
 def test_no_photo_no_column_for_it(photo):

@@ -198,7 +198,9 @@ def networks(draw: st.DrawFn, axes: int) -> nn.Sequential:
 
 @pytest.mark.parametrize("axes", [1, 3])
 @settings(max_examples=15)
-@given(data=st.data(), name=st.sampled_from(["zplus-box", "epsilon-plus-flat", "epsilon-gamma-box", "epsilon"]))
+@given(
+    data=st.data(), name=st.sampled_from(["zplus-box", "epsilon-plus-flat", "epsilon-gamma-box", "epsilon"])
+)
 def test_drawn_network(axes: int, data: st.DataObject, name: str) -> None:
     model = data.draw(networks(axes)).double().eval()
     x = images(2, 2, *SIZES[axes], seed=data.draw(st.integers(0, 99))).clamp(-3, 3)

@@ -6,6 +6,7 @@ import json
 import socket
 import tempfile
 import time
+from dataclasses import replace
 from io import BytesIO
 
 import httpx
@@ -14,8 +15,10 @@ import pytest
 from PIL import Image
 
 import clarp
+from clarp.method import BASELINES
+from clarp.render import STYLES
 from clarp.serve.app import application
-from clarp.serve.engine import Question
+from clarp.serve.engine import Engine, Question
 from clarp.serve.guard import Hosts
 from clarp.serve.limits import Limits
 from serve.servers import LABELS, SIDE, Slow, engine, photo, serving, until
@@ -33,6 +36,14 @@ class TestAnswers:
         assert [model["name"] for model in about["models"]] == ["toy", "other"]
         assert [method["name"] for method in about["methods"]] == list(clarp.methods())
         assert {method["name"] for method in about["methods"] if not method["has_rivals"]} == {"lrp", "clrp2"}
+        assert {method["name"]: method["when"] for method in about["methods"]} == {
+            name: clarp.Method.named(name).when for name in clarp.methods()
+        }
+        assert [(one["name"], one["definition"]) for one in about["baselines"]] == [
+            ("gradcam", BASELINES["gradcam"])
+        ]
+        assert about["baselines"][0]["when"].startswith("To compare")
+        assert about["styles"] == list(STYLES)
         assert about["limits"]["photo_bytes"] == Limits().photo_bytes
 
     def test_classes(self, client):
@@ -40,6 +51,39 @@ class TestAnswers:
             "model": "other",
             "labels": list(LABELS),
         }
+
+    @pytest.mark.parametrize(
+        ("name", "meant", "near"),
+        [
+            ("BEE", 1, []),
+            ("hound", 3, []),
+            ("2", 2, []),
+            ("bees", None, ["bee"]),
+            ("hond", None, ["dog, hound"]),
+            ("xyzzy", None, []),
+            ("17", None, []),
+        ],
+    )
+    def test_class_is_the_one_that_the_command_line_takes(self, client, name, meant, near):
+        answer = client.get("/api/class", params={"model": "other", "name": name}).json()
+        assert answer["model"] == "other"
+        assert answer["meant"] == meant
+        assert [one["label"] for one in answer["near"]] == near
+        assert [LABELS[one["class"]] for one in answer["near"]] == near
+        if meant is None:
+            with pytest.raises(ValueError, match="no class") as refused:
+                engine("other").classifier.class_index(name)
+            assert answer["problem"] == str(refused.value)
+        else:
+            assert answer["problem"] == ""
+
+    def test_several_classes_of_one_name_are_all_told(self):
+        crane = replace(engine().classifier, labels=("crane", "bee", "crane", "dog"))
+        with serving(application([Engine("toy", "toy", crane, Limits())])) as url:
+            answer = httpx.get(f"{url}/api/class", params={"name": "Crane"}).json()
+        assert answer["meant"] is None
+        assert [one["class"] for one in answer["near"]] == [0, 2]
+        assert "ambiguous" in answer["problem"]
 
     def test_predict_is_the_engines_answer(self, client, toy):
         answer = client.post("/api/predict", params={"top": 2}, content=photo()).json()
@@ -63,7 +107,17 @@ class TestAnswers:
     def test_picture(self, client):
         response = client.post("/api/picture", params={"target": "bee", "method": "lrp"}, content=photo())
         assert response.headers["content-type"] == "image/png"
-        assert Image.open(BytesIO(response.content)).width > 1000
+        assert Image.open(BytesIO(response.content)).width > 850
+
+    @pytest.mark.parametrize("style", STYLES)
+    def test_styles(self, client, toy, style):
+        query = {"target": "bee", "method": "lrp", "style": style}
+        answer = client.post("/api/explain", params=query, content=photo()).json()
+        question = Question(("bee",), (), ("lrp",), look=style)
+        assert answer == toy.explain(photo(), question, lambda: False).model_dump(mode="json", by_alias=True)
+        assert answer["style"] == style
+        whole = client.post("/api/picture", params=query, content=photo())
+        assert whole.content == toy.picture(photo(), question, lambda: False)
 
     def test_mask_is_the_engines_answer(self, client, toy):
         query = {"region": ["0,0,12,24", "12,0,14,3"], "class": "cow", "fill": "blur"}
@@ -83,7 +137,7 @@ class TestAnswers:
     def test_the_description_has_types_and_errors(self, client):
         described = client.get("/api/openapi.json").json()
         assert set(described["paths"]) == {
-            f"/api/{name}" for name in ("about", "classes", "predict", "explain", "picture", "mask")
+            f"/api/{name}" for name in ("about", "classes", "class", "predict", "explain", "picture", "mask")
         }
         explain = described["paths"]["/api/explain"]["post"]
         assert {"200", "401", "413", "422", "503", "504"} <= set(explain["responses"])
@@ -93,7 +147,7 @@ class TestAnswers:
         schemas = described["components"]["schemas"]
         for name, schema in schemas.items():
             assert schema.get("description"), name
-        for field in ("heatmap", "png", "python", "ledger"):
+        for field in ("heatmap", "pictures", "python", "ledger"):
             assert schemas["Map"]["properties"][field]["description"]
 
     def test_there_is_no_page_that_loads_scripts_from_elsewhere(self, client):
@@ -158,6 +212,10 @@ class TestRefusals:
             ("explain", {"target": "0", "against": "ant"}, 422, "target and against are both 'ant'"),
             ("explain", {"target": list("012301"), "method": list(clarp.methods())}, 422, "42 maps"),
             ("picture", {"method": "x"}, 422, "unknown method"),
+            ("picture", {"style": "pie"}, 422, "style is 'pie': Input should be 'overlay', 'heatmap'"),
+            ("explain", {"style": ""}, 422, "style is ''"),
+            ("explain", {"method": "occlusion"}, 422, "clarp compare PHOTO --methods occlusion,ssglrp"),
+            ("explain", {"method": "gradcam@0"}, 422, "clarp compare PHOTO --methods gradcam@0,ssglrp"),
             ("mask", {}, 422, "region"),
             ("mask", {"region": "1,2,3"}, 422, "region"),
             ("mask", {"region": "1,2,3,x"}, 422, "region"),

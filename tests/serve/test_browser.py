@@ -259,7 +259,7 @@ class TestAsAPersonDoes:
             files[kind] = tmp_path / download.value.suggested_filename
             download.value.save_as(files[kind])
         assert files["PNG"].name == "cat_and_coffee.285-egyptian-cat.ssglrp.png"
-        assert Image.open(BytesIO(files["PNG"].read_bytes())).width > 1000
+        assert Image.open(BytesIO(files["PNG"].read_bytes())).width > 850
         values = np.load(files[".npy"])
         assert (values == heatmap(url, "ssglrp", CAT, against=ESPRESSO)).all()
         told = json.loads(files["JSON"].read_text())

@@ -1,15 +1,22 @@
 import base64
+import copy
+import sys
 from io import BytesIO
 
 import numpy as np
 import pytest
 import torch
+from captum.attr import LayerAttribution, LayerGradCam
 from PIL import Image
 
 from clarp.explainer import Explainer
+from clarp.method import BASELINES
 from clarp.models import Classifier
+from clarp.render import STYLES, Scale, prepared
+from clarp.render.styles import View
 from clarp.serve.engine import Engine, GivenUp, Question
 from clarp.serve.limits import Limits
+from clarp.serve.maps import COMPARED
 from serve.servers import LABELS, SIDE, classifier, engine, photo, preprocess
 
 
@@ -123,7 +130,7 @@ class TestExplain:
 
     def test_the_colours_are_the_stronger_the_more_opaque(self, toy):
         one = explained(toy, photo()).maps[0]
-        layer, values = picture(one.png), np.abs(heatmap(one))
+        layer, values = picture(one.pictures[0].png), np.abs(heatmap(one))
         assert layer.shape == (SIDE, SIDE, 4)
         assert (layer[..., 3][values >= one.scale.limit] == 255).all()
         weak = values < 0.25 * one.scale.limit
@@ -141,8 +148,38 @@ class TestExplain:
             assert pair[0].scale.basis == "99.5th percentile of |relevance| over 2 maps"
             for one in pair:
                 full = np.abs(heatmap(one)) >= one.scale.limit
-                assert (picture(one.png)[..., 3][full] == 255).all()
-                assert (picture(one.png)[..., 3][~full] < 255).any()
+                assert (picture(one.pictures[0].png)[..., 3][full] == 255).all()
+                assert (picture(one.pictures[0].png)[..., 3][~full] < 255).any()
+
+    @pytest.mark.parametrize("look", STYLES)
+    def test_each_style_is_what_the_command_line_draws(self, toy, look):
+        """The pictures are those of the style's panels, on the scale of what it draws."""
+        one = toy.explain(photo(), Question(("ant",), (), ("lrp",), look=look), lambda: False).maps[0]
+        seen = picture(toy.predict(photo(), 1).seen.png)
+        view = View.of(heatmap(one), seen, look)
+        assert (one.scale.limit, one.note) == (view.scale.limit, view.note)
+        assert one.scale.smoothed == (look in {"contours", "region"})
+        assert [each.title for each in one.pictures] == [panel.title for panel in view.panels]
+        if look == "overlay":
+            return
+        for each, panel in zip(one.pictures, view.panels, strict=True):
+            drawn = picture(each.png)
+            assert drawn.shape == (450, 450, 3)
+            block = 450 / SIDE
+            middles = np.round((np.arange(SIDE) + 0.5) * block).astype(int)
+            far = np.abs(drawn[np.ix_(middles, middles)] / 255 - panel.pixels).max(-1) > 0.02
+            assert far.mean() < (0.35 if panel.lines is not None else 0.001)  # where no line lies
+
+    def test_a_style_of_a_wide_photo_has_its_shape(self):
+        wide = Engine("toy", "toy", classifier(lambda image: preprocess(image)[:, :8]), Limits())
+        maps = wide.explain(photo(), Question((), (), ("lrp",), look="signs"), lambda: False).maps
+        assert [picture(each.png).shape for each in maps[0].pictures] == [(150, 450, 3)] * 2
+
+    def test_on_the_same_scale_in_a_smoothed_style(self, toy):
+        question = Question(("ant", "bee"), (), ("lrp",), same_scale=True, look="contours")
+        one, other = toy.explain(photo(), question, lambda: False).maps
+        both = Scale.of(*(prepared(heatmap(each), "contours") for each in (one, other)))
+        assert one.scale.limit == other.scale.limit == both.limit
 
     def test_the_ledger_balances(self, toy):
         ledger = explained(toy, photo(), methods=("lrp",)).maps[0].ledger
@@ -170,7 +207,68 @@ class TestExplain:
     def test_a_picture_with_caption(self, toy):
         drawn = Image.open(BytesIO(toy.picture(photo(), Question(("1",), ("2",), ("sglrp",)), lambda: False)))
         assert drawn.format == "PNG"
-        assert drawn.width > 1000
+        assert drawn.width > 850
+
+
+class TestGradCAM:
+    def test_it_is_the_evaluations_and_captums(self, toy):
+        data = photo()
+        maps = explained(toy, data, targets=("bee", "3"), against=("ant",), methods=("gradcam", "lrp")).maps
+        assert [(one.method, one.target.index) for one in maps] == [
+            ("gradcam", 1),
+            ("gradcam", 3),
+            ("lrp", 1),
+            ("lrp", 3),
+        ]
+        copied = copy.deepcopy(toy.classifier.module)
+        for one in maps[:2]:
+            grad_cam = LayerGradCam(copied, copied[2])
+            cells = grad_cam.attribute(tensor(data), one.target.index, relu_attributions=True)
+            expected = LayerAttribution.interpolate(cells, (SIDE, SIDE), "bilinear")[0, 0]
+            assert np.allclose(heatmap(one), expected.detach().numpy(), rtol=1e-5, atol=1e-9)
+            assert one.definition.endswith("layer 2")
+            assert (one.composite, one.against, one.ledger) == ("", "nothing: the method has no rivals", {})
+
+    def test_the_lines_make_the_same_map(self, toy, tmp_path, monkeypatch):
+        (tmp_path / "photo.jpg").write_bytes(photo())
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("clarp.models.load", {"toy.py:build": toy.classifier}.__getitem__)
+        for one in explained(toy, photo(), targets=("0", "1"), methods=("gradcam",)).maps:
+            names = {}
+            exec(one.python, names)
+            assert np.allclose(names["heatmap"].numpy(), heatmap(one), rtol=1e-4, atol=1e-9)
+
+    def test_a_picture_names_the_layer(self, toy, monkeypatch):
+        captions = []
+        monkeypatch.setattr(
+            "clarp.serve.engine.whole", lambda *arguments: captions.append(arguments[-1]) or b""
+        )
+        toy.picture(photo(), Question(("1",), (), ("gradcam",)), lambda: False)
+        title, small = captions[0].splitlines()
+        assert title.startswith("bee (")
+        assert "against" not in title
+        assert small == "GRADCAM (2) · toy"
+
+    def test_a_model_without_convolutions_is_told_why_and_has_its_other_maps(self):
+        flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * SIDE * SIDE, 4)).eval()
+        found = Engine("flat", "flat", Classifier("flat", flat, LABELS, preprocess), Limits())
+        with pytest.raises(ValueError, match="no convolution that is a module, and Grad-CAM no layer"):
+            explained(found, photo(), methods=("gradcam",))
+        assert explained(found, photo(), methods=("lrp",)).maps
+
+    def test_an_exported_program_is_told_why(self):
+        program = torch.export.export(classifier().module, (torch.zeros(1, 3, SIDE, SIDE),))
+        found = Engine("exported", "exported", Classifier("exported", program, LABELS, preprocess), Limits())
+        with pytest.raises(TypeError, match=r"needs a torch\.nn\.Module"):
+            explained(found, photo(), methods=("gradcam",))
+
+    def test_without_captum_it_says_what_to_install(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "captum", None)
+        with pytest.raises(ValueError, match=r'needs captum, .* pip install "clarp\[eval\]"'):
+            explained(engine(), photo(), methods=("gradcam",))
+
+    def test_what_is_compared_is_a_baseline(self):
+        assert set(COMPARED) <= set(BASELINES)
 
 
 class TestMask:

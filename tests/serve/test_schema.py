@@ -17,6 +17,7 @@ for kind in ("application/octet-stream", "image/jpeg", "image/png"):
 OPERATIONS = {
     "about": "GET",
     "classes": "GET",
+    "class": "GET",
     "predict": "POST",
     "explain": "POST",
     "picture": "POST",

@@ -143,7 +143,7 @@ class TestAnEmptyMap:
         red, nothing = explained(engines["multilabel"], ("red_disc", "anything"), "ssglrp")
         assert (red.scale.warning, nothing.scale.warning) == ("", EMPTY)
         assert not heatmap(nothing).any()
-        layer = np.asarray(Image.open(BytesIO(base64.b64decode(nothing.png))))
+        layer = np.asarray(Image.open(BytesIO(base64.b64decode(nothing.pictures[0].png))))
         assert not layer[..., 3].any()
 
     def test_rounding_is_not_drawn(self, engines, monkeypatch):
@@ -157,8 +157,7 @@ class TestAnEmptyMap:
     def test_its_picture_says_so(self, engines, monkeypatch):
         captions = []
         monkeypatch.setattr(
-            "clarp.serve.engine.overlay",
-            lambda _, photo, caption: captions.append(caption) or Image.fromarray(photo),
+            "clarp.serve.engine.whole", lambda *arguments: captions.append(arguments[-1]) or b""
         )
         for target in ("red_disc", "anything"):
             engines["multilabel"].picture(PHOTO, Question((target,), (), ("ssglrp",)), lambda: False)

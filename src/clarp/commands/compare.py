@@ -16,20 +16,21 @@ from torch.export import ExportedProgram
 
 from clarp import models
 from clarp.cache import default_folder
-from clarp.commands.explain import TOP, classes, device_named, style_named
-from clarp.commands.manifest import described, finite, head, named, percent
+from clarp.commands.explain import classes, device_named
+from clarp.commands.manifest import described, drawn_as, finite, head, named, percent
 from clarp.commands.notes import lost_in_silence, note, note_lost
-from clarp.data.geometry import Box, Geometry
+from clarp.commands.writing import TOP
 from clarp.data.pairs import boxed_photos
 from clarp.data.sample import Object, checked_box
 from clarp.evaluation.attribution import Attributor, Relevance, attributors, lossy
 from clarp.evaluation.metrics import EnergyPointing
 from clarp.files import write_atomically
+from clarp.geometry import Box, Geometry
 from clarp.images import notes_of, open_photo
 from clarp.models import Classifier
 from clarp.models.logits import Logits
 from clarp.network import Network
-from clarp.render import Cell, Row, Style, save, sheet
+from clarp.render import Cell, Look, Row, save, sheet
 from clarp.render.paper import checked_format
 from clarp.render.scale import Scale
 from clarp.render.styles import prepared
@@ -54,7 +55,7 @@ class Request:
     against: tuple[str, ...]
     composite: str | None
     boxes: tuple[str, ...]
-    style: str
+    look: Look
     out: Path
     device: str | None
 
@@ -76,9 +77,7 @@ def run(request: Request, *, json: bool) -> int:
             *comparison.task.notes,
         ):
             note(assumed)
-        drawn = sheet(
-            comparison.rows(), comparison.caption(), aside=comparison.aside(), style=comparison.style
-        )
+        drawn = sheet(comparison.rows(), comparison.caption(), aside=comparison.aside(), style=request.look)
         request.out.parent.mkdir(parents=True, exist_ok=True)
         save(drawn, request.out)
         manifest = comparison.manifest()
@@ -105,7 +104,6 @@ class _Comparison:
 
     request: Request
     classifier: Classifier
-    style: Style
     methods: tuple[Attributor, ...]
     image: Tensor
     size: tuple[int, int]
@@ -123,7 +121,7 @@ class _Comparison:
         _check_out(request)
         if not request.methods:
             raise ValueError("--methods names none, expected names such as lrp,ssglrp.")
-        style, device = style_named(request.style), device_named(request.device)
+        device = device_named(request.device)
         classifier = models.load(
             request.model, request.weights, request.labels, request.output, task=request.task
         )
@@ -151,7 +149,6 @@ class _Comparison:
         comparison = cls(
             request,
             classifier,
-            style,
             tuple(sorted(methods, key=lambda method: request.methods.index(method.name))),
             image,
             (photo.height, photo.width),
@@ -231,7 +228,8 @@ class _Comparison:
                 boxes = [self.geometry.box_to_model(thing.box) for thing in self.own_boxes[k] if thing.box]
                 cells.append(Cell(maps[k].numpy(), title, note, tuple(box for box in boxes if box)))
             title = method.name.upper() if isinstance(method, Relevance) else method.name
-            rows.append(Row(title, photo, tuple(cells), shows_photo=number == 0))
+            row = Row(title, photo, tuple(cells), shows_photo=number == 0)
+            rows.append(row.versus() if self.request.look.style == "versus" else row)
         return rows
 
     def caption(self) -> str:
@@ -271,7 +269,7 @@ class _Comparison:
             **head(self.classifier),
             "task": described(self.task),
             "device": str(self.device),
-            "style": self.style,
+            "look": drawn_as(request.look),
             "sheet": request.out.name,
             "photo": {
                 "file": str(request.photo),
@@ -288,12 +286,17 @@ class _Comparison:
 
     def _described(self, number: int) -> dict[str, Any]:
         method, maps, shares = self.methods[number], self.maps[number], self.inside[number]
-        scale = Scale.of(*(prepared(heatmap.numpy(), self.style) for heatmap in maps))
+        scale = Scale.of(*(prepared(heatmap.numpy(), self.request.look) for heatmap in maps))
         return {
             "name": method.name,
             "definition": method.definition,
             "has_rivals": self.has_rivals(method),
-            "scale": {"limit": scale.limit, "basis": scale.basis, "warning": scale.warning},
+            "scale": {
+                "peak": scale.peak,
+                "full_colour": scale.limit,
+                "basis": scale.basis,
+                "warning": scale.warning,
+            },
             "maps": [
                 {
                     "target": target,

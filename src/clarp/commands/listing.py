@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from PIL import Image
@@ -13,7 +14,7 @@ from clarp import models as registry
 from clarp.cache import default_folder
 from clarp.commands.notes import note
 from clarp.explainer import Explainer
-from clarp.method import Method
+from clarp.method import BASELINES, Method
 from clarp.method import methods as method_names
 from clarp.network import Network
 from clarp.task import TaskName
@@ -22,6 +23,7 @@ OTHERS = (
     "other models: timm's by their names (timm:NAME where torchvision has it too), transformers' by repository or folder (hf:REPO), "
     "a .pt2 file, file.py:function."
 )
+_WIDTH = 110
 
 
 def models(*, json: bool) -> None:
@@ -33,9 +35,9 @@ def models(*, json: bool) -> None:
 
 
 def methods(*, json: bool) -> None:
-    """List the methods, and what each is made of."""
+    """List the methods: when to take each, and what it is made of."""
     found = [Method.named(name) for name in method_names()]
-    rows = [
+    made = [
         {
             "name": method.name,
             "seed": repr(method.seed),
@@ -46,7 +48,15 @@ def methods(*, json: bool) -> None:
         }
         for method in found
     ]
-    _print(rows, _table(rows), json=json)
+    rows = [{**parts, "when": method.when} for method, parts in zip(found, made, strict=True)]
+    widest = max(map(len, method_names())) + 2
+    when = [
+        fill(f"{method.name:{widest}}{method.when}", _WIDTH, subsequent_indent=" " * widest)
+        for method in found
+    ]
+    _print(rows, [*when, "", *_table(made)], json=json)
+    if not json:
+        note(f"baselines, for `clarp compare` and `clarp evaluate` only: {', '.join(BASELINES)}.")
 
 
 def plan(

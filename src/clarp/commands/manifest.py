@@ -5,6 +5,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from clarp.explanation import Explanation
 from clarp.files import shortened
 from clarp.method import Method
 from clarp.models import Classifier
-from clarp.task import Task
+from clarp.render import Look
+from clarp.task import Task, TaskName
 from clarp.text import printable
 
 _NAMED = 3  # rivals in a title
@@ -72,6 +74,16 @@ def described(task: Task | None) -> dict[str, str] | None:
     return None if task is None else {"name": task.name, "source": task.source}
 
 
+def drawn_as(look: Look) -> dict[str, Any]:
+    """How maps were drawn, and in which unit scales are."""
+    return {
+        **asdict(look),
+        "smoothing": look.sigma,
+        "unit": "relevance of a pixel of the model's input, summed over its channels, in units of the initial relevance; colour bars are in percent "
+        "of the peak",
+    }
+
+
 def named(classifier: Classifier, probabilities: Tensor, index: int) -> dict[str, Any]:
     """A class in a manifest: number, label and probability, of (N,) probabilities."""
     return {
@@ -88,6 +100,7 @@ def caption(
     probability: float,
     rivals: Sequence[int],
     *more: str,
+    colours: tuple[str, str] = ("red", "blue"),
 ) -> str:
     """What stands with a map: a title, and a line of small print.
 
@@ -98,6 +111,46 @@ def caption(
         probability: its probability.
         rivals: the classes that it is contrasted with; empty: those of its task.
         *more: for the small print.
+        colours: of what speaks for the class, and of what speaks against it.
+    """
+    method = explanation.method
+    made = f"{method.name.upper()} ({method.rules.name})"
+    return titled(
+        classifier,
+        target,
+        probability,
+        rivals,
+        *more,
+        task=explanation.task,
+        made=made,
+        contrasts=method.has_rivals,
+        colours=colours,
+    )
+
+
+def titled(
+    classifier: Classifier,
+    target: int,
+    probability: float,
+    rivals: Sequence[int],
+    *more: str,
+    task: TaskName,
+    made: str,
+    contrasts: bool,
+    colours: tuple[str, str] = ("red", "blue"),
+) -> str:
+    """The :func:`caption` of a map that need not be an explanation's.
+
+    Args:
+        classifier: whose decision it is.
+        target: the class.
+        probability: its probability.
+        rivals: the classes that it is contrasted with; empty: those of its task.
+        *more: for the small print.
+        task: what the last layer means.
+        made: by what the map was made.
+        contrasts: whether what made the map contrasts the class with rivals.
+        colours: as of :func:`caption`.
     """
     labels = [classifier.labels[index].replace("_", " ") for index in (target, *rivals)]
     labels = [printable(label) for label in labels]
@@ -105,13 +158,11 @@ def caption(
     if rivals:
         others = f" and {len(rivals) - _NAMED} more" if len(rivals) > _NAMED else ""
         title += f" against {', '.join(labels[1 : 1 + _NAMED])}{others}"
-    elif explanation.task == "multiclass" and explanation.method.has_rivals:
+    elif task == "multiclass" and contrasts:
         title += " against all other classes"
-    if explanation.task == "binary":
+    if task == "binary":
         other = classifier.labels[1 - target].replace("_", " ")
-        more = (f"red speaks for {labels[0]}, blue for {other}", *more)
-    method = explanation.method
-    made = f"{method.name.upper()} ({method.rules.name})"
+        more = (f"{colours[0]} speaks for {labels[0]}, {colours[1]} for {other}", *more)
     return f"{title}\n{' · '.join(map(printable, [made, Path(classifier.name).name, *more]))}"
 
 

@@ -9,7 +9,6 @@ from clarp.data.coco import coco
 from clarp.data.composites import IMAGENET_GREY, composites
 from clarp.data.dataset import Dataset
 from clarp.data.folder import image_folder, image_table
-from clarp.data.geometry import Box, Geometry, Size
 from clarp.data.imagenet import imagenet
 from clarp.data.mosaics import mosaics
 from clarp.data.pairs import boxed_photos
@@ -17,6 +16,7 @@ from clarp.data.photo import Photo, Picture
 from clarp.data.problems import AnnotationError, Contradiction, Problem, UnreadableImageError
 from clarp.data.sample import Label, Object, Region, Sample, Truth
 from clarp.data.voc import VOC_CLASSES, voc
+from clarp.geometry import Box, Geometry, Size
 
 __all__ = [
     "IMAGENET_GREY",

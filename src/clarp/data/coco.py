@@ -13,10 +13,10 @@ from clarp.data._fields import FieldError, field, four, items, numbers, text_of,
 from clarp.data._located import json_lines, read_json
 from clarp.data.dataset import Dataset
 from clarp.data.folder import existing_folder
-from clarp.data.geometry import Size
 from clarp.data.photo import Photo
 from clarp.data.problems import AnnotationError, Contradiction, Problem, UnreadableImageError
 from clarp.data.sample import Object, Sample, checked_box, unique
+from clarp.geometry import Size
 from clarp.optional import optional
 
 _PURPOSE = "Reading COCO masks"

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from clarp.data._draw import below, draw
 from clarp.data.dataset import Dataset
-from clarp.data.geometry import Box, Size
 from clarp.data.photo import Photo
 from clarp.data.problems import AnnotationError, Contradiction
 from clarp.data.sample import Object, Sample
+from clarp.geometry import Box, Size
 
 IMAGENET_GREY = (124, 116, 104)
 """ImageNet's mean colour: the background that says least to a classifier."""

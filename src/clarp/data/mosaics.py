@@ -9,9 +9,9 @@ from PIL import Image, ImageOps
 
 from clarp.data._draw import draw
 from clarp.data.dataset import Dataset
-from clarp.data.geometry import Size
 from clarp.data.photo import Photo
 from clarp.data.sample import Label, Object, Sample
+from clarp.geometry import Size
 
 
 @dataclass(frozen=True)

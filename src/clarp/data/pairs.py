@@ -7,10 +7,10 @@ from clarp.data._fields import FieldError, field, four, items, label, text_of, w
 from clarp.data._located import Record, json_keys, read_json
 from clarp.data.dataset import Dataset
 from clarp.data.folder import existing_folder
-from clarp.data.geometry import Size
 from clarp.data.photo import Photo, within
 from clarp.data.problems import AnnotationError, Contradiction, Problem, UnreadableImageError
 from clarp.data.sample import Object, Sample, checked_box, unique
+from clarp.geometry import Size
 
 
 def boxed_photos(root: str | Path, table: str = "boxes.json", *, outside: bool = False) -> Dataset:

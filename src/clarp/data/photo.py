@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clarp import decoding
-from clarp.data.geometry import Size
 from clarp.data.problems import Problem, UnreadableImageError
+from clarp.geometry import Size
 from clarp.images import open_photo
 
 

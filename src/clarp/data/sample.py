@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from clarp.data.geometry import Box, Size
 from clarp.data.photo import Photo, Picture
+from clarp.geometry import Box, Size
 
 Label = tuple[int, ...]
 """The class ids that name one thing equally well, the best first: ``(281,)``, or ``(331, 330)`` for hare or rabbit."""

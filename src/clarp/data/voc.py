@@ -11,10 +11,10 @@ from torch import Tensor
 from clarp.data._located import Element, MalformedFileError, read_text, read_xml
 from clarp.data.dataset import Dataset
 from clarp.data.folder import existing_folder, unknown_name
-from clarp.data.geometry import Box, Size
 from clarp.data.photo import Photo, within
 from clarp.data.problems import AnnotationError, Contradiction, Problem, UnreadableImageError
 from clarp.data.sample import Object, Sample, checked_box, unique
+from clarp.geometry import Box, Size
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from clarp.bounds import Bounds
-from clarp.evaluation.baselines import BASELINES, Baseline
+from clarp.evaluation.baselines import Baseline
 from clarp.evaluation.controls import CentrePosition, RandomPosition
 from clarp.explainer import Explainer
-from clarp.method import Method, methods
+from clarp.method import BASELINES, Method, methods
 from clarp.network import Network
 from clarp.task import TaskName
 

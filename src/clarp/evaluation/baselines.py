@@ -11,21 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from clarp.capture import LogitsOf, Output
-from clarp.method import Method
+from clarp.method import BASELINES, Method
 from clarp.network import Network
 from clarp.optional import optional
 from clarp.propagation import last_spatial, make_plan
 
-BASELINES = {
-    "gradient": "largest magnitude over the channels of the logit's gradient (Simonyan 2014)",
-    "input-x-gradient": "gradient times input, summed over the channels (Shrikumar 2016)",
-    "integrated-gradients": "from zeros, 50 steps, summed over the channels (Sundararajan 2017)",
-    "guided-backprop": "as gradient, negative gradients cut off at every ReLU (Springenberg 2015)",
-    "gradcam": "last convolution's output weighted by its mean gradient, rectified, bilinear (Selvaraju 2017)",
-    "occlusion": "windows of 1/14 of the image set to zero, strides of half a window (Zeiler 2014)",
-}
-"""captum's methods by name, each with its settings; gradient and guided-backprop are reduced as in TorchRay."""
-_PURPOSE = "The baselines of an evaluation"
+_PURPOSE = "A baseline of captum's, such as Grad-CAM,"
 _AT_ONCE = 32
 
 
@@ -34,7 +25,7 @@ class Baseline:
     """One of captum's methods on a copy of a model.
 
     Attributes:
-        name: a name of :data:`BASELINES`; ``gradcam@MODULE`` names Grad-CAM's layer.
+        name: a name of :data:`clarp.method.BASELINES`; ``gradcam@MODULE`` names Grad-CAM's layer.
         module: the copy, its in-place operations switched off, for captum's hooks don't bear them; with two columns where the model has one.
         layer: Grad-CAM's module by its path, "" for the others.
     """
@@ -167,7 +158,8 @@ def last_convolution(network: Network, image: Tensor | None) -> str:
     module = last_spatial(found).module if found else ""
     if not module:
         raise ValueError(
-            f"{network.name} has no convolution that is a module: name the layer, gradcam@LAYER."
+            f"{network.name} has no convolution that is a module, and Grad-CAM no layer of itself; clarp compare and evaluate take one by "
+            "its name, gradcam@LAYER."
         )
     return module
 

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from clarp.background import ahead
 from clarp.data.dataset import Dataset
 from clarp.data.problems import UnreadableImageError
 from clarp.data.sample import Sample
 from clarp.evaluation.fingerprint import of_classifier
-from clarp.evaluation.inputs import Loader, ahead
+from clarp.evaluation.inputs import AHEAD, Loader
 from clarp.files import whole, write_summed
 from clarp.models import Classifier
 from clarp.models.logits import Logits
@@ -66,7 +67,7 @@ def _found(photos: Dataset, classifier: Classifier, device: torch.device) -> lis
             return None
 
     ids: list[str] = []
-    for sample, image in zip(photos, ahead(opened, photos), strict=True):
+    for sample, image in zip(photos, ahead(opened, photos, most=AHEAD), strict=True):
         if image is not None and sample.labels:
             logits = logits or Logits.of(model, network, image, classifier.task)
             shares = logits.probabilities(image[None].to(device))[0].tolist()

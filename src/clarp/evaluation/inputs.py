@@ -1,11 +1,7 @@
 """What goes into an evaluation: samples become tensors with their truth, in the background and in order."""
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,15 +9,14 @@ from PIL import Image
 from torch import Tensor
 
 from clarp.data.dataset import Dataset
-from clarp.data.geometry import Box, Geometry, Size
 from clarp.data.problems import Problem, UnreadableImageError
 from clarp.data.sample import Label, Sample, Truth
+from clarp.geometry import Box, Geometry, Size
 from clarp.images import notes_of
 from clarp.models import Classifier
 
-_AHEAD = 16
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+AHEAD = 17
+"""How many samples are opened, or wait to be asked, at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,37 +188,6 @@ def label_limit(dataset: Dataset, classes: int) -> None:
                 raise ValueError(
                     f"{sample.id} has the class {max(label)}, and the model's {classes} classes are 0 to {classes - 1}."
                 )
-
-
-def ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """``map`` in the items' order, a few items ahead in the background.
-
-    >>> list(ahead(abs, [-1, 2, -3]))
-    [1, 2, 3]
-    """
-    waiting: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
-    try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > _AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def batches(units: Iterable[Unit], size: int) -> Iterator[list[Unit]]:
-    """Units in their order, at most ``size`` together, and only tensors of one shape."""
-    batch: list[Unit] = []
-    for unit in units:
-        if batch and (len(batch) == size or batch[0].image.shape != unit.image.shape):
-            yield batch
-            batch = []
-        batch.append(unit)
-    if batch:
-        yield batch
 
 
 def spread(dataset: Dataset, limit: int | None) -> Sequence[Sample]:

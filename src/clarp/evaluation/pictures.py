@@ -12,9 +12,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from clarp.data.geometry import Box
+from clarp.geometry import Box
 from clarp.optional import optional
-from clarp.render.scale import Bytes, Floats, Scale
+from clarp.render.palette import Bytes, Floats
+from clarp.render.scale import Scale
 
 PHOTO = 128
 """Pixels, the longer side of a photo."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from clarp.background import ahead, batches
 from clarp.data.dataset import Dataset, file_digest
 from clarp.data.problems import GAVE_NONE, Problem
 from clarp.data.sample import Sample
@@ -20,7 +21,7 @@ from clarp.evaluation import pictures
 from clarp.evaluation.attribution import Attributor, Control, attributors, lossy
 from clarp.evaluation.baselines import Baseline
 from clarp.evaluation.fingerprint import of_classifier, of_machine
-from clarp.evaluation.inputs import Loader, Unit, ahead, batches, label_limit, spread
+from clarp.evaluation.inputs import AHEAD, Loader, Unit, label_limit, spread
 from clarp.evaluation.metrics import (
     ClassSensitivity,
     GridPointingGame,
@@ -285,7 +286,7 @@ class Run:
 
         def units() -> Iterator[list[Unit]]:
             numbered = [(number, self.samples[number]) for number in range(start, stop)]
-            for found in ahead(self.loader.units, numbered):
+            for found in ahead(self.loader.units, numbered, most=AHEAD):
                 if isinstance(found, Problem):
                     problems.append(found)
                 else:
@@ -388,7 +389,7 @@ class Run:
         path = self.folder / MEAN_IMAGE
         if not whole(path):
             found = mean_image(
-                image[None] for image in ahead(self._tensor, self.samples) if image is not None
+                image[None] for image in ahead(self._tensor, self.samples, most=AHEAD) if image is not None
             )
             self._check_unchanged(0, len(self.samples))
             write_summed(path, lambda file: np.save(file, found.numpy()))

@@ -127,6 +127,11 @@ class Classifier:
         span = grey.max() - grey.min()
         return _bytes(((grey - grey.min()) / span.clamp(min=1e-12)).expand(3, -1, -1))
 
+    @property
+    def class_names(self) -> ClassNames:
+        """The names of its classes, and which class a name means."""
+        return ClassNames(self.labels, self.name)
+
     def class_index(self, name: str | int) -> int:
         """The index of a class, from its index or its name, as :meth:`clarp.classes.ClassNames.index` finds it.
 
@@ -134,7 +139,7 @@ class Classifier:
             ValueError: no such class (the message has the nearest names), or several (it lists them).
             TypeError: neither a string nor an int.
         """
-        return ClassNames(self.labels, self.name).index(name)
+        return self.class_names.index(name)
 
     def weights_sha256(self) -> str:
         """SHA-256 over the model's parameters and buffers: names, types, shapes and bytes, sorted by name."""

@@ -1,9 +1,13 @@
 """Text that can be drawn, whatever is in it: other fonts where the usual one has no sign for a letter, else its code."""
 
 import logging
+import textwrap
+from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import groupby
 
-from matplotlib.font_manager import findfont, fontManager, get_font
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+from PIL import ImageDraw, ImageFont
 
 USUAL = "DejaVu Sans"
 _NO_HELP = ("Last Resort", "cm", "STIXSize")
@@ -22,6 +26,59 @@ def drawable(text: str) -> str:
 def families(text: str) -> list[str]:
     """The fonts that together have the letters of a text, the usual one first."""
     return list(dict.fromkeys([USUAL, *filter(None, map(_font, text))]))
+
+
+def broken(lines: Sequence[str], width: float, measured: Callable[[str], float]) -> list[str]:
+    """Lines broken to a width, which ``measured`` gives of each in the same unit; empty ones are left out."""
+    parts = []
+    for line in map(drawable, lines):
+        found = measured(line)
+        letters = len(line) if found <= width else max(6, int(0.95 * len(line) * width / found))
+        parts += textwrap.wrap(line, max(1, letters))
+    return parts
+
+
+class Pen:
+    """Writes lines into a picture in the fonts that have their letters.
+
+    Args:
+        size: of the letters, in pixels.
+        bold: whether they are bold, where the font is.
+    """
+
+    def __init__(self, size: int, *, bold: bool = False) -> None:
+        self.size, self.bold = size, bold
+
+    def wrapped(self, lines: Sequence[str], width: float) -> list[str]:
+        """Lines broken to a width in pixels.
+
+        >>> Pen(20).wrapped(["one two three", ""], 90)
+        ['one two', 'three']
+        """
+        return broken(lines, width, self.length)
+
+    def length(self, line: str) -> float:
+        """Pixels from the beginning of a line to its end."""
+        return sum(font.getlength(part) for font, part in self._parts(line))
+
+    def write(
+        self, picture: ImageDraw.ImageDraw, left: float, top: float, line: str, grey: float = 0.0
+    ) -> None:
+        """Write a line whose upper left corner is there."""
+        for font, part in self._parts(drawable(line)):
+            # On one base line, for fonts differ in their heights.
+            picture.text((left, top + self.size), part, fill=(round(255 * grey),) * 3, font=font, anchor="ls")
+            left += font.getlength(part)
+
+    def _parts(self, line: str) -> list[tuple[ImageFont.FreeTypeFont, str]]:
+        runs = groupby(line, key=lambda letter: _font(letter) or USUAL)
+        return [(_face(family, self.size, self.bold), "".join(letters)) for family, letters in runs]
+
+
+@cache
+def _face(family: str, size: int, bold: bool) -> ImageFont.FreeTypeFont:
+    found = findfont(FontProperties(family=family, weight="bold" if bold else "normal"))
+    return ImageFont.truetype(str(found), size)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

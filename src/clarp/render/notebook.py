@@ -7,39 +7,45 @@ from html import escape
 
 from PIL import Image
 
-from clarp.render.scale import Bytes, Scale, as_bytes, number, oddity
+from clarp.render.look import Look
+from clarp.render.palette import Bytes
+from clarp.render.scale import Scale, as_bytes, oddity
 from clarp.render.sheet import Row
-from clarp.render.styles import View
+from clarp.render.styles import laid, photo_panel
 
-_SIDE = 128  # pixels, the longer side of a picture
+_SIDE = 160  # pixels, the longer side of a picture
 
 
-def table(rows: Sequence[Row], caption: str) -> str:
+def table(rows: Sequence[Row], caption: str, look: Look | None = None) -> str:
     """A table of maps over their photos, a row for each photo, with one scale in each row.
 
     Args:
         rows: as of :func:`~clarp.render.sheet.sheet`.
         caption: over the table.
+        look: how the maps are drawn; None: the usual one.
 
     Returns:
         HTML that needs nothing else; all names are escaped, the pictures are PNGs in it.
     """
-    lines = []
+    lines, look = [], look or Look()
     for row in rows:
-        scale = Scale.of(*(cell.heatmap for cell in row.cells))
-        pictures = [] if row.photo is None else [_figure(row.photo, row.title, "the photo")]
+        scale = Scale.of(*(values for cell in row.cells for values in cell.prepared(look)))
+        pictures: list[str] = []
         for cell in row.cells:
-            view = View.of(cell.heatmap, row.photo, "overlay", scale)
+            seen, view = laid(cell.heatmap, row.photo, look, scale, side=_SIDE)
+            original = photo_panel(seen)
+            if original is not None and not pictures:
+                pictures.append(_figure(as_bytes(original.pixels), row.title, "the photo"))
             note = oddity(cell.heatmap) or cell.note
             words = f"{cell.title}: {note}" if note else cell.title
             pictures.append(_figure(as_bytes(view.panels[0].pixels), words, f"relevance, {words}"))
-        told = f"full colour at ±{number(scale.limit)}" if scale.basis != "no scale" else ""
+        told = f"full colour from {scale.full:.0%} of the peak" if scale.basis != "no scale" else ""
         lines.append(f"<tr>{''.join(pictures)}<td>{escape(told)}</td></tr>")
     return f"<table><caption>{escape(caption)}</caption><tbody>{''.join(lines)}</tbody></table>"
 
 
 def _figure(pixels: Bytes, words: str, alternative: str) -> str:
-    picture = thumbnail(pixels, _SIDE)
+    picture = Image.fromarray(pixels)
     file = io.BytesIO()
     picture.save(file, format="PNG", optimize=True)
     source = base64.b64encode(file.getvalue()).decode()
@@ -47,20 +53,3 @@ def _figure(pixels: Bytes, words: str, alternative: str) -> str:
         f'<td><img alt="{escape(alternative)}" width="{picture.width}" height="{picture.height}" '
         f'src="data:image/png;base64,{source}"><br>{escape(words)}</td>'
     )
-
-
-def thumbnail(pixels: Bytes, side: int) -> Image.Image:
-    """A picture whose longer side is at most ``side``; a tiny one grows by a whole number, in squares.
-
-    >>> import numpy as np
-    >>> thumbnail(np.zeros((20, 10, 3), dtype=np.uint8), 160).size
-    (80, 160)
-    """
-    picture = Image.fromarray(pixels)
-    longer = max(picture.size)
-    if longer * 2 <= side:
-        factor = side // longer
-        size = (picture.width * factor, picture.height * factor)
-        return picture.resize(size, Image.Resampling.NEAREST)
-    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return picture

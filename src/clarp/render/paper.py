@@ -1,7 +1,6 @@
 """A sheet of paper measured in inches, and how it becomes a picture or a file; no state outside the figure."""
 
 import io
-import textwrap
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from matplotlib.textpath import TextToPath
 from PIL import Image
 
 from clarp.files import write_atomically
-from clarp.render.letters import drawable, families
+from clarp.render.letters import broken, drawable, families
 
 DPI = 150
 MARGIN, GAP = 0.2, 0.15  # inches
@@ -69,14 +68,12 @@ def wrapped(lines: Sequence[str], width: float, size: float, weight: str = "norm
     >>> wrapped(["one two three", ""], 0.8, 13)
     ['one two', 'three']
     """
-    broken = []
-    for line in map(drawable, lines):
+
+    def points(line: str) -> float:
         looks = FontProperties(family=families(line), size=size, weight=weight)
-        points, _, _ = TextToPath().get_text_width_height_descent(line, looks, ismath=False)
-        fits = points <= 72 * width
-        letters = len(line) if fits else max(6, int(0.95 * len(line) * 72 * width / points))
-        broken += textwrap.wrap(line, max(1, letters))
-    return broken
+        return float(TextToPath().get_text_width_height_descent(line, looks, ismath=False)[0])
+
+    return broken(lines, 72 * width, points)
 
 
 def rasterised(figure: Figure) -> Image.Image:

@@ -1,33 +1,17 @@
 """From relevance to colour: one symmetric scale, zero neutral, red for and blue against."""
 
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats: TypeAlias = NDArray[np.float64]
-Bytes: TypeAlias = NDArray[np.uint8]
+from clarp.render.palette import Bytes, Floats, paint
 
 PERCENTILE, NEARLY_ALL = 99.5, 0.99
 TINY = float(np.finfo(np.float64).tiny)
 
 
-def _vik(places: Floats) -> Floats:
-    """Colours of Crameri's vik, read from its file: importing the package takes pyplot and 200 other maps along."""
-    package = find_spec("cmcrameri")
-    assert package is not None
-    assert package.origin is not None
-    table: Floats = np.loadtxt(Path(package.origin).parent / "cmaps" / "vik.txt")
-    return table[(places * len(table)).astype(np.intp)]
-
-
-# vik's outermost tenths are so dark that red and blue look alike there.
-_COLOURS = _vik(np.linspace(0.09, 0.91, 511))
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_NOT_FINITE = (1.0, 0.85, 0.0)  # a yellow, which the scale does not have
 
 
 @dataclass(frozen=True)
@@ -38,11 +22,13 @@ class Scale:
         limit: relevance at and beyond which the colour is full; 1 where there is nothing to scale by.
         basis: how the limit was chosen, for people.
         warning: what is odd about the map (all zero, constant, not finite), or nothing.
+        peak: the largest ``|R|``, in percent of which colour bars are marked.
     """
 
     limit: float
     basis: str
     warning: str
+    peak: float = 1.0
 
     @classmethod
     def of(cls, *heatmaps: ArrayLike) -> "Scale":
@@ -59,7 +45,7 @@ class Scale:
         >>> Scale.of([[0.0, 0.0], [0.0, -3.0]]).warning
         ''
         >>> Scale.of([[0.0, 0.0], [0.0, 0.0]])
-        Scale(limit=1.0, basis='no scale', warning='all relevance is zero')
+        Scale(limit=1.0, basis='no scale', warning='all relevance is zero', peak=1.0)
         """
         if not heatmaps:
             raise ValueError("a scale is of at least one heatmap (H, W), got none.")
@@ -78,7 +64,12 @@ class Scale:
                 float(np.median(few)),
                 f"median of {of} in the {few.size} pixels that have nearly all",
             )
-        return cls(limit, basis, warning) if limit > 0.0 else cls(1.0, "no scale", warning)
+        return cls(limit, basis, warning, unit) if limit > 0.0 else cls(1.0, "no scale", warning)
+
+    @property
+    def full(self) -> float:
+        """The share of the peak at and beyond which the colour is full."""
+        return self.limit / self.peak
 
     def strength(self, heatmap: ArrayLike) -> Floats:
         """The relevance in units of the limit, (H, W) within -1 to 1; not-finite values stay NaN."""
@@ -127,15 +118,6 @@ def checked(heatmap: ArrayLike) -> Floats:
     if values.ndim != 2 or values.size == 0:
         raise ValueError(f"a heatmap is (H, W), got an array of shape {values.shape}.")
     return values
-
-
-def paint(strength: Floats) -> Floats:
-    """Colours in 0 to 1 for relevance in units of the limit: any shape becomes that shape and 3."""
-    missing = np.isnan(strength)
-    middle = (len(_COLOURS) - 1) / 2
-    index = np.rint((np.where(missing, 0.0, strength) + 1.0) * middle).astype(np.intp)
-    painted: Floats = np.where(missing[..., None], _NOT_FINITE, _COLOURS[index])
-    return painted
 
 
 def colours(heatmap: ArrayLike) -> Bytes:

@@ -1,17 +1,21 @@
 """Many maps on one sheet: a row for each method or photo, a column for each class."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
-from clarp.render.figures import BAR, NUMBERS, draw_bar
-from clarp.render.paper import GAP, MARGIN, PRINT, TITLE, Paper, wrapped
-from clarp.render.scale import Bytes, Scale, oddity
-from clarp.render.styles import Panel, Style, View, prepared
+from clarp.render.figures import BAR, NUMBERS, draw_bar, draw_panel
+from clarp.render.look import Look, Style
+from clarp.render.palette import Bytes, Floats
+from clarp.render.paper import DPI, GAP, MARGIN, PRINT, TITLE, Paper, wrapped
+from clarp.render.scale import Scale, oddity
+from clarp.render.seen import Seen
+from clarp.render.styles import View, laid, photo_panel, prepared
 
 Box: TypeAlias = tuple[float, float, float, float]
 """(left, top, right, bottom) in pixel edges."""
@@ -30,12 +34,18 @@ class Cell:
         title: what stands over it, a line.
         note: what stands under it, a line.
         boxes: (left, top, right, bottom) in the map's pixel edges, drawn over it.
+        rival: (H, W), the map of the second class, for the style "versus".
     """
 
     heatmap: ArrayLike
     title: str = ""
     note: str = ""
     boxes: tuple[Box, ...] = ()
+    rival: ArrayLike | None = None
+
+    def prepared(self, look: Look) -> list[Floats]:
+        """The maps that are drawn."""
+        return [prepared(values, look) for values in (self.heatmap, self.rival) if values is not None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,15 +54,29 @@ class Row:
 
     Attributes:
         title: what the row is of.
-        photo: (H, W, 3) bytes, what the maps are of; None: white ground.
+        photo: (H, W, 3) bytes, what the maps are of; or a photo with the part that the model saw; None: white ground.
         cells: the maps, all of the photo's size.
         shows_photo: whether the photo itself stands left of the maps.
     """
 
     title: str
-    photo: Bytes | None
+    photo: Seen | Bytes | None
     cells: tuple[Cell, ...]
     shows_photo: bool = True
+
+    def versus(self) -> "Row":
+        """The row with its two maps as one cell, for the style "versus".
+
+        Raises:
+            ValueError: it has not two.
+        """
+        if len(self.cells) != 2:
+            raise ValueError(
+                f"the style versus draws two classes at once, and there are {len(self.cells)} targets: name two."
+            )
+        first, second = self.cells
+        title = f"{first.title} (orange), {second.title} (violet, striped)"
+        return replace(self, cells=(replace(first, title=title, rival=second.heatmap),))
 
 
 def sheet(
@@ -60,7 +84,7 @@ def sheet(
     caption: str,
     *,
     aside: Sequence[str] = (),
-    style: Style = "overlay",
+    style: Look | Style = "overlay",
     one_scale: bool = False,
 ) -> Figure:
     """Draw maps in rows; every row has one scale over its maps, and its colour bar at the end.
@@ -77,67 +101,63 @@ def sheet(
     """
     if not rows or not all(row.cells for row in rows):
         raise ValueError("a sheet needs at least one row, and a map in every row.")
-    scales = [Scale.of(*(prepared(cell.heatmap, style) for cell in row.cells)) for row in rows]
+    look = Look.of(style)
+    every = [[values for cell in row.cells for values in cell.prepared(look)] for row in rows]
+    scales = [Scale.of(*maps) for maps in every]
     if one_scale:
-        every = [prepared(cell.heatmap, style) for row in rows for cell in row.cells]
-        scales = [Scale.of(*every)] * len(rows)
+        scales = [Scale.of(*(values for maps in every for values in maps))] * len(rows)
+    side = look.size or round(_CELL * DPI)
     drawn = [
-        [View.of(cell.heatmap, row.photo, style, scale) for cell in row.cells]
+        [laid(cell.heatmap, row.photo, look, scale, rival=cell.rival, side=side) for cell in row.cells]
         for row, scale in zip(rows, scales, strict=True)
     ]
-    height, width = (max(_THIN, side) for side in _size(drawn))
-    many = max(len(views) for views in drawn) * len(drawn[0][0].panels)
+    height, width = (max(_THIN, _CELL * length / max(drawn[0][0][0].size)) for length in drawn[0][0][0].size)
+    many = max(len(cells) for cells in drawn) * len(drawn[0][0][1].panels)
     photos = any(row.photo is not None and row.shows_photo for row in rows)
-    barred = style != "region"
+    barred = look.style != "region"
     columns = many + photos
     paper_width = columns * (width + GAP) - GAP + 2 * MARGIN + (GAP + BAR + NUMBERS if barred else 0)
     title, *small_print = caption.splitlines() or [""]
     room = paper_width - 2 * MARGIN
     titles = wrapped([title], room, 13, "bold")
-    prints = wrapped([*small_print, *_read(scales, drawn, barred=barred)], room, 9)
+    prints = wrapped([*small_print, *_read(scales, drawn[0][0][1], barred=barred)], room, 9)
     head, foot = TITLE * max(1, len(titles)) + 0.1, PRINT * len(prints) + 0.2
     tops, top = [], MARGIN + head
     for row in rows:
         tops.append(top)
-        top += _over(row, style) + height + _under(row) + GAP
+        top += _over(row, look) + height + _under(row) + GAP
     paper = Paper(paper_width, top - GAP + foot + MARGIN)
-    for row, views, start in zip(rows, drawn, tops, strict=True):
+    for row, cells, start in zip(rows, drawn, tops, strict=True):
         _draw_row(
             paper,
             row,
-            views,
-            (start, start + _over(row, style)),
+            cells,
+            (start, start + _over(row, look)),
             (width, height),
+            look=look,
             photos=photos,
-            barred=barred,
         )
     if aside:
-        _draw_aside(paper, aside, tops[0] + _over(rows[0], style) + height + 0.12, width)
+        _draw_aside(paper, aside, tops[0] + _over(rows[0], look) + height + 0.12, width)
     paper.write(MARGIN, MARGIN, "\n".join(titles), size=13, weight="bold")
     paper.write(MARGIN, paper.height - MARGIN, "\n".join(prints), size=9, color="0.25", va="bottom")
     return paper.figure
 
 
-def _read(scales: Sequence[Scale], drawn: list[list[View]], *, barred: bool) -> list[str]:
+def _read(scales: Sequence[Scale], first: View, *, barred: bool) -> list[str]:
     """How the scales were chosen, and how to read the style."""
     said = [
         "One scale over all maps." if len({id(scale) for scale in scales}) == 1 else "One scale in each row."
     ]
     bases = dict.fromkeys(scale.basis for scale in scales if scale.basis != "no scale")
-    said += [f"Full colour: {', '.join(bases)}."] if bases else []
-    note = drawn[0][0].note if barred else "Marked: the most relevant tenth of each map, smoothed."
+    said += [f"In percent of its peak; full colour: {', '.join(bases)}."] if bases else []
+    note = first.note if barred else "Marked: the most relevant tenth of each map, smoothed."
     return [" ".join(said) if barred else "", note]
 
 
-def _size(drawn: list[list[View]]) -> tuple[float, float]:
-    """(height, width) of a map in inches: that of the first, for a sheet is a grid."""
-    rows, columns = drawn[0][0].panels[0].pixels.shape[:2]
-    return _CELL * rows / max(rows, columns), _CELL * columns / max(rows, columns)
-
-
-def _over(row: Row, style: Style) -> float:
+def _over(row: Row, look: Look) -> float:
     titles = 0.2 if any(cell.title for cell in row.cells) else 0.0
-    return 0.25 + titles + (_PART if style == "signs" else 0.0)
+    return 0.25 + titles + (_PART if look.style == "signs" else 0.0)
 
 
 def _under(row: Row) -> float:
@@ -147,22 +167,23 @@ def _under(row: Row) -> float:
 def _draw_row(
     paper: Paper,
     row: Row,
-    views: list[View],
+    drawn: list[tuple[Seen, View]],
     tops: tuple[float, float],
     size: tuple[float, float],
     *,
+    look: Look,
     photos: bool,
-    barred: bool,
 ) -> None:
     """Draw a row whose title and whose maps begin at ``tops``."""
     width, height = size
     left, (top, under) = MARGIN, tops
     if photos:
-        if row.photo is not None and row.shows_photo:
-            Panel(row.photo / 255).draw(paper.axes(left, under, width, height))
+        original = photo_panel(drawn[0][0]) if row.shows_photo else None
+        if original is not None:
+            draw_panel(original, paper.axes(left, under, width, height))
         left += width + GAP
     paper.write(left, top, row.title, size=10.5, weight="bold")
-    for cell, view in zip(row.cells, views, strict=True):
+    for cell, (seen, view) in zip(row.cells, drawn, strict=True):
         parted = _PART if len(view.panels) > 1 else 0.0
         paper.write(left, under - 0.05 - parted, _cut(cell.title, width), size=9, va="bottom")
         odd = oddity(cell.heatmap)
@@ -170,15 +191,15 @@ def _draw_row(
         paper.write(left, under + height + 0.05, note, size=8, color="0.25")
         for panel in view.panels:
             axes = paper.axes(left, under, width, height)
-            panel.draw(axes)
+            draw_panel(panel, axes)
             paper.write(left, under - 0.05, panel.title, size=8, color="0.25", va="bottom")
-            for box in cell.boxes:
+            for box in (seen.box(box, np.shape(cell.heatmap)) for box in cell.boxes):
                 axes.add_patch(_outline(box, "white", 2.4))
                 axes.add_patch(_outline(box, "black", 1.0))
             left += width + GAP
-    if barred:
-        scale = views[0].scale
-        draw_bar(paper.axes(left, under, BAR, height), scale, faded=row.photo is not None)
+    if look.style != "region":
+        scale = drawn[0][1].scale
+        draw_bar(paper.axes(left, under, BAR, height), scale, look, faded=row.photo is not None)
 
 
 def _outline(box: Box, colour: str, width: float) -> Rectangle:

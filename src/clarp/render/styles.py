@@ -1,27 +1,27 @@
-"""Five ways to look at one map."""
+"""Ways to look at one map, or at the maps of two classes."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
-from matplotlib.axes import Axes
+from contourpy import contour_generator
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
-from clarp.render.scale import Bytes, Floats, Scale, as_bytes, checked, oddity, paint
-
-Style = Literal["overlay", "heatmap", "contours", "signs", "region"]
-STYLES: tuple[Style, ...] = get_args(Style)
-"""``overlay``: over the faded photo; ``heatmap``: alone; ``contours``: lines of equal relevance; ``signs``: what speaks for and
-what speaks against apart; ``region``: where the most relevant tenth lies."""
+from clarp.render.look import Look
+from clarp.render.palette import NOT_FINITE, Bytes, Floats, PaletteName, mix, paint
+from clarp.render.scale import Scale, as_bytes, checked, oddity
+from clarp.render.seen import Seen
 
 REGION = 0.1  # of the pixels
-SMOOTHING = 0.02  # sigma in longer sides, TorchRay's for maps with a value per pixel
 LEVELS = (0.25, 0.5, 0.75)  # of full colour
-GROUND = 0.8  # the middle of the faded greys
+GROUND = 0.65  # the middle of the faded greys
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-_CRISP = 96  # pixels; smaller pictures are shown as the squares that they are
+_DARKEST, _DIMMED, _CUT = 0.3, 0.4, 0.55
+CRISP = 96  # pixels; smaller maps are shown as the squares that they are
+_POWER = 0.7
+_STRIPED = 0.12  # of full colour; weaker relevance against the class is too pale for stripes
+_THINNED = 0.35  # of the opacity, between the stripes
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,30 +31,27 @@ class Panel:
     Attributes:
         pixels: (H, W, 3) in 0 to 1.
         title: what stands over it, or nothing.
-        lines: (H, W), and at which of its values lines are drawn over the picture.
-        levels: see ``lines``.
+        lines: polylines over the picture.
     """
 
     pixels: Floats
     title: str = ""
-    lines: Floats | None = None
-    levels: tuple[float, ...] = ()
+    lines: tuple["Line", ...] = ()
 
-    def draw(self, axes: Axes) -> None:
-        """Fill a rectangle with it."""
-        rows, columns = self.pixels.shape[:2]
-        interpolation = "nearest" if max(rows, columns) <= _CRISP else "bilinear"
-        axes.imshow(self.pixels, interpolation=interpolation, aspect="auto")
-        axes.set_axis_off()
-        if self.lines is None or min(rows, columns) < 2:
-            return
-        low, high = self.lines.min(), self.lines.max()
-        levels = [level for level in self.levels if low < level < high]
-        if levels:
-            strong = paint(np.sign(np.array(levels)))
-            widths = [0.7 + 1.1 * abs(level) for level in levels]
-            axes.contour(self.lines, levels=levels, colors=strong, linewidths=widths, linestyles="solid")
-            axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5))
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A line over a picture.
+
+    Attributes:
+        points: (n, 2), x and y, in pixels of the picture whose centres are whole numbers.
+        colour: red, green, blue in 0 to 1.
+        weight: in points, on a picture of four inches.
+    """
+
+    points: Floats
+    colour: tuple[float, float, float]
+    weight: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +61,7 @@ class View:
     Attributes:
         panels: one, or two for the signs.
         scale: what the colours mean.
-        note: how to read it, a sentence or nothing.
+        note: how to read it, sentences or nothing.
     """
 
     panels: tuple[Panel, ...]
@@ -73,66 +70,189 @@ class View:
 
     @classmethod
     def of(
-        cls, heatmap: ArrayLike, photo: Bytes | None, style: Style = "overlay", scale: Scale | None = None
+        cls,
+        heatmap: ArrayLike,
+        photo: Seen | Bytes | None,
+        look: Look | str = "overlay",
+        scale: Scale | None = None,
+        rival: ArrayLike | None = None,
     ) -> "View":
         """Look at a map.
 
         Args:
-            heatmap: (H, W) relevance.
-            photo: (H, W, 3) bytes, RGB, as the model saw it; None: white ground.
-            style: one of :data:`STYLES`.
-            scale: of several maps :func:`prepared` in this style; None: the map's own.
+            heatmap: (h, w) relevance.
+            photo: (h, w, 3) bytes, RGB, as the model saw it; or a photo of any size, and where in it the map lies, in which size
+                the panels are; None: white ground.
+            look: a look, or the name of a style.
+            scale: of several maps :func:`prepared` in this look; None: the map's own.
+            rival: (h, w), the second class's map, for the style "versus", and for no other.
 
         Raises:
-            ValueError: the heatmap is not (H, W), the photo doesn't fit it, or no such style.
+            ValueError: a heatmap is not (h, w), the photo doesn't fit it, or no such style.
         """
-        values = checked(heatmap)
-        if style not in STYLES:
-            raise ValueError(f"style is {style!r}, expected one of {', '.join(STYLES)}.")
-        if photo is not None and (photo.shape != (*values.shape, 3) or photo.dtype != np.uint8):
+        values, look = checked(heatmap), Look.of(look)
+        if (rival is not None) != (look.style == "versus"):
             raise ValueError(
-                f"the photo must be ({values.shape[0]}, {values.shape[1]}, 3) bytes like the heatmap, got {photo.shape} of "
-                f"{photo.dtype}."
+                "the style versus draws the maps of two classes, and other styles one: give rival= with it alone."
             )
-        shown = prepared(values, style)
-        scale = scale or Scale.of(shown)
-        strength = scale.strength(shown)
-        ground = None if photo is None else faded(photo)
-        if style == "overlay":
-            return cls((Panel(blend(strength, ground)),), scale, "")
-        if style == "heatmap":
-            return cls((Panel(paint(strength)),), scale, "")
-        if style == "contours":
-            return cls(
-                (_contours(strength, ground),), scale, f"{_smoothed_by(values)} Lines at {_LEVELS_SAID}."
-            )
-        if style == "signs":
-            return cls(_signs(values, strength, ground), scale, "")
-        panel, note = _region(values, shown, photo)
-        return cls((panel,), scale, note)
+        seen = Seen.of(photo, values.shape)
+        maps = [prepared(part, look) for part in (values, *([] if rival is None else [_like(rival, values)]))]
+        scale = scale or Scale.of(*maps)
+        squares = look.style == "pixels" or max(values.shape) <= CRISP
+        strengths = [seen.placed(scale.strength(part), squares=squares) for part in maps]
+        drawing = _Drawing(look, seen, None if seen.photo is None else faded(seen.photo))
+        smooth = look.smoothed_by(max(values.shape))
+        match look.style:
+            case "heatmap":
+                return cls((Panel(paint(strengths[0], look.colours)),), scale, smooth)
+            case "contours":
+                said = f"Lines at {_LEVELS_SAID}."
+                return cls((drawing.contours(strengths[0]),), scale, f"{smooth} {said}".strip())
+            case "signs":
+                return cls(drawing.signs(values, strengths[0]), scale, smooth)
+            case "region":
+                panel, note = drawing.region(values, maps[0])
+                return cls((panel,), scale, f"{smooth} {note}".strip())
+            case "versus":
+                return cls((drawing.versus(*strengths),), scale, f"{smooth} {_VERSUS_SAID}".strip())
+            case _:
+                return cls((drawing.over(strengths[0]),), scale, smooth)
 
 
-def prepared(heatmap: ArrayLike, style: Style) -> Floats:
-    """The map that a style draws, (H, W): smoothed for contours and regions, else the map itself.
+def laid(
+    heatmap: ArrayLike,
+    photo: Seen | Bytes | None,
+    look: Look,
+    scale: Scale | None = None,
+    *,
+    rival: ArrayLike | None = None,
+    side: int | None = None,
+) -> tuple[Seen, View]:
+    """The photo and the map over it, in the size in which they are drawn.
+
+    Args:
+        heatmap: as of :meth:`View.of`.
+        photo: likewise.
+        look: how it is drawn.
+        scale: likewise.
+        rival: likewise.
+        side: pixels of the longer side; None: as the look says.
+
+    Raises:
+        ValueError: as of :meth:`View.of`.
+    """
+    values = checked(heatmap)
+    seen = Seen.of(photo, values.shape)
+    if look.style == "heatmap":
+        seen = seen.cropped()
+    seen = seen.at(side or look.side(max(seen.size)), squares=max(seen.size) <= CRISP)
+    return seen, View.of(values, seen, look, scale, rival)
+
+
+def photo_panel(seen: Seen) -> Panel | None:
+    """The photo itself, with what the model did not see dimmed; None where there is none."""
+    return None if seen.photo is None else Panel(seen.framed(seen.photo / 255, _CUT))
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawing:
+    """How strengths (H, W), within -1 to 1, are drawn over a ground (H, W, 1)."""
+
+    look: Look
+    seen: Seen
+    ground: Floats | None
+
+    def over(self, strength: Floats) -> Panel:
+        """Relevance over the photo."""
+        return Panel(self._framed(blend(strength, self.ground, self.look, striped=self.look.striped)))
+
+    def versus(self, first: Floats, second: Floats) -> Panel:
+        """What speaks for either class: the stronger of the two is the brightness, their difference the hue."""
+        one, other = (np.nan_to_num(part).clip(0, 1) for part in (first, second))
+        share = opacity(np.maximum(one, other)) * self.look.opacity
+        share = np.where((other > one) & _stripes(share.shape), _THINNED * share, share)[..., None]
+        ground = 0.25 if self.ground is None else 0.6 * (self.ground - _DARKEST) + 0.05
+        blended = (1 - share) * ground + share * mix(one, other)
+        missing = np.isnan(first) | np.isnan(second)
+        return Panel(self._framed(np.where(missing[..., None], NOT_FINITE, blended)))
+
+    def contours(self, strength: Floats) -> Panel:
+        """Lines of equal relevance on the ground."""
+        plain = np.where(np.isnan(strength), np.nan, 0.0)
+        pixels = blend(plain, 1.0 if self.ground is None else self.ground, self.look)
+        levels = (*(-level for level in reversed(LEVELS)), *LEVELS)
+        return Panel(
+            self._framed(np.broadcast_to(pixels, (*strength.shape, 3))),
+            lines=_lines(np.nan_to_num(strength), levels, self.look.colours),
+        )
+
+    def signs(self, values: Floats, strength: Floats) -> tuple[Panel, Panel]:
+        """What speaks for the class, and what speaks against it."""
+        finite = np.where(np.isfinite(values), values, 0.0)
+        largest = max(float(np.abs(finite).max()), np.finfo(np.float64).tiny)
+        total = float(np.abs(finite / largest).sum())
+        panels = []
+        for sign, words in ((1, "speaks for"), (-1, "speaks against")):
+            part = float((sign * finite / largest).clip(min=0).sum())
+            share = f": {part / total:.0%} of |relevance|" if total > 0 else ""
+            one_sided = np.where(np.isnan(strength) | (sign * strength > 0), strength, 0.0)
+            panels.append(
+                Panel(
+                    self._framed(blend(one_sided, self.ground, self.look, striped=self.look.striped)),
+                    words + share,
+                )
+            )
+        return panels[0], panels[1]
+
+    def region(self, values: Floats, shown: Floats) -> tuple[Panel, str]:
+        """The photo in colour where the most relevant pixels of the smoothed map lie."""
+        chosen = region(shown)
+        there = self.seen.placed(chosen.astype(np.float64), squares=True) > 0
+        shape = (*self.seen.size, 3)
+        ground = np.broadcast_to(1.0 if self.ground is None else self.ground, shape)
+        inside = (
+            np.full(shape, 0.7) * paint(np.zeros(1))[0] if self.seen.photo is None else self.seen.photo / 255
+        )
+        pixels = np.where(there[..., None], inside, ground)
+        missing = self.seen.placed((~np.isfinite(values)).astype(np.float64), squares=True) > 0
+        pixels = np.where(missing[..., None], NOT_FINITE, pixels)
+        positive = np.where(np.isfinite(values), values, 0.0).clip(min=0)
+        largest = positive.max()
+        held = (positive * chosen / largest).sum() / (positive / largest).sum() if largest > 0 else 0.0
+        note = f"Marked: the most relevant {chosen.mean():.1%} of the pixels"
+        note += f", with {held:.0%} of the positive relevance." if largest > 0 else "."
+        if chosen.sum() < round(REGION * values.size):
+            note += f" Fewer than {REGION:.0%} speak for the class."
+        if odd := oddity(values):
+            note += f" Note: {odd}."
+        lines = _lines(there.astype(np.float64), (0.5,), self.look.colours)
+        return Panel(self._framed(pixels), lines=lines), note
+
+    def _framed(self, pixels: Floats) -> Floats:
+        return self.seen.framed(pixels, _DIMMED)
+
+
+def prepared(heatmap: ArrayLike, look: Look | str) -> Floats:
+    """The map that is drawn, (H, W): smoothed as the look says.
 
     One scale over several maps is the scale of what is drawn:
 
     >>> maps = np.eye(4), 2 * np.eye(4)
-    >>> Scale.of(*(prepared(values, "overlay") for values in maps)).limit
+    >>> Scale.of(*(prepared(values, "pixels") for values in maps)).limit
     2.0
     """
-    values = checked(heatmap)
-    return smoothed(values) if style in {"contours", "region"} else values
+    sigma = Look.of(look).sigma
+    return smoothed(heatmap, sigma) if sigma > 0 else checked(heatmap)
 
 
-def smoothed(heatmap: ArrayLike) -> Floats:
-    """A map under a Gaussian of :data:`SMOOTHING`, (H, W), mirrored at the border; what is not finite counts as 0, and stays.
+def smoothed(heatmap: ArrayLike, share: float) -> Floats:
+    """A map under a Gaussian whose sigma is a share of the longer side, (H, W), mirrored at the border; what is not finite counts as 0, and stays.
 
-    >>> bool(np.allclose(smoothed(np.full((50, 80), 3.0)), 3.0))
+    >>> bool(np.allclose(smoothed(np.full((50, 80), 3.0), 0.02), 3.0))
     True
     """
     given = checked(heatmap)
-    sigma = SMOOTHING * max(given.shape)
+    sigma = share * max(given.shape)
     radius = int(np.ceil(4 * sigma))
     kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     values = np.where(np.isfinite(given), given, 0.0)
@@ -158,71 +278,101 @@ def region(heatmap: ArrayLike, share: float = REGION) -> NDArray[np.bool_]:
 
 
 def faded(photo: Bytes) -> Floats:
-    """The photo in pale greys, (H, W, 1) within 0.45 to 1: recognisable, and colours stand out on it."""
-    pale: Floats = 0.45 + 0.55 * (photo @ np.array(_LUMA))[..., None] / 255
+    """The photo in greys, (H, W, 1) within 0.3 to 1: recognisable, without a colour that could be taken for relevance."""
+    pale: Floats = _DARKEST + (1 - _DARKEST) * (photo @ np.array(_LUMA))[..., None] / 255
     return pale
 
 
-def blend(strength: Floats, ground: Floats | float | None) -> Floats:
-    """Relevance over a ground, more or less opaque."""
-    painted = paint(strength)
+def blend(
+    strength: Floats, ground: Floats | float | None, look: Look | None = None, *, striped: bool = False
+) -> Floats:
+    """Relevance over a ground, more or less opaque, (H, W, 3).
+
+    Args:
+        strength: (H, W) within -1 to 1, or NaN.
+        ground: (H, W, 1) or a grey, in 0 to 1; None: the neutral colour.
+        look: colours and opacity; None: the usual ones.
+        striped: whether what speaks against the class is striped, so that it is known by more than its hue.
+    """
+    look = look or Look()
+    painted = paint(strength, look.colours)
     if ground is None:
-        return painted
-    share = opacity(strength)[..., None]
-    blended: Floats = (1 - share) * ground + share * painted
+        share, behind = np.ones(strength.shape), paint(np.zeros(1), look.colours)[0]
+        share = _thinned(share, strength) if striped else share
+    else:
+        share, behind = _share(strength, look, striped=striped), np.asarray(ground)
+    blended: Floats = (1 - share[..., None]) * behind + share[..., None] * painted
     return blended
 
 
 def opacity(strength: Floats) -> Floats:
-    """How much of the ground relevance hides: the root of its strength, so that weak relevance is seen; all where not finite."""
-    return np.sqrt(np.abs(np.nan_to_num(strength, nan=1.0)))
+    """How much of the ground relevance hides: its strength to the power of 0.7, so that weak relevance is seen; all where not finite."""
+    return np.abs(np.nan_to_num(strength, nan=1.0)) ** _POWER
 
 
-def layer(heatmap: ArrayLike, scale: Scale) -> Bytes:
-    """A map to lay over a photo by other means, (H, W, 4) bytes: colours, and their opacity."""
-    strength = scale.strength(heatmap)
-    return as_bytes(np.concatenate([paint(strength), opacity(strength)[..., None]], axis=-1))
+def layer(heatmap: ArrayLike, scale: Scale, look: Look | str = "overlay") -> Bytes:
+    """A map as a look draws it, to lay over a photo by other means.
+
+    Args:
+        heatmap: (h, w) relevance.
+        scale: of the map :func:`prepared`.
+        look: its colours, opacity, smoothing, and size.
+
+    Returns:
+        (H, W, 4) bytes: colours, and their opacity.
+    """
+    look = Look.of(look)
+    values = prepared(heatmap, look)
+    squares = look.style == "pixels" or max(values.shape) <= CRISP
+    seen = Seen.of(None, values.shape).at(look.side(max(values.shape)), squares=squares)
+    strength = seen.placed(scale.strength(values), squares=squares)
+    share = _share(strength, look, striped=look.striped)
+    return as_bytes(np.concatenate([paint(strength, look.colours), share[..., None]], axis=-1))
 
 
-def _contours(strength: Floats, ground: Floats | None) -> Panel:
-    plain = blend(np.where(np.isnan(strength), np.nan, 0.0), 1.0 if ground is None else ground)
-    levels = (*(-level for level in reversed(LEVELS)), *LEVELS)
-    return Panel(np.broadcast_to(plain, (*strength.shape, 3)), lines=np.nan_to_num(strength), levels=levels)
+def _share(strength: Floats, look: Look, *, striped: bool) -> Floats:
+    """How much of the ground is hidden, (H, W); all where relevance is not finite."""
+    share = opacity(strength) * np.where(np.isnan(strength), 1.0, look.opacity)
+    return _thinned(share, strength) if striped else share
 
 
-def _signs(values: Floats, strength: Floats, ground: Floats | None) -> tuple[Panel, Panel]:
-    finite = np.where(np.isfinite(values), values, 0.0)
-    largest = max(float(np.abs(finite).max()), np.finfo(np.float64).tiny)
-    total = float(np.abs(finite / largest).sum())
-    panels = []
-    for sign, words in ((1, "speaks for"), (-1, "speaks against")):
-        part = float((sign * finite / largest).clip(min=0).sum())
-        share = f": {part / total:.0%} of |relevance|" if total > 0 else ""
-        one_sided = np.where(np.isnan(strength) | (sign * strength > 0), strength, 0.0)
-        panels.append(Panel(blend(one_sided, ground), words + share))
-    return panels[0], panels[1]
+def _thinned(share: Floats, strength: Floats) -> Floats:
+    """Less in the stripes where relevance speaks against the class."""
+    return np.where((strength < -_STRIPED) & _stripes(strength.shape), _THINNED * share, share)
 
 
-def _region(values: Floats, shown: Floats, photo: Bytes | None) -> tuple[Panel, str]:
-    chosen = region(shown)
-    ground = np.broadcast_to(1.0 if photo is None else faded(photo), (*values.shape, 3))
-    inside = paint(np.zeros(values.shape)) * 0.7 if photo is None else photo / 255
-    pixels = np.where(chosen[..., None], inside, ground)
-    pixels = np.where(np.isfinite(values)[..., None], pixels, paint(np.array(np.nan)))
-    positive = np.where(np.isfinite(values), values, 0.0).clip(min=0)
-    largest = positive.max()
-    held = (positive * chosen / largest).sum() / (positive / largest).sum() if largest > 0 else 0.0
-    note = f"{_smoothed_by(values)} Marked: the most relevant {chosen.mean():.1%} of the pixels"
-    note += f", with {held:.0%} of the positive relevance." if largest > 0 else "."
-    if chosen.sum() < round(REGION * values.size):
-        note += f" Fewer than {REGION:.0%} speak for the class."
-    if odd := oddity(values):
-        note += f" Note: {odd}."
-    return Panel(pixels, lines=chosen.astype(np.float64), levels=(0.5,)), note
+def _like(rival: ArrayLike, values: Floats) -> Floats:
+    other = checked(rival)
+    if other.shape != values.shape:
+        raise ValueError(f"rival is {other.shape}, expected the heatmap's {values.shape}.")
+    return other
 
 
-def _smoothed_by(values: Floats) -> str:
-    return f"Smoothed, sigma {SMOOTHING * max(values.shape):.3g} px."
+def _stripes(shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Where diagonal stripes are thinned out, (H, W)."""
+    period = max(4, round(max(shape) / 60))
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    thinned: NDArray[np.bool_] = (rows + columns) % period < 0.45 * period
+    return thinned
+
+
+def _lines(values: Floats, levels: tuple[float, ...], colours: PaletteName) -> tuple[Line, ...]:
+    """Lines around where values (H, W) lie above levels of full colour, or below negative ones."""
+    if min(values.shape) < 2:
+        return ()
+    low, high = values.min(), values.max()
+    generator = contour_generator(z=values)
+    return tuple(
+        Line(
+            np.asarray(points, dtype=np.float64),
+            tuple(paint(np.sign(np.array([level])), colours)[0]),
+            0.7 + 1.1 * abs(level),
+        )
+        for level in levels
+        if low < level < high
+        for points in generator.lines(level)
+    )
 
 
 _LEVELS_SAID = "±" + ", ".join(f"{level:.0%}" for level in LEVELS) + " of full colour"
+_VERSUS_SAID = "The brighter, the more speaks for a class; the hue says for which, and white for both."

@@ -58,33 +58,43 @@ class ColourScale(_Answer):
     """How relevance became colour."""
 
     limit: float = Field(description="Relevance of this magnitude and more has the full colour.")
+    smoothed: bool = Field(description="Whether it is of the smoothed map, because the style draws that.")
     basis: str = Field(description="How the limit was chosen.")
     warning: str = Field(
         description="What is odd about the map (no relevance, not finite), or an empty string."
     )
 
 
+class Picture(_Answer):
+    """A map in a style, as the page shows it."""
+
+    title: str = Field(description="What stands over it, or an empty string.")
+    png: str = Field(description="A PNG in base64.")
+
+
 class Map(_Answer):
     """One heatmap: one class by one method."""
 
     method: str = Field(description="The method's name.")
-    definition: str = Field(description="Seed, selection and rules in full.")
-    composite: str = Field(description="The name of its rules.")
+    definition: str = Field(description="Seed, selection and rules in full, or a baseline's settings.")
+    composite: str = Field(description="The name of its rules; empty for a baseline.")
     target: Class
     against: list[Class] | str = Field(
         description="The classes it is contrasted with, or what there is in their place, in words."
     )
     selection_skipped: int = Field(description="At how many layers no gradient was positive.")
     ledger: dict[str, float | None] = Field(
-        description="Where the relevance went: seed = pixels + selection + bias + epsilon."
+        description="Where the relevance went: seed = pixels + selection + bias + epsilon; empty for a baseline."
     )
     scale: ColourScale
     heatmap: str = Field(
         description="Relevance per pixel, float32 (height, width), as the base64 of an .npy file."
     )
-    png: str = Field(
-        description="The heatmap in colour, the weaker the more transparent: a PNG in base64 to lay over the photo."
+    pictures: list[Picture] = Field(
+        description="The map in the style that was asked for. Of `overlay` it is the heatmap in colour, the weaker the more transparent, "
+        "to lay over the photo; of `signs` there are two, what speaks for the class and what speaks against it."
     )
+    note: str = Field(description="How to read the style: a sentence, or an empty string.")
     python: str = Field(description="The lines of Python that make this map.")
 
 
@@ -95,6 +105,7 @@ class Explained(_Answer):
     model: str = Field(description="The model's name.")
     weights_sha256: str = Field(description="Over the model's parameters and buffers.")
     photo: Photo
+    style: str = Field(description="How the maps are drawn.")
     maps: list[Map] = Field(description="For each method in the order asked for, each target.")
 
 
@@ -123,8 +134,9 @@ class MethodRow(_Answer):
     """A method that can be asked for."""
 
     name: str
+    when: str = Field(description="For which questions to take it.")
     has_rivals: bool = Field(description="Whether it contrasts the target with other classes.")
-    definition: str = Field(description="Seed, selection and rules in full.")
+    definition: str = Field(description="Seed, selection and rules in full, or a baseline's settings.")
 
 
 class ModelRow(_Answer):
@@ -157,7 +169,31 @@ class About(_Answer):
     clarp: str = Field(description="The version of clarp.")
     models: list[ModelRow] = Field(description="The first is meant where a request names none.")
     methods: list[MethodRow]
+    baselines: list[MethodRow] = Field(
+        description="What is no method of clarp's and can be asked for beside them, where the model allows it."
+    )
+    styles: list[str] = Field(description="How maps can be drawn.")
     limits: LimitRow
+
+
+class Name(_Answer):
+    """A class and what it is called."""
+
+    index: int = Field(serialization_alias="class", description="Its number.")
+    label: str = Field(description="Its name.")
+
+
+class Named(_Answer):
+    """Which class a name means."""
+
+    model: str
+    meant: int | None = Field(
+        description="The class's number; null if the name is that of none, or of several."
+    )
+    near: list[Name] = Field(
+        description="Where it is null: the classes of this name, or those with the nearest names."
+    )
+    problem: str = Field(description="Likewise: why, in a sentence; else an empty string.")
 
 
 class Labels(_Answer):

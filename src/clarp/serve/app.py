@@ -15,7 +15,8 @@ from PIL import Image
 from starlette.exceptions import HTTPException
 
 from clarp import __version__
-from clarp.render.scale import as_bytes, paint
+from clarp.render.palette import paint
+from clarp.render.scale import as_bytes
 from clarp.serve.engine import Engine
 from clarp.serve.guard import DESCRIPTION, Guard, Hosts
 from clarp.serve.limits import Limits

@@ -20,18 +20,31 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from clarp import __version__
-from clarp.commands.manifest import caption, finite
+from clarp.commands.manifest import finite, titled
+from clarp.evaluation.baselines import Baseline
 from clarp.evaluation.metrics.perturbation import Fill, filling
 from clarp.explainer import Explainer
-from clarp.explanation import EMPTY, Explanation
 from clarp.images import decode_photo, notes_of
 from clarp.models import Classifier
 from clarp.models.logits import Logits
 from clarp.network import Network
-from clarp.render import Scale, layer, overlay
-from clarp.render.scale import oddity
-from clarp.serve.answers import Change, Class, ColourScale, Explained, Map, Masked, Photo, Predicted, Seen
+from clarp.render import Scale, Style
+from clarp.serve.answers import (
+    Change,
+    Class,
+    ColourScale,
+    Explained,
+    Map,
+    Masked,
+    Name,
+    Named,
+    Photo,
+    Predicted,
+    Seen,
+)
+from clarp.serve.drawing import is_smoothed, pictures, png, scale_of, whole
 from clarp.serve.limits import Limits
+from clarp.serve.maps import COMPARED, Maps
 from clarp.serve.recipe import recipe
 from clarp.task import Task
 
@@ -52,14 +65,16 @@ class Question:
     Attributes:
         targets: classes by name or number; empty for the most probable one.
         against: classes that they are contrasted with; empty for those of the task.
-        methods: names of methods.
+        methods: names of methods or baselines, of :data:`clarp.serve.maps.OFFERED`.
         same_scale: one colour scale over all maps of a method, so that its classes can be compared; else each map its own.
+        look: how they are drawn.
     """
 
     targets: tuple[str, ...]
     against: tuple[str, ...]
     methods: tuple[str, ...]
     same_scale: bool = False
+    look: Style = "overlay"
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +121,7 @@ class Engine:
     def _forget_sizes(self) -> None:
         self._network = Network(self.classifier.module, cache=self._cache)
         self._explainers: dict[str, Explainer] = {}
+        self._baselines: dict[str, Baseline] = {}
         self._sizes: set[tuple[int, ...]] = set()
 
     @property
@@ -127,6 +143,20 @@ class Engine:
         photo = resources.files("clarp") / "assets" / "cat_and_coffee.jpg"
         self.explain(photo.read_bytes(), Question((), (), (method,)), lambda: False)
 
+    def named(self, name: str) -> Named:
+        """Which class a name means, and where it is none, the nearest."""
+        names, near, problem = self.classifier.class_names, list[int](), ""
+        try:
+            meant = names.index(name)
+        except ValueError as error:
+            meant, near, problem = None, names.matches(name) or names.nearest(name), str(error)
+        return Named(
+            model=self.name,
+            meant=meant,
+            near=[Name(index=index, label=names.labels[index]) for index in near],
+            problem=problem,
+        )
+
     def predict(self, data: bytes, top: int) -> Predicted:
         """The most probable classes of a photo.
 
@@ -138,7 +168,7 @@ class Engine:
         return Predicted(
             model=self.name,
             photo=prepared.photo,
-            seen=Seen(width=width, height=height, png=_png(prepared.seen)),
+            seen=Seen(width=width, height=height, png=png(Image.fromarray(prepared.seen))),
             task=self._asked(prepared.image).task.name,
             predictions=[
                 self._class(prepared.probabilities, index) for index in _top(prepared.probabilities, top)
@@ -158,20 +188,20 @@ class Engine:
             GivenUp: as ``given_up`` said.
         """
         prepared = self._prepared(data)
-        maps: list[Map] = []
-        for explanation, against in self._explanations(prepared, question, given_up):
-            heatmaps = _heatmaps(explanation)
-            scales = [Scale.of(*heatmaps)] * len(heatmaps) if question.same_scale else map(Scale.of, heatmaps)
-            maps += [
-                self._map(prepared, explanation, row, against, heatmap=heatmap, scale=scale)
-                for row, (heatmap, scale) in enumerate(zip(heatmaps, scales, strict=True))
+        answers: list[Map] = []
+        for maps in self._maps(prepared, question, given_up):
+            one = scale_of(maps.heatmaps, question.look) if question.same_scale else None
+            answers += [
+                self._map(prepared, maps, k, question.look, one or scale_of([heatmap], question.look))
+                for k, heatmap in enumerate(maps.heatmaps)
             ]
         return Explained(
             clarp=__version__,
             model=self.name,
             weights_sha256=self.weights_sha256,
             photo=prepared.photo,
-            maps=maps,
+            style=question.look,
+            maps=answers,
         )
 
     def picture(self, data: bytes, question: Question, given_up: Callable[[], bool]) -> bytes:
@@ -181,15 +211,18 @@ class Engine:
             ValueError, GivenUp: as in :meth:`explain`.
         """
         prepared = self._prepared(data)
-        explanation, against = next(self._explanations(prepared, question, given_up))
-        target = int(explanation.target[0, 0])
-        drawn = BytesIO()
-        rivals = [index for index in against if index != target]
-        probability = float(prepared.probabilities[target])
-        odd = [EMPTY] if bool(explanation.empty[0, 0]) else []
-        words = caption(self.classifier, explanation, target, probability, rivals, *odd)
-        overlay(_heatmaps(explanation)[0], prepared.seen, words).save(drawn, "PNG")
-        return drawn.getvalue()
+        maps = next(self._maps(prepared, question, given_up))
+        words = titled(
+            self.classifier,
+            maps.targets[0],
+            float(prepared.probabilities[maps.targets[0]]),
+            maps.rivals(0),
+            *([maps.oddity(0)] if maps.empty[0] else []),
+            task=self._asked(prepared.image).task.name,
+            made=maps.made,
+            contrasts=maps.has_rivals,
+        )
+        return whole(maps.heatmaps[0], prepared.seen, question.look, words)
 
     def mask(self, data: bytes, boxes: Sequence[Box], fill: Fill, classes: Sequence[str]) -> Masked:
         """Cover boxes of the photo, and see what becomes of the probabilities.
@@ -264,27 +297,32 @@ class Engine:
                 self._logits = Logits.of(self._model, self._network, images[0], self.classifier.task)
         return self._logits
 
-    def _explanations(
-        self, prepared: _Prepared, question: Question, given_up: Callable[[], bool]
-    ) -> Iterator[tuple[Explanation, list[int]]]:
-        """An explanation for each method, its target of shape (1, K), and the rivals that were named to it."""
+    def _maps(self, prepared: _Prepared, question: Question, given_up: Callable[[], bool]) -> Iterator[Maps]:
+        """The maps of each method."""
         targets = self._classes(question.targets) or _top(prepared.probabilities, 1)
         named = self._classes(question.against)
         for name in question.methods:
             if given_up():
                 raise GivenUp
-            explainer = self._explainer(name, tuple(prepared.image.shape))
-            against = named if explainer.method.has_rivals else []
-            for target in targets:
-                if against and set(against) <= {target}:
-                    raise ValueError(
-                        f"target and against are both {self.classifier.labels[target]!r}; name another class."
-                    )
-            shape = tuple(prepared.image.shape)
-            with nullcontext() if shape in self._sizes else _capturing:
-                explanation = explainer(prepared.image, target=[targets], against=against or None)
-            self._sizes.add(shape)
-            yield explanation, against
+            if name in COMPARED:
+                baseline = self._baseline(name, prepared.image)
+                yield Maps.compared(baseline, prepared.image, targets, self._asked(prepared.image).task)
+            else:
+                yield self._explained(name, prepared.image, targets, named)
+
+    def _explained(self, name: str, image: Tensor, targets: list[int], named: list[int]) -> Maps:
+        shape = tuple(image.shape)
+        explainer = self._explainer(name, shape)
+        against = named if explainer.method.has_rivals else []
+        for target in targets:
+            if against and set(against) <= {target}:
+                raise ValueError(
+                    f"target and against are both {self.classifier.labels[target]!r}; name another class."
+                )
+        with nullcontext() if shape in self._sizes else _capturing:
+            explanation = explainer(image, target=[targets], against=against or None)
+        self._sizes.add(shape)
+        return Maps.explained(explanation, against)
 
     def _explainer(self, method: str, shape: tuple[int, ...]) -> Explainer:
         if shape not in self._sizes and len(self._sizes) >= self.limits.sizes:
@@ -295,39 +333,42 @@ class Engine:
             )
         return self._explainers[method]
 
-    def _map(
-        self,
-        prepared: _Prepared,
-        explanation: Explanation,
-        row: int,
-        against: Sequence[int],
-        *,
-        heatmap: NDArray[np.float32],
-        scale: Scale,
-    ) -> Map:
-        method, target = explanation.method, int(explanation.target[0, row])
-        rivals = [index for index in against if index != target]
+    def _baseline(self, name: str, image: Tensor) -> Baseline:
+        """A baseline on a copy of the model, made when it is first asked for.
+
+        Raises:
+            ValueError, TypeError: the model has none, or captum is not installed.
+        """
+        if name not in self._baselines:
+            try:
+                with _capturing:
+                    self._baselines[name] = Baseline.of(name, self._network, image[0])
+            except ModuleNotFoundError as error:
+                raise ValueError(str(error)) from error
+        return self._baselines[name]
+
+    def _map(self, prepared: _Prepared, maps: Maps, k: int, look: Style, scale: Scale) -> Map:
+        target, rivals, heatmap = maps.targets[k], maps.rivals(k), maps.heatmaps[k]
+        drawn, note = pictures(heatmap, prepared.seen, look, scale)
         return Map(
-            method=method.name,
-            definition=repr(method),
-            composite=method.rules.name,
+            method=maps.method,
+            definition=maps.definition,
+            composite=maps.composite,
             target=self._class(prepared.probabilities, target),
-            against=[self._class(prepared.probabilities, index) for index in rivals]
-            or explanation.question.unnamed_rivals(method.has_rivals),
-            selection_skipped=int(explanation.selection_skipped[0, row]),
-            ledger={
-                part: finite(np.asarray(values)[0, row].item())
-                for part, values in explanation.ledger.summary().items()
-            },
+            against=[self._class(prepared.probabilities, index) for index in rivals] or maps.otherwise,
+            selection_skipped=maps.skipped[k],
+            ledger=maps.ledgers[k],
             scale=ColourScale(
                 limit=scale.limit,
+                smoothed=is_smoothed(heatmap, look),
                 basis=scale.basis,
-                warning=EMPTY if bool(explanation.empty[0, row]) else oddity(heatmap),
+                warning=maps.oddity(k),
             ),
             heatmap=_npy(heatmap),
-            png=_png(layer(heatmap, scale)),
+            pictures=drawn,
+            note=note,
             python=recipe(
-                self.spec, method.name, target, rivals, self.classifier.labels, options=self._options
+                self.spec, maps.method, target, rivals, self.classifier.labels, options=self._options
             ),
         )
 
@@ -342,21 +383,9 @@ class Engine:
         )
 
 
-def _heatmaps(explanation: Explanation) -> NDArray[np.float32]:
-    """Of one image, (K, H, W)."""
-    values: NDArray[np.float32] = explanation.shown[0].float().cpu().numpy()
-    return values
-
-
 def _top(probabilities: Tensor, count: int) -> list[int]:
     found: list[int] = probabilities.topk(min(count, len(probabilities))).indices.tolist()
     return found
-
-
-def _png(picture: NDArray[np.uint8]) -> str:
-    file = BytesIO()
-    Image.fromarray(picture).save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
 
 
 def _npy(values: NDArray[np.float32]) -> str:

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from pydantic import AfterValidator, Field, StringConstraints
 
 from clarp import __version__
-from clarp.method import Method, methods
+from clarp.method import BASELINES, Method, methods
+from clarp.render import STYLES, Style
 from clarp.serve.answers import (
     About,
     Explained,
@@ -16,11 +17,13 @@ from clarp.serve.answers import (
     Masked,
     MethodRow,
     ModelRow,
+    Named,
     Predicted,
     Problem,
 )
 from clarp.serve.engine import TOP, Box, Engine, Question
 from clarp.serve.limits import Limits
+from clarp.serve.maps import COMPARED, OFFERED
 from clarp.serve.service import Service
 
 Answer = TypeVar("Answer")
@@ -28,8 +31,11 @@ _MOST = Limits()
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 _Method = Annotated[
     str,
-    AfterValidator(lambda name: Method.named(name).name),
-    Field(json_schema_extra={"enum": list(methods())}),
+    AfterValidator(lambda name: name if name in COMPARED else Method.named(name).name),
+    Field(json_schema_extra={"enum": list(OFFERED)}),
+]
+_Look = Annotated[
+    Style, Query(alias="style", description="How maps are drawn, as `--style` of the command line.")
 ]
 _Region = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,5},[0-9]{1,5},[0-9]{1,5},[0-9]{1,5}$")]
 _Model = Annotated[
@@ -56,7 +62,7 @@ _Against = Annotated[
     ),
 ]
 _Methods = Annotated[
-    tuple[_Method, ...], Query(alias="method", max_length=len(methods()), description="How to explain.")
+    tuple[_Method, ...], Query(alias="method", max_length=len(OFFERED), description="How to explain.")
 ]
 _Regions = Annotated[
     tuple[_Region, ...],
@@ -140,9 +146,16 @@ async def about(request: Request) -> About:
             for name, engine in service.engines.items()
         ],
         methods=[
-            MethodRow(name=method.name, has_rivals=method.has_rivals, definition=repr(method))
+            MethodRow(
+                name=method.name, when=method.when, has_rivals=method.has_rivals, definition=repr(method)
+            )
             for method in named
         ],
+        baselines=[
+            MethodRow(name=name, when=when, has_rivals=False, definition=BASELINES[name])
+            for name, when in COMPARED.items()
+        ],
+        styles=list(STYLES),
         limits=LimitRow.model_validate(service.limits, from_attributes=True),
     )
 
@@ -151,6 +164,14 @@ async def about(request: Request) -> About:
 async def classes(call: _Call) -> Labels:
     """The names of a model's classes."""
     return Labels(model=call.engine.name, labels=list(call.engine.classifier.labels))
+
+
+@router.get("/class", responses=_PROBLEMS)
+def class_(
+    call: _Call, name: Annotated[_Name, Query(description="As a request would name the class.")]
+) -> Named:
+    """Which class a name means; if none, the nearest names."""
+    return call.engine.named(name)
 
 
 @router.post("/predict", responses=_WITH_PHOTO, openapi_extra=_BODY)
@@ -162,12 +183,14 @@ async def predict(call: _Call, top: Annotated[int, Query(ge=1, le=100)] = TOP) -
 @router.post("/explain", responses=_WITH_PHOTO, openapi_extra=_BODY)
 async def explain(
     call: _Call,
+    *,
     targets: _Targets = (),
     against: _Against = (),
     chosen: _Methods = ("ssglrp",),
     same_scale: Annotated[
         bool, Query(description="One colour scale over all maps of a method; else each map has its own.")
     ] = False,
+    look: _Look = "overlay",
 ) -> Explained:
     """Heatmaps of a photo: for each method each target."""
     maps = max(1, len(targets)) * len(chosen)
@@ -176,7 +199,7 @@ async def explain(
             422,
             f"{maps} maps were asked for (targets times methods), expected at most {call.service.limits.maps}.",
         )
-    question = Question(targets, against, tuple(dict.fromkeys(chosen)), same_scale)
+    question = Question(targets, against, tuple(dict.fromkeys(chosen)), same_scale, look)
     return await call(lambda photo, given_up: call.engine.explain(photo, question, given_up))
 
 
@@ -187,10 +210,14 @@ async def explain(
     response_class=Response,
 )
 async def picture(
-    call: _Call, target: _Target = None, against: _Against = (), method: _Method = "ssglrp"
+    call: _Call,
+    target: _Target = None,
+    against: _Against = (),
+    method: _Method = "ssglrp",
+    look: _Look = "overlay",
 ) -> Response:
     """One heatmap beside its photo, with caption and colour bar."""
-    question = Question((target,) if target else (), against, (method,))
+    question = Question((target,) if target else (), against, (method,), look=look)
     drawn = await call(lambda photo, given_up: call.engine.picture(photo, question, given_up))
     return Response(drawn, media_type="image/png")
 

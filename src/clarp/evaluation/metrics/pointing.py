@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from clarp.data.geometry import Geometry
 from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, Rows, only_where
 from clarp.evaluation.metrics.perturbation import gaussian_blur
+from clarp.geometry import Geometry
 
 
 @dataclass(frozen=True)

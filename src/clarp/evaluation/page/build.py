@@ -19,7 +19,7 @@ from clarp.evaluation.tables import Report
 from clarp.evaluation.writing import axis, blocks, explanation, headline
 from clarp.files import write_atomically
 from clarp.optional import optional
-from clarp.render.scale import paint
+from clarp.render.palette import paint
 from clarp.text import document as as_json
 
 INLINE = 4_000_000

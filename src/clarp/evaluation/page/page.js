@@ -69,7 +69,7 @@ function colour(strength) {
   return 3 * (Number.isNaN(strength) ? last : Math.round((strength + 1) / 2 * (last - 1)));
 }
 
-/** The map over the faded photo, as clarp's overlays: opacity is the root of the strength. */
+/** The map over the faded photo, as clarp's overlays: opacity is the strength to the power of 0.7. */
 function draw(canvas) {
   const { map, photo } = cells.get(canvas), context = canvas.getContext("2d", { willReadFrequently: true });
   const amount = $("opacity").value / 100, { width, height } = canvas;
@@ -82,8 +82,8 @@ function draw(canvas) {
       const a = map.values[y0 * map.width + x0], b = map.values[y0 * map.width + x1], c = map.values[y1 * map.width + x0], d = map.values[y1 * map.width + x1];
       const value = (a + (b - a) * fx) * (1 - fy) + (c + (d - c) * fx) * fy;
       const strength = Math.max(-1, Math.min(1, value / map.limit)), at = colour(strength);
-      const opacity = amount * (Number.isNaN(strength) ? 1 : Math.sqrt(Math.abs(strength)));
-      const pale = 255 * .45 + .55 * (.299 * data[k] + .587 * data[k + 1] + .114 * data[k + 2]);
+      const opacity = amount * (Number.isNaN(strength) ? 1 : Math.abs(strength) ** .7);
+      const pale = 255 * .3 + .7 * (.299 * data[k] + .587 * data[k + 1] + .114 * data[k + 2]);
       for (let channel = 0; channel < 3; channel++) {
         const ground = data[k + channel] * (1 - amount) + pale * amount;
         data[k + channel] = ground * (1 - opacity) + palette[at + channel] * opacity;

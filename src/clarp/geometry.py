@@ -98,6 +98,17 @@ class Geometry:
         """(height, width) of the model's input."""
         return self.crop[2], self.crop[3]
 
+    @property
+    def window(self) -> Box:
+        """The model's input in the photo's pixel edges; beyond the photo where the preprocessing pads.
+
+        >>> Geometry.of((100, 200), resize=50, crop=50).window
+        (50.0, 0.0, 150.0, 100.0)
+        """
+        down, right = self.original[0] / self.resized[0], self.original[1] / self.resized[1]
+        top, left, height, width = self.crop
+        return left * right, top * down, (left + width) * right, (top + height) * down
+
     def box_to_model(self, box: Box) -> Box | None:
         """The part of the photo's box that the model sees, in the model's pixels; None where it sees none."""
         down, right = self.resized[0] / self.original[0], self.resized[1] / self.original[1]
