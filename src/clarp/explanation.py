@@ -193,7 +193,7 @@ class Explanation:
         rows = self._drawable(16, 8, montage, look)
         if look.style == "versus":
             rows = [row.versus() for row in rows]
-        caption = f"{self._caption(16, 8)}\n{montage.note}".strip()
+        caption = f"{self._caption(16, 8)}\n{montage.note(look)}".strip()
         return sheet(rows, caption, style=montage.look(look), one_scale=one_scale)
 
     def _repr_html_(self) -> str:
@@ -203,7 +203,7 @@ class Explanation:
 
         montage = self._montage()
         rows = self._drawable(8, 4, montage, Look())
-        caption = ". ".join(filter(None, (self._caption(8, 4), montage.note)))
+        caption = ". ".join(filter(None, (self._caption(8, 4), montage.note(Look()))))
         return table(rows, caption, montage.look(Look()))
 
     def _maps(self) -> "np.ndarray[Any, np.dtype[np.float64]]":
@@ -297,7 +297,7 @@ class Explanation:
                     "" if self.labels is None else f"-{slug(self.label(target))}"
                 )
                 made = [self._title(target, i, probability), self.method.name, self.model, self.remark(i, k)]
-                caption = "\n".join(filter(None, [", ".join(filter(None, made)), montage.note]))
+                caption = "\n".join(filter(None, [", ".join(filter(None, made)), montage.note(Look())]))
                 pictures = {
                     "heatmap": Image.fromarray(colours(montage.map(heatmaps[i, k]))),
                     "overlay": picture(

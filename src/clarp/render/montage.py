@@ -1,7 +1,9 @@
 """Maps of volumes, of several views and of signals as flat pictures: slices side by side, or a strip."""
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import ceil, sqrt
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +11,8 @@ from numpy.typing import NDArray
 from clarp.render.look import Look
 from clarp.render.palette import Bytes, Floats
 from clarp.render.styles import prepared
+
+Kind = TypeVar("Kind", bound=np.generic)
 
 MOST = 16
 """How many slices are shown."""
@@ -43,13 +47,14 @@ class Montage:
         shape = maps.shape[1:]
         if len(shape) != 3:
             return cls(shape)
-        amounts = np.abs(np.nan_to_num(maps)).sum((0, 2, 3))
-        parts = np.array_split(np.arange(shape[0]), min(MOST, shape[0]))
-        return cls(shape, tuple(int(part[amounts[part].argmax()]) for part in parts), kind)
+        amounts, depth = np.abs(np.nan_to_num(maps)).sum((0, 2, 3)), shape[0]
+        count = min(MOST, depth)
+        ends = [part * depth // count for part in range(count + 1)]
+        shown = (start + int(amounts[start:end].argmax()) for start, end in pairwise(ends))
+        return cls(shape, tuple(shown), kind)
 
-    @property
-    def note(self) -> str:
-        """What is shown of each map, a sentence; of a flat one nothing."""
+    def note(self, look: Look) -> str:
+        """What is shown of each map in a look, sentences; of a flat one nothing."""
         if len(self.shape) == 1:
             return "From left to right: the signal's places."
         if not self.shown:
@@ -57,7 +62,8 @@ class Montage:
         numbers = ", ".join(map(str, self.shown))
         all_of_them = len(self.shown) == self.shape[0]
         chosen = "" if all_of_them else ", of each part of the depth the one with the most relevance"
-        return f"{self.kind.capitalize()} {numbers} of {self.shape[0]}, row by row{chosen}."
+        said = f"{self.kind.capitalize()} {numbers} of {self.shape[0]}, row by row{chosen}."
+        return f"{said} {look.smoothed_by(max(self.shape[1:]))}".strip()
 
     def map(self, values: Floats, look: Look | None = None) -> Floats:
         """A map as (h, w); slices are smoothed one by one, as a look says."""
@@ -102,7 +108,7 @@ class Montage:
         return picture
 
 
-def _tiled(slices: NDArray[np.generic], fill: float) -> NDArray[np.generic]:
+def _tiled(slices: NDArray[Kind], fill: float) -> NDArray[Kind]:
     """Slices (..., n, H, W) side by side in rows, (..., h, w), with a gap between them."""
     *others, count, height, width = slices.shape
     columns = grid(count, height, width)
