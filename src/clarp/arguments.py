@@ -11,6 +11,8 @@ from clarp.network import Network
 if TYPE_CHECKING:
     from clarp.compiled import Compiler
 
+RANKS = (3, 4, 5)
+"""How many axes a batch can have: signals, images, and volumes, clips or several views."""
 DType = Literal["float32", "float64", "bfloat16"]
 
 
@@ -34,10 +36,10 @@ def checked_images(
     """
     if not isinstance(images, Tensor):
         raise TypeError(f"images is a {type(images).__name__}, expected a tensor (B, C, H, W).")
-    if images.ndim != 4 or 0 in images.shape:
+    if images.ndim not in RANKS or 0 in images.shape:
         raise ValueError(
-            f"images has the shape {tuple(images.shape)}, expected (B, C, H, W) with nothing empty"
-            + (". Add the batch axis: images.unsqueeze(0)." if images.ndim == 3 else ".")
+            f"images has the shape {tuple(images.shape)}, expected (B, C, H, W), a volume or clip (B, C, D, H, W), views (B, V, C, H, W) "
+            "or a signal (B, C, L), with nothing empty."
         )
     if not images.is_floating_point():
         raise TypeError(

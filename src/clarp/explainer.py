@@ -5,15 +5,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from threading import RLock
 from typing import TypeVar
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor
 
-from clarp.arguments import DType, checked_dtype, checked_images, compiler_of
+from clarp.arguments import RANKS, DType, checked_dtype, checked_images, compiler_of
 from clarp.batching import BatchSize, Need, Parts, check_batch_size
 from clarp.bounds import Bounds, checked_bounds, limits, source
 from clarp.capture import Graph, Output, Tap
+from clarp.channels import channel_axis, check_channels
 from clarp.classes import ClassNames, checked_labels, numbered
 from clarp.errors import RelevanceLost, level_of_the_user
 from clarp.explanation import Explanation
@@ -61,10 +62,12 @@ class Explainer:
             and several are multiclass, which the explanation notes (docs/methods.md#the-task).
         labels: the names of the classes, for ``target``, ``against`` and pictures; of a binary task those of class 0 and class 1, or one:
             "NAME" stands for "not NAME" and "NAME".
+        channels: which axis of the images holds the channels, which a heatmap is summed over; None: the one that the model's first layer
+            reads as channels, where that can be followed, else 1 (docs/volumes.md#which-axis-holds-the-channels).
 
     Raises:
         TypeError: an argument is not of its kind.
-        ValueError: an unknown name, or bounds that are no bounds.
+        ValueError: an unknown name, bounds that are no bounds, or channels that are no axis.
 
     Example:
         >>> from torch import nn
@@ -88,6 +91,7 @@ class Explainer:
         output: Output = None,
         task: TaskName | None = None,
         labels: Sequence[str] | None = None,
+        channels: int | None = None,
     ) -> None:
         self._asked = Method.named(method).with_composite(composite)
         self.method = self._asked
@@ -99,20 +103,22 @@ class Explainer:
         self.bounds = checked_bounds(bounds)
         self.task = checked_task(task)
         self.labels = checked_labels(labels)
+        self.channels = check_channels(channels)
         self._device = None if device is None else torch.device(device)
         self._dtype = checked_dtype(dtype)
         self._compiler = compiler_of(compile)
         self._programs: dict[tuple[int, ...], Program] = {}
         self._watched: WeakSet[Program] = WeakSet()
         self._lost: list[RelevanceLost] = []
+        self._channel_axes: WeakKeyDictionary[Program, int] = WeakKeyDictionary()
         self._lock = RLock()
 
     def __getstate__(self) -> dict[str, object]:
         """Without what was made for this model in this process: a copy makes its own."""
-        return {**vars(self), "_programs": {}, "_watched": None, "_lock": None}
+        return {**vars(self), "_programs": {}, "_watched": None, "_channel_axes": None, "_lock": None}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        vars(self).update(state, _watched=WeakSet(), _lock=RLock())
+        vars(self).update(state, _watched=WeakSet(), _channel_axes=WeakKeyDictionary(), _lock=RLock())
 
     def __repr__(self) -> str:
         return f"Explainer({self.network.name}, method={self.method.name!r}, composite={self.method.rules.name!r})"
@@ -134,7 +140,8 @@ class Explainer:
         """Explain the model's decisions on images.
 
         Args:
-            images: (B, C, H, W), floating, preprocessed as the model expects.
+            images: (B, C, H, W), floating, preprocessed as the model expects; or volumes and clips (B, C, D, H, W), several views
+                (B, V, C, H, W), signals (B, C, L).
             target: the class to explain: None for the most probable, an int or a name, or a list or tensor of shape (B,);
                 shape (B, K) explains K classes of each image with one forward pass and one batched backward.
             against: the classes that the target is contrasted with: None for all others (for none where several may be there), an int or
@@ -145,7 +152,7 @@ class Explainer:
                 as fit into half of the free memory. With a number or "auto", a part that runs out of memory is explained in halves.
 
         Returns:
-            The explanation; its relevance is (B, C, H, W), or (B, K, C, H, W) for a target of shape (B, K).
+            The explanation; its relevance has the shape of the images, (B, C, H, W), or (B, K, C, H, W) for a target of shape (B, K).
 
         Raises:
             TypeError: images, target, against, layers or batch_size are not of their kind.
@@ -178,7 +185,7 @@ class Explainer:
         """Which rule every operation gets; ``str(plan)`` is a table.
 
         Args:
-            input_shape: (C, H, W) of an image; None: that of the last images explained, or that of an exported program.
+            input_shape: (C, H, W) of an image, or the shape of a volume, of views or of a signal; None: that of the last images explained, or that of an exported program.
 
         Raises:
             ValueError: no shape is known yet.
@@ -213,6 +220,12 @@ class Explainer:
     def _task(self, program: Program) -> Task:
         return task_of(program.plan.graph, self.task, self.network.task)
 
+    def _channels(self, program: Program) -> int:
+        """Which axis of the images holds the channels."""
+        if program not in self._channel_axes:
+            self._channel_axes[program] = channel_axis(program.plan.graph, self.channels)
+        return self._channel_axes[program]
+
     def _names(self, task: Task) -> ClassNames | None:
         return None if self.labels is None else ClassNames(task.labels(self.labels), self.network.name)
 
@@ -223,9 +236,10 @@ class Explainer:
                 "the size of the images is not known before the first explanation: pass input_shape=(channels, height, width), "
                 "for example plan(input_shape=(3, 224, 224))."
             )
-        if len(shape) != 3:
+        if len(shape) + 1 not in RANKS:
             raise ValueError(
-                f"input_shape is {input_shape!r}, expected (channels, height, width), for example (3, 224, 224)."
+                f"input_shape is {input_shape!r}, expected (channels, height, width), for example (3, 224, 224), or that of a volume, of "
+                "views or of a signal, without the batch."
             )
         self.network.check_mode()
         return self.network.graph(shape, self._computing(torch.get_default_dtype()))
@@ -258,7 +272,7 @@ class Explainer:
         if classes is not None or (rivals is not None and of_each and len(rivals) != len(images)):
             known = images.new_zeros(len(images), dtype=torch.long) if classes is None else classes
             self._rivals(task, against, known.view(len(images), -1).t(), logits)
-        limits(self.bounds, self.method.rules.first, images)
+        limits(self.bounds, self.method.rules.first, images, self._channels(program))
 
         def explain(rows: range, columns: range) -> Explanation:
             part = slice(rows.start, rows.stop)
@@ -294,7 +308,7 @@ class Explainer:
         chosen = (classes.unsqueeze(1) if classes.ndim == 1 else classes).t().contiguous()
         rivals = self._rivals(task, against, chosen, tape.logits)
         targets = task.columns(chosen)
-        taps = frozenset(layers.values())
+        taps, channels = frozenset(layers.values()), self._channels(program)
         initial = (self.method.seed if seed is None else seed).relevance(tape.logits, targets, rivals)
         passes = Passes(
             self.method,
@@ -303,7 +317,7 @@ class Explainer:
             targets,
             rivals,
             initial,
-            limits(self.bounds, self.method.rules.first, images),
+            limits(self.bounds, self.method.rules.first, images, channels),
         )
         maps = self._run(
             program,
@@ -333,6 +347,7 @@ class Explainer:
             model=self.network.name,
             empty=sample_first(is_empty(relevance, maps.ledger.size)),
             question=task,
+            channels=channels,
         )
 
     def _run(
@@ -404,7 +419,7 @@ def attribute(
     """The relevance of images in one call; arguments, shapes and errors as in :class:`Explainer`.
 
     Returns:
-        Relevance (B, C, H, W), or (B, K, C, H, W) for a target of shape (B, K).
+        Relevance of the shape of the images, (B, C, H, W), or (B, K, C, H, W) for a target of shape (B, K).
     """
     explainer = Explainer(model, method, composite=composite, bounds=bounds, task=task, labels=labels)
     return explainer(images, target, against).relevance

@@ -64,10 +64,19 @@ def _run(model: nn.Module, images: Tensor) -> object:
         with torch.no_grad(), Hookless():
             return torch.func.functional_call(model, buffers, (images.clone(),))
     except Exception as error:
+        named = {2: " (channels, length)", 3: " (channels, height, width)"}.get(images.ndim - 1, "")
         raise ValueError(
-            f"the model refuses images of shape {tuple(images.shape[1:])} (channels, height, width): "
-            f"{first_line(error)}. Pass images as the model expects them, after its own preprocessing."
+            f"the model refuses images of shape {tuple(images.shape[1:])}{named}: {first_line(error)}. Pass images as the model expects them, "
+            f"after its own preprocessing.{_without_batch(model, images)}"
         ) from error
+
+
+def _without_batch(model: nn.Module, images: Tensor) -> str:
+    """What to do where the batch's axis may be forgotten."""
+    volumes = any(isinstance(module, nn.Conv3d) for module in model.modules())
+    signals = any(isinstance(module, nn.Conv1d) for module in model.modules())
+    expected = 5 if volumes else 3 if signals else 4
+    return " For a single one add the batch axis: images.unsqueeze(0)." if images.ndim == expected - 1 else ""
 
 
 def check_logits(graph: Graph, images: Tensor, expected: Tensor, precision: float = 0.0) -> None:

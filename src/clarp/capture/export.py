@@ -20,7 +20,7 @@ from clarp.capture.graph import Graph, Node
 from clarp.capture.head import as_logits, closed
 from clarp.capture.inline import inlined
 from clarp.capture.inplace import BLANK, FUNCTIONAL, functional, writes
-from clarp.capture.lowering import ANYWHERE, Call, Refused, Step, Value
+from clarp.capture.lowering import ANYWHERE, CHANNELWISE, Call, Refused, Step, Value, lowered
 from clarp.capture.lowering.custom import lowering_of
 from clarp.capture.modules import module_outputs
 from clarp.capture.output import LogitsOf, Output, pick
@@ -253,10 +253,11 @@ class _Lowering:
         lowering = lowering_of(node.target)
         call = Call(node, self.constants, self.tensors, self.batch)
         try:
-            operation, values = lowering(call)
-            shape = call.sizes() if lowering in ANYWHERE else call.shape()
+            operation, values = lowered(lowering, call)
+            free = lowering in ANYWHERE or (lowering in CHANNELWISE and call.layout().inner > 1)
+            shape = call.sizes() if free else call.shape()
             for value in values:
-                if lowering not in ANYWHERE and isinstance(value, fx.Node):
+                if not free and isinstance(value, fx.Node):
                     call.shape(value)
         except Refused as reason:
             self._refuse(node, str(reason))

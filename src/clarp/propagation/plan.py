@@ -143,8 +143,10 @@ class Plan:
 
 
 def positions(node: Node) -> int:
-    """At how many positions a convolution or a dense layer acts: the channels are a dense layer's last axis, a convolution's first."""
-    return prod(node.shape[:-1] if isinstance(node.operation, Dense) else node.shape[1:])
+    """At how many positions of an image a dense layer acts, or a convolution, in each window of it."""
+    if isinstance(node.operation, Convolution):
+        return prod(node.shape[-len(node.operation.stride) :])
+    return prod(node.shape[:-1])
 
 
 def last_spatial(nodes: Sequence[Node]) -> Node:

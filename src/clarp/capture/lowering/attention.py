@@ -41,11 +41,12 @@ def _matmul(call: Call) -> Lowered:
 
 
 def _contraction(call: Call, terms: Sequence[str], operands: Sequence[fx.Node], result: str) -> Lowered:
-    """The product of a value, with the batch in front, and a constant."""
+    """The product of a value and a constant that has no axis of the batch's."""
     first = operands[0].name in call.constants
     (constant, value), (w, x) = (terms if first else terms[::-1]), (operands if first else operands[::-1])
-    weight, layout = call.constants[w.name], call.layout(x)
-    if layout != call.layout() or layout.axis != 0:
+    weight, layout, out = call.constants[w.name], call.layout(x), call.layout()
+    batch = value[layout.axis]
+    if result[out.axis] != batch or layout.inner != out.inner:
         raise Refused("it mixes the batch with other axes")
     # An axis of size one broadcasts; in Einstein's notation it isn't there.
     broadcast = [
@@ -55,12 +56,13 @@ def _contraction(call: Call, terms: Sequence[str], operands: Sequence[fx.Node], 
     ]
     kept = "".join(letter for axis, letter in enumerate(constant) if axis not in broadcast)
     weight = weight.squeeze(broadcast) if broadcast else weight
-    if value[0] != result[0] or value[0] in kept or not set(value) <= set(kept + result):
+    if batch in kept or not set(value) <= set(kept + result):
         raise Refused("it is no product of each sample by itself with a constant")
-    if layout.inner > 1:
-        value, result = (
-            f"{term[0]}W{term[1:]}" for term in (value, result)
-        )  # the windows in the batch's axis
+    inner = "W" if layout.inner > 1 else ""  # the windows in the batch's axis
+    value, result = (
+        f"{batch}{term[: place.axis]}{inner}{term[place.axis + 1 :]}"
+        for term, place in ((value, layout), (result, out))
+    )
     return Contraction(call.new("weight", weight.contiguous()), None, value, kept, result), (x,)
 
 
