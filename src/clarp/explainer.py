@@ -377,7 +377,7 @@ class Explainer:
             return torch.zeros(*targets.shape, logits.shape[1], dtype=torch.bool, device=logits.device)
         return task.rivals(against, targets, logits.shape[1])
 
-    def _program(self, images: Tensor, further: Further) -> tuple[Program, Further]:
+    def _program(self, images: Tensor, further: Further = NOTHING) -> tuple[Program, Further]:
         """The program for images of this size and such inputs, made anew when the model was captured anew; and its inputs."""
         with self._lock:
             graph, self._further = self.network.settled(tuple(images.shape[1:]), images.dtype, further)
