@@ -10,10 +10,11 @@ from weakref import WeakKeyDictionary, WeakSet
 import torch
 from torch import Tensor
 
-from clarp.arguments import RANKS, DType, checked_dtype, checked_images, compiler_of
+from clarp.arguments import RANKS, DType, Inputs, checked_dtype, checked_images, checked_inputs, compiler_of
 from clarp.batching import BatchSize, Need, Parts, check_batch_size
 from clarp.bounds import Bounds, checked_bounds, limits, source
 from clarp.capture import Graph, Output, Tap
+from clarp.capture.further import NOTHING, Further
 from clarp.channels import channel_axis, check_channels
 from clarp.classes import ClassNames, checked_labels, numbered
 from clarp.errors import RelevanceLost, level_of_the_user
@@ -107,7 +108,8 @@ class Explainer:
         self._device = None if device is None else torch.device(device)
         self._dtype = checked_dtype(dtype)
         self._compiler = compiler_of(compile)
-        self._programs: dict[tuple[int, ...], Program] = {}
+        self._programs: dict[object, Program] = {}
+        self._further = NOTHING
         self._watched: WeakSet[Program] = WeakSet()
         self._lost: list[RelevanceLost] = []
         self._channel_axes: WeakKeyDictionary[Program, int] = WeakKeyDictionary()
@@ -136,6 +138,7 @@ class Explainer:
         *,
         layers: Sequence[str] = (),
         batch_size: BatchSize = None,
+        inputs: Inputs = (),
     ) -> Explanation:
         """Explain the model's decisions on images.
 
@@ -150,13 +153,17 @@ class Explainer:
                 module that is called several times gives ``path#1``, ``path#2``, ..., and each can be named alone.
             batch_size: how many images are explained at once: None for all; a number; or "auto" for as many, and as many targets of each,
                 as fit into half of the free memory. With a number or "auto", a part that runs out of memory is explained in halves.
+            inputs: what the model takes beside the images, as captum's ``additional_forward_args``: in the order of its forward, ``(table,)``,
+                or by name, ``{"table": table}``. A tensor (B, ...) has a row for each image, one of batch 1 is repeated, and any
+                other, or a number, is one for all images. They are held constant: no relevance goes to them, and what stays
+                with them is in the ledger as what stays with constants of the model is, as bias.
 
         Returns:
             The explanation; its relevance has the shape of the images, (B, C, H, W), or (B, K, C, H, W) for a target of shape (B, K).
 
         Raises:
-            TypeError: images, target, against, layers or batch_size are not of their kind.
-            ValueError: a batch_size below one, a wrong shape, a value that is not finite or far outside bounds, a class out of range or
+            TypeError: images, target, against, layers, batch_size or inputs are not of their kind.
+            ValueError: inputs that the model doesn't take, a batch_size below one, a wrong shape, a value that is not finite or far outside bounds, a class out of range or
                 of an unknown name, a model in train mode, rivals for a method that has none, an unknown layer, a task or labels that the
                 model can't have.
             CaptureError: the model can't be captured.
@@ -169,15 +176,18 @@ class Explainer:
         """
         check_batch_size(batch_size)
         images = checked_images(images, self.network, self._device, self._computing)
+        further = checked_inputs(inputs, images, self.network, self._device, self._computing)
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            program = self._program(images)
+            program, further = self._program(images, further)
             taps = resolve_layers(layers, program.plan.graph)
             names = self._names(self._task(program))
             target, against = numbered("target", target, names), numbered("against", against, names)
             if batch_size is None:
-                found = self._explain(images, program, target, against, layers=taps)
+                found = self._explain(images, program, target, against, layers=taps, further=further)
             else:
-                found = self._in_parts(images, program, target, against, layers=taps, size=batch_size)
+                found = self._in_parts(
+                    images, program, target, against, layers=taps, further=further, size=batch_size
+                )
         warn_if_empty(found.empty, found.target, found.ledger.size)
         return replace(found, labels=None if names is None else names.labels)
 
@@ -205,16 +215,18 @@ class Explainer:
         """
         return layer_names(self._graph(input_shape))
 
-    def probabilities(self, images: Tensor) -> Tensor:
+    def probabilities(self, images: Tensor, *, inputs: Inputs = ()) -> Tensor:
         """What the model says, as its task has it: (B, classes); a binary task has two classes.
 
         Args:
             images: as in :meth:`__call__`, and the same errors.
+            inputs: likewise.
         """
         images = checked_images(images, self.network, self._device, self._computing)
+        further = checked_inputs(inputs, images, self.network, self._device, self._computing)
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            program = self._program(images)
-            tape = self._run(program, "forward", program.forward, images)
+            program, further = self._program(images, further)
+            tape = self._run(program, "forward", program.forward, images, further.tensors)
             return self._task(program).probabilities(tape.logits)
 
     def _task(self, program: Program) -> Task:
@@ -242,7 +254,7 @@ class Explainer:
                 "views or of a signal, without the batch."
             )
         self.network.check_mode()
-        return self.network.graph(shape, self._computing(torch.get_default_dtype()))
+        return self.network.graph(shape, self._computing(torch.get_default_dtype()), self._further)
 
     def _computing(self, given: torch.dtype) -> torch.dtype:
         """The type to compute in, for images of this type."""
@@ -261,6 +273,7 @@ class Explainer:
         against: Against,
         *,
         layers: dict[str, Tap],
+        further: Further,
         size: BatchSize,
     ) -> Explanation:
         """What :meth:`_explain` gives, part after part; wrong arguments are found before the first."""
@@ -282,7 +295,14 @@ class Explainer:
             others = rivals[part] if rivals is not None and of_each else rivals
             seed = self.method.seed.part(rows, columns, (len(images), count))
             return self._explain(
-                images[part], program, chosen, others, layers=layers, seed=seed, first=rows.start
+                images[part],
+                program,
+                chosen,
+                others,
+                layers=layers,
+                further=further.part(part),
+                seed=seed,
+                first=rows.start,
             )
 
         count = classes.shape[1] if classes is not None and classes.ndim == 2 else 1
@@ -298,12 +318,13 @@ class Explainer:
         against: Against,
         *,
         layers: dict[str, Tap],
+        further: Further,
         seed: Seed | None = None,
         first: int = 0,
     ) -> Explanation:
         """One part of a batch, which begins with image number ``first``, with its part of the seed."""
         task = self._task(program)
-        tape = self._run(program, "forward", program.forward, images)
+        tape = self._run(program, "forward", program.forward, images, further.tensors)
         classes = resolve_target(target, task.scores(tape.logits))
         chosen = (classes.unsqueeze(1) if classes.ndim == 1 else classes).t().contiguous()
         rivals = self._rivals(task, against, chosen, tape.logits)
@@ -382,15 +403,15 @@ class Explainer:
             return torch.zeros(*targets.shape, logits.shape[1], dtype=torch.bool, device=logits.device)
         return task.rivals(against, targets, logits.shape[1])
 
-    def _program(self, images: Tensor) -> Program:
-        """The program for images of this size, made anew when the model was captured anew."""
+    def _program(self, images: Tensor, further: Further = NOTHING) -> tuple[Program, Further]:
+        """The program for images of this size and such inputs, made anew when the model was captured anew; and its inputs."""
         with self._lock:
-            return self._made(images)
+            graph, self._further = self.network.settled(tuple(images.shape[1:]), images.dtype, further)
+            return self._made(images, self._further, graph), self._further
 
-    def _made(self, images: Tensor) -> Program:
-        shape = tuple(images.shape[1:])
-        graph = self.network.graph(shape, images.dtype)
-        program = self._programs.pop(shape, None)
+    def _made(self, images: Tensor, further: Further, graph: Graph) -> Program:
+        key = tuple(images.shape[1:]), further.signature
+        program = self._programs.pop(key, None)
         if program is None or program.plan.graph is not graph:
             self.method = self._asked.on(graph)
             plan = make_plan(graph, self.method.rules)
@@ -398,7 +419,7 @@ class Explainer:
                 check_dual_rule(next(step.rule for step in plan if step.node is plan.head()))
             back, gradients = self._back(images), bool(self.method.selections)
             program = Program(plan, images.device, images.dtype, back, gradients=gradients)
-        self._programs[shape] = program  # now the last used
+        self._programs[key] = program  # now the last used
         while len(self._programs) > KEPT:
             del self._programs[next(iter(self._programs))]
         return program
@@ -415,6 +436,7 @@ def attribute(
     bounds: Bounds | None = None,
     task: TaskName | None = None,
     labels: Sequence[str] | None = None,
+    inputs: Inputs = (),
 ) -> Tensor:
     """The relevance of images in one call; arguments, shapes and errors as in :class:`Explainer`.
 
@@ -422,4 +444,4 @@ def attribute(
         Relevance of the shape of the images, (B, C, H, W), or (B, K, C, H, W) for a target of shape (B, K).
     """
     explainer = Explainer(model, method, composite=composite, bounds=bounds, task=task, labels=labels)
-    return explainer(images, target, against).relevance
+    return explainer(images, target, against, inputs=inputs).relevance

@@ -30,9 +30,9 @@ class LogitsOf(nn.Module):
         self.output = output
         self.training = model.training
 
-    def forward(self, images: Tensor) -> object:
+    def forward(self, images: Tensor, *rows: Tensor) -> object:
         """The result that was chosen, a row for each image."""
-        logits = pick(self.model(images), self.output)
+        logits = pick(self.model(images, *rows), self.output)
         return in_rows(logits) if isinstance(logits, Tensor) else logits
 
 

@@ -111,11 +111,11 @@ class Readings:
         return any(answer.from_images for answer in self.answers)
 
 
-def readings(model: nn.Module, images: Tensor) -> Readings:
-    """Run a model once, and write down what it reads."""
+def readings(model: nn.Module, images: Tensor, rows: Sequence[Tensor] = ()) -> Readings:
+    """Run a model once, and write down what it reads; what depends on further inputs counts as what depends on the images."""
     found = Readings()
-    with torch.no_grad(), _Dependent(images) as dependent, _Recording(found, dependent):
-        model(images)
+    with torch.no_grad(), _Dependent((images, *rows)) as dependent, _Recording(found, dependent):
+        model(images, *rows)
     return found
 
 
@@ -135,18 +135,18 @@ class Replayed(nn.Module):
         self.found = found
         self.training = model.training
 
-    def forward(self, images: Tensor) -> object:
+    def forward(self, images: Tensor, *rows: Tensor) -> object:
         """What the model returns."""
         with _Replaying(iter(self.found.answers)):
-            return self.model(images)
+            return self.model(images, *rows)
 
 
 class _Dependent(TorchDispatchMode):
     """Knows which memory holds what was computed from the images."""
 
-    def __init__(self, images: Tensor) -> None:
+    def __init__(self, values: Sequence[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.memory = {StorageWeakRef(images.untyped_storage())}
+        self.memory = {StorageWeakRef(value.untyped_storage()) for value in values}
 
     def __contains__(self, value: object) -> bool:
         return any(
@@ -299,7 +299,8 @@ def _masked(func: Any, args: Sequence[Any]) -> tuple[Any, ...] | None:
 
 def _reads_image() -> CaptureError:
     return CaptureError(
-        f"the model reads a value of the image in Python{_at()} and goes on with it, so that its function depends on the image. "
+        f"the model reads a value of the image in Python{_at()} (or of a further input), and goes on with it, so that its function depends on "
+        "the image. "
         "Compute with tensors there: torch.where in place of if, and no .item(), float() or int()"
     )
 

@@ -10,7 +10,19 @@ from torch import Tensor, fx
 
 from clarp.capture.lowering.call import Call, Lowered, Refused, Value, anywhere, lowers
 from clarp.capture.lowering.shape import stretched
-from clarp.operations import Add, Affine, Contraction, Dense, Expand, MatMul, Permute, Reshape, Shift, Softmax
+from clarp.operations import (
+    Add,
+    Affine,
+    Contraction,
+    Dense,
+    Expand,
+    MatMul,
+    Permute,
+    Reshape,
+    Shift,
+    Softmax,
+    Where,
+)
 
 aten = torch.ops.aten
 
@@ -106,18 +118,25 @@ def _attention(call: Call) -> Lowered:
     scores = call.step(MatMul(), (scaled, transposed), shape)
     bias = call["attn_mask"]
     if bias is not None and bias.name not in call.constants:
-        scores = call.step(Add(), (scores, _computed_bias(call, bias, shape)), shape)
-    elif (mask := _mask(call, query, shape)) is not None:
+        return MatMul(), (
+            call.step(Softmax(-1), (_beside_computed(call, scores, bias, shape),), shape),
+            value,
+        )
+    if (mask := _mask(call, query, shape)) is not None:
         scores = call.step(Shift(call.new("mask", mask)), (scores,), shape)
     weights = call.step(Softmax(-1), (scores,), shape)
     return MatMul(), (weights, value)
 
 
-def _computed_bias(call: Call, bias: fx.Node, shape: tuple[int, ...]) -> Value:
-    """What is added to the scores where it is computed from the image itself."""
-    if bias.meta["val"].dtype == torch.bool or len(call.sizes(bias)) != len(shape):
-        raise Refused("its mask is computed from the image, expected a constant, or a bias for each score")
-    return bias if call.sizes(bias) == shape else call.step(Expand(shape), (bias,), shape)
+def _beside_computed(call: Call, scores: Value, bias: fx.Node, shape: tuple[int, ...]) -> Value:
+    """The scores and a bias, or a mask of what they keep, that is computed from the image itself or from a further input."""
+    if len(call.sizes(bias)) != len(shape):
+        raise Refused("its mask or bias has other axes than the scores")
+    whole: Value = bias if call.sizes(bias) == shape else call.step(Expand(shape), (bias,), shape)
+    if bias.meta["val"].dtype != torch.bool:
+        return call.step(Add(), (scores, whole), shape)
+    nothing = call.new("nothing", torch.full((1,) * (len(shape) + 1), -torch.inf, dtype=torch.float64))
+    return call.step(Where(None, None, nothing), (whole, scores), shape)
 
 
 def _mask(call: Call, query: fx.Node, shape: tuple[int, ...]) -> Tensor | None:
