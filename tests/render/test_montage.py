@@ -31,10 +31,10 @@ def test_every_slice_of_a_thin_volume_row_by_row() -> None:
     montage = Montage.of(values[None])
     assert montage.shown == tuple(range(6))
     flat = montage.map(values)
-    assert flat.shape == (3 * 5 + 2, 2 * 7 + 1)
+    assert flat.shape == (2 * 5 + 1, 3 * 7 + 2)
     for number in range(6):
-        assert np.array_equal(tile(flat, number, (5, 7), 2), values[number])
-    assert flat[5].tolist() == [0.0] * 15  # the gap
+        assert np.array_equal(tile(flat, number, (5, 7), 3), values[number])
+    assert flat[5].tolist() == [0.0] * 23  # the gap
     assert montage.note(Look("pixels")) == "Slices 0, 1, 2, 3, 4, 5 of 6, row by row."
 
 
@@ -71,7 +71,7 @@ def test_the_volume_itself(channels: int) -> None:
     assert photo.shape == (*montage.map(image[0]).shape, 3)
     low, high = image.min(), image.max()
     assert np.array_equal(
-        tile(photo, 3, (5, 7), 2)[..., 0], ((image[0, 3] - low) / (high - low) * 255).astype(np.uint8)
+        tile(photo, 3, (5, 7), 3)[..., 0], ((image[0, 3] - low) / (high - low) * 255).astype(np.uint8)
     )
     assert (photo[5] == 255).all()
 
