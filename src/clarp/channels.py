@@ -1,6 +1,7 @@
 """Which axis of the images holds the channels: volumes have it first, several views of a scene behind the views."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -47,7 +48,20 @@ def check_channels(channels: object) -> int | None:
     return channels
 
 
-def channel_axis(graph: Graph, given: int | None = None) -> int:
+@dataclass(frozen=True)
+class Channels:
+    """Where the channels are.
+
+    Attributes:
+        axis: of the images (B, ...).
+        note: what was assumed, a sentence or nothing.
+    """
+
+    axis: int
+    note: str = ""
+
+
+def channels_of(graph: Graph, given: int | None = None) -> Channels:
     """The axis of the images (B, ...) that a heatmap is summed over, and that has bounds of its own.
 
     It is the axis that the model's first convolution or dense layer adds up as channels, and axis 1 wherever that one is among them
@@ -66,15 +80,31 @@ def channel_axis(graph: Graph, given: int | None = None) -> int:
             raise ValueError(
                 f"channels is {given}, and images (B, {', '.join(map(str, graph.input_shape))}) have no axis of this number."
             )
-        return given
+        return Channels(given)
+    others = [axis for axis in range(2, axes + 1) if graph.input_shape[axis - 1] > 1]
     read = list(_reads(graph, 1))
-    if any(_spread(values, -1) for values in read) or not _differ(read):
-        return 1
-    others = (axis for axis in range(2, axes + 1) if graph.input_shape[axis - 1] > 1)
-    return next((a for a in others if any(_spread(values, -1) for values in _reads(graph, a))), 1)
+    if any(_spread(values) for _, values in read):
+        return Channels(1, _assumed(graph, others) if axes == 4 else "")
+    if not _differ([values for _, values in read]):
+        return Channels(1)
+    return Channels(
+        next((axis for axis in others if any(_spread(values) for _, values in _reads(graph, axis))), 1)
+    )
 
 
-def _reads(graph: Graph, axis: int) -> Iterator[Tensor]:
+def _assumed(graph: Graph, others: list[int]) -> str:
+    """What is said where a convolution reads another axis of volumes as channels too, which may be several views."""
+    for axis in others:
+        reads = _reads(graph, axis)
+        if any(_spread(values) for operation, values in reads if isinstance(operation, Convolution)):
+            return (
+                f"channels: the first convolution reads the axes 1 and {axis} of the images as its channels, and the heatmap is summed "
+                f"over axis 1; channels={axis} says that axis 1 has views or frames"
+            )
+    return ""
+
+
+def _reads(graph: Graph, axis: int) -> Iterator[tuple[Operation, Tensor]]:
     """Where along an axis of the image the values come from that the first layers add up, (..., channels); 0 for none of it."""
     like = next((t for t in graph.tensors.values() if t.is_floating_point()), torch.zeros(()))
     places = torch.arange(1, graph.input_shape[axis - 1] + 1, dtype=like.dtype, device=like.device)
@@ -95,7 +125,7 @@ def _reads(graph: Graph, axis: int) -> Iterator[Tensor]:
         else:
             values = _added(node.operation, x)
             if values is not None:
-                yield values
+                yield node.operation, values
 
 
 def _added(operation: Operation, x: Tensor) -> Tensor | None:
@@ -114,8 +144,9 @@ def _added(operation: Operation, x: Tensor) -> Tensor | None:
     return None
 
 
-def _spread(values: Tensor, axis: int) -> bool:
-    return bool((values.amax(axis) - values.amin(axis) > SAME).any())
+def _spread(values: Tensor) -> bool:
+    """Whether what one output adds up comes from several places."""
+    return bool((values.amax(-1) - values.amin(-1) > SAME).any())
 
 
 def _differ(read: list[Tensor]) -> bool:

@@ -15,7 +15,7 @@ from clarp.batching import BatchSize, Need, Parts, check_batch_size
 from clarp.bounds import Bounds, checked_bounds, limits, source
 from clarp.capture import Graph, Output, Tap
 from clarp.capture.further import NOTHING, Further
-from clarp.channels import channel_axis, check_channels
+from clarp.channels import Channels, channels_of, check_channels
 from clarp.classes import ClassNames, checked_labels, numbered
 from clarp.errors import RelevanceLost, level_of_the_user
 from clarp.explanation import Explanation
@@ -112,15 +112,15 @@ class Explainer:
         self._further = NOTHING
         self._watched: WeakSet[Program] = WeakSet()
         self._lost: list[RelevanceLost] = []
-        self._channel_axes: WeakKeyDictionary[Program, int] = WeakKeyDictionary()
+        self._channels_read: WeakKeyDictionary[Program, Channels] = WeakKeyDictionary()
         self._lock = RLock()
 
     def __getstate__(self) -> dict[str, object]:
         """Without what was made for this model in this process: a copy makes its own."""
-        return {**vars(self), "_programs": {}, "_watched": None, "_channel_axes": None, "_lock": None}
+        return {**vars(self), "_programs": {}, "_watched": None, "_channels_read": None, "_lock": None}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        vars(self).update(state, _watched=WeakSet(), _channel_axes=WeakKeyDictionary(), _lock=RLock())
+        vars(self).update(state, _watched=WeakSet(), _channels_read=WeakKeyDictionary(), _lock=RLock())
 
     def __repr__(self) -> str:
         return f"Explainer({self.network.name}, method={self.method.name!r}, composite={self.method.rules.name!r})"
@@ -232,11 +232,11 @@ class Explainer:
     def _task(self, program: Program) -> Task:
         return task_of(program.plan.graph, self.task, self.network.task)
 
-    def _channels(self, program: Program) -> int:
+    def _channels(self, program: Program) -> Channels:
         """Which axis of the images holds the channels."""
-        if program not in self._channel_axes:
-            self._channel_axes[program] = channel_axis(program.plan.graph, self.channels)
-        return self._channel_axes[program]
+        if program not in self._channels_read:
+            self._channels_read[program] = channels_of(program.plan.graph, self.channels)
+        return self._channels_read[program]
 
     def _names(self, task: Task) -> ClassNames | None:
         return None if self.labels is None else ClassNames(task.labels(self.labels), self.network.name)
@@ -285,7 +285,7 @@ class Explainer:
         if classes is not None or (rivals is not None and of_each and len(rivals) != len(images)):
             known = images.new_zeros(len(images), dtype=torch.long) if classes is None else classes
             self._rivals(task, against, known.view(len(images), -1).t(), logits)
-        limits(self.bounds, self.method.rules.first, images, self._channels(program))
+        limits(self.bounds, self.method.rules.first, images, self._channels(program).axis)
 
         def explain(rows: range, columns: range) -> Explanation:
             part = slice(rows.start, rows.stop)
@@ -338,7 +338,7 @@ class Explainer:
             targets,
             rivals,
             initial,
-            limits(self.bounds, self.method.rules.first, images, channels),
+            limits(self.bounds, self.method.rules.first, images, channels.axis),
         )
         maps = self._run(
             program,
@@ -368,7 +368,8 @@ class Explainer:
             model=self.network.name,
             empty=sample_first(is_empty(relevance, maps.ledger.size)),
             question=task,
-            channels=channels,
+            channels=channels.axis,
+            assumed=(channels.note,) if channels.note else (),
         )
 
     def _run(

@@ -83,6 +83,8 @@ class _Run(fx.Interpreter):
             args = (self._fill(args[0]), *args[1:])
         elif target in NEW:
             args = (args[0], self._fill(args[1]), *args[2:])
+        elif target is aten.unflatten.int:
+            args = (args[0], args[1], self._unflatten(args[0], args[1], list(args[2])))
         elif (change := self._change(target)) is not None:
             args = (args[0], change(args[0], list(args[1])), *args[2:])
         return super().call_function(target, args, kwargs)
@@ -103,6 +105,16 @@ class _Run(fx.Interpreter):
         if axis is None:
             return self._fill(sizes)
         sizes[axis - x.ndim] = -1
+        return sizes
+
+    def _unflatten(self, x: Tensor, dim: int, sizes: list[Any]) -> list[Any]:
+        """Of the sizes that the batch's axis is split into, the first that can hold it: the batch is outside."""
+        if self._axis(x) != dim % x.ndim:
+            return sizes
+        others = prod(size for size in sizes if size != -1)
+        sizes = [self._old(x.shape[dim]) // others if size == -1 else size for size in sizes]
+        axis = next((a for a, size in enumerate(sizes) if size == self.old), 0)
+        sizes[axis] = sizes[axis] // self.old * self.new
         return sizes
 
     def _repeat(self, x: Tensor, counts: list[Any]) -> list[Any]:

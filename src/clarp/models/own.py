@@ -160,8 +160,15 @@ def load_program(
         or len(outputs) != 1
         or _dimensions(outputs[0]) not in (1, 2)
     ):
+        others = (
+            ""
+            if [_dimensions(value) for value in inputs] not in ([3], [5])
+            else (
+                " For volumes, clips, views and signals: clarp.Explainer(torch.export.load(file))(tensor) in Python."
+            )
+        )
         raise ValueError(
-            f"{file}: expected a program from one tensor (B, C, H, W) to logits (B, N), or (B,) for one."
+            f"{file}: expected a program from one tensor (B, C, H, W) to logits (B, N), or (B,) for one.{others}"
         )
     channels, height, width = inputs[0].shape[1:]
     if not (isinstance(height, int) and isinstance(width, int)):
@@ -237,10 +244,27 @@ def _channels(module: nn.Module, spec: str, remedy: str) -> int:
             return channels
     channels = said[0] if said else 3
     failure = failures[channels]
+    _check_axes(module, spec, failure)
     raise ValueError(
         f"{spec} failed on an image ({channels}, {_SIDE}, {_SIDE}) with {type(failure).__name__}: {failure}. "
         f"If it takes images of another size, {remedy}."
     ) from failure
+
+
+def _check_axes(module: nn.Module, spec: str, failure: Exception) -> None:
+    """Say it where a model that failed on a photo takes no photos.
+
+    Raises:
+        ValueError: it begins with a convolution over one or three axes.
+    """
+    kinds = {nn.Conv3d: "volumes or clips (B, C, D, H, W)", nn.Conv1d: "signals (B, C, L)", nn.Conv2d: ""}
+    first = next((layer for layer in module.modules() if isinstance(layer, tuple(kinds))), None)
+    takes = "" if first is None else next(words for kind, words in kinds.items() if isinstance(first, kind))
+    if takes:
+        raise ValueError(
+            f"{spec} takes {takes}: its first convolution is a {type(first).__name__}, and only photos can be given here. In Python, "
+            "clarp.Explainer(model)(tensor) explains it."
+        ) from failure
 
 
 def _assumed(
@@ -278,7 +302,11 @@ def _outputs(module: nn.Module, preprocess: Preprocess, spec: str, output: Outpu
         )
         raise ValueError(f"preprocess of {spec} returned {got}, expected a float tensor (C, H, W).")
     with torch.no_grad():
-        result = _called(spec, module, image[None])
+        try:
+            result = _called(spec, module, image[None])
+        except ValueError as error:
+            _check_axes(module, spec, error)
+            raise
     try:
         logits = pick(result, output)
     except CaptureError as error:
