@@ -35,6 +35,7 @@ aten = torch.ops.aten
     aten.tril.default,
     aten.triu.default,
 )
+@anywhere
 def rearranged(call: Call) -> Lowered:
     """Places that do not depend on the image; each sample on its own."""
     x = call.value(next(iter(call.arguments)))
@@ -43,22 +44,23 @@ def rearranged(call: Call) -> Lowered:
     others = [node for node in call.node.all_input_nodes if node is not x and node.name not in call.constants]
     if others:
         raise Refused(f"where it takes its values from is computed from the image ({others[0].name})")
-    size, batch = (
-        prod(call.shape(x)),
-        call.batch if isinstance(call.batch, int) else 2,
-    )  # as constants have it
-    places = torch.arange(1.0, batch * size + 1, dtype=torch.float64).reshape(batch, *call.shape(x))
+    before, behind = call.layout(x), call.layout()
+    if before.axis or behind.axis:
+        raise Refused("it mixes the batch with other axes: they lie before it")
+    batch = call.batch if isinstance(call.batch, int) else 2  # as constants have it
+    size, windows = prod(call.sizes(x)), (batch * before.inner, *x.meta["val"].shape[1:])
+    places = torch.arange(1.0, batch * size + 1, dtype=torch.float64).reshape(windows)
     # On the CPU, wherever the model is: every device counts places alike, but not every one knows float64.
     args, kwargs = fx.map_arg(
         (call.node.args, call.node.kwargs),
         lambda node: places if node is x else call.constants[node.name].cpu(),
     )
     operation: Any = call.node.target
-    moved = operation(*args, **kwargs).long()
+    moved = operation(*args, **kwargs).long().reshape(batch, -1)
     first = moved[0]
     if any(not torch.equal(row, first + index * size * (first > 0)) for index, row in enumerate(moved)):
         raise Refused("it moves values from one image to another")
-    return Rearrange(call.new("index", first.flatten()), call.shape()), (x,)
+    return Rearrange(call.new("index", first), call.sizes()), (x,)
 
 
 @lowers(aten.slice_scatter.default)
