@@ -255,7 +255,7 @@ class Network:
 
         def own(rows: Sequence[Tensor]) -> Tensor:
             with torch.random.fork_rng([example.device] if example.is_cuda else []):
-                return own_logits(called, example, self.output, rows)[0]
+                return own_logits(called, example, self.output, rows).logits
 
         graph = cache.load(path, model, example, own)
         if graph is None:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
@@ -10,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from clarp.capture.further import WithInputs, check_arguments
 from clarp.capture.graph import Graph
-from clarp.capture.output import Output, in_rows, pick
+from clarp.capture.output import Output, in_rows, pick, settled
 from clarp.capture.reading import Hookless
 from clarp.errors import CaptureError
 from clarp.operations.base import in_dtype
@@ -19,9 +20,21 @@ ROUNDING = 4.0
 """How much farther than the graph in the model's own type the model may be from the graph in float64."""
 
 
-def own_logits(
-    model: nn.Module, images: Tensor, output: Output, rows: Sequence[Tensor] = ()
-) -> tuple[Tensor, bool]:
+class Own(NamedTuple):
+    """What a model itself returns.
+
+    Attributes:
+        logits: (B, N).
+        alone: whether they are what it returns: nothing beside them, in this shape.
+        output: which of its results they are.
+    """
+
+    logits: Tensor
+    alone: bool
+    output: Output
+
+
+def own_logits(model: nn.Module, images: Tensor, output: Output, rows: Sequence[Tensor] = ()) -> "Own":
     """What the model itself returns; what its forward may write to is a copy.
 
     Args:
@@ -30,15 +43,13 @@ def own_logits(
         output: which of its results are the logits.
         rows: the further inputs that have a row for each image, (B, ...).
 
-    Returns:
-        The logits (B, N), and whether they are what it returns: nothing beside them, in this shape.
-
     Raises:
         ValueError: the model refuses the images.
         CaptureError: it does not return logits (B, N).
     """
     _check_inputs(model)
     result = _run(model, images, rows)
+    output = settled(result, output)
     picked = pick(result, output)
     assert isinstance(picked, Tensor)
     logits = in_rows(picked) if picked.shape[:1] == images.shape[:1] else picked
@@ -47,7 +58,7 @@ def own_logits(
             f"the model returns a tensor of shape {tuple(logits.shape)} of {logits.dtype} for {images.shape[0]} images, expected "
             "logits (B, N). Wrap the model in a module that returns one row of logits for each image."
         )
-    return logits, logits is result
+    return Own(logits, logits is result, output)
 
 
 def _check_inputs(model: nn.Module) -> None:

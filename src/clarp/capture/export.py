@@ -57,7 +57,7 @@ def capture_module(
         ValueError: the model refuses such images.
     """
     with torch.random.fork_rng([example.device] if example.is_cuda else []):
-        expected, alone = own_logits(model, example, output, rows)
+        expected, alone, output = own_logits(model, example, output, rows)
         model = model if alone and takes_one(model) else LogitsOf(model, output)
         program, read_images = exported(model, example, rows)
         precision = coarsest(program)
@@ -90,7 +90,7 @@ def capture_exported(
     rows = further.example(example.dtype, len(example))
     module = WithInputs(program.module(), further, example.dtype) if further else program.module()
     sized = _for_size(program, module, example, output, rows)
-    expected, _ = own_logits(module, example, output, rows)
+    expected, _, output = own_logits(module, example, output, rows)
     precision = coarsest(program)
 
     def captured(candidate: ExportedProgram) -> Graph:

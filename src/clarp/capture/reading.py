@@ -25,6 +25,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
+from clarp.capture.masked import Masked
 from clarp.errors import CaptureError
 
 TORCH = f"{Path(torch.__file__).parent}{os.sep}"
@@ -58,6 +59,8 @@ READS = SHOWN | {
     torch.allclose,
 }
 """What gives Python something of a tensor's values."""
+SOME = 0.6180339887
+"""Where a mask takes nothing, a value at which hardly any function has a pole."""
 SPEAKING = {"print", "warn", "warning", "info", "debug", "error", "exception", "critical", "log"}
 
 
@@ -80,12 +83,14 @@ class Answer:
         value: what it was told.
         from_images: whether that depends on the images.
         allowed: whether the statement only checks or shows it.
+        first: of values taken by a mask, the first.
     """
 
     function: object
     value: object
     from_images: bool
     allowed: bool
+    first: float = SOME
 
 
 @dataclass
@@ -176,6 +181,10 @@ class _Recording(Hookless):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         self.found.hooks += func in HOOKS
+        if _sets_by_mask(func, args):
+            self.found.answers.append(
+                Answer(func, _masked(Tensor.__getitem__, args[:2]), from_images=False, allowed=True)
+            )
         if func in READS or (places := _masked(func, args)) is None:
             result = super().__torch_function__(func, types, args, kwargs)
             if func in READS:
@@ -187,8 +196,10 @@ class _Recording(Hookless):
                 self.found.answers += [Answer(func, value, depends, allowed) for value in told]
             return result
         depends = (args[1],) in self.dependent
-        self.found.answers.append(Answer(func, places, depends, allowed=False))
-        return func(*args)
+        taken = func(*args)
+        first = float(taken.flatten()[0]) if taken.numel() and not taken.is_complex() else SOME
+        self.found.answers.append(Answer(func, places, depends, allowed=False, first=first))
+        return taken
 
 
 class _Replaying(Hookless):
@@ -201,22 +212,33 @@ class _Replaying(Hookless):
     ) -> Any:
         if func in READS or _has_mask(func, args):
             return self._answer(func, args)
+        if _sets_by_mask(func, args):
+            places = self._next(func).value
+            if isinstance(args[2], Masked):
+                return args[2].written(args[0], places)
         if any(isinstance(one, Shown) for one in pytree.tree_leaves((args, kwargs))):
             raise _reads_image()
         return super().__torch_function__(func, types, args, kwargs)
 
-    def _answer(self, func: Any, args: Sequence[Any]) -> Any:
+    def _next(self, func: Any) -> Answer:
         answer = next(self.answers, None)
         if answer is None or answer.function is not func:
             raise CaptureError(
                 "the model's forward asks for other values in each call, expected one that is deterministic"
             )
+        return answer
+
+    def _answer(self, func: Any, args: Sequence[Any]) -> Any:
+        answer = self._next(func)
         if func is Tensor.__getitem__:
             if answer.from_images:
-                raise CaptureError(
-                    f"the model takes values by a mask that is computed from the image{_at()}, so that their number depends on the "
-                    "image. Multiply by the mask, or use torch.where"
-                )
+                parts = cast("list[Any]", _masks(func, args))
+                if len(parts) != 1:
+                    raise CaptureError(
+                        f"the model takes values by several masks or indices at once{_at()}, one of which is computed from the image. "
+                        "Multiply by the mask, or use torch.where"
+                    )
+                return Masked.taken(args[0], parts[0], answer.value, answer.first, _at())
             index = cast("tuple[Any, ...]", answer.value)
             places = (
                 torch.tensor(one, dtype=torch.long, device=args[0].device) if isinstance(one, Places) else one
@@ -269,6 +291,15 @@ class Shown(float):
         return self._compare(other, "__ne__")
 
     __hash__ = float.__hash__
+
+
+def _sets_by_mask(func: Any, args: Sequence[Any]) -> bool:
+    """Whether several values are written by a boolean mask."""
+    return (
+        func is Tensor.__setitem__
+        and isinstance(args[2], Tensor | Masked)
+        and _masks(Tensor.__getitem__, args[:2]) is not None
+    )
 
 
 def _masks(func: Any, args: Sequence[Any]) -> list[Any] | None:
