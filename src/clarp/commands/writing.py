@@ -22,7 +22,7 @@ TOP = 5
 Format = Literal["png", "jpg", "webp"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 """How pictures are kept. ``png`` and ``webp`` have every colour as it was drawn; ``jpg`` is near it, and smaller."""
-_ENCODERS: dict[Format, dict[str, Any]] = {
+ENCODERS: dict[Format, dict[str, Any]] = {
     # A quarter of the time of Pillow's own choice, for files of 1.03 times the size (docs/performance.md).
     "png": {"format": "PNG", "compress_level": 1, "compress_type": zlib.Z_RLE},
     # Hue is what a map says, so colours are not kept at half the resolution, as is usual.
@@ -225,7 +225,7 @@ class Writer:
 
     def _encoder(self, picture: Image.Image) -> Callable[[BinaryIO], object]:
         assert self.format is not None
-        return partial(picture.save, **_ENCODERS[self.format])
+        return partial(picture.save, **ENCODERS[self.format])
 
     def _write_layers(self, item: Explained, k: int, name: str) -> dict[str, str]:
         """Write the relevance at the layers that were asked for; returns the names of their files."""

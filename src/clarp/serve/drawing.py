@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from clarp.commands.writing import ENCODERS
 from clarp.render import Look, Scale, Seen, layer, picture, prepared, tiles
 from clarp.render.legend import bar
 from clarp.render.palette import Bytes
@@ -76,16 +77,18 @@ def whole(
         names: of the two classes of "versus".
     """
     rival = heatmaps[1] if look.style == "versus" else None
-    file = BytesIO()
-    picture(heatmaps[0], photo, caption, look, rival=rival, names=names).save(file, "PNG")
-    return file.getvalue()
+    return _png(picture(heatmaps[0], photo, caption, look, rival=rival, names=names))
 
 
 def png(picture: Image.Image) -> str:
     """A picture as a PNG in base64."""
+    return base64.b64encode(_png(picture)).decode()
+
+
+def _png(picture: Image.Image) -> bytes:
     file = BytesIO()
-    picture.save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
+    picture.save(file, **ENCODERS["png"])
+    return file.getvalue()
 
 
 def _scale(heatmaps: Iterable[_Heatmap], look: Look) -> Scale:
