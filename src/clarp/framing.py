@@ -14,6 +14,7 @@ from clarp.render.palette import Bytes
 
 _ALIKE = 6.0  # of 256 levels, in the mean over the pixels: a photo that is resized by another filter
 _TRIED = ((331, 487), (487, 331))  # (height, width) of pictures of which the geometry is measured
+_REMEMBERED = 1000  # sizes of photos, so that a server that runs for long does not fill up
 _MEASURED = 2_000_000  # pixels; larger photos take too long to be measured each for itself
 
 Resize = int | Size | None
@@ -85,6 +86,8 @@ class Framing:
     def _by_itself(self, size: Size) -> Geometry | None:
         """The geometry of photos of one size, measured once."""
         if size not in self._known:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
             self._known[size] = self._measured(size) if size[0] * size[1] <= _MEASURED else None
         return self._known[size]
 
