@@ -182,11 +182,11 @@ async function explainOne(group, signal) {
     const query = { model: model(), method, target, against: asked, same_scale: $("same-scale").checked, ...drawn };
     const answer = await askJson("explain", query, photo, signal);
     if (signal.aborted) return;
-    const maps = answer.maps.values();
+    const maps = [...answer.maps];
     for (const { key, targets, others, rivals, contrasts } of group) {
       const query = { model: model(), method, target: targets, against: others, ...drawn };
       const words = question.contrast(targets, others);
-      cards.set(key, card([...maps.take(targets.length)], { ...source, answer, query, rivals, contrasts, words }));
+      cards.set(key, card(maps.splice(0, targets.length), { ...source, answer, query, rivals, contrasts, words }));
     }
     for (const map of answer.maps) classes.learn([map.target, ...(Array.isArray(map.against) ? map.against : [])]);
   } catch (error) {

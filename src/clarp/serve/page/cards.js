@@ -44,7 +44,8 @@ function reader(maps, names) {
     const smoothed = scale.smoothed ? " before smoothing" : "";
     if (found.length > 1) return found.map((value, k) => `${names[k]} ${signed(value)}`).join(", ") + smoothed;
     const [value] = found;
-    if (!Number.isFinite(value) || scale.smoothed) return signed(value) + smoothed;
+    if (!Number.isFinite(value)) return "not finite";
+    if (smoothed) return signed(value) + smoothed;
     return `${signed(value)}, ${Math.round((100 * Math.abs(value)) / scale.peak)} % of the peak`;
   };
 }
