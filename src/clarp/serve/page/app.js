@@ -204,7 +204,7 @@ function draw(maps) {
   $("maps").replaceChildren(...drawn.map((targets) => section(targets, maps)));
   if (look.style === "versus" && !drawn.length) {
     $("maps").append(
-      make("p", { className: "hint" }, `Versus draws two classes at once. Choose two to explain; ${classes.targets.length} are chosen.`),
+      make("p", { className: "hint" }, `Versus draws two classes at once. Choose exactly two to explain (chosen: ${classes.targets.length}).`),
     );
   }
 }

@@ -63,7 +63,7 @@ function legend({ limit, peak, basis, bar, hues }, names) {
     { className: "scale", title: `Full colour at ±${size(limit)}, the ${basis}` },
     make("img", { src: `data:image/png;base64,${bar}`, alt: told }),
     make("p", { className: "ends" }, ...ends.map((text) => make("span", {}, text))),
-    make("p", {}, `Full colour from ${Math.round((100 * limit) / peak)} % of the peak, ${size(peak)}`),
+    make("p", {}, `Full colour from ${Math.round((100 * limit) / peak)} %; the peak is ${size(peak)}`),
   );
 }
 
