@@ -27,7 +27,15 @@ def page(name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "docs/methods.md", "docs/rules.md", "docs/performance.md", "docs/pictures.md"]
+    "name",
+    [
+        "README.md",
+        "docs/methods.md",
+        "docs/rules.md",
+        "docs/performance.md",
+        "docs/pictures.md",
+        "docs/volumes.md",
+    ],
 )
 def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page one after the other, as a reader would type them."""

@@ -39,29 +39,41 @@ def source(bounds: Bounds | None, plan: Plan) -> str:
     return "given" if given else "each image's own minima and maxima per channel"
 
 
-def limits(bounds: Bounds | None, first: Rule | None, images: Tensor) -> tuple[Tensor, Tensor]:
-    """The lowest and highest pixels, each (B or 1, C, H, W).
+def limits(
+    bounds: Bounds | None, first: Rule | None, images: Tensor, channels: int = 1
+) -> tuple[Tensor, Tensor]:
+    """The lowest and highest pixels, each (B or 1, C, H, W), or with more axes as the images.
 
     Args:
         bounds: the explainer's.
         first: the rule of what reads the pixels; the bounds that it has itself count before the explainer's.
-        images: (B, C, H, W); where there are no bounds, those of each image.
+        images: (B, C, H, W), or with more axes; where there are no bounds, those of each image.
+        channels: the axis of the channels.
 
     Raises:
         ValueError: bounds for another number of channels, or images that are far outside.
     """
     given = (first.low, first.high) if isinstance(first, ZBox) and first.low is not None else bounds
     if given is None:
-        low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
+        within = [axis for axis in range(1, images.ndim) if axis != channels]
+        low, high = images.amin(within, keepdim=True), images.amax(within, keepdim=True)
         return low.expand_as(images), high.expand_as(images)
     ends = []
     for name, end in zip(("low", "high"), given, strict=True):
         values = torch.as_tensor(end, dtype=images.dtype, device=images.device).flatten()
-        if values.numel() not in (1, images.shape[1]):
+        if values.numel() not in (1, images.shape[channels]):
             raise ValueError(
-                f"bounds has {values.numel()} {name} values for images of {images.shape[1]} channels, expected one number, or one per channel."
+                f"bounds has {values.numel()} {name} values for images of {images.shape[channels]} channels, expected one number, or one "
+                f"per channel."
+                + (
+                    f" The channels are axis {channels} of the images {tuple(images.shape)}."
+                    if images.ndim != 4
+                    else ""
+                )
             )
-        ends.append(values.view(1, -1, 1, 1).expand(1, *images.shape[1:]))
+        shape = [1] * images.ndim
+        shape[channels] = -1
+        ends.append(values.view(shape).expand(1, *images.shape[1:]))
     low, high = ends
     slack = BEYOND * (high - low)
     if bool(((images < 2 * low - high) | (images > 2 * high - low)).any()):

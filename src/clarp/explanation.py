@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from clarp.render import Look, Row, Seen, Style
+    from clarp.render.montage import Montage
 
 
 EMPTY = "no relevance: it cancelled, or never arrived"
@@ -51,7 +52,7 @@ class Explanation:
     """Relevance of the pixels, and everything that one needs to trust it.
 
     Attributes:
-        relevance: (B, C, H, W), or (B, K, C, H, W) for a target of shape (B, K).
+        relevance: (B, C, H, W), or (B, K, C, H, W) for a target of shape (B, K); of volumes (B, C, D, H, W), and so on for all images.
         logits: the model's logits, (B, N); (B, 1) for a binary task, however the model spells it.
         target: the classes explained, (B,) or (B, K).
         against: the classes they were contrasted with as given, or None for all others.
@@ -59,14 +60,16 @@ class Explanation:
         ledger: where the relevance went, operation by operation.
         selection_skipped: at how many layers selection found no positive gradient and was skipped, (B,) or (B, K).
         layers: the relevance at the outputs of the modules that were asked for, (B, ...) or (B, K, ...), by name: what goes on
-            from there, behind selection. For a convolutional layer ``layers[name].sum(-3)`` is a coarse map of the image.
-        images: what was explained, (B, C, H, W).
+            from there, behind selection. For a convolutional layer ``layers[name].sum(-3)`` is a coarse map of the image, ``.sum(-4)`` of a
+            volume.
+        images: what was explained, (B, C, H, W), (B, C, D, H, W), (B, V, C, H, W) or (B, C, L).
         bounds_source: where the z^B rule's bounds came from.
         model: the name of the model's class.
         empty: which maps have no relevance, bool (B,) or (B, K): it cancelled, never arrived, or there was none.
         question: the task, with its formulas.
         labels: the names of the classes, None where they have none.
         assumed: about the model and the photo, before the explanation.
+        channels: the axis of the images that holds the channels.
         photos: the whole photos, with what the model saw of them, for pictures; None where there are only ``images``.
     """
 
@@ -85,6 +88,7 @@ class Explanation:
     question: Task
     labels: tuple[str, ...] | None = None
     assumed: tuple[str, ...] = ()
+    channels: int = 1
     photos: "tuple[Seen, ...] | None" = field(default=None, repr=False)
 
     @property
@@ -99,8 +103,11 @@ class Explanation:
 
     @property
     def heatmap(self) -> Tensor:
-        """The relevance summed over the channels, (B, H, W) or (B, K, H, W)."""
-        return self.relevance.sum(-3)
+        """The relevance summed over the channels, (B, H, W) or (B, K, H, W).
+
+        Of volumes and clips (B, D, H, W), of views (B, V, H, W), of signals (B, L); or with K behind B.
+        """
+        return self.relevance.sum(self.channels + self.target.ndim - 1)
 
     @property
     def shown(self) -> Tensor:
@@ -108,7 +115,8 @@ class Explanation:
 
         On a scale of its own rounding would be in full colour, and be taken for evidence.
         """
-        return self.heatmap.masked_fill(self.empty[..., None, None], 0)
+        axes = (1,) * (self.images.ndim - 2)
+        return self.heatmap.masked_fill(self.empty.view(*self.empty.shape, *axes), 0)
 
     @property
     def probabilities(self) -> Tensor:
@@ -166,6 +174,8 @@ class Explanation:
     def plot(self, style: "Look | Style" = "overlay", *, one_scale: bool = False) -> "Figure":
         """Draw the heatmaps: a row for each image, a column for each of its targets, the first 16 images and 8 targets.
 
+        A volume, clip or set of views is drawn as slices side by side, a signal as a strip.
+
         Args:
             style: "overlay", "pixels", "heatmap", "contours", "signs", "region", "versus" (two targets in one map), or a whole
                 :class:`clarp.render.Look`; see :func:`clarp.render.figure`.
@@ -179,37 +189,60 @@ class Explanation:
         """
         from clarp.render import Look, sheet  # noqa: PLC0415  pictures are drawn on request only
 
-        look = Look.of(style)
-        rows = self._drawable(16, 8)
+        look, montage = Look.of(style), self._montage()
+        rows = self._drawable(16, 8, montage, look)
         if look.style == "versus":
             rows = [row.versus() for row in rows]
-        return sheet(rows, self._caption(16, 8), style=look, one_scale=one_scale)
+        caption = f"{self._caption(16, 8)}\n{montage.note(look)}".strip()
+        return sheet(rows, caption, style=montage.look(look), one_scale=one_scale)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the first 8 images with their first 4 heatmaps."""
+        from clarp.render import Look  # noqa: PLC0415
         from clarp.render.notebook import table  # noqa: PLC0415
 
-        return table(self._drawable(8, 4), self._caption(8, 4))
+        montage = self._montage()
+        rows = self._drawable(8, 4, montage, Look())
+        caption = ". ".join(filter(None, (self._caption(8, 4), montage.note(Look()))))
+        return table(rows, caption, montage.look(Look()))
 
-    def _drawable(self, images: int, targets: int) -> "list[Row]":
+    def _maps(self) -> "np.ndarray[Any, np.dtype[np.float64]]":
+        """What is shown of each target of each image, (B, K, ...)."""
+        shown = self.shown.double().cpu().numpy()
+        return shown if self.target.ndim == 2 else shown[:, None]
+
+    def _montage(self) -> "Montage":
+        """How the maps become flat pictures."""
+        from clarp.render.montage import Montage  # noqa: PLC0415
+
+        maps = self._maps()
+        return Montage.of(maps.reshape(-1, *maps.shape[2:]), "views" if self.channels == 2 else "slices")
+
+    def _drawable(self, images: int, targets: int, montage: "Montage", look: "Look") -> "list[Row]":
         """The first images with their first heatmaps."""
         from clarp.render import Cell, Row  # noqa: PLC0415
 
         classes = self.target.view(len(self.images), -1)[:images, :targets].tolist()
-        maps = self.shown.view(len(self.images), -1, *self.images.shape[2:]).double().cpu().numpy()
+        maps = self._maps()
         shares = self.probabilities.double().cpu()
         rows = []
         for i, own in enumerate(classes):
             cells = tuple(
-                Cell(maps[i, k], self._title(target, i, shares[i, target].item()), self.remark(i, k))
+                Cell(
+                    montage.map(maps[i, k], look),
+                    self._title(target, i, shares[i, target].item()),
+                    self.remark(i, k),
+                )
                 for k, target in enumerate(own)
             )
-            rows.append(Row(f"image {i}", self._photo(i), cells))
+            rows.append(Row(f"image {i}", self._photo(i, montage), cells))
         return rows
 
-    def _photo(self, i: int) -> "Seen | np.ndarray[Any, np.dtype[np.uint8]] | None":
+    def _photo(self, i: int, montage: "Montage") -> "Seen | np.ndarray[Any, np.dtype[np.uint8]] | None":
         """What the maps of an image are drawn over."""
-        return _stretched(self.images[i]) if self.photos is None else self.photos[i]
+        if self.photos is not None:
+            return self.photos[i]
+        return montage.photo(self.images[i].movedim(self.channels - 1, 0).double().cpu().numpy())
 
     def _title(self, target: int, image: int, probability: float) -> str:
         """The class, its probability, and the rivals that were named."""
@@ -233,7 +266,7 @@ class Explanation:
     def save(self, folder: str | Path) -> Path:
         """Write the relevance, also that of layers (.npy), each heatmap alone and over its photo (.png), and ``manifest.json``.
 
-        Each file is written whole or not at all.
+        The pictures of a volume, clip or set of views are slices side by side, those of a signal strips. Each file is written whole or not at all.
 
         Args:
             folder: made if it does not exist; files of an earlier explanation in it are replaced.
@@ -243,7 +276,7 @@ class Explanation:
         """
         from PIL import Image  # noqa: PLC0415
 
-        from clarp.render import colours, picture  # noqa: PLC0415  pictures are drawn on request only
+        from clarp.render import Look, colours, picture  # noqa: PLC0415  pictures are drawn on request only
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -254,7 +287,8 @@ class Explanation:
             write_atomically(folder / file_name, lambda file, v=value: np.save(file, v))  # type: ignore[misc]
         batch = self.images.shape[0]
         targets = self.target.view(batch, -1)
-        heatmaps = self.shown.view(batch, targets.shape[1], *self.images.shape[2:])
+        heatmaps, montage = self._maps(), self._montage()
+        look = montage.look(Look())
         entries: list[dict[str, Any]] = []
         for i in range(batch):
             for k, target in enumerate(targets[i].tolist()):
@@ -262,12 +296,13 @@ class Explanation:
                 name = f"{i:04d}-class{target}" + (
                     "" if self.labels is None else f"-{slug(self.label(target))}"
                 )
-                heatmap = heatmaps[i, k].double().cpu().numpy()
                 made = [self._title(target, i, probability), self.method.name, self.model, self.remark(i, k)]
-                caption = ", ".join(filter(None, made))
+                caption = "\n".join(filter(None, [", ".join(filter(None, made)), montage.note(Look())]))
                 pictures = {
-                    "heatmap": Image.fromarray(colours(heatmap)),
-                    "overlay": picture(heatmap, self._photo(i), caption),
+                    "heatmap": Image.fromarray(colours(montage.map(heatmaps[i, k]))),
+                    "overlay": picture(
+                        montage.map(heatmaps[i, k], Look()), self._photo(i, montage), caption, look
+                    ),
                 }
                 files = {kind: f"{name}-{kind}.png" for kind in pictures}
                 for kind, drawn in pictures.items():
@@ -319,12 +354,3 @@ class Explanation:
 def _numbers(value: Tensor) -> np.ndarray[Any, np.dtype[Any]]:
     """A tensor in a type that numpy has."""
     return (value.float() if value.dtype == torch.bfloat16 else value).cpu().numpy()
-
-
-def _stretched(image: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
-    """An image (C, H, W) of unknown normalisation, stretched to 0..255 for the eye; None if it has no visible colours."""
-    if image.shape[0] not in (1, 3):
-        return None
-    low, high = image.min(), image.max()
-    grey = (image - low) / (high - low).clamp(min=1e-12) * 255
-    return grey.expand(3, -1, -1).permute(1, 2, 0).to(torch.uint8).cpu().numpy()

@@ -205,15 +205,18 @@ class RunningSelection:
     """
 
     def __init__(self, target: Tensor) -> None:
-        self._channels: dict[str, tuple[Selection, Callable[[], Tensor]]] = {}
+        self._channels: dict[str, tuple[Selection, Callable[[], Tensor], int]] = {}
         self._inputs: dict[str, tuple[Selection, Callable[[], Tensor]]] = {}
         self._targets = len(target)
         self.skipped = torch.zeros_like(target)
 
     def add(self, selection: Selection, node: Node, gradient: Callable[[], Tensor]) -> None:
         """Select at one convolution by the gradient (K, B, ...) at its output, or at its input in neuron form."""
-        where = self._inputs if selection.in_rule else self._channels
-        where[node.name] = selection, gradient
+        if selection.in_rule:
+            self._inputs[node.name] = selection, gradient
+        else:
+            assert isinstance(node.operation, Convolution)
+            self._channels[node.name] = selection, gradient, len(node.operation.stride)
 
     def _strongest(self, gradient: Tensor) -> Tensor:
         """The greatest value in each sample, (K, B, 1, ...)."""
@@ -247,8 +250,8 @@ class RunningSelection:
         """``R <- alpha R``, rescaled to the same ``sum |R|``; relevance is (P K, B, ...) for P passes of K targets."""
         if name not in self._channels:
             return relevance
-        selection, take = self._channels.pop(name)
-        gradient = _mean_over_positions(take()) if selection.form == "channel" else take()
+        selection, take, axes = self._channels.pop(name)
+        gradient = _mean_over_positions(take(), axes) if selection.form == "channel" else take()
         strongest = self._strongest(gradient)
         alpha = gradient.clamp(min=0) / strongest.masked_fill(strongest <= 0, 1)
         sizes = (
@@ -268,12 +271,12 @@ class RunningSelection:
         return sizes.unflatten(0, (-1, self._targets))
 
 
-def _mean_over_positions(gradient: Tensor) -> Tensor:
-    """(K, B, C, ...) to (K, B, C, 1, ...); zero where only rounding is left.
+def _mean_over_positions(gradient: Tensor, axes: int) -> Tensor:
+    """Over the last axes, (K, B, C, ...) to (K, B, C, 1, ...); zero where only rounding is left.
 
     Behind an instance norm, say, the gradients of a channel cancel by mathematics, and the sign of what is left means nothing.
     """
-    positions = tuple(range(3, gradient.ndim))
+    positions = tuple(range(-axes, 0))
     mean, size = gradient.mean(positions, keepdim=True), gradient.abs().mean(positions, keepdim=True)
     return mean.masked_fill(mean.abs() <= ROUNDING * torch.finfo(mean.dtype).eps * size, 0)
 

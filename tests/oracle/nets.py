@@ -97,7 +97,7 @@ def randomise_(model: nn.Module, seed: int = 0) -> nn.Module:
 
     with torch.no_grad():
         for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.running_mean.copy_(uniform(module.running_mean, -0.5, 0.5))
                 module.running_var.copy_(uniform(module.running_var, 0.3, 2.0))
                 if module.affine:
@@ -105,7 +105,7 @@ def randomise_(model: nn.Module, seed: int = 0) -> nn.Module:
                         uniform(module.weight, 0.5, 1.5) * uniform(module.weight, -1, 3).sign()
                     )
                     module.bias.copy_(uniform(module.bias, -0.3, 0.5))
-            elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            elif isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
                 bound = (3.0 / module.weight[0].numel()) ** 0.5
                 module.weight.copy_(uniform(module.weight, -bound, bound))
                 if module.bias is not None:

@@ -17,7 +17,9 @@ from oracle.linear import Array, Rule
 from oracle.nets import Residual
 from oracle.nonlinear import add_proportional, add_ratio, max_pool, winner_takes_all
 
-CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+CONVOLUTIONS = (nn.modules.conv._ConvNd,)
+AVERAGES = (nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd, nn.Upsample)
+NORM = nn.modules.batchnorm._BatchNorm
 WEIGHTED = (*CONVOLUTIONS, nn.Linear)
 Select = Callable[[nn.Module, Array, Array], Array]
 Modulate = Callable[[nn.Module, Array], Array]
@@ -89,9 +91,9 @@ def walk(module: nn.Module, x: Array, twin: Twin, *, pixels: bool) -> tuple[Arra
         return _residual(module, x, twin, pixels=pixels)
     if isinstance(module, Block):
         return module.twin(x, partial(walk, twin=twin, pixels=False), twin.residual)
-    if isinstance(module, nn.BatchNorm2d):  # that no convolution took in
+    if isinstance(module, NORM):  # that no convolution took in
         return _linear(module, x, twin.convolution if twin.bias_counts else _passed)
-    if isinstance(module, nn.AvgPool2d | nn.AdaptiveAvgPool2d | nn.Upsample):
+    if isinstance(module, AVERAGES):
         return _linear(module, x, linear.norm)
     return _simple(module, x)
 
@@ -108,7 +110,7 @@ def _simple(module: nn.Module, x: Array) -> tuple[Array, Back]:
         top = 6.0 if isinstance(module, nn.ReLU6) else np.inf
         slope = (x > 0) & (x < top)
         return np.clip(x, 0.0, top), lambda R, g: (R, g * slope)
-    if isinstance(module, nn.MaxPool2d):
+    if isinstance(module, nn.modules.pooling._MaxPoolNd):
         y, winners = max_pool(module, x)
         return y, lambda R, g: (winner_takes_all(winners, R, x.shape), winner_takes_all(winners, g, x.shape))
     if isinstance(module, nn.Flatten):
@@ -123,11 +125,7 @@ def _affine_runs(module: nn.Sequential) -> Iterator[nn.Module]:
     layers = list(module)
     while layers:
         layer = layers.pop(0)
-        while (
-            layers
-            and isinstance(layer, (*WEIGHTED, nn.Sequential))
-            and isinstance(layers[0], nn.BatchNorm2d | nn.BatchNorm1d)
-        ):
+        while layers and isinstance(layer, (*WEIGHTED, nn.Sequential)) and isinstance(layers[0], NORM):
             layer = nn.Sequential(*(layer if isinstance(layer, nn.Sequential) else [layer]), layers.pop(0))
         yield layer
 

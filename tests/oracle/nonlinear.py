@@ -9,8 +9,8 @@ from torch import nn
 from oracle.linear import Array
 
 
-def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
+def _per_axis(value: int | tuple[int, ...], axes: int) -> tuple[int, ...]:
+    return (value,) * axes if isinstance(value, int) else tuple(value)
 
 
 def _places(size: int, kernel: int, stride: int, padding: int, dilation: int, *, ceil: bool) -> int:
@@ -20,24 +20,28 @@ def _places(size: int, kernel: int, stride: int, padding: int, dilation: int, *,
     return count - 1 if ceil and (count - 1) * stride >= size + padding else count
 
 
-def max_pool(pool: nn.MaxPool2d, x: Array) -> tuple[Array, NDArray[np.int64]]:
-    """The largest input of each window, and which one it was: the first (row-major) of equals. ``x`` is (C, H, W).
+def max_pool(pool: nn.modules.pooling._MaxPoolNd, x: Array) -> tuple[Array, NDArray[np.int64]]:
+    """The largest input of each window, and which one it was: the first (row-major) of equals. ``x`` is (C, H, W), (C, L), (C, D, H, W).
 
     Returns the values (C, H', W') and the winners' flat indices into ``x``, of the same shape.
     """
-    (kh, kw), (sh, sw) = _pair(pool.kernel_size), _pair(pool.stride)
-    (ph, pw), (dh, dw) = _pair(pool.padding), _pair(pool.dilation)
-    channels, height, width = x.shape
-    rows = _places(height, kh, sh, ph, dh, ceil=pool.ceil_mode)
-    columns = _places(width, kw, sw, pw, dw, ceil=pool.ceil_mode)
-    winners = np.full((channels, rows, columns), -1)
-    for c, i, j in np.ndindex(*winners.shape):
+    axes = x.ndim - 1
+    kernel, stride, padding, dilation = (
+        _per_axis(value, axes) for value in (pool.kernel_size, pool.stride, pool.padding, pool.dilation)
+    )
+    sides = zip(x.shape[1:], kernel, stride, padding, dilation, strict=True)
+    winners = np.full((x.shape[0], *(_places(*side, ceil=pool.ceil_mode) for side in sides)), -1)
+    for c, *start in np.ndindex(*winners.shape):
         best = -math.inf
-        for u, v in np.ndindex(kh, kw):
-            row, column = i * sh - ph + u * dh, j * sw - pw + v * dw
-            inside = 0 <= row < height and 0 <= column < width
-            if inside and (winners[c, i, j] < 0 or x[c, row, column] > best):
-                best, winners[c, i, j] = x[c, row, column], (c * height + row) * width + column
+        for step in np.ndindex(*kernel):
+            place = tuple(
+                i * s - p + u * d
+                for i, s, p, u, d in zip(start, stride, padding, step, dilation, strict=True)
+            )
+            inside = all(0 <= i < size for i, size in zip(place, x.shape[1:], strict=True))
+            if inside and (winners[(c, *start)] < 0 or x[(c, *place)] > best):
+                best = x[(c, *place)]
+                winners[(c, *start)] = np.ravel_multi_index((c, *place), x.shape)
     return x.reshape(-1)[winners], winners
 
 

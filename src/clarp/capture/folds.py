@@ -86,7 +86,7 @@ def _per_channel(
     linear: WeightedLinear, affine: Affine, tensors: Tensors, channels: int
 ) -> tuple[Tensor, Tensor | None] | None:
     """The factor and the summand of each of the linear operation's channels (C,), None where they differ within one."""
-    axis = 1 if isinstance(linear, Convolution) else -1
+    axis = -1 - len(linear.stride) if isinstance(linear, Convolution) else -1
     found: list[Tensor | None] = []
     for constant in (tensors[affine.weight].double(), _bias(affine, tensors)):
         if constant is None:

@@ -135,9 +135,9 @@ class Columns(LogitsOf):
             return cls(_copied(model.model), model.output)
         return cls(_copied(model), output)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, *rows: Tensor) -> Tensor:
         """(B, N), with at least two columns."""
-        columns = super().forward(images)
+        columns = super().forward(images, *rows)
         assert isinstance(columns, Tensor)
         return torch.cat([-columns, columns], 1) if columns.shape[1] == 1 else columns
 

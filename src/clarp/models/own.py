@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from clarp.capture import LogitsOf, Output, load_exported
-from clarp.capture.output import in_rows, pick
+from clarp.capture.output import in_rows, pick, settled
 from clarp.errors import CaptureError
 from clarp.models import labels as class_names
 from clarp.models.checkpoint import read_state
@@ -129,7 +129,7 @@ def of_module(
     notes: tuple[str, ...] = ()
     if preprocess is None:
         preprocess, notes = _assumed(_channels(module, spec, remedy), (_SIDE, _SIDE), spec, remedy)
-    count, alone = _outputs(module, preprocess, spec, output)
+    count, alone, output = _outputs(module, preprocess, spec, output)
     classes, label_notes = class_names.of_classes(labels, count, spec, task)
     module = module if alone else LogitsOf(module, output)
     return Classifier(spec, module, classes, preprocess, (*notes, *label_notes), task)
@@ -160,8 +160,15 @@ def load_program(
         or len(outputs) != 1
         or _dimensions(outputs[0]) not in (1, 2)
     ):
+        others = (
+            ""
+            if [_dimensions(value) for value in inputs] not in ([3], [5])
+            else (
+                " For volumes, clips, views and signals: clarp.Explainer(torch.export.load(file))(tensor) in Python."
+            )
+        )
         raise ValueError(
-            f"{file}: expected a program from one tensor (B, C, H, W) to logits (B, N), or (B,) for one."
+            f"{file}: expected a program from one tensor (B, C, H, W) to logits (B, N), or (B,) for one.{others}"
         )
     channels, height, width = inputs[0].shape[1:]
     if not (isinstance(height, int) and isinstance(width, int)):
@@ -237,10 +244,27 @@ def _channels(module: nn.Module, spec: str, remedy: str) -> int:
             return channels
     channels = said[0] if said else 3
     failure = failures[channels]
+    _check_axes(module, spec, failure)
     raise ValueError(
         f"{spec} failed on an image ({channels}, {_SIDE}, {_SIDE}) with {type(failure).__name__}: {failure}. "
         f"If it takes images of another size, {remedy}."
     ) from failure
+
+
+def _check_axes(module: nn.Module, spec: str, failure: Exception) -> None:
+    """Say it where a model that failed on a photo takes no photos.
+
+    Raises:
+        ValueError: it begins with a convolution over one or three axes.
+    """
+    kinds = {nn.Conv3d: "volumes or clips (B, C, D, H, W)", nn.Conv1d: "signals (B, C, L)", nn.Conv2d: ""}
+    first = next((layer for layer in module.modules() if isinstance(layer, tuple(kinds))), None)
+    takes = "" if first is None else next(words for kind, words in kinds.items() if isinstance(first, kind))
+    if takes:
+        raise ValueError(
+            f"{spec} takes {takes}: its first convolution is a {type(first).__name__}, and only photos can be given here. In Python, "
+            "clarp.Explainer(model)(tensor) explains it."
+        ) from failure
 
 
 def _assumed(
@@ -267,8 +291,10 @@ def _assumed(
     return imagenet.GreyEvaluation(resize, size) if grey else imagenet.preprocessing(size), (note,)
 
 
-def _outputs(module: nn.Module, preprocess: Preprocess, spec: str, output: Output) -> tuple[int, bool]:
-    """The number of classes, from one forward pass of a black picture, and whether logits are all that the model returns."""
+def _outputs(
+    module: nn.Module, preprocess: Preprocess, spec: str, output: Output
+) -> tuple[int, bool, Output]:
+    """The number of classes, from one forward pass of a black picture, whether logits are all that the model returns, and which they are."""
     image = _called("preprocess", preprocess, Image.new("RGB", (320, 320)))
     if not (isinstance(image, Tensor) and image.ndim == 3 and image.is_floating_point()):
         got = (
@@ -278,8 +304,13 @@ def _outputs(module: nn.Module, preprocess: Preprocess, spec: str, output: Outpu
         )
         raise ValueError(f"preprocess of {spec} returned {got}, expected a float tensor (C, H, W).")
     with torch.no_grad():
-        result = _called(spec, module, image[None])
+        try:
+            result = _called(spec, module, image[None])
+        except ValueError as error:
+            _check_axes(module, spec, error)
+            raise
     try:
+        output = settled(result, output)
         logits = pick(result, output)
     except CaptureError as error:
         said = str(error).replace(", Explainer(model, output=...): ", ": ").replace("output=", "--output ")
@@ -288,4 +319,4 @@ def _outputs(module: nn.Module, preprocess: Preprocess, spec: str, output: Outpu
     if not (isinstance(rows, Tensor) and rows.ndim == 2):
         got = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"the model of {spec} returned {got}, expected logits (B, N), or (B,) for one.")
-    return rows.shape[1], rows is result
+    return rows.shape[1], rows is result, output

@@ -1,7 +1,7 @@
 """Linear operations, f(x, w) + b: bilinear in the input and the weight, which is all that a rule needs to know."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -58,7 +58,9 @@ class WeightedLinear(Linear):
 
 @dataclass(frozen=True)
 class Convolution(WeightedLinear):
-    """A convolution over one, two or three axes, x (N, C, ...), w (C', C / groups, ...).
+    """A convolution over the last one, two or three axes, x (N, C, ...), w (C', C / groups, ...).
+
+    Axes before the channels' are several windows of each image, (N, m, C, ...), each convolved by itself.
 
     Attributes:
         stride: per axis.
@@ -87,25 +89,44 @@ class Convolution(WeightedLinear):
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         x = F.pad(x, self.extra) if self.extra else x
         none = (0,) * len(self.stride)
-        return torch.ops.aten.convolution.default(
-            x, weight, bias, self.stride, self.padding, self.dilation, False, none, self.groups
+        return self._each(
+            x,
+            lambda windows: torch.ops.aten.convolution.default(
+                windows, weight, bias, self.stride, self.padding, self.dilation, False, none, self.groups
+            ),
+        )
+
+    def _each(self, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """A function of (N, C, ...) for each window of (N, m, C, ...)."""
+        before = x.ndim - 1 - len(self.stride)
+        return (
+            function(x) if before == 1 else function(x.flatten(0, before - 1)).unflatten(0, x.shape[:before])
         )
 
     def transpose(self, r: Tensor, weight: Weight, shape: Size) -> Tensor:
         """The input gradient of the convolution: a transposed convolution, faster than ATen's backward on CPU."""
         assert isinstance(weight, Tensor)
-        padded = list(shape[2:])
+        padded = list(shape[-len(self.stride) :])
         for axis in range(len(self.extra) // 2):
             padded[-1 - axis] += self.extra[2 * axis] + self.extra[2 * axis + 1]
         kernel = weight.shape[2:]
         unreached = [
             size + 2 * p - d * (k - 1) - 1 - (out - 1) * s
             for size, out, k, s, p, d in zip(
-                padded, r.shape[2:], kernel, self.stride, self.padding, self.dilation, strict=True
+                padded,
+                r.shape[-len(self.stride) :],
+                kernel,
+                self.stride,
+                self.padding,
+                self.dilation,
+                strict=True,
             )
         ]
-        x = torch.ops.aten.convolution.default(
-            r, weight, None, self.stride, self.padding, self.dilation, True, unreached, self.groups
+        x = self._each(
+            r,
+            lambda windows: torch.ops.aten.convolution.default(
+                windows, weight, None, self.stride, self.padding, self.dilation, True, unreached, self.groups
+            ),
         )
         return F.pad(x, [-p for p in self.extra]) if self.extra else x
 
@@ -133,36 +154,42 @@ class TransposedConvolution(Convolution):
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         x = F.pad(x, self.extra) if self.extra else x
-        return torch.ops.aten.convolution.default(
+        return self._each(
             x,
-            exchanged(weight, self.groups),
-            bias,
-            self.stride,
-            self.padding,
-            self.dilation,
-            True,
-            self.output_padding,
-            self.groups,
+            lambda windows: torch.ops.aten.convolution.default(
+                windows,
+                exchanged(weight, self.groups),
+                bias,
+                self.stride,
+                self.padding,
+                self.dilation,
+                True,
+                self.output_padding,
+                self.groups,
+            ),
         )
 
     def transpose(self, r: Tensor, weight: Weight, shape: Size) -> Tensor:
         """The convolution that it is the transpose of."""
         assert isinstance(weight, Tensor)
         none = (0,) * len(self.stride)
-        x = torch.ops.aten.convolution.default(
+        x = self._each(
             r,
-            exchanged(weight, self.groups),
-            None,
-            self.stride,
-            self.padding,
-            self.dilation,
-            False,
-            none,
-            self.groups,
+            lambda windows: torch.ops.aten.convolution.default(
+                windows,
+                exchanged(weight, self.groups),
+                None,
+                self.stride,
+                self.padding,
+                self.dilation,
+                False,
+                none,
+                self.groups,
+            ),
         )
         starts = self.extra[0::2][::-1] or none
-        for axis, (start, size) in enumerate(zip(starts, shape[2:], strict=True), 2):
-            x = x.narrow(axis, start, size)
+        for axis, start in enumerate(starts, -len(none)):
+            x = x.narrow(axis, start, shape[axis])
         return x
 
     @property

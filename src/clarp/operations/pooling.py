@@ -76,23 +76,26 @@ class MaxPool(Maximum):
 
 @dataclass(frozen=True)
 class AdaptiveMax(Maximum):
-    """``torch.nn.functional.adaptive_max_pool2d`` to this size; remembers the winners, ties go to the first."""
+    """``torch.nn.functional.adaptive_max_pool2d`` or ``adaptive_max_pool3d`` to this size; remembers the winners, ties go to the first."""
 
-    size: tuple[int, int]
+    size: tuple[int, ...]
 
     def forward(self, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, Tensor | None]:
         """The maximum of each window, and where it was."""
         del tensors
-        y, winners = F.adaptive_max_pool2d(inputs[0], self.size, return_indices=True)
+        pool: Callable[..., Any] = F.adaptive_max_pool2d if len(self.size) == 2 else F.adaptive_max_pool3d
+        y, winners = pool(inputs[0], self.size, return_indices=True)
         return y, winners
 
     def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
         """Everything to the winner of each window."""
         del tensors
         assert record.memo is not None
-        back = gradient.new_zeros(*gradient.shape[:2], *record.shapes[0][1:]).flatten(-2)
-        back.scatter_add_(-1, record.memo.flatten(-2).expand(*gradient.shape[:-2], -1), gradient.flatten(-2))
-        return (back.unflatten(-1, record.shapes[0][-2:]),)
+        axes = len(self.size)
+        back = gradient.new_zeros(*gradient.shape[:2], *record.shapes[0][1:]).flatten(-axes)
+        winners = record.memo.flatten(-axes).expand(*gradient.shape[:-axes], -1)
+        back.scatter_add_(-1, winners, gradient.flatten(-axes))
+        return (back.unflatten(-1, record.shapes[0][-axes:]),)
 
 
 @dataclass(frozen=True)

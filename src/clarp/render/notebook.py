@@ -16,17 +16,18 @@ from clarp.render.styles import laid, photo_panel
 _SIDE = 160  # pixels, the longer side of a picture
 
 
-def table(rows: Sequence[Row], caption: str) -> str:
+def table(rows: Sequence[Row], caption: str, look: Look | None = None) -> str:
     """A table of maps over their photos, a row for each photo, with one scale in each row.
 
     Args:
         rows: as of :func:`~clarp.render.sheet.sheet`.
         caption: over the table.
+        look: how the maps are drawn; None: the usual one.
 
     Returns:
         HTML that needs nothing else; all names are escaped, the pictures are PNGs in it.
     """
-    lines, look = [], Look()
+    lines, look = [], look or Look()
     for row in rows:
         scale = Scale.of(*(values for cell in row.cells for values in cell.prepared(look)))
         pictures: list[str] = []

@@ -21,18 +21,21 @@ from clarp.capture.lowering import (
 )
 from clarp.capture.lowering.call import (
     ANYWHERE,
+    CHANNELWISE,
     LOWERINGS,
     Call,
     Lowered,
     Refused,
     Step,
     Value,
+    lowered,
     lowers,
     no_lowering,
 )
 
 __all__ = [
     "ANYWHERE",
+    "CHANNELWISE",
     "LOWERINGS",
     "Call",
     "Lowered",
@@ -44,6 +47,7 @@ __all__ = [
     "distance",
     "elementwise",
     "linear",
+    "lowered",
     "lowers",
     "merge",
     "no_lowering",

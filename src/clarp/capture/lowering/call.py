@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx
 from torch._ops import OpOverload
 
-from clarp.operations import Operation
+from clarp.operations import Operation, Reshape
 
 
 class Refused(Exception):  # noqa: N818  a signal between two functions, never seen by a user
@@ -177,7 +177,7 @@ class Call:
         whole = constant.shape[layout.axis] > 1
         rows = constant.unflatten(layout.axis, (-1, layout.inner if whole else 1)).movedim(layout.axis, 0)
         rows = rows if layout.inner > 1 else rows.squeeze(layout.axis + 1)
-        if not torch.equal(rows[:1].expand_as(rows), rows):
+        if not _alike(rows[:1].expand_as(rows), rows):
             raise Refused("one of its arguments is a constant that differs between the images of a batch")
         return rows[:1]
 
@@ -186,6 +186,11 @@ class Call:
         name = f"{self.node.name}.{len(self.steps)}"
         self.steps.append(Step(name, operation, inputs, shape))
         return name
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    """Whether all values are equal; two that are not a number are."""
+    return bool(torch.isclose(a, b, rtol=0, atol=0, equal_nan=True).all())
 
 
 def _value(node: fx.Node) -> Tensor:
@@ -226,6 +231,49 @@ def anywhere(function: Callable[[Call], Lowered]) -> Callable[[Call], Lowered]:
     """Mark a lowering as right wherever the batch is: it asks for ``sizes`` and ``axis`` in place of ``shape``."""
     ANYWHERE.add(function)
     return function
+
+
+CHANNELWISE: set[Callable[[Call], Lowered]] = set()
+"""Lowerings of what treats every channel by itself: the windows of an image may then be more channels."""
+
+
+def channelwise(function: Callable[[Call], Lowered]) -> Callable[[Call], Lowered]:
+    """Mark a lowering as right for (B m, C, ...), m windows of each image, as soon as it is for (B, m C, ...)."""
+    CHANNELWISE.add(function)
+    return function
+
+
+class Windows(Call):
+    """A call on m windows of each image, (B m, C, ...), as one on (B, m C, ...)."""
+
+    def shape(self, node: fx.Node | None = None) -> tuple[int, ...]:
+        """The shape without its batch axis, with the windows among the channels."""
+        layout, sizes = self.layout(node), self.sizes(node)
+        if layout.axis or layout.inner == 1:
+            return super().shape(node)
+        return (sizes[0] * sizes[1], *sizes[2:])
+
+    def step(self, operation: Operation, inputs: tuple[Value, ...], shape: tuple[int, ...]) -> str:
+        """Add an operation that reads windows as channels."""
+        return super().step(operation, tuple(map(self._flat, inputs)), shape)
+
+    def _flat(self, value: Value) -> Value:
+        if isinstance(value, str) or self.layout(value).inner == 1:
+            return value
+        return super().step(Reshape(self.shape(value)), (value,), self.shape(value))
+
+
+def lowered(lowering: Callable[[Call], Lowered], call: Call) -> Lowered:
+    """What a lowering makes of a call, which may be on several windows of each image where that makes no difference."""
+    if lowering not in CHANNELWISE or call.layout().axis or call.layout().inner == 1:
+        return lowering(call)
+    flat = Windows(call.node, call.constants, call.tensors, call.batch)
+    operation, values = lowering(flat)
+    if operation is None:
+        return None, values
+    name = flat.step(operation, values, flat.shape())
+    call.steps += flat.steps
+    return Reshape(call.sizes()), (name,)
 
 
 def per_axis(value: Any, length: int) -> tuple[int, ...]:

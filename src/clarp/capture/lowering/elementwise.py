@@ -126,10 +126,12 @@ def _leaky_relu(call: Call) -> Lowered:
 
 
 @lowers(aten.prelu.default)
+@anywhere
 def _prelu(call: Call) -> Lowered:
     """Constant weights."""
     x, weight = call.value("self"), call.constants[call.required("weight")]
-    shape = (1, -1, *(1,) * (len(call.shape()) - 1))
+    shape = [1] * (len(call.sizes()) + 1)
+    shape[call.axis(1) if weight.numel() > 1 else -1] = -1
     return PReLU(call.new("weight", weight.view(shape))), (x,)
 
 

@@ -1,12 +1,10 @@
 """Convolutions and dense layers."""
 
-from dataclasses import replace
-
 import torch
 from torch import fx
 
 from clarp.capture.lowering.call import Call, Lowered, Refused, anywhere, lowers, per_axis
-from clarp.operations import Convolution, Dense, Reshape, TransposedConvolution
+from clarp.operations import Convolution, Dense, TransposedConvolution
 from clarp.operations.linear import exchanged
 
 aten = torch.ops.aten
@@ -26,7 +24,7 @@ def _convolution(call: Call) -> Lowered:
         per_axis(call["dilation"], axes),
         call["groups"],
     )
-    return _in_windows(call, operation, x)
+    return operation, (_first(call, x),)
 
 
 @lowers(aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding)
@@ -42,7 +40,7 @@ def _convolution_padded_by_name(call: Call) -> Lowered:
     padding = tuple(t // 2 for t in total)
     extra = tuple(uneven) if any(uneven) else ()
     operation = Convolution(weight, call.constant("bias"), stride, padding, dilation, call["groups"], extra)
-    return _in_windows(call, operation, x)
+    return operation, (_first(call, x),)
 
 
 @lowers(aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input)
@@ -60,7 +58,7 @@ def _transposed_convolution(call: Call) -> Lowered:
         call["groups"],
         output_padding=per_axis(call["output_padding"], axes),
     )
-    return _in_windows(call, operation, x)
+    return operation, (_first(call, x),)
 
 
 def _axes(call: Call, x: fx.Node) -> int:
@@ -71,21 +69,11 @@ def _axes(call: Call, x: fx.Node) -> int:
     return axes
 
 
-def _in_windows(call: Call, operation: Convolution, x: fx.Node) -> Lowered:
-    """A convolution of (B m, C, ...), m windows of each image: of (B, m C, ...) in m times the groups, all of the same weights."""
-    layout = call.layout(x)
-    if layout.axis or layout.inner == 1:
+def _first(call: Call, x: fx.Node) -> fx.Node:
+    """A convolution's input, which may be several windows of each image."""
+    if call.layout(x).axis:
         call.shape(x)  # refuses any other batch axis
-        return operation, (x,)
-    count = layout.inner
-    shape, out = call.sizes(x), call.sizes()
-    flat = (shape[0] * shape[1], *shape[2:])
-    weight = call.tensors[operation.weight]
-    tiled = call.new("weight", weight.repeat(count, *(1,) * (weight.ndim - 1)))
-    bias = None if operation.bias is None else call.new("bias", call.constants[operation.bias].repeat(count))
-    wide = replace(operation, weight=tiled, bias=bias, groups=count * operation.groups)
-    value = call.step(Reshape(flat), (x,), flat)
-    return Reshape(out), (call.step(wide, (value,), (out[0] * out[1], *out[2:])),)
+    return x
 
 
 @lowers(aten.linear.default)

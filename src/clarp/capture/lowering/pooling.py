@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from clarp.capture.lowering.call import Call, Lowered, Refused, Value, anywhere, lowers, per_axis
+from clarp.capture.lowering.call import Call, Lowered, Refused, Value, anywhere, channelwise, lowers, per_axis
 from clarp.operations import (
     Absolute,
     AdaptiveAverage,
@@ -37,6 +37,7 @@ aten = torch.ops.aten
     aten.max_pool3d.default,
     aten.max_pool2d_with_indices.default,
 )
+@channelwise
 def _max_pool(call: Call) -> Lowered:
     """The values, and the places for a max unpooling; over one axis as over two, of which one has size one."""
     kernel, stride, padding, dilation = (
@@ -46,6 +47,7 @@ def _max_pool(call: Call) -> Lowered:
 
 
 @lowers(aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default)
+@channelwise
 def _average_pool(call: Call) -> Lowered:
     """Over one axis as over two, of which one has size one."""
     kernel, stride, padding = (_pooled(call, name) for name in ("kernel_size", "stride", "padding"))
@@ -54,6 +56,7 @@ def _average_pool(call: Call) -> Lowered:
 
 
 @lowers(aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool3d.default)
+@channelwise
 def _adaptive_average(call: Call) -> Lowered:
     """Dropped where the size stays the same; over one axis as over two, of which one has size one."""
     x = call.value("self")
@@ -64,11 +67,12 @@ def _adaptive_average(call: Call) -> Lowered:
     return _over_two_axes(call, AdaptiveAverage(size))
 
 
-@lowers(aten.adaptive_max_pool1d.default, aten.adaptive_max_pool2d.default)
+@lowers(aten.adaptive_max_pool1d.default, aten.adaptive_max_pool2d.default, aten.adaptive_max_pool3d.default)
+@channelwise
 def _adaptive_max(call: Call) -> Lowered:
     """Without `return_indices`; over one axis as over two, of which one has size one."""
     axes = len(call["output_size"])
-    return _over_two_axes(call, AdaptiveMax((call.shape()[-2] if axes == 2 else 1, call.shape()[-1])))
+    return _over_two_axes(call, AdaptiveMax((1, call.shape()[-1]) if axes == 1 else call.shape()[-axes:]))
 
 
 def _pooled(call: Call, name: str) -> tuple[int, ...]:
@@ -248,6 +252,7 @@ MODES: dict[Any, str] = {
 
 
 @lowers(*MODES)
+@channelwise
 def _interpolate(call: Call) -> Lowered:
     """(B, C, H, W), modes "nearest" and "nearest-exact"."""
     factors = tuple(call["scale_factors"] or (None, None))

@@ -35,30 +35,32 @@ aten = torch.ops.aten
     aten.tril.default,
     aten.triu.default,
 )
+@anywhere
 def rearranged(call: Call) -> Lowered:
-    """Places that do not depend on the image; each sample on its own."""
+    """Places that do not depend on the image; each sample on its own, the batch in front."""
     x = call.value(next(iter(call.arguments)))
     if x.meta["val"].dtype not in FLOATING:
         raise Refused("it moves whole numbers computed from the image")
     others = [node for node in call.node.all_input_nodes if node is not x and node.name not in call.constants]
     if others:
         raise Refused(f"where it takes its values from is computed from the image ({others[0].name})")
-    size, batch = (
-        prod(call.shape(x)),
-        call.batch if isinstance(call.batch, int) else 2,
-    )  # as constants have it
-    places = torch.arange(1.0, batch * size + 1, dtype=torch.float64).reshape(batch, *call.shape(x))
+    for node in (x, call.node):
+        if call.layout(node).axis:
+            call.shape(node)  # refuses any other batch axis
+    sizes, batch = call.sizes(x), call.batch if isinstance(call.batch, int) else 2  # as constants have it
+    size, shape = prod(sizes), (batch * call.layout(x).inner, *x.meta["val"].shape[1:])
+    places = torch.arange(1.0, batch * size + 1, dtype=torch.float64).reshape(shape)
     # On the CPU, wherever the model is: every device counts places alike, but not every one knows float64.
     args, kwargs = fx.map_arg(
         (call.node.args, call.node.kwargs),
         lambda node: places if node is x else call.constants[node.name].cpu(),
     )
     operation: Any = call.node.target
-    moved = operation(*args, **kwargs).long()
+    moved = operation(*args, **kwargs).long().reshape(batch, *call.sizes())
     first = moved[0]
     if any(not torch.equal(row, first + index * size * (first > 0)) for index, row in enumerate(moved)):
         raise Refused("it moves values from one image to another")
-    return Rearrange(call.new("index", first.flatten()), call.shape()), (x,)
+    return Rearrange(call.new("index", first.flatten()), call.sizes()), (x,)
 
 
 @lowers(aten.slice_scatter.default)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clarp.capture.lowering.call import Call, Lowered, Refused, Value, lowers
+from clarp.capture.lowering.call import Call, Lowered, Refused, Value, channelwise, lowers
 from clarp.operations import Fold, Resample
 
 aten = torch.ops.aten
@@ -19,6 +19,7 @@ aten = torch.ops.aten
     aten._upsample_bicubic2d_aa.vec,  # noqa: SLF001  an ATen name
     aten._upsample_bilinear2d_aa.vec,  # noqa: SLF001  an ATen name
 )
+@channelwise
 def _resample(call: Call) -> Lowered:
     """As a product with a constant matrix along each axis; dropped where the size stays the same."""
     x = call.value("input")
@@ -51,6 +52,7 @@ def _matrix(call: Call, axis: int, old: tuple[int, ...], new: tuple[int, ...]) -
 
 
 @lowers(aten.col2im.default)
+@channelwise
 def _fold(call: Call) -> Lowered:
     """Overlapping windows are added up."""
     arguments = (

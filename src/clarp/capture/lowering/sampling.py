@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from clarp.capture.lowering.call import Call, Lowered, Refused, lowers
+from clarp.capture.lowering.call import Call, Lowered, Refused, channelwise, lowers
 from clarp.capture.lowering.merge import is_constant
 from clarp.capture.lowering.shape import POOLING
 from clarp.operations import Contraction, GridSample, Unpool
@@ -42,6 +42,7 @@ def _affine_grid(call: Call) -> Lowered:
 
 
 @lowers(aten.max_unpool2d.default)
+@channelwise
 def _max_unpool(call: Call) -> Lowered:
     """With the places that a max pooling of the model remembered."""
     places: Any = call["indices"]

@@ -122,6 +122,13 @@ function groups() {
   return targets.length === 2 ? [targets] : [];
 }
 
+/** The classes that others are contrasted with. A class is never its own rival, and of two each has one, or none has. */
+function rivalsOf(targets) {
+  const { against } = classes;
+  const each = targets.every((target) => against.some((index) => index !== target));
+  return each ? against.filter((index) => targets.length > 1 || index !== targets[0]) : [];
+}
+
 /** What is wanted, a list of {key, method, targets, drawn: as it is drawn, asked: against which it is asked, others: as it is meant, rivals:
  * whether the method has any, contrasts: whether the map shows a class against others}. */
 function wanted() {
@@ -132,10 +139,8 @@ function wanted() {
     offered()
       .filter(({ name }) => chosen.has(name))
       .map(({ name, has_rivals: rivals }) => {
-        // A target is never its own rival, so that all targets with rivals left are one question.
-        const left = targets.every((target) => against.some((index) => index !== target));
-        const asked = rivals && left ? against : [];
-        const others = asked.filter((index) => targets.length > 1 || index !== targets[0]);
+        const others = rivals ? rivalsOf(targets) : [];
+        const asked = others.length ? against : []; // so that all targets with rivals left are one question
         const key = JSON.stringify([name, targets, others, shared, drawn]);
         const contrasts = others.length > 0 || (rivals && question.hasRivals);
         return { key, method: name, targets, drawn, asked, others, rivals, contrasts };
@@ -211,7 +216,7 @@ function draw(maps) {
 
 /** The maps of a class, or of two that are drawn together. */
 function section(targets, maps) {
-  const rivals = classes.against.filter((index) => targets.length > 1 || index !== targets[0]);
+  const rivals = rivalsOf(targets);
   const contrasts = rivals.length > 0 || question.hasRivals;
   const shares = targets.map((target) => classes.probability(target)).filter((one) => one !== undefined);
   const told = `${shares.map(percent).join(" and ")} ${question.contrast(targets, rivals)}`.trim();
