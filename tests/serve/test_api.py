@@ -16,7 +16,7 @@ from PIL import Image
 
 import clarp
 from clarp.method import BASELINES
-from clarp.render import STYLES
+from clarp.render import PALETTES, STYLES, Look
 from clarp.serve.app import application
 from clarp.serve.engine import Engine, Question
 from clarp.serve.guard import Hosts
@@ -44,6 +44,9 @@ class TestAnswers:
         ]
         assert about["baselines"][0]["when"].startswith("To compare")
         assert about["styles"] == list(STYLES)
+        assert {
+            one["name"]: (one["speaks_for"], one["speaks_against"]) for one in about["colours"]
+        } == PALETTES
         assert about["limits"]["photo_bytes"] == Limits().photo_bytes
 
     def test_classes(self, client):
@@ -107,17 +110,38 @@ class TestAnswers:
     def test_picture(self, client):
         response = client.post("/api/picture", params={"target": "bee", "method": "lrp"}, content=photo())
         assert response.headers["content-type"] == "image/png"
-        assert Image.open(BytesIO(response.content)).width > 850
+        assert Image.open(BytesIO(response.content)).width > 450
 
     @pytest.mark.parametrize("style", STYLES)
     def test_styles(self, client, toy, style):
-        query = {"target": "bee", "method": "lrp", "style": style}
+        targets = ("bee", "ant") if style == "versus" else ("bee",)
+        query = {"target": targets, "method": "lrp", "style": style}
         answer = client.post("/api/explain", params=query, content=photo()).json()
-        question = Question(("bee",), (), ("lrp",), look=style)
+        question = Question(targets, (), ("lrp",), look=Look(style))
         assert answer == toy.explain(photo(), question, lambda: False).model_dump(mode="json", by_alias=True)
         assert answer["style"] == style
         whole = client.post("/api/picture", params=query, content=photo())
         assert whole.content == toy.picture(photo(), question, lambda: False)
+
+    @pytest.mark.parametrize(
+        "chosen",
+        [
+            {"colours": "bam"},
+            {"smoothing": 0.0},
+            {"smoothing": 0.04, "style": "contours"},
+            {"opacity": 0.5},
+            {"size": 96, "caption": False},
+        ],
+    )
+    def test_every_option_of_a_look(self, client, toy, chosen):
+        query = {"target": "bee", "method": "lrp"}
+        answer = client.post("/api/explain", params=query | chosen, content=photo()).json()
+        question = Question(("bee",), (), ("lrp",), look=Look(**chosen))
+        assert answer == toy.explain(photo(), question, lambda: False).model_dump(mode="json", by_alias=True)
+        assert (answer["colours"], answer["smoothing"]) == (question.look.colours, question.look.sigma)
+        drawn = client.post("/api/picture", params=query | chosen, content=photo()).content
+        assert drawn == toy.picture(photo(), question, lambda: False)
+        assert drawn != client.post("/api/picture", params=query, content=photo()).content
 
     def test_mask_is_the_engines_answer(self, client, toy):
         query = {"region": ["0,0,12,24", "12,0,14,3"], "class": "cow", "fill": "blur"}
@@ -159,12 +183,21 @@ class TestThePagesFiles:
     def test_what_the_page_names_is_there(self, client):
         page = client.get("/")
         assert page.headers["content-type"].startswith("text/html")
-        for name in ("app.js", "style.css", "icon.svg", "colours.png", "cat_and_coffee.jpg"):
+        for name in ("app.js", "style.css", "icon.svg", "look.js", "cat_and_coffee.jpg"):
             assert client.get(f"/page/{name}").status_code == 200
         assert "javascript" in client.get("/page/app.js").headers["content-type"]
 
     def test_nothing_comes_from_another_host(self, client):
-        for name in ("index.html", "style.css", "app.js", "api.js", "board.js", "cards.js", "classes.js"):
+        for name in (
+            "index.html",
+            "style.css",
+            "app.js",
+            "api.js",
+            "board.js",
+            "cards.js",
+            "classes.js",
+            "look.js",
+        ):
             assert "http" not in client.get(f"/page/{name}").text.replace("http://www.w3.org/2000/svg", "")
 
     @pytest.mark.parametrize(
@@ -212,7 +245,35 @@ class TestRefusals:
             ("explain", {"target": "0", "against": "ant"}, 422, "target and against are both 'ant'"),
             ("explain", {"target": list("012301"), "method": list(clarp.methods())}, 422, "42 maps"),
             ("picture", {"method": "x"}, 422, "unknown method"),
-            ("picture", {"style": "pie"}, 422, "style is 'pie': Input should be 'overlay', 'heatmap'"),
+            ("picture", {"style": "pie"}, 422, "style is 'pie': Input should be 'overlay', 'pixels'"),
+            ("picture", {"colours": "jet"}, 422, "colours is 'jet': Input should be 'vik' or 'bam'"),
+            (
+                "explain",
+                {"smoothing": "0.3"},
+                422,
+                "smoothing is '0.3': Input should be less than or equal to 0.25",
+            ),
+            ("explain", {"smoothing": "NaN"}, 422, "smoothing is 'NaN': Input should be a finite number"),
+            (
+                "picture",
+                {"opacity": "-0.1"},
+                422,
+                "opacity is '-0.1': Input should be greater than or equal to 0",
+            ),
+            ("picture", {"opacity": "inf"}, 422, "opacity is 'inf'"),
+            ("picture", {"size": "2049"}, 422, "size is '2049': Input should be less than or equal to 2048"),
+            ("explain", {"size": "31"}, 422, "size is '31': Input should be greater than or equal to 32"),
+            ("picture", {"caption": "maybe"}, 422, "caption is 'maybe'"),
+            (
+                "explain",
+                {"target": list("0123"), "size": "1500"},
+                422,
+                "4 maps of 1500 x 1500 pixels were asked for, expected at most 8,500,000 pixels in all",
+            ),
+            ("explain", {"style": "versus"}, 422, "two classes at once, and target names 0"),
+            ("picture", {"style": "versus", "target": "bee"}, 422, "two classes at once, and target names 1"),
+            ("picture", {"target": ["bee", "ant"]}, 422, "in the style overlay is of one class"),
+            ("picture", {"target": ["bee", "ant", "cow"]}, 422, "at most 2 items"),
             ("explain", {"style": ""}, 422, "style is ''"),
             ("explain", {"method": "occlusion"}, 422, "clarp compare PHOTO --methods occlusion,ssglrp"),
             ("explain", {"method": "gradcam@0"}, 422, "clarp compare PHOTO --methods gradcam@0,ssglrp"),

@@ -227,7 +227,8 @@ class TestAsAPersonDoes:
         upload(page)
         styles = page.locator("#style option").all_inner_texts()
         assert styles == list(STYLES)
-        for style in [*styles[1:], "overlay"]:
+        singles = [style for style in styles if style != "versus"]
+        for style in [*singles[1:], "overlay"]:
             with page.expect_request("**/api/explain*") if style != "overlay" else nullcontext():
                 page.select_option("#style", style)
             page.wait_for_timeout(200)  # a moment later, so that several clicks are one question
@@ -241,19 +242,31 @@ class TestAsAPersonDoes:
             ]
             assert card.locator(".scale").count() == (style != "region")
             assert card.locator(".hint").all_inner_texts() == [answer["note"]] * bool(answer["note"])
-            assert page.is_hidden("#opacity") == (style != "overlay")
-            opacity = card.locator(".layer").first.evaluate("map => getComputedStyle(map).opacity")
-            assert opacity == ("0.85" if style == "overlay" else "1")
+            assert page.is_hidden("#opacity") == (style in {"heatmap", "contours", "region"})
             screenshot(page, f"2-style-{style}", full_page=True)
 
-    def test_in_a_smoothed_style_a_share_of_full_colour_would_be_another_maps(self, page, url):
+    def test_in_a_smoothed_style_the_value_is_the_raw_maps(self, page, url):
+        upload(page)
+        point_at(page, page.locator("#maps .stack").last, 40, 112)
+        raw = float(heatmap(url, "ssglrp", CAT)[40, 112])
+        assert page.locator("#maps .readout").last.inner_text().endswith(" before smoothing")
+        page.select_option("#style", "pixels")
+        page.locator("#maps .readout:has-text('of the peak')").nth(1).wait_for()
+        told = page.locator("#maps .readout").last.inner_text()
+        peak = ask(url, "explain", method="ssglrp", target=CAT, style="pixels")["maps"][0]["scale"]["peak"]
+        assert number(told.partition(",")[0]) == pytest.approx(raw, rel=0.006)
+        assert told.endswith(f", {round(100 * abs(raw) / peak)} % of the peak")
+
+    def test_in_a_style_without_a_hint_too(self, page, url):
         upload(page)
         page.select_option("#style", "contours")
         page.locator("#maps .card .hint").nth(1).wait_for()
         point_at(page, page.locator("#maps .stack").last, 40, 112)
         readout = page.locator("#maps .readout").last.inner_text()
-        assert "full colour" not in readout
-        assert number(readout) == pytest.approx(float(heatmap(url, "ssglrp", CAT)[40, 112]), rel=0.006)
+        assert readout.endswith(" before smoothing")
+        assert number(readout.partition(" ")[0]) == pytest.approx(
+            float(heatmap(url, "ssglrp", CAT)[40, 112]), rel=0.006
+        )
 
     def test_the_picture_to_download_is_in_the_style(self, page):
         upload(page)
@@ -279,10 +292,107 @@ class TestAsAPersonDoes:
         wait_for_maps(page, 2)
 
     def test_opacity(self, page):
+        """The page fades an overlay itself; the server draws the others, and the picture to download."""
         upload(page)
-        page.get_by_label("Opacity of the maps").fill("0")
-        assert page.inner_text("#opacity-value") == "0 %"
-        assert page.locator(".layer").first.evaluate("map => getComputedStyle(map).opacity") == "0"
+        slider = page.get_by_label("Opacity of the maps")
+        layer = page.locator(".layer").first
+        assert layer.evaluate("map => getComputedStyle(map).opacity") == "1"
+        slider.fill("40")
+        slider.dispatch_event("change")
+        assert page.inner_text("#opacity-value") == "40 %"
+        assert layer.evaluate("map => getComputedStyle(map).opacity") == "0.4"
+        with page.expect_request("**/api/picture*opacity=0.4*"), page.expect_download():
+            page.get_by_role("button", name="PNG of Egyptian cat by ssglrp").click()
+        with page.expect_request("**/api/explain*style=pixels*opacity=0.4*"):
+            page.select_option("#style", "pixels")
+        with page.expect_request("**/api/explain*style=pixels*opacity=0.1*"):
+            slider.fill("10")
+            slider.dispatch_event("change")
+        page.locator("#maps .whole .layer").nth(1).wait_for()
+        assert page.locator(".whole .layer").first.evaluate("map => getComputedStyle(map).opacity") == "1"
+
+    def test_colours_and_smoothing(self, page, url):
+        upload(page)
+        bar = page.locator("#maps .scale img").last
+        assert bar.get_attribute("alt") == "blue speaks against, red speaks for"
+        page.click(".look summary")
+        assert page.locator("#colours option").all_inner_texts() == ["red and blue", "green and pink"]
+        page.select_option("#colours", "bam")
+        page.locator("#maps .scale img[alt='pink speaks against, green speaks for']").nth(1).wait_for()
+        page.select_option("#smoothing", "0.04")
+        page.locator("#maps .card .hint:has-text('sigma 8.96 px')").nth(1).wait_for()
+        one = ask(url, "explain", method="ssglrp", target=CAT, colours="bam", smoothing=0.04)["maps"][0]
+        for part, expected in (("layer", one["pictures"][0]["png"]), ("scale img", one["scale"]["bar"])):
+            assert page.locator(f"#maps .{part}").last.get_attribute("src").endswith(f",{expected}")
+        full = round(100 * one["scale"]["limit"] / one["scale"]["peak"])
+        legend = page.locator("#maps .scale").last.inner_text()
+        for words in (
+            "−100 % speaks against",
+            "+100 % speaks for",
+            f"Full colour from {full} %; the peak is",
+        ):
+            assert words in legend
+        page.select_option("#smoothing", "0")
+        page.locator("#maps .readout:has-text('of the peak')").nth(1).wait_for()
+        screenshot(page, "2-look", full_page=True)
+
+    def test_size_and_caption_of_the_picture_to_download(self, page, tmp_path):
+        upload(page)
+        page.click(".look summary")
+        page.select_option("#picture-size", "512")
+        page.get_by_label("PNG with caption").uncheck()
+        with page.expect_download() as download:
+            page.get_by_role("button", name="PNG of Egyptian cat by ssglrp").click()
+        download.value.save_as(tmp_path / "alone.png")
+        with Image.open(tmp_path / "alone.png") as drawn:
+            assert drawn.size == (512, 512)
+
+    def test_two_classes_at_once(self, page, url):
+        upload(page)
+        page.select_option("#style", "versus")
+        page.locator("#maps .hint:has-text('Choose exactly two to explain (chosen: 1).')").wait_for()
+        assert page.is_hidden("#problem")
+        page.click(f"#target-{ESPRESSO}")
+        page.locator(".target h3:has-text('Egyptian cat or espresso')").wait_for()
+        wait_for_maps(page, 2)
+        query = {"method": "ssglrp", "target": [CAT, ESPRESSO]}
+        cat, espresso = ask(url, "explain", style="versus", **query)["maps"]
+        card = page.locator("#maps .card").last
+        assert card.locator(".layer").get_attribute("src").endswith("," + cat["pictures"][0]["png"])
+        ends = ["violet: espresso", "white: both", "orange: Egyptian cat"]
+        assert card.locator(".ends span").all_inner_texts() == ends
+        point_at(page, card.locator(".stack"), 40, 112)
+        told = card.locator(".readout").inner_text()
+        for one, text in zip(
+            (cat, espresso), told.removesuffix(" before smoothing").split(", "), strict=True
+        ):
+            values = np.load(BytesIO(base64.b64decode(one["heatmap"])))
+            assert text.startswith(one["target"]["label"].replace("_", " "))
+            assert number(text.rpartition(" ")[2]) == pytest.approx(float(values[40, 112]), rel=0.006)
+        with page.expect_download() as download:
+            card.get_by_role("button", name="PNG of Egyptian cat or espresso by ssglrp").click()
+        assert (
+            download.value.suggested_filename == "cat_and_coffee.285-egyptian-cat-vs-967-espresso.ssglrp.png"
+        )
+        with page.expect_download() as download:
+            card.get_by_role("button", name=".npy of espresso by ssglrp").click()
+        assert download.value.suggested_filename == "cat_and_coffee.967-espresso.ssglrp.npy"
+        screenshot(page, "2-versus", full_page=True)
+        page.click("#target-282")
+        page.locator("#maps .hint:has-text('(chosen: 3)')").wait_for()
+
+    def test_two_classes_against_one_of_them(self, page):
+        """Which leaves one of the two without a rival: both are explained as if none was chosen."""
+        upload(page)
+        page.click(f"#target-{ESPRESSO}")
+        page.click(f"#against-{CAT}")
+        page.select_option("#style", "versus")
+        page.locator(".target h3:has-text('Egyptian cat or espresso')").wait_for()
+        wait_for_maps(page, 2)
+        assert (
+            page.locator(".target small").first.inner_text() == "31.9 % and 18.8 % against all other classes"
+        )
+        assert page.locator(".failed").count() == 0
 
     def test_the_same_scale(self, page, url):
         upload(page)
@@ -366,7 +476,7 @@ class TestAsAPersonDoes:
             files[kind] = tmp_path / download.value.suggested_filename
             download.value.save_as(files[kind])
         assert files["PNG"].name == "cat_and_coffee.285-egyptian-cat.ssglrp.png"
-        assert Image.open(BytesIO(files["PNG"].read_bytes())).width > 850
+        assert Image.open(BytesIO(files["PNG"].read_bytes())).width > 850  # 448 pixels twice: a square photo
         values = np.load(files[".npy"])
         assert (values == heatmap(url, "ssglrp", CAT, against=ESPRESSO)).all()
         told = json.loads(files["JSON"].read_text())
@@ -409,7 +519,7 @@ class TestWithTheKeyboard:
         assert page.inner_text("#place") == "Row 102, column 111"
         said = page.locator("#spoken").text_content()
         assert said.startswith("Row 102, column 111: ")
-        assert "% of full colour" in said
+        assert said.endswith(" before smoothing")
         with page.expect_response("**/api/mask*"):
             page.keyboard.press("Space")
         page.locator("#changes table").wait_for()
@@ -458,6 +568,14 @@ class TestEverywhere:
         page.select_option("#style", "signs")
         page.locator("#maps .part").nth(3).wait_for()
         check("signs")
+        page.click(".look summary")
+        check("look")
+        page.select_option("#style", "versus")
+        page.click(f"#target-{ESPRESSO}")
+        page.locator(".target h3:has-text('Egyptian cat or espresso')").wait_for()
+        wait_for_maps(page, 2)
+        check("versus")
+        screenshot(page, f"{device}-{scheme}-versus", full_page=device == "desk")
         screenshot(page, f"{device}-{scheme}-signs", full_page=device == "desk")
 
 

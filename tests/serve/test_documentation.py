@@ -64,7 +64,7 @@ def test_curl(url, tmp_path):
     for block in blocks("sh"):
         subprocess.run(block.replace(ADDRESS, url), shell=True, check=True, capture_output=True)
     with Image.open(tmp_path / "tabby.png") as drawn:
-        assert drawn.width > 850
+        assert drawn.width > 450
 
 
 def test_limits():

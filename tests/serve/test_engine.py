@@ -12,8 +12,10 @@ from PIL import Image
 from clarp.explainer import Explainer
 from clarp.method import BASELINES
 from clarp.models import Classifier
-from clarp.render import STYLES, Scale, prepared
-from clarp.render.styles import View
+from clarp.render import STYLES, Look, Scale, Seen, prepared
+from clarp.render import picture as drawn_picture
+from clarp.render.styles import View, faded
+from clarp.serve import photos
 from clarp.serve.engine import Engine, GivenUp, Question
 from clarp.serve.limits import Limits
 from clarp.serve.maps import COMPARED
@@ -34,6 +36,29 @@ def picture(text):
 
 def explained(toy, data, *, targets=(), against=(), methods=("sglrp",)):
     return toy.explain(data, Question(targets, against, methods), lambda: False)
+
+
+def sampled(shown):
+    """The middles of the squares of a picture of a toy's map."""
+    middles = (np.arange(SIDE) * (len(shown) // SIDE)) + len(shown) // SIDE // 2
+    return shown[np.ix_(middles, middles)]
+
+
+def middle(image):
+    """A preprocessing that resizes the shorter side, and cuts the middle."""
+    factor = SIDE / min(image.size)
+    width, height = (round(factor * length) for length in image.size)
+    left, top = (width - SIDE) // 2, (height - SIDE) // 2
+    return preprocess(image.resize((width, height)).crop((left, top, left + SIDE, top + SIDE)))
+
+
+LOOKS = [
+    *map(Look, STYLES),
+    Look("overlay", "bam", 0.04, 0.5, 96),
+    Look("versus", smoothing=0.0, opacity=0.3),
+    Look("heatmap", smoothing=0.1),
+    Look("contours", "bam", size=200),
+]
 
 
 class Summed(torch.nn.Module):
@@ -130,9 +155,10 @@ class TestExplain:
 
     def test_the_colours_are_the_stronger_the_more_opaque(self, toy):
         one = explained(toy, photo()).maps[0]
-        layer, values = picture(one.pictures[0].png), np.abs(heatmap(one))
+        layer, values = sampled(picture(one.pictures[0].png)), np.abs(prepared(heatmap(one), "overlay"))
         assert layer.shape == (SIDE, SIDE, 4)
-        assert (layer[..., 3][values >= one.scale.limit] == 255).all()
+        positive = prepared(heatmap(one), "overlay") > 0
+        assert (layer[..., 3][positive & (values >= one.scale.limit)] == 255).all()
         weak = values < 0.25 * one.scale.limit
         assert (layer[..., 3][weak] < 128).all()
         assert weak.any()
@@ -142,41 +168,94 @@ class TestExplain:
         maps = toy.explain(photo(), question, lambda: False).maps
         own = explained(toy, photo(), targets=("ant", "bee"), methods=("lrp", "sglrp")).maps
         for pair, alone in ((maps[:2], own[:2]), (maps[2:], own[2:])):
-            both = np.percentile(np.abs([heatmap(one) for one in pair]), 99.5)
+            both = np.percentile(np.abs([prepared(heatmap(one), "overlay") for one in pair]), 99.5)
             assert [one.scale.limit for one in pair] == pytest.approx([both, both])
             assert alone[0].scale.limit != pytest.approx(alone[1].scale.limit)
             assert pair[0].scale.basis == "99.5th percentile of |relevance| over 2 maps"
             for one in pair:
-                full = np.abs(heatmap(one)) >= one.scale.limit
-                assert (picture(one.pictures[0].png)[..., 3][full] == 255).all()
-                assert (picture(one.pictures[0].png)[..., 3][~full] < 255).any()
+                full = prepared(heatmap(one), "overlay") >= one.scale.limit
+                layer = sampled(picture(one.pictures[0].png))
+                assert (layer[..., 3][full] == 255).all()
+                assert (layer[..., 3][~full] < 255).any()
 
-    @pytest.mark.parametrize("look", STYLES)
-    def test_each_style_is_what_the_command_line_draws(self, toy, look):
+    @pytest.mark.parametrize("look", LOOKS, ids=str)
+    def test_each_look_is_what_the_command_line_draws(self, toy, look):
         """The pictures are those of the style's panels, on the scale of what it draws."""
-        one = toy.explain(photo(), Question(("ant",), (), ("lrp",), look=look), lambda: False).maps[0]
-        seen = picture(toy.predict(photo(), 1).seen.png)
-        view = View.of(heatmap(one), seen, look)
-        assert (one.scale.limit, one.note) == (view.scale.limit, view.note)
-        assert one.scale.smoothed == (look in {"contours", "region"})
+        targets = ("ant", "cow") if look.style == "versus" else ("ant",)
+        maps = toy.explain(photo(), Question(targets, (), ("lrp",), look=look), lambda: False).maps
+        one = maps[0]
+        seen = Seen.of(picture(toy.predict(photo(), 1).seen.png), (SIDE, SIDE)).at(
+            look.size or 450, squares=True
+        )
+        view = View.of(heatmap(one), seen, look, rival=heatmap(maps[1]) if look.style == "versus" else None)
+        assert (one.scale.limit, one.scale.peak) == (view.scale.limit, view.scale.peak)
+        assert one.note == view.note
+        assert one.scale.smoothed == (look.sigma > 0)
+        assert one.scale.hues == look.words
         assert [each.title for each in one.pictures] == [panel.title for panel in view.panels]
-        if look == "overlay":
-            return
         for each, panel in zip(one.pictures, view.panels, strict=True):
-            drawn = picture(each.png)
-            assert drawn.shape == (450, 450, 3)
-            block = 450 / SIDE
-            middles = np.round((np.arange(SIDE) + 0.5) * block).astype(int)
-            far = np.abs(drawn[np.ix_(middles, middles)] / 255 - panel.pixels).max(-1) > 0.02
-            assert far.mean() < (0.35 if panel.lines is not None else 0.001)  # where no line lies
+            shown = picture(each.png) / 255
+            assert shown.shape[:2] == seen.size
+            if look.style == "overlay":  # lies over the photo, as the page lays it
+                share = shown[..., 3:]
+                shown = share * shown[..., :3] + (1 - share) * faded(seen.photo)
+            far = np.abs(shown - panel.pixels).max(-1) > 0.02
+            assert far.mean() < (0.35 if panel.lines else 0.001)  # where no line lies
+
+    def test_two_classes_have_one_picture_and_both_maps(self, toy):
+        question = Question(("ant", "bee"), (), ("lrp", "sglrp"), look=Look("versus"))
+        maps = toy.explain(photo(), question, lambda: False).maps
+        own = explained(toy, photo(), targets=("ant", "bee"), methods=("lrp", "sglrp")).maps
+        assert [(one.method, one.target.index) for one in maps] == [
+            ("lrp", 0),
+            ("lrp", 1),
+            ("sglrp", 0),
+            ("sglrp", 1),
+        ]
+        assert [one.heatmap for one in maps] == [one.heatmap for one in own]
+        for first, second in (maps[:2], maps[2:]):
+            assert len(first.pictures) == 1
+            assert first.pictures == second.pictures
+            assert first.scale.hues == ("orange", "violet")
+        assert maps[0].pictures != maps[2].pictures
+
+    @pytest.mark.parametrize("targets", [(), ("ant",), ("ant", "0"), ("ant", "bee", "cow")])
+    def test_two_classes_are_two(self, toy, targets):
+        question = Question(targets, (), ("lrp",), look=Look("versus"))
+        count = len(set(targets) - {"0"})
+        for ask in (toy.explain, toy.picture):
+            with pytest.raises(ValueError, match=f"two classes at once, and target names {count}; name two"):
+                ask(photo(), question, lambda: False)
+
+    def test_the_bar_is_in_the_colours(self, toy):
+        """From what speaks against to what speaks for, and of two classes from the second to the first."""
+
+        def ends(look, targets=("ant",)):
+            bar = (
+                toy.explain(photo(), Question(targets, (), ("lrp",), look=look), lambda: False)
+                .maps[0]
+                .scale.bar
+            )
+            return tuple(picture(bar)[:, k].mean(0) for k in (0, -1))
+
+        blue, red = ends(Look("heatmap"))
+        pink, green = ends(Look("heatmap", colours="bam"))
+        violet, orange = ends(Look("versus"), ("ant", "bee"))
+        assert blue.argmax() == violet.argmax() == 2
+        assert red.argmax() == orange.argmax() == pink.argmax() == 0
+        assert green.argmax() == 1
+        pale, _ = ends(Look())  # striped: the ground between
+        assert np.abs(pale - blue).max() > 20
+        regions = toy.explain(photo(), Question((), (), ("lrp",), look=Look("region")), lambda: False)
+        assert regions.maps[0].scale.bar == ""
 
     def test_a_style_of_a_wide_photo_has_its_shape(self):
         wide = Engine("toy", "toy", classifier(lambda image: preprocess(image)[:, :8]), Limits())
-        maps = wide.explain(photo(), Question((), (), ("lrp",), look="signs"), lambda: False).maps
-        assert [picture(each.png).shape for each in maps[0].pictures] == [(150, 450, 3)] * 2
+        maps = wide.explain(photo(), Question((), (), ("lrp",), look=Look("signs")), lambda: False).maps
+        assert [picture(each.png).shape for each in maps[0].pictures] == [(144, 432, 3)] * 2
 
     def test_on_the_same_scale_in_a_smoothed_style(self, toy):
-        question = Question(("ant", "bee"), (), ("lrp",), same_scale=True, look="contours")
+        question = Question(("ant", "bee"), (), ("lrp",), same_scale=True, look=Look("contours"))
         one, other = toy.explain(photo(), question, lambda: False).maps
         both = Scale.of(*(prepared(heatmap(each), "contours") for each in (one, other)))
         assert one.scale.limit == other.scale.limit == both.limit
@@ -207,7 +286,50 @@ class TestExplain:
     def test_a_picture_with_caption(self, toy):
         drawn = Image.open(BytesIO(toy.picture(photo(), Question(("1",), ("2",), ("sglrp",)), lambda: False)))
         assert drawn.format == "PNG"
-        assert drawn.width > 850
+        assert drawn.height > drawn.width > 450
+
+    @pytest.mark.parametrize("size", [None, 600, 1500])
+    def test_a_picture_lies_over_the_whole_photo(self, size):
+        """At the photo's own resolution, with the model's crop framed."""
+        data = photo((700, 400))
+        toy = Engine("toy", "toy", classifier(middle), Limits())
+        look = Look("overlay", size=size, caption=False)
+        drawn = Image.open(
+            BytesIO(toy.picture(data, Question(("1",), (), ("lrp",), look=look), lambda: False))
+        )
+        one = toy.explain(data, Question(("1",), (), ("lrp",)), lambda: False).maps[0]
+        whole = Seen(np.asarray(Image.open(BytesIO(data))), (150, 0, 550, 400), (400, 700))
+        assert np.array_equal(drawn, drawn_picture(heatmap(one), whole, "", look))
+        assert max(drawn.size) == (size or 700)
+
+    def test_the_whole_photo_is_kept_in_the_usual_size_only(self, monkeypatch):
+        toy = Engine("toy", "toy", classifier(middle), Limits())
+        data, decoded = photo((1300, 1000), kind="JPEG"), []
+        real = photos.decode_photo
+        monkeypatch.setattr(photos, "decode_photo", lambda *given: decoded.append(1) or real(*given))
+
+        def ask(size):
+            toy.picture(data, Question(("1",), (), ("lrp",), look=Look(size=size)), lambda: False)
+            return len(decoded)
+
+        assert [ask(size) for size in (None, None, 300, 1024)] == [2, 2, 2, 2]
+        assert toy._photos.prepared(data).whole.size == (788, 1024)
+        assert [ask(size) for size in (1200, 1200)] == [3, 4]
+        assert toy._photos.prepared(data).whole.size == (788, 1024)
+
+    def test_a_picture_of_two_classes_names_both(self, toy, monkeypatch):
+        given = []
+        monkeypatch.setattr("clarp.serve.engine.whole", lambda *arguments: given.append(arguments) or b"")
+        look = Look("versus", caption=True)
+        toy.picture(photo(), Question(("bee", "3"), (), ("lrp",), look=look), lambda: False)
+        heatmaps, _, _, words, names = given[0]
+        assert len(heatmaps) == 2
+        assert names == ("bee", "dog, hound")
+        assert words.splitlines()[0] == "bee or dog, hound"
+
+    def test_a_picture_of_several_classes_is_refused(self, toy):
+        with pytest.raises(ValueError, match="in the style signs is of one class, and target names 2"):
+            toy.picture(photo(), Question(("0", "1"), (), ("lrp",), look=Look("signs")), lambda: False)
 
 
 class TestGradCAM:
@@ -241,7 +363,7 @@ class TestGradCAM:
     def test_a_picture_names_the_layer(self, toy, monkeypatch):
         captions = []
         monkeypatch.setattr(
-            "clarp.serve.engine.whole", lambda *arguments: captions.append(arguments[-1]) or b""
+            "clarp.serve.engine.whole", lambda *arguments: captions.append(arguments[3]) or b""
         )
         toy.picture(photo(), Question(("1",), (), ("gradcam",)), lambda: False)
         title, small = captions[0].splitlines()
@@ -320,7 +442,7 @@ class TestLimits:
         found = engine(limits=Limits(photos=2))
         decoded = []
         monkeypatch.setattr(
-            "clarp.serve.engine.decode_photo",
+            "clarp.serve.photos.decode_photo",
             lambda data, most: decoded.append(most) or Image.open(BytesIO(data)),
         )
         for seed in (0, 1, 0, 2, 0, 1):

@@ -165,7 +165,7 @@ class TestAnEmptyMap:
     def test_its_picture_says_so(self, engines, monkeypatch):
         captions = []
         monkeypatch.setattr(
-            "clarp.serve.engine.whole", lambda *arguments: captions.append(arguments[-1]) or b""
+            "clarp.serve.engine.whole", lambda *arguments: captions.append(arguments[3]) or b""
         )
         for target in ("red_disc", "anything"):
             engines["multilabel"].picture(PHOTO, Question((target,), (), ("ssglrp",)), lambda: False)

@@ -122,6 +122,13 @@ function groups() {
   return targets.length === 2 ? [targets] : [];
 }
 
+/** The classes that others are contrasted with. A class is never its own rival, and of two each has one, or none has. */
+function rivalsOf(targets) {
+  const { against } = classes;
+  const each = targets.every((target) => against.some((index) => index !== target));
+  return each ? against.filter((index) => targets.length > 1 || index !== targets[0]) : [];
+}
+
 /** What is wanted, a list of {key, method, targets, drawn: as it is drawn, asked: against which it is asked, others: as it is meant, rivals:
  * whether the method has any, contrasts: whether the map shows a class against others}. */
 function wanted() {
@@ -132,10 +139,8 @@ function wanted() {
     offered()
       .filter(({ name }) => chosen.has(name))
       .map(({ name, has_rivals: rivals }) => {
-        // A target is never its own rival, so that all targets with rivals left are one question.
-        const left = targets.every((target) => against.some((index) => index !== target));
-        const asked = rivals && left ? against : [];
-        const others = asked.filter((index) => targets.length > 1 || index !== targets[0]);
+        const others = rivals ? rivalsOf(targets) : [];
+        const asked = others.length ? against : []; // so that all targets with rivals left are one question
         const key = JSON.stringify([name, targets, others, shared, drawn]);
         const contrasts = others.length > 0 || (rivals && question.hasRivals);
         return { key, method: name, targets, drawn, asked, others, rivals, contrasts };
@@ -182,11 +187,11 @@ async function explainOne(group, signal) {
     const query = { model: model(), method, target, against: asked, same_scale: $("same-scale").checked, ...drawn };
     const answer = await askJson("explain", query, photo, signal);
     if (signal.aborted) return;
-    const maps = answer.maps.values();
+    const maps = [...answer.maps];
     for (const { key, targets, others, rivals, contrasts } of group) {
       const query = { model: model(), method, target: targets, against: others, ...drawn };
       const words = question.contrast(targets, others);
-      cards.set(key, card([...maps.take(targets.length)], { ...source, answer, query, rivals, contrasts, words }));
+      cards.set(key, card(maps.splice(0, targets.length), { ...source, answer, query, rivals, contrasts, words }));
     }
     for (const map of answer.maps) classes.learn([map.target, ...(Array.isArray(map.against) ? map.against : [])]);
   } catch (error) {
@@ -204,14 +209,14 @@ function draw(maps) {
   $("maps").replaceChildren(...drawn.map((targets) => section(targets, maps)));
   if (look.style === "versus" && !drawn.length) {
     $("maps").append(
-      make("p", { className: "hint" }, `Versus draws two classes at once. Choose two to explain; ${classes.targets.length} are chosen.`),
+      make("p", { className: "hint" }, `Versus draws two classes at once. Choose exactly two to explain (chosen: ${classes.targets.length}).`),
     );
   }
 }
 
 /** The maps of a class, or of two that are drawn together. */
 function section(targets, maps) {
-  const rivals = classes.against.filter((index) => targets.length > 1 || index !== targets[0]);
+  const rivals = rivalsOf(targets);
   const contrasts = rivals.length > 0 || question.hasRivals;
   const shares = targets.map((target) => classes.probability(target)).filter((one) => one !== undefined);
   const told = `${shares.map(percent).join(" and ")} ${question.contrast(targets, rivals)}`.trim();

@@ -44,7 +44,8 @@ function reader(maps, names) {
     const smoothed = scale.smoothed ? " before smoothing" : "";
     if (found.length > 1) return found.map((value, k) => `${names[k]} ${signed(value)}`).join(", ") + smoothed;
     const [value] = found;
-    if (!Number.isFinite(value) || scale.smoothed) return signed(value) + smoothed;
+    if (!Number.isFinite(value)) return "not finite";
+    if (smoothed) return signed(value) + smoothed;
     return `${signed(value)}, ${Math.round((100 * Math.abs(value)) / scale.peak)} % of the peak`;
   };
 }
@@ -62,7 +63,7 @@ function legend({ limit, peak, basis, bar, hues }, names) {
     { className: "scale", title: `Full colour at ±${size(limit)}, the ${basis}` },
     make("img", { src: `data:image/png;base64,${bar}`, alt: told }),
     make("p", { className: "ends" }, ...ends.map((text) => make("span", {}, text))),
-    make("p", {}, `Full colour from ${Math.round((100 * limit) / peak)} % of the peak, ${size(peak)}`),
+    make("p", {}, `Full colour from ${Math.round((100 * limit) / peak)} %; the peak is ${size(peak)}`),
   );
 }
 

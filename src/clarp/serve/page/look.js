@@ -11,6 +11,7 @@ export class Look {
     $("style").addEventListener("change", () => {
       $("opacity").closest(".slider").hidden = !OVER.includes(this.style);
       $("same-scale").closest(".slider").hidden = this.style === "versus"; // whose two maps have one anyway
+      $("colours").closest("label").hidden = this.style === "versus"; // which has its own
       changed();
     });
     $("opacity").addEventListener("input", ({ target }) => {
