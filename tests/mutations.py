@@ -229,8 +229,8 @@ MUTANTS = (
     Mutant(POOLING, "winners = record.memo.flatten(-axes)", "winners = 0 * record.memo.flatten(-axes)", f"{AXES_TWINS}::test_adaptive_max_over_a_volume"),
     Mutant(FOLDS, "axis = -1 - len(linear.stride) if", "axis = 1 if", f"{AXES}::test_views_in_the_batch_and_in_a_loop_have_the_same_map"),
     Mutant("selection.py", "positions = tuple(range(-axes, 0))", "positions = tuple(range(3, gradient.ndim))", f"{AXES}::test_two_equal_views_are_a_photo"),
-    Mutant("channels.py", "groups = 1 if operation.groups == x.shape[axis] else operation.groups", "groups = operation.groups", f"{AXES_TWINS}::test_convolution_of_windows"),
-    Mutant("channels.py", "groups = 1 if operation.groups == x.shape[axis] else operation.groups", "groups = 1", CHANNELS),
+    Mutant("channels.py", "1 if operation.groups == x.shape[axis] else operation.groups", "operation.groups", f"{AXES_TWINS}::test_convolution_of_windows"),
+    Mutant("channels.py", "1 if operation.groups == x.shape[axis] else operation.groups", "1", CHANNELS),
     Mutant("channels.py", "if not _differ([values for _, values in read]):", "if False:", CHANNELS),
     Mutant("bounds.py", "if axis != channels]", "if axis != 1]", CHANNELS),
     # Selection and the program.
