@@ -2,7 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL := $(BIN)/python -m pip install --progress-bar off --disable-pip-version-check --constraint constraints.txt
+# Of what pip says: the large packages as their turns come. Errors are on standard error, and stay whole.
+SHOW := while read -r line; do case "$$line" in \
+	Downloading*MB\) | Using\ cached*MB\)) echo "  $$line" ;; \
+	Installing\ collected*) echo "  Unpacking, a minute or two ..." ;; esac; done
+# A pipe fails where pip does.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
 DECLARED := pyproject.toml constraints.txt
 CODE := src tests examples benchmarks
 
@@ -43,7 +50,7 @@ classifiers: $(VENV)/.dev  ## which classifiers are explained: hours, and goes o
 	$(BIN)/python benchmarks/classifiers.py
 
 bench: $(VENV)/.dev  ## what explanations cost beside the peers, to docs/benchmarks.md: an hour on a quiet machine
-	$(INSTALL) --editable ".[bench]"
+	@$(INSTALL) --editable ".[bench]" | $(SHOW)
 	$(BIN)/python benchmarks/speed.py --out build/bench --batches 8,1 --targets 5,20 --more resnet50,vgg16 --write
 
 venv: $(VENV)/.dev
@@ -53,11 +60,11 @@ $(BIN)/python:
 
 # A stamp is as new as the last installation; only a change of what is declared installs again.
 $(VENV)/.models: $(DECLARED) | $(BIN)/python
-	@echo "Installing clarp with its models into $(VENV) (once; PyTorch is large) ..."
-	$(INSTALL) --editable ".[models]"
+	@echo "Installing clarp with its models into $(VENV) (once; PyTorch is large, so this takes minutes) ..."
+	@$(INSTALL) --editable ".[models]" | $(SHOW)
 	@touch $@
 
 $(VENV)/.dev: $(DECLARED) | $(BIN)/python
-	@echo "Installing clarp with the developers' tools into $(VENV) (once; PyTorch is large) ..."
-	$(INSTALL) --editable ".[dev]"
+	@echo "Installing clarp with the developers' tools into $(VENV) (once; PyTorch is large, so this takes minutes) ..."
+	@$(INSTALL) --editable ".[dev]" | $(SHOW)
 	@touch $@ $(VENV)/.models

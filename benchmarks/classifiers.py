@@ -271,7 +271,7 @@ def _explain(row: Row, network: Any, model: nn.Module, images: Tensor) -> None:
     logits = getattr(logits, "logits", logits)
     # A logit of zero, as behind a last ReLU, has no relevance to follow.
     target = 1 if bool((logits[:, 1] != 0).all()) else int(logits.abs().amin(0).argmax())
-    both, first = _pair(clarp.Explainer(network, "lrp"), images, target)
+    both, first = _pair(clarp.Explainer(network, "lrp", composite="zplus-box"), images, target)
     start = time.perf_counter()
     relevance = clarp.Explainer(network, "sglrp")(images, target).relevance
     row.explain = time.perf_counter() - start
@@ -279,7 +279,9 @@ def _explain(row: Row, network: Any, model: nn.Module, images: Tensor) -> None:
     row.batch = _apart(both.relevance[:1], first.relevance)
     if row.batch > TOLERANCE:
         row.doubled = True
-        exact = _pair(clarp.Explainer(network, "lrp", dtype=torch.float64), images, target)
+        exact = _pair(
+            clarp.Explainer(network, "lrp", composite="zplus-box", dtype=torch.float64), images, target
+        )
         row.batch = _apart(exact[0].relevance[:1], exact[1].relevance)
     ledger = both.ledger
     rest = ledger.seed - ledger.pixels - sum(ledger.total(what) for what in ("selection", "bias", "epsilon"))

@@ -8,6 +8,7 @@ matplotlib figure and Pillow's own PNG for each photo, "now" by the pipeline's o
 on two, each between two runs of the explanations alone, in the same batches and on as many cores; medians.
 """
 
+# ruff: noqa: SLF001  the stages are the pipeline's own
 import argparse
 import json
 import os
@@ -18,8 +19,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
-from dataclasses import replace
+from contextlib import contextmanager, redirect_stderr, suppress
 from importlib import resources
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -28,7 +28,7 @@ from typing import Any
 DEMO = Path(str(resources.files("clarp") / "assets" / "cat_and_coffee.jpg"))
 SIZES = ((500, 375), (375, 500), (500, 333), (640, 480), (300, 300))
 BATCH = 8
-STAGES = ("decode", "preprocess", "explain", "draw", "compress and write")
+STAGES = ("read", "explain", "draw", "compress and write")
 
 
 def photos(folder: Path, count: int) -> None:
@@ -53,98 +53,78 @@ def photos(folder: Path, count: int) -> None:
 
 def prepared(folder: Path, out: Path, options: list[str]) -> Any:
     """A run of the command, as far as it goes before the first photo."""
-    from clarp.commands.explain import Request, Run
+    from clarp import cli
+    from clarp.commands import explain
 
-    given = argparse.ArgumentParser()
-    given.add_argument("--style", default="overlay")
-    given.add_argument("--format", default="png")
-    given.add_argument("--no-pictures", dest="pictures", action="store_false")
-    given.add_argument("--method", default="ssglrp")
-    given.add_argument("--model", default="efficientnet-lite0")
-    given.add_argument("--batch-size", type=int, default=BATCH)
-    found = given.parse_args(options)
-    request = Request(
-        photos=(folder,), weights=None, labels=None, output=None, task=None, targets=(), against=(), composite=None,
-        layers=(), out=out, device="cpu", **vars(found),
-    )  # fmt: skip
-    return Run.prepared(request)
+    asked: list[explain.Request] = []
+
+    def run(request: explain.Request, *, json: bool) -> int:
+        del json
+        asked.append(request)
+        return 0
+
+    explain.run = run
+    with suppress(SystemExit):
+        cli.main(["explain", str(folder), "--out", str(out), *options])
+    return explain.Run.prepared(asked[0])
 
 
 def used() -> float:
-    """Seconds of processor time of this process and those that it started."""
+    """Seconds of processor time of this process and of its decoders."""
     import psutil
 
-    me = psutil.Process()
-    return sum(sum(one.cpu_times()[:2]) for one in (me, *me.children(recursive=True)))
+    decoders = psutil.Process().children(recursive=True)
+    return time.process_time() + sum(sum(decoder.cpu_times()[:2]) for decoder in decoders)
 
 
 @contextmanager
-def timed(into: dict[str, list[float]], name: str) -> Iterator[None]:
+def timed(into: dict[str, float], name: str) -> Iterator[None]:
     """Adds milliseconds of processor time."""
     before = used()
     yield
-    into.setdefault(name, []).append(1e3 * (used() - before))
+    into[name] = into.get(name, 0.0) + 1e3 * (used() - before)
 
 
 def stages(run: Any) -> dict[str, dict[str, float]]:
     """Milliseconds of processor time of one photo in each stage, before and now."""
-    import torch
-
+    from clarp import files
     from clarp.commands import writing
-    from clarp.images import open_photo
+    from clarp.commands.pipeline import Outcome
     from clarp.render import figure, rasterised
 
-    paths = run.paths[:BATCH]
-    now: dict[str, list[float]] = {}
-    before: dict[str, list[float]] = {}
-    for repeat in range(4):
-        with timed(now, "decode"):
-            opened = [open_photo(path) for path in paths]
-        with timed(now, "preprocess"):
-            images = torch.stack([run.classifier.preprocess(photo) for photo in opened])
-        with timed(now, "explain"):
-            explanation = run.explainer(images, batch_size="auto")
-        items = writing.Explained.of(
-            [writing.Opened(path, image, (), "") for path, image in zip(paths, images, strict=True)],
-            explanation,
-        )
-        stems = {path: path.stem for path in paths}
-        with tempfile.TemporaryDirectory() as out:
-            writer = writing.Writer(run.classifier, (), run.style, run.format, Path(out), stems)
-            with timed(now, "all"):
+    took: dict[str, float] = {}
+    pipeline, write = run._pipeline(Outcome()), files.write_atomically
+
+    def written(*arguments: Any) -> None:
+        with timed(took, "write"):
+            write(*arguments)
+
+    vars(writing)["write_atomically"] = written
+    paths = run.paths[: 4 * BATCH]
+    for part in (paths[:BATCH], paths):
+        took.clear()  # the first is for warming up
+        for begin in range(0, len(part), BATCH):
+            with timed(took, "read"):
+                photos = [pipeline._opened(path) for path in part[begin : begin + BATCH]]
+            with timed(took, "explain"):
+                items = list(pipeline._explanations(photos))
+            with timed(took, "draw and write"):
                 for item in items:
-                    writer.write(item)
-            with timed(now, "write"):
-                for item in items:
-                    replace(writer, format=None).write(item)
-            heatmaps = [heatmap.double().numpy() for heatmap in explanation.shown]
-            seen = [run.classifier.photo(image) for image in images]
-            with timed(now, "draw"):
-                pictures = [
-                    writing.drawn(photo, heatmap, "title\nprint", run.style)
-                    for photo, heatmap in zip(seen, heatmaps, strict=True)
-                ]
-            with timed(before, "draw"):
-                pictures = [
-                    rasterised(figure(heatmap, photo, "title\nprint", style=run.style))
-                    for photo, heatmap in zip(seen, heatmaps, strict=True)
-                ]
-            with timed(before, "compress"):
+                    pipeline.write(item)
+            with timed(took, "old draw"):
+                pictures = [_as_before(run, item, figure, rasterised) for item in items]
+            with timed(took, "old compress"):
                 for picture in pictures:
                     picture.save(BytesIO(), format="PNG")
-        if repeat == 0:
-            now, before = {}, {}
-    each = {name: statistics.median(values) / BATCH for name, values in now.items()}
-    old = {name: statistics.median(values) / BATCH for name, values in before.items()}
-    shared = {name: each[name] for name in ("decode", "preprocess", "explain")}
-    return {
-        "before": {**shared, "draw": old["draw"], "compress and write": old["compress"] + each["write"]},
-        "now": {
-            **shared,
-            "draw": each["draw"] if run.format else 0.0,
-            "compress and write": each["all"] - (each["draw"] if run.format else 0.0),
-        },
-    }
+    took = {name: value / len(paths) for name, value in took.items()}
+    now = {"read": took["read"], "explain": took["explain"], "draw": took["draw and write"] - took["write"]}
+    before = {**now, "draw": took["old draw"], "compress and write": took["old compress"]}
+    return {"before": before, "now": {**now, "compress and write": took["write"]}}
+
+
+def _as_before(run: Any, item: Any, figure: Any, rasterised: Any) -> Any:
+    heatmap = item.explanation.shown[item.row].double().numpy()
+    return rasterised(figure(heatmap, run.classifier.photo(item.photo.image), "title\nsmall print"))
 
 
 def measured(call: Callable[[], object]) -> tuple[float, float]:
@@ -159,19 +139,19 @@ def whole(run: Any, repeats: int) -> dict[str, float]:
     import torch
 
     from clarp.background import batches
-    from clarp.commands.writing import Opened
-    from clarp.images import open_photo
+    from clarp.commands.pipeline import Outcome
 
-    opened = [Opened(path, run.classifier.preprocess(open_photo(path)), (), "") for path in run.paths]
+    opened = [run._pipeline(Outcome())._opened(path) for path in run.paths]
     parts = [
         torch.stack([photo.image for photo in batch]) for batch in batches(opened, run.request.batch_size)
     ]
+    del opened
 
     def explanations() -> None:
         for images in parts:
             run.explainer(images, batch_size="auto")
 
-    explanations() if len(parts) < 4 else run.explainer(parts[0], batch_size="auto")
+    run.explainer(parts[0], batch_size="auto")
     alone, complete = [measured(explanations)], []
     for _ in range(repeats):
         complete.append(measured(lambda: run.explain(report=False)))

@@ -19,6 +19,7 @@ class Lead(Contrasting):
         return logits * softmax_direction(logits, target, rivals, self.strength)
 
 
+# The papers' composites on every network, also where the named methods have one for depthwise convolutions.
 _PLUS = composites.get("zplus-box")
 _GAMMA = composites.get("epsilon-gamma-box")
 _EPSILON_HEAD = composites.get("epsilon-plus-box")
@@ -26,13 +27,13 @@ _EVERYWHERE, _BELOW = Selection("channel", "all"), Selection("channel", "before-
 _ELEMENT, _NEURON = Selection("element", "all"), Selection("neuron", "all")
 
 VARIANTS: dict[str, Method] = {
-    "lrp": Method.named("lrp"),
-    "sglrp": Method.named("sglrp"),
-    "slrp": Method.named("slrp"),
+    "lrp": Method.named("lrp").with_composite(_PLUS),
+    "sglrp": Method.named("sglrp").with_composite(_PLUS),
+    "slrp": Method.named("slrp").with_composite(_PLUS),
     "slrp-all": Method(Logit(), _EVERYWHERE),
     "slrp-element": Method(Logit(), _ELEMENT),
     # SSGLRP: form B2, form A, with weaker or fewer rivals (A-lambda), form B1, element by element, ...
-    "ssglrp": Method.named("ssglrp"),
+    "ssglrp": Method.named("ssglrp").with_composite(_PLUS),
     "ssglrp-channel": Method(SoftmaxGradient(), _EVERYWHERE),
     "channel-half": Method(SoftmaxGradient(strength=0.5), _EVERYWHERE),
     "channel-top5": Method(SoftmaxGradient(rivals=5), _EVERYWHERE),
@@ -50,7 +51,7 @@ VARIANTS: dict[str, Method] = {
     # Beyond it: neuron by neuron where the class is decided and channel by channel below; the lead in place of SGLRP's seed.
     "b2-then-a": Method(SoftmaxGradient(), (Selection("neuron", "last-stage"), _BELOW)),
     "neuron-epsilon-head": Method(SoftmaxGradient(), _NEURON, _EPSILON_HEAD),
-    "clarp": Method.named("clarp"),
+    "clarp": Method.named("clarp").with_composite(_EPSILON_HEAD),
     "clarp-uncapped": Method(Lead(), _NEURON, _EPSILON_HEAD),
     "clarp-zplus": Method(Contrast(), _NEURON, _PLUS),
     "clarp-gamma": Method(Contrast(), _NEURON, _GAMMA),

@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/pictures.md from the embedded model and photo.
+"""Draw the pictures of the documentation: of the embedded model and photo, and of docs/your-own-classifier.md, which is followed.
 
 python examples/draw_docs_pictures.py
 """
@@ -13,7 +13,15 @@ from PIL import Image
 
 from clarp.render import STYLES
 
-PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PICTURES = DOCS / "pictures"
+OWN = {
+    "own-against": "clarp-out/both.0-circle.ssglrp.png",
+    "own-nodule": "clarp-out/ill.1-nodule.ssglrp.png",
+    "own-no-nodule": "clarp-out/well.1-nodule.ssglrp.png",
+    "own-finding": "findings/both.0-circle.ssglrp.png",
+}
+"""What docs/your-own-classifier.md shows, and where its commands draw it."""
 PHOTO = resources.files("clarp") / "assets" / "cat_and_coffee.jpg"
 BOTH = "Egyptian cat,espresso"
 BOXES = ("--boxes", "Egyptian cat:0,0,448,224", "--boxes", "espresso:0,224,448,448")
@@ -25,16 +33,8 @@ def draw(folder: Path) -> None:
     sheet = ["--methods", "lrp,sglrp,ssglrp", *BOXES, "--out", str(folder / "compare.png")]
     subprocess.run([*command, "compare", str(PHOTO), *sheet], check=True)
     for style in STYLES:
-        options = [
-            "--target",
-            "Egyptian cat",
-            "--against",
-            BOTH,
-            "--style",
-            style,
-            "--out",
-            str(folder / style),
-        ]
+        target = BOTH if style == "versus" else "Egyptian cat"
+        options = ["--target", target, "--against", BOTH, "--style", style, "--out", str(folder / style)]
         subprocess.run([*command, "explain", str(PHOTO), *options], check=True)
 
 
@@ -54,3 +54,12 @@ if __name__ == "__main__":
         for style in STYLES:
             (found,) = (Path(held) / style).glob("*.png")
             stored(found, style, {"heatmap": 400, "region": 300}.get(style, 600))
+        own = Path(held) / "own"
+        own.mkdir()
+        subprocess.run(
+            [sys.executable, Path(__file__).with_name("follow_page.py"), DOCS / "your-own-classifier.md"],
+            cwd=own,
+            check=True,
+        )
+        for name, source in OWN.items():
+            stored(own / source, name, 750)

@@ -60,6 +60,19 @@ class TestTime:
         assert time.monotonic() - began < 8
         assert good()
 
+    def test_whoever_waits_can_be_told_to_stop_waiting(self, tmp_path):
+        path = tmp_path / "a.jpg"
+        path.write_bytes(self.BOMB)
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(open_photo, path)
+            time.sleep(0.5)
+            began = time.monotonic()
+            decoding.interrupt()
+            with pytest.raises(ValueError, match=r"a\.jpg: the picture can't be read: its decoder ended"):
+                asked.result()
+        assert time.monotonic() - began < 5
+        assert good()
+
     def test_usual_scans_of_a_large_photo(self):
         assert decode_photo(bombs.scans(7000, 15), 50_000_000).size == (7000, 7000)
 

@@ -79,6 +79,23 @@ def test_methods_are_in_the_table(name: str) -> None:
     assert row in page("methods").splitlines()
 
 
+@pytest.mark.parametrize("name", clarp.methods())
+def test_when_to_take_a_method_stands_on_its_page(name: str) -> None:
+    assert f"| `{name}` | {Method.named(name).when} |" in page("which-method").splitlines()
+
+
+def test_the_figures_of_the_advice_are_those_of_the_pages_that_it_links() -> None:
+    """Shares and log-odds; costs in forward passes are rounded there."""
+    rows = [row for row in page("which-method").splitlines() if row.startswith("| **")]
+    figures = 0
+    for row in rows:
+        linked = " ".join(page(target.removesuffix(".md")) for target, _ in LINK.findall(row))
+        for figure in re.findall(r"(?<!\d)\.\d+", row):
+            assert re.search(rf"(?<![\d]){re.escape(figure)}(?!\d)", linked), (figure, row)
+            figures += 1
+    assert (len(rows), figures) == (7, 29)
+
+
 @pytest.mark.parametrize("name", clarp.composites.names())
 def test_composites_are_in_the_table(name: str) -> None:
     composite = clarp.composites.get(name)

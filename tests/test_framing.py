@@ -37,7 +37,7 @@ def framing(preprocess: Preprocess) -> Framing:
 
 
 @pytest.mark.parametrize("resize", [64, (64, 80)])
-def test_one_measurement_is_enough_for_photos_of_all_sizes(resize: int | tuple[int, int]) -> None:
+def test_two_measurements_are_enough_for_photos_of_all_sizes(resize: int | tuple[int, int]) -> None:
     preprocess = Preprocess(resize, 48)
     frames = framing(preprocess)
     for number, size in enumerate([(150, 200), (300, 211), (97, 400), (120, 120), (64, 64)]):
@@ -47,7 +47,9 @@ def test_one_measurement_is_enough_for_photos_of_all_sizes(resize: int | tuple[i
         assert seen.photo is not None
         np.testing.assert_array_equal(seen.photo, np.asarray(picture))
         assert seen.window == Geometry.of(size, resize=resize, crop=48).window
-    assert preprocess.calls <= 5 + 10 + 6  # once each, a measurement, and what finding the colours takes
+    assert (
+        preprocess.calls <= 5 + 2 * 10 + 6
+    )  # once each, two measurements, and what finding the colours takes
 
 
 def test_a_preprocessing_that_changes_its_mind_is_measured_again() -> None:
@@ -88,3 +90,15 @@ def test_padding_lies_outside_of_the_photo() -> None:
     seen = framing(preprocess).seen(picture, preprocess(picture))
     assert seen.window == (-20.0, -20.0, 220.0, 220.0)
     assert not seen.cut
+
+
+def test_a_large_photo_is_never_measured() -> None:
+    """A picture of coordinates of so many pixels would take seconds, and much memory."""
+
+    def turned(image: Image.Image) -> Tensor:
+        assert image.width < 3000 or image is picture
+        return Preprocess(48, 48)(image.rotate(90))
+
+    picture = photo(2000, 3000)
+    seen = Framing(Classifier("mine", nn.Identity(), ("a",), turned)).seen(picture, turned(picture))
+    assert seen.size == (48, 48)

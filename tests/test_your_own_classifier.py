@@ -2,19 +2,14 @@
 
 import json
 import re
-import shlex
 import sys
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from clarp.cli import main
-
 PAGE = Path(__file__).resolve().parents[1] / "docs/your-own-classifier.md"
-BLOCK = re.compile(r"^```(python|console|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PERCENT = re.compile(r"<?(\d+(?:\.\d+)?)%")
 NEAR = 5  # percent: processors round differently, and training makes more of it
 CIRCLE, CROSS = (
@@ -24,6 +19,14 @@ CIRCLE, CROSS = (
 NODULE = (slice(33, 48), slice(13, 28))  # in ill.png
 
 
+def follow():
+    """examples/follow_page.py."""
+    spec = spec_from_file_location("follow_page", PAGE.parents[1] / "examples/follow_page.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """The folder in which the page was followed, and what it printed beside what the page shows."""
@@ -31,40 +34,9 @@ def page(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.syspath_prepend(folder)
-        yield folder, followed(PAGE.read_text(encoding="utf-8"))
+        yield folder, follow().followed(PAGE)
     for name in ("net", "shapes", "xray"):
         sys.modules.pop(name, None)
-
-
-def followed(text):
-    """(what was printed, what the page shows) of each command, and of each program with a text behind it."""
-    names = {"__name__": "__main__"}
-    found, printed = [], ""
-    for block in BLOCK.finditer(text):
-        kind, source = block.groups()
-        if kind == "text":
-            found.append((printed, source))
-        elif kind == "console":
-            command, _, shown = source.partition("\n")
-            found.append((ran(command), shown))
-        elif file := re.match(r"# (\w+\.py)\n", source):
-            Path(file[1]).write_text(source, encoding="utf-8")
-        else:
-            above = "\n" * text.count("\n", 0, block.start(2))  # so that a traceback has the page's line
-            with redirect_stdout(StringIO()) as out:
-                exec(compile(above + source, str(PAGE), "exec"), names)
-            printed = out.getvalue()
-    return found
-
-
-def ran(command):
-    """What a command prints, notes and results."""
-    prompt, program, *arguments = shlex.split(command)
-    assert (prompt, program) == ("$", "clarp")
-    with redirect_stdout(StringIO()) as out, redirect_stderr(out), pytest.raises(SystemExit) as ended:
-        main(arguments)
-    assert ended.value.code == 0, out.getvalue()
-    return out.getvalue()
 
 
 def lines(text):
@@ -146,6 +118,6 @@ def test_the_nodule_is_red_and_without_one_all_the_red_there_is_was_worth_little
 )
 def test_what_methods_show_where_the_logit_is_negative(page, method, red, blue):
     command = "$ clarp explain well.png --model xray.py:build --weights xray.pt --task binary --target 1 --out signs"
-    ran(f"{command} --method {method}")
+    follow().ran(f"{command} --method {method}")
     found = heatmap(page, f"signs/well.1-class-1.{method}.npy")
     assert ((found > 0).any(), (found < 0).any()) == (red, blue)

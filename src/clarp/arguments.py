@@ -1,11 +1,12 @@
 """What an explainer is given, checked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from clarp.capture.further import Further, check_arguments
 from clarp.network import Network
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 RANKS = (3, 4, 5)
 """How many axes a batch can have: signals, images, and volumes, clips or several views."""
 DType = Literal["float32", "float64", "bfloat16"]
+Inputs = Sequence[object] | Mapping[str, object]
+"""What a model takes beside the images: values in the order of its forward, or by name."""
 
 
 def checked_images(
@@ -59,6 +62,85 @@ def checked_images(
     copied = images.detach().to(device or own, computing(images.dtype))
     # A loader may fill its memory anew before the explanation is drawn.
     return copied.clone() if copied.data_ptr() == images.data_ptr() else copied
+
+
+def checked_inputs(
+    inputs: Inputs,
+    images: Tensor,
+    network: Network,
+    device: torch.device | None,
+    computing: Callable[[torch.dtype], torch.dtype],
+) -> Further:
+    """Further inputs as they are computed with.
+
+    Args:
+        inputs: as the user gave them.
+        images: (B, C, H, W), checked.
+        network: who will see them.
+        device: where to compute; None: where the model is, and the inputs too.
+        computing: the type to compute in, for values of a type.
+
+    Raises:
+        TypeError: no sequence or mapping, or a value that is neither a tensor nor a plain value.
+        ValueError: more or fewer than the model takes, another device, or NaN.
+    """
+    if isinstance(inputs, Tensor | str) or not isinstance(inputs, Sequence | Mapping):
+        raise TypeError(
+            f"inputs is a {type(inputs).__name__}, expected a tuple of what the model takes beside the images, inputs=(table,), or a "
+            "dictionary by the names of its arguments."
+        )
+    named = inputs if isinstance(inputs, Mapping) else {}
+    if not all(isinstance(name, str) for name in named):
+        raise TypeError(
+            f"inputs has the names {list(named)}, expected words, the names of the model's arguments."
+        )
+    given = list(named.values()) if named else [] if isinstance(inputs, Mapping) else list(inputs)
+    places: list[int | str] = list(named) if named else list(range(len(given)))
+    wrong = None
+    if isinstance(network.model, nn.Module):
+        wrong = check_arguments(network.model.forward, 0 if named else len(given), named)
+    elif (takes := len(network.model.graph_signature.user_inputs) - 1) != len(given):
+        wrong = f"inputs has {len(given)} value(s), and the exported program takes {takes} beside the images: inputs=(...)."
+    if wrong is not None:
+        raise ValueError(wrong)
+    values = [
+        _checked_input(
+            value, f"inputs[{place!r}]", network.device, images.device if device else None, computing
+        )
+        for place, value in zip(places, given, strict=True)
+    ]
+    rows = tuple(isinstance(v, Tensor) and v.ndim > 0 and v.shape[0] in (1, len(images)) for v in values)
+    return Further(tuple(places), tuple(values), rows, len(images))
+
+
+def _checked_input(
+    value: object,
+    name: str,
+    own: torch.device,
+    device: torch.device | None,
+    computing: Callable[[torch.dtype], torch.dtype],
+) -> object:
+    """One of them; ``own`` is the model's device, ``device`` where to compute if that was said."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{name} is a {type(value).__name__}, expected a tensor with a row for each image, or a tensor, a number or a word for all."
+        )
+    if value.layout != torch.strided or value.is_complex() or value.is_quantized:
+        raise TypeError(
+            f"{name} is of type {value.dtype} and layout {value.layout}, expected a plain tensor."
+        )
+    if value.is_meta or (device is None and value.device != own):
+        raise ValueError(
+            f"{name} is on {value.device}, and the model on {own}, expected the same. Move it: .to({str(own)!r})."
+        )
+    value = value.detach().to(device or own)
+    if not value.is_floating_point():
+        return value.clone()
+    if bool(value.isnan().any()):
+        raise ValueError(f"{name} holds NaN, expected numbers.")
+    return value.to(computing(value.dtype), copy=True)
 
 
 def compiler_of(backend: object) -> "Compiler | None":

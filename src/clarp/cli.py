@@ -22,12 +22,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_PROGRAMS = "A .pt2 file or a Python file can execute code when it is loaded."
+_PROGRAMS = "A .pt2 file, an ultralytics file or a Python file can execute code when it is loaded."
 
 Model = Annotated[
     str,
     typer.Option(
-        help="A name from `clarp models`, timm:NAME, hf:REPO, a .pt2 file, or file.py:function (returns an nn.Module in eval mode). "
+        help="A name from `clarp models`, timm:NAME, hf:REPO, ultralytics:FILE, a .pt2 file, or file.py:function (returns an nn.Module in eval mode). "
         + _PROGRAMS
     ),
 ]

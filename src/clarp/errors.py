@@ -27,21 +27,39 @@ class RelevanceLost(UserWarning):
         image: the number of the image where that was worst.
         target: the class that was explained there.
         absorbers: the operations that took or added most, each with its share; may be empty.
+        better: a composite that brings more of this relevance to the pixels, and which share; None where none that was tried does.
     """
 
-    def __init__(self, share: float, image: int, target: int, absorbers: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        share: float,
+        image: int,
+        target: int,
+        absorbers: tuple[str, ...],
+        better: tuple[str, float] | None = None,
+    ) -> None:
         self.share = share
         self.image = image
         self.target = target
         self.absorbers = absorbers
-        super().__init__(
-            f"{self.fact(f'image {image}, class {target}')} explanation.ledger has the balance; another composite may lose less "
-            "(clarp.composites.names())."
-        )
+        self.better = better
+        super().__init__(share)
+
+    def __str__(self) -> str:
+        """Everything, for somebody who works in Python."""
+        fact = self.fact(f"image {self.image}, class {self.target}")
+        return f"{fact} {self.remedy('composite={!r}')} explanation.ledger has the balance."
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
         """For processes that send it to each other as an error."""
-        return type(self), (self.share, self.image, self.target, self.absorbers)
+        return type(self), (self.share, self.image, self.target, self.absorbers, self.better)
+
+    def remedy(self, option: str) -> str:
+        """What to do about it: ``option`` with the composite's name in its braces."""
+        if self.better is None:
+            return "No composite that clarp tried brings more."
+        name, share = self.better
+        return f"{option.format(name)} brings {share:.0%} there."
 
     def fact(self, where: str) -> str:
         """The message without what to do about it, which is another thing in Python than at the command line."""
@@ -57,7 +75,8 @@ class RelevanceLost(UserWarning):
                 f"The most was added by {', '.join(self.absorbers) or 'many operations, a little by each'}."
             )
         return (
-            f"only {self.share:.0%} of the relevance reached the pixels ({where}), and the map shows no more than that. "
+            f"only {self.share:.0%} of the relevance reached the pixels ({where}): the map shows where that part lies, and what the "
+            "rest would have shown is missing. "
             f"The most was absorbed by {', '.join(self.absorbers) or 'many operations, a little by each'}."
         )
 

@@ -1,5 +1,6 @@
 """The explainer: from a model and images to an explanation."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from threading import RLock
@@ -9,18 +10,21 @@ from weakref import WeakKeyDictionary, WeakSet
 import torch
 from torch import Tensor
 
-from clarp.arguments import RANKS, DType, checked_dtype, checked_images, compiler_of
+from clarp.arguments import RANKS, DType, Inputs, checked_dtype, checked_images, checked_inputs, compiler_of
 from clarp.batching import BatchSize, Need, Parts, check_batch_size
 from clarp.bounds import Bounds, checked_bounds, limits, source
 from clarp.capture import Graph, Output, Tap
+from clarp.capture.further import NOTHING, Further
 from clarp.channels import Channels, channels_of, check_channels
 from clarp.classes import ClassNames, checked_labels, numbered
+from clarp.errors import RelevanceLost, level_of_the_user
 from clarp.explanation import Explanation
 from clarp.layers import layer_names, resolve_layers
 from clarp.method import Method, check_dual_rule
 from clarp.network import KEPT, Model, Network
-from clarp.passes import Maps, Passes, is_empty, warn_if_empty, warn_if_lost
+from clarp.passes import Maps, Passes, is_empty, lost_of, warn_if_empty
 from clarp.propagation import Plan, Program, make_plan
+from clarp.remedy import better
 from clarp.rules.composites import Composite
 from clarp.seeds import Seed, Vector
 from clarp.targets import Against, Target, integers, resolve_target
@@ -39,7 +43,8 @@ class Explainer:
         model: a module in eval mode that returns logits (B, N), an exported program, the path of a .pt2 file, or another
             explainer's ``network``, to explain one model by several methods and capture it once. Loading a .pt2 file can execute
             code that is in it: take none from somebody whom you would not let run a program.
-        method: a name from :func:`clarp.methods`, or a :class:`clarp.Method`.
+        method: a name from :func:`clarp.methods`, or a :class:`clarp.Method`. The attribute ``method`` has the composite that it has
+            in this network (:meth:`clarp.Method.on`) as soon as the model is captured.
         composite: a name or a composite in place of the method's own.
         bounds: the lowest and the highest value of a pixel after preprocessing, a number or one per channel; for the
             z^B rule. None: each image's own minima and maxima per channel.
@@ -89,7 +94,8 @@ class Explainer:
         labels: Sequence[str] | None = None,
         channels: int | None = None,
     ) -> None:
-        self.method = Method.named(method).with_composite(composite)
+        self._asked = Method.named(method).with_composite(composite)
+        self.method = self._asked
         if isinstance(model, Network) and output is not None:
             raise ValueError(
                 f"output is {output!r}, and the network has its own: make it Network(model, output)."
@@ -102,10 +108,11 @@ class Explainer:
         self._device = None if device is None else torch.device(device)
         self._dtype = checked_dtype(dtype)
         self._compiler = compiler_of(compile)
-        self._programs: dict[tuple[int, ...], Program] = {}
+        self._programs: dict[object, Program] = {}
+        self._further = NOTHING
         self._watched: WeakSet[Program] = WeakSet()
+        self._lost: list[RelevanceLost] = []
         self._channels_read: WeakKeyDictionary[Program, Channels] = WeakKeyDictionary()
-        self._lost = False
         self._lock = RLock()
 
     def __getstate__(self) -> dict[str, object]:
@@ -119,9 +126,9 @@ class Explainer:
         return f"Explainer({self.network.name}, method={self.method.name!r}, composite={self.method.rules.name!r})"
 
     @property
-    def lost(self) -> bool:
-        """Whether it has warned of lost relevance (:class:`clarp.RelevanceLost`)."""
-        return self._lost
+    def lost(self) -> tuple[RelevanceLost, ...]:
+        """Its warnings of lost relevance so far."""
+        return tuple(self._lost)
 
     def __call__(
         self,
@@ -131,6 +138,7 @@ class Explainer:
         *,
         layers: Sequence[str] = (),
         batch_size: BatchSize = None,
+        inputs: Inputs = (),
     ) -> Explanation:
         """Explain the model's decisions on images.
 
@@ -145,13 +153,17 @@ class Explainer:
                 module that is called several times gives ``path#1``, ``path#2``, ..., and each can be named alone.
             batch_size: how many images are explained at once: None for all; a number; or "auto" for as many, and as many targets of each,
                 as fit into half of the free memory. With a number or "auto", a part that runs out of memory is explained in halves.
+            inputs: what the model takes beside the images, as captum's ``additional_forward_args``: in the order of its forward, ``(table,)``,
+                or by name, ``{"table": table}``. A tensor (B, ...) has a row for each image, one of batch 1 is repeated, and any
+                other, or a number, is one for all images. They are held constant: no relevance goes to them, and what stays
+                with them is in the ledger as what stays with constants of the model is, as bias.
 
         Returns:
             The explanation; its relevance has the shape of the images, (B, C, H, W), or (B, K, C, H, W) for a target of shape (B, K).
 
         Raises:
-            TypeError: images, target, against, layers or batch_size are not of their kind.
-            ValueError: a batch_size below one, a wrong shape, a value that is not finite or far outside bounds, a class out of range or
+            TypeError: images, target, against, layers, batch_size or inputs are not of their kind.
+            ValueError: inputs that the model doesn't take, a batch_size below one, a wrong shape, a value that is not finite or far outside bounds, a class out of range or
                 of an unknown name, a model in train mode, rivals for a method that has none, an unknown layer, a task or labels that the
                 model can't have.
             CaptureError: the model can't be captured.
@@ -164,15 +176,18 @@ class Explainer:
         """
         check_batch_size(batch_size)
         images = checked_images(images, self.network, self._device, self._computing)
+        further = checked_inputs(inputs, images, self.network, self._device, self._computing)
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            program = self._program(images)
+            program, further = self._program(images, further)
             taps = resolve_layers(layers, program.plan.graph)
             names = self._names(self._task(program))
             target, against = numbered("target", target, names), numbered("against", against, names)
             if batch_size is None:
-                found = self._explain(images, program, target, against, layers=taps)
+                found = self._explain(images, program, target, against, layers=taps, further=further)
             else:
-                found = self._in_parts(images, program, target, against, layers=taps, size=batch_size)
+                found = self._in_parts(
+                    images, program, target, against, layers=taps, further=further, size=batch_size
+                )
         warn_if_empty(found.empty, found.target, found.ledger.size)
         return replace(found, labels=None if names is None else names.labels)
 
@@ -185,7 +200,9 @@ class Explainer:
         Raises:
             ValueError: no shape is known yet.
         """
-        return make_plan(self._graph(input_shape), self.method.rules)
+        graph = self._graph(input_shape)
+        self.method = self._asked.on(graph)
+        return make_plan(graph, self.method.rules)
 
     def layers(self, input_shape: Sequence[int] | None = None) -> tuple[str, ...]:
         """The names that ``explainer(images, layers=...)`` knows, in the order of computation.
@@ -198,16 +215,18 @@ class Explainer:
         """
         return layer_names(self._graph(input_shape))
 
-    def probabilities(self, images: Tensor) -> Tensor:
+    def probabilities(self, images: Tensor, *, inputs: Inputs = ()) -> Tensor:
         """What the model says, as its task has it: (B, classes); a binary task has two classes.
 
         Args:
             images: as in :meth:`__call__`, and the same errors.
+            inputs: likewise.
         """
         images = checked_images(images, self.network, self._device, self._computing)
+        further = checked_inputs(inputs, images, self.network, self._device, self._computing)
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            program = self._program(images)
-            tape = self._run(program, "forward", program.forward, images)
+            program, further = self._program(images, further)
+            tape = self._run(program, "forward", program.forward, images, further.tensors)
             return self._task(program).probabilities(tape.logits)
 
     def _task(self, program: Program) -> Task:
@@ -235,7 +254,7 @@ class Explainer:
                 "views or of a signal, without the batch."
             )
         self.network.check_mode()
-        return self.network.graph(shape, self._computing(torch.get_default_dtype()))
+        return self.network.graph(shape, self._computing(torch.get_default_dtype()), self._further)
 
     def _computing(self, given: torch.dtype) -> torch.dtype:
         """The type to compute in, for images of this type."""
@@ -254,6 +273,7 @@ class Explainer:
         against: Against,
         *,
         layers: dict[str, Tap],
+        further: Further,
         size: BatchSize,
     ) -> Explanation:
         """What :meth:`_explain` gives, part after part; wrong arguments are found before the first."""
@@ -275,7 +295,14 @@ class Explainer:
             others = rivals[part] if rivals is not None and of_each else rivals
             seed = self.method.seed.part(rows, columns, (len(images), count))
             return self._explain(
-                images[part], program, chosen, others, layers=layers, seed=seed, first=rows.start
+                images[part],
+                program,
+                chosen,
+                others,
+                layers=layers,
+                further=further.part(part),
+                seed=seed,
+                first=rows.start,
             )
 
         count = classes.shape[1] if classes is not None and classes.ndim == 2 else 1
@@ -291,12 +318,13 @@ class Explainer:
         against: Against,
         *,
         layers: dict[str, Tap],
+        further: Further,
         seed: Seed | None = None,
         first: int = 0,
     ) -> Explanation:
         """One part of a batch, which begins with image number ``first``, with its part of the seed."""
         task = self._task(program)
-        tape = self._run(program, "forward", program.forward, images)
+        tape = self._run(program, "forward", program.forward, images, further.tensors)
         classes = resolve_target(target, task.scores(tape.logits))
         chosen = (classes.unsqueeze(1) if classes.ndim == 1 else classes).t().contiguous()
         rivals = self._rivals(task, against, chosen, tape.logits)
@@ -318,7 +346,7 @@ class Explainer:
             lambda *tensors: Passes(self.method, program, *tensors).maps(taps),
             *(tape, targets, rivals, initial, passes.bounds),
         )
-        self._watch(passes, maps, chosen, first)
+        self._watch(passes, maps, images, chosen, first)
         maps = maps.signed(None if isinstance(self.method.seed, Vector) else task.signs(chosen))
         relevance = maps.relevance.clamp(min=0) if self.method.rectify else maps.relevance
         single = classes.ndim == 1
@@ -352,13 +380,17 @@ class Explainer:
             return function(*arguments)
         return self._compiler.run(program, what, function, *arguments)
 
-    def _watch(self, passes: Passes, maps: Maps, classes: Tensor, first: int) -> None:
-        """Warn of lost relevance, once for each program; the classes are (K, B)."""
+    def _watch(self, passes: Passes, maps: Maps, images: Tensor, classes: Tensor, first: int) -> None:
+        """Warn of lost relevance, once for each program, and say what loses less; the classes are (K, B)."""
         if passes.program in self._watched:
             return
-        lost = warn_if_lost(passes.amounts(maps), classes, first)
-        self._lost = self._lost or lost
-        if lost or not maps.one_sign:  # to look at a contrast costs more passes
+        found = lost_of(passes.amounts(maps), classes, first)
+        if found is not None:
+            warning, row, column = found
+            warning.better = better(passes, images[column], row, column, self._back(images))
+            self._lost.append(warning)
+            warnings.warn(warning, stacklevel=level_of_the_user())
+        if found is not None or not maps.one_sign:  # to look at a contrast costs more passes
             self._watched.add(passes.program)
 
     def _rivals(self, task: Task, against: Against, targets: Tensor, logits: Tensor) -> Tensor:
@@ -372,22 +404,23 @@ class Explainer:
             return torch.zeros(*targets.shape, logits.shape[1], dtype=torch.bool, device=logits.device)
         return task.rivals(against, targets, logits.shape[1])
 
-    def _program(self, images: Tensor) -> Program:
-        """The program for images of this size, made anew when the model was captured anew."""
+    def _program(self, images: Tensor, further: Further = NOTHING) -> tuple[Program, Further]:
+        """The program for images of this size and such inputs, made anew when the model was captured anew; and its inputs."""
         with self._lock:
-            return self._made(images)
+            graph, self._further = self.network.settled(tuple(images.shape[1:]), images.dtype, further)
+            return self._made(images, self._further, graph), self._further
 
-    def _made(self, images: Tensor) -> Program:
-        shape = tuple(images.shape[1:])
-        graph = self.network.graph(shape, images.dtype)
-        program = self._programs.pop(shape, None)
+    def _made(self, images: Tensor, further: Further, graph: Graph) -> Program:
+        key = tuple(images.shape[1:]), further.signature
+        program = self._programs.pop(key, None)
         if program is None or program.plan.graph is not graph:
+            self.method = self._asked.on(graph)
             plan = make_plan(graph, self.method.rules)
             if self.method.passes == "dual":
                 check_dual_rule(next(step.rule for step in plan if step.node is plan.head()))
             back, gradients = self._back(images), bool(self.method.selections)
             program = Program(plan, images.device, images.dtype, back, gradients=gradients)
-        self._programs[shape] = program  # now the last used
+        self._programs[key] = program  # now the last used
         while len(self._programs) > KEPT:
             del self._programs[next(iter(self._programs))]
         return program
@@ -404,6 +437,7 @@ def attribute(
     bounds: Bounds | None = None,
     task: TaskName | None = None,
     labels: Sequence[str] | None = None,
+    inputs: Inputs = (),
 ) -> Tensor:
     """The relevance of images in one call; arguments, shapes and errors as in :class:`Explainer`.
 
@@ -411,4 +445,4 @@ def attribute(
         Relevance of the shape of the images, (B, C, H, W), or (B, K, C, H, W) for a target of shape (B, K).
     """
     explainer = Explainer(model, method, composite=composite, bounds=bounds, task=task, labels=labels)
-    return explainer(images, target, against).relevance
+    return explainer(images, target, against, inputs=inputs).relevance

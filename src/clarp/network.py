@@ -4,6 +4,7 @@ Or taken from the cache on disk, where an earlier process left the same model's 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +26,7 @@ from clarp.capture import (
     load_exported,
 )
 from clarp.capture.check import own_logits
+from clarp.capture.further import NOTHING, Further, WithInputs
 from clarp.capture.output import check_output
 from clarp.capture.wrappers import check_kind, shared_copy, unwrapped
 from clarp.errors import CaptureError, UnsupportedOperation
@@ -40,6 +42,8 @@ KEPT = 8
 """Sizes of images whose graphs (and whose programs, in an explainer) are kept; beyond, what was used longest ago goes."""
 
 Model = nn.Module | ExportedProgram | str | Path
+Key = tuple[tuple[int, ...], torch.dtype, tuple[object, ...]]
+"""The shape of an image, the type of the graph's tensors, and what further inputs there are."""
 
 
 class Network:
@@ -66,7 +70,8 @@ class Network:
         self.output = output
         self._cache = None if cache is None else GraphCache(Path(cache))
         self._lock = RLock()
-        self._captured: dict[tuple[tuple[int, ...], torch.dtype], _Captured] = {}
+        self._captured: dict[Key, _Captured] = {}
+        self._alike: set[Key] = set()
 
     @property
     def name(self) -> str:
@@ -131,29 +136,63 @@ class Network:
             return tuple(size for size in shape if size is not None) if None not in shape else None
         return None
 
-    def graph(self, shape: tuple[int, ...], dtype: torch.dtype) -> Graph:
+    def graph(self, shape: tuple[int, ...], dtype: torch.dtype, further: Further = NOTHING) -> Graph:
         """The graph for images (C, H, W) with tensors of this type; the same object as long as the model stays what it is.
 
         Looked at are parameters, buffers, which modules there are, their attributes, what objects in them hold (three deep, but not
         below a name with an underscore in front), plain attributes of their classes, and their forward hooks; not globals, nor what
         functions have closed over.
 
+        Args:
+            shape: of an image.
+            dtype: of the graph's tensors.
+            further: inputs beside the images. The graph is made for their shapes, and for the values of those that are one for all images.
+
         Raises:
             CaptureError: the model can't be captured.
             ValueError: the model does not take such images.
         """
         with self._lock:
+            key = shape, dtype, further.signature
             before = _state(self.model)
-            captured = self._captured.pop((shape, dtype), None)
+            captured = self._captured.pop(key, None)
             if captured is None or _changed(captured.state, before) - captured.restless:
-                captured = self._recaptured(shape, dtype, before)
-            self._captured[shape, dtype] = captured  # now the last used
+                captured = self._recaptured(shape, dtype, before, further)
+            self._captured[key] = captured  # now the last used
             while len(self._captured) > KEPT:
                 del self._captured[next(iter(self._captured))]
             return captured.graph
 
+    def settled(self, shape: tuple[int, ...], dtype: torch.dtype, further: Further) -> tuple[Graph, Further]:
+        """The graph, and the inputs as the model takes them: with a row for each image, or where that is refused one for all.
+
+        As many rows as images may be chance: three means for three channels, beside three images.
+
+        Raises:
+            CaptureError: the model can't be captured.
+            ValueError: the model does not take such images or inputs.
+        """
+        if not any(further.rows):
+            return self.graph(shape, dtype, further), further
+        key = shape, dtype, further.signature
+        with self._lock:
+            if key not in self._alike:
+                try:
+                    return self.graph(shape, dtype, further), further
+                except (CaptureError, ValueError):
+                    with suppress(CaptureError, ValueError):
+                        graph = self.graph(shape, dtype, further.alike())
+                        self._alike.add(key)
+                        return graph, further.alike()
+                    raise
+            return self.graph(shape, dtype, further.alike()), further.alike()
+
     def _recaptured(
-        self, shape: tuple[int, ...], dtype: torch.dtype, before: Mapping[tuple[str, str], object]
+        self,
+        shape: tuple[int, ...],
+        dtype: torch.dtype,
+        before: Mapping[tuple[str, str], object],
+        further: Further,
     ) -> "_Captured":
         with (
             CAPTURING,
@@ -162,17 +201,17 @@ class Network:
             torch.no_grad(),
             torch.autocast(self.device.type, enabled=False),
         ):
-            graph, restless = self._capture(shape, dtype)
+            graph, restless = self._capture(shape, dtype, further)
         after = _state(self.model)
         return _Captured(graph, after, restless | _changed(before, after))
 
     def _capture(
-        self, shape: tuple[int, ...], dtype: torch.dtype
+        self, shape: tuple[int, ...], dtype: torch.dtype, further: Further
     ) -> tuple[Graph, frozenset[tuple[str, str]]]:
         """The graph, and what of a copy of the model its own forward changed."""
         own = self.dtype or dtype
         if isinstance(self.model, nn.Module):
-            return self._twin_graph(self.model, self._example((2, *shape), own), dtype)
+            return self._twin_graph(self.model, self._example((2, *shape), own), dtype, further)
         expected = example_shape(self.model)
         if len(expected) != len(shape) + 1 or any(
             a not in (None, b) for a, b in zip(expected[1:], shape, strict=True)
@@ -182,40 +221,46 @@ class Network:
                 "(None: any). Resize the images, or export the model for this size."
             )
         example = self._example((expected[0] or 2, *shape), own)
-        return capture_exported(self.model, example, dtype, self.output), frozenset()
+        return capture_exported(self.model, example, dtype, self.output, further), frozenset()
 
     def _twin_graph(
-        self, model: nn.Module, example: Tensor, dtype: torch.dtype
+        self, model: nn.Module, example: Tensor, dtype: torch.dtype, further: Further
     ) -> tuple[Graph, frozenset[tuple[str, str]]]:
         """Captured of a copy where that is possible, so that the model can be used beside it."""
         twin = shared_copy(model)
         before = _state(twin, weights=False)
         try:
             try:
-                graph = self._module_graph(twin, example, dtype)
+                graph = self._module_graph(twin, example, dtype, further)
             except ValueError:  # a forward may check that its pixels lie between zero and one
-                graph = self._module_graph(twin, example.sigmoid(), dtype)
+                graph = self._module_graph(twin, example.sigmoid(), dtype, further)
         except UnsupportedOperation:
             raise
         except (CaptureError, ValueError):
             if twin is model:
                 raise
             # What functions have closed over may be the original's.
-            return self._module_graph(model, example, dtype), frozenset()
+            return self._module_graph(model, example, dtype, further), frozenset()
         return graph, _changed(before, _state(twin, weights=False))
 
-    def _module_graph(self, model: nn.Module, example: Tensor, dtype: torch.dtype) -> Graph:
+    def _module_graph(self, model: nn.Module, example: Tensor, dtype: torch.dtype, further: Further) -> Graph:
         """From the cache where it may be, else captured."""
-        cache, circumstances = self._cache, (tuple(example.shape), example.dtype, dtype, self.output)
+        cache = self._cache
+        circumstances = (tuple(example.shape), example.dtype, dtype, self.output, further.signature)
         path = None if cache is None else cache.path(model, *circumstances, _device_name(example.device))
+        rows = further.example(example.dtype)
+        called = WithInputs(model, further, example.dtype) if further else model
         if cache is None or path is None:
-            return capture_module(model, example, dtype, self.output)
-        with torch.random.fork_rng([example.device] if example.is_cuda else []):
-            logits, _ = own_logits(model, example, self.output)
-        graph = cache.load(path, model, example, logits)
+            return capture_module(called, example, dtype, self.output, rows)
+
+        def own(rows: Sequence[Tensor]) -> Tensor:
+            with torch.random.fork_rng([example.device] if example.is_cuda else []):
+                return own_logits(called, example, self.output, rows).logits
+
+        graph = cache.load(path, model, example, own)
         if graph is None:
-            graph = capture_module(model, example, dtype, self.output)
-            cache.save(path, model, graph, logits)
+            graph = capture_module(called, example, dtype, self.output, rows)
+            cache.save(path, model, graph, own(rows), rows)
         return graph
 
     def _example(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:

@@ -180,34 +180,42 @@ def warn_if_empty(empty: Tensor, target: Tensor, size: Tensor) -> None:
     warnings.warn(EmptyMap(maps, seed=bool((size[empty] > 0).any())), stacklevel=level_of_the_user())
 
 
-def warn_if_lost(amounts: Ledger, targets: Tensor, first: int = 0) -> bool:
-    """Warn of the sample that lost most, if that is more than half, or of the one that gained most; whether there was a reason to.
+def arrived(amounts: Ledger) -> Tensor:
+    """Which share of the relevance reached the pixels, (K, B) or (passes K, B): of what selection let on, NaN where it is not a number.
+
+    Args:
+        amounts: from :meth:`Passes.amounts`.
+    """
+    let_on = amounts.seed - amounts.total("selection")
+    shares = torch.where(let_on == 0, 1, amounts.pixels / let_on)
+    return shares.masked_fill(~shares.isfinite(), torch.nan)
+
+
+def lost_of(amounts: Ledger, targets: Tensor, first: int = 0) -> tuple[RelevanceLost, int, int] | None:
+    """The warning of the sample that lost most, if that is more than half, or of the one that gained most, and its row and column.
 
     Args:
         amounts: from :meth:`Passes.amounts`.
         targets: (K, B).
         first: the number of the first image, where this is a part of a larger batch.
     """
-    let_on = amounts.seed - amounts.total("selection")
-    arrived = torch.where(let_on == 0, 1, amounts.pixels / let_on)
-    arrived = arrived.masked_fill(~arrived.isfinite(), torch.nan)
-    share, most = float(arrived.min()), float(arrived.max())
+    let_on, shares = amounts.seed - amounts.total("selection"), arrived(amounts)
+    share, most = float(shares.min()), float(shares.max())
     if share >= ENOUGH and most <= TOO_MUCH:
-        return False
+        return None
     grown = share >= ENOUGH
-    row, image = divmod(int(arrived.argmax() if grown else arrived.argmin()), arrived.shape[1])
+    row, image = divmod(int(shares.argmax() if grown else shares.argmin()), shares.shape[1])
     sign = -1 if grown else 1
     lost = [
         f"{entry} {sign * amount / float(let_on[row, image]):.0%}"
         for entry, amount in amounts.map(Tensor.t).absorbers(image, row)
         if sign * amount >= WORTH_NAMING * let_on[row, image]
     ]
-    target = int(targets[row % len(targets), image])
-    warnings.warn(
-        RelevanceLost(most if grown else max(share, 0.0) + 0.0, first + image, target, tuple(lost[:NAMED])),
-        stacklevel=level_of_the_user(),
+    row %= len(targets)
+    found = RelevanceLost(
+        most if grown else max(share, 0.0) + 0.0, first + image, int(targets[row, image]), tuple(lost[:NAMED])
     )
-    return True
+    return found, row, image
 
 
 def _ledger(seed: Tensor, found: Relevance) -> Ledger:

@@ -161,6 +161,69 @@ def test_constant_masks(name: str) -> None:
     assert torch.allclose(found.relevance, expected.relevance, rtol=1e-9, atol=1e-12)
 
 
+LIMITS = torch.tensor([0.1, float("nan"), -0.2], dtype=torch.float64)
+
+
+def scaled_by_masks(net: Net, x: Tensor) -> Tensor:
+    """As torchxrayvision scales its findings by their thresholds, some of which are not a number."""
+    y = net.plain(x)
+    limits = LIMITS.expand(y.shape[0], -1)
+    low, high = (y < limits) & ~limits.isnan(), ~(y < limits) & ~limits.isnan()
+    found = torch.zeros_like(y) + 0.5
+    found[low] = y[low] / (limits[low] * 2)
+    found[high] = 1.0 - (1.0 - y[high]) / ((1 - limits[high]) * 2)
+    return found
+
+
+def scaled_by_where(net: Net, x: Tensor) -> Tensor:
+    y = net.plain(x)
+    known = LIMITS.nan_to_num(1.0)
+    found = torch.where(y < known, y / (2 * known), 1 - (1 - y) / (2 * (1 - LIMITS.nan_to_num(0.0))))
+    return torch.where(LIMITS.isnan(), 0.5, found)
+
+
+def written(change: Callable[[Tensor], Tensor]) -> Forward:
+    """A part of the features written back where they are positive."""
+
+    def forward(net: Net, x: Tensor) -> Tensor:
+        y = net.plain(x) * 1.0
+        y[y > 0] = change(y[y > 0])
+        return y
+
+    return forward
+
+
+def chosen(change: Callable[[Tensor], Tensor], fill: float) -> Forward:
+    """The same by ``torch.where``."""
+
+    def forward(net: Net, x: Tensor) -> Tensor:
+        y = net.plain(x)
+        return torch.where(y > 0, change(torch.where(y > 0, y, fill)), y)
+
+    return forward
+
+
+WRITTEN: dict[str, tuple[Forward, Forward]] = {
+    "scaled by thresholds": (scaled_by_masks, scaled_by_where),
+    "a function of each": (written(lambda v: 2 * v.sqrt()), chosen(lambda v: 2 * v.sqrt(), 1.0)),
+    "torch's function": (
+        written(lambda v: torch.exp(-v) + v**2),
+        chosen(lambda v: torch.exp(-v) + v**2, 1.0),
+    ),
+    "a clamp": (written(lambda v: v.clamp(max=0.3).mul(0.5)), chosen(lambda v: v.clamp(max=0.3) * 0.5, 1.0)),
+}
+
+
+@pytest.mark.parametrize("method", ["lrp", "ssglrp"])
+@pytest.mark.parametrize("name", WRITTEN)
+def test_values_written_by_a_mask_of_the_image(name: str, method: str) -> None:
+    x = images(3, 3, 8, 8)
+    found, expected = (clarp.Explainer(made(how), method)(x, target=2) for how in WRITTEN[name])
+    assert torch.allclose(found.logits, expected.logits)
+    assert bool(found.relevance.isfinite().all())
+    assert torch.allclose(found.relevance, expected.relevance, rtol=1e-9, atol=1e-12)
+
+
 def branch(net: Net, x: Tensor) -> Tensor:
     if x.mean() > 0:
         return net.plain(x)
@@ -172,6 +235,13 @@ def late_branch(net: Net, x: Tensor) -> Tensor:
     return net.plain(x) if brightness > 0 else -net.plain(x)
 
 
+def swapped(net: Net, x: Tensor) -> Tensor:
+    """As many values as there is room for, from elsewhere."""
+    y = net.plain(x) * 1.0
+    y[y == y.amin(1, keepdim=True)] = y[y == y.amax(1, keepdim=True)]
+    return y
+
+
 REFUSED: dict[str, tuple[Forward, str]] = {
     "a branch on the image": (branch, "reads a value of the image in Python at .*test_everyday.py"),
     "a later branch": (late_branch, "reads a value of the image in Python at .*test_everyday.py"),
@@ -179,6 +249,8 @@ REFUSED: dict[str, tuple[Forward, str]] = {
     "float of the image": (lambda n, x: n.plain(x) * float(x.max()), "reads a value of the image"),
     "a list of the image": (lambda n, x: n.plain(x) * x.mean((1, 2, 3)).tolist()[0], "reads a value of the image"),
     "a mask of the image": (lambda n, x: n.plain(x) + n.features(x)[n.features(x) > 0].mean(), "by a mask that is computed"),
+    "another mask": (swapped, "write them back by the same mask"),
+    "a sum over a mask": (lambda n, x: n.plain(x) + n.features(x)[n.features(x) > 0].sum(), "by a mask that is computed"),
     "another function for more images": (lambda n, x: n.plain(x) * (3 if x.shape[0] > 4 else 1), "for a batch of more than 4"),
     "the same by len": (lambda n, x: n.plain(x) * (3 if len(x) > 4 else 1), "same for one image as for several"),
     "one image alone": (lambda n, x: n.plain(x) if x.shape[0] > 1 else -n.plain(x), "same for one image as for several"),

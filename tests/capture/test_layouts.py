@@ -82,6 +82,13 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     "einsum of windows": lambda x: torch.einsum(
         "bhw,wkh->bk", x.flip(1).reshape(-1, 6, 8), MIXING[..., :6]
     ).reshape(x.shape[0], -1),
+    "einsum with a token for each image": lambda x: torch.einsum(
+        "biw,bhw->bih", MIXING[None, :, 0].expand(x.shape[0], -1, -1), x.flatten(1, 2)
+    ),
+    "a matrix before a column for each image": lambda x: (MIXING.flatten(1)[:3, :8] @ x.mean((1, 2)).t()).t(),
+    "channels in the batch, repeated at the edge": lambda x: F.pad(
+        x.reshape(-1, 1, 6, 8), (1, 2, 0, 1), mode="replicate"
+    ).reshape(x.shape[0], -1),
     "narrow": lambda x: x.narrow(2, 1, 3).select(3, -1),
     "narrow from the end": lambda x: torch.cat(
         [x.narrow(2, -2, 2), x.narrow(2, -6, 3), x.narrow(2, 0, 6)], 2
@@ -159,3 +166,20 @@ def test_a_write_into_a_parameter_is_refused() -> None:
     with pytest.raises(clarp.UnsupportedOperation):
         clarp.Explainer(model, "lrp")(images(2, 1, 6, 8, dtype=torch.float32))
     assert (model.seen == 0).all()
+
+
+def test_einsum_of_heads_in_the_batch_is_that_of_heads_beside_it() -> None:
+    def beside(x: Tensor) -> Tensor:
+        return torch.einsum("bcij,bckj->bcik", x.flip(1), x)
+
+    def inside(x: Tensor) -> Tensor:
+        first, second = (y.reshape(-1, 6, 8) for y in (x.flip(1), x))
+        return torch.einsum("bij,bkj->bik", first, second).reshape(x.shape[0], -1)
+
+    x = images(3, 2, 6, 8)
+    torch.manual_seed(0)
+    model = wrapped(beside)
+    expected = clarp.Explainer(model, "lrp", composite="epsilon")(x, target=1)
+    model.call = inside  # type: ignore[assignment]
+    found = clarp.Explainer(model, "lrp", composite="epsilon")(x, target=1)
+    torch.testing.assert_close(found.relevance, expected.relevance)

@@ -117,7 +117,7 @@ class Needs(nn.Module):
 
 @pytest.mark.parametrize("keyword", [True, False])
 def test_models_of_several_inputs(keyword: bool) -> None:
-    with pytest.raises(clarp.CaptureError, match=r"2 arguments \(x, mask\).*Wrap"):
+    with pytest.raises(ValueError, match=r"\(x, mask\) needs mask beside the images.*inputs="):
         clarp.Explainer(Needs(keyword=keyword).eval())(X)
 
 
@@ -151,3 +151,32 @@ def test_there_is_no_guess_between_nested_results() -> None:
         clarp.Explainer(Several(lambda y: ([y, y], y * 2)).eval(), "lrp")(X)
     with pytest.raises(clarp.CaptureError, match=r"without a tensor 'head.other'"):
         clarp.Explainer(Several(NESTED["with dots"][0]).eval(), "lrp", output="head.other")(X)
+
+
+PAIRS: dict[str, Callable[[Tensor], Any]] = {
+    "probabilities first, as ultralytics returns them": lambda y: (y.softmax(1), y),
+    "probabilities second": lambda y: (y, y.softmax(1)),
+    "by name": lambda y: {"scores": y, "probabilities": y.softmax(-1)},
+    "sigmoids": lambda y: (y, y.sigmoid()),
+    "inside": lambda y: [{"p": y.softmax(1)}, {"z": y}],
+}
+
+
+@pytest.mark.parametrize("which", PAIRS)
+def test_logits_beside_their_probabilities_are_no_question(which: str) -> None:
+    model = Several(PAIRS[which]).eval()
+    task = "multilabel" if which == "sigmoids" else "multiclass"
+    alone = clarp.Explainer(Several(lambda y: y).eval(), "slrp", task=task)(X, [1, 2])
+    for given in (model, torch.export.export(model, (X,))):
+        e = clarp.Explainer(given, "slrp")(X, [1, 2])
+        assert torch.allclose(e.logits, alone.logits)
+        assert torch.allclose(e.relevance, alone.relevance)
+        assert e.question.name == task
+
+
+@pytest.mark.parametrize(
+    "made", [lambda y: (y, y * 2), lambda y: (y.softmax(1), 2 * y), lambda y: (y, y.softmax(1), y * 2)]
+)
+def test_other_pairs_are_a_question(made: Callable[[Tensor], Any]) -> None:
+    with pytest.raises(clarp.CaptureError, match="Say which of its results"):
+        clarp.Explainer(Several(made).eval(), "slrp")(X, [1, 2])

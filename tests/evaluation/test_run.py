@@ -383,7 +383,7 @@ def lossy():
             assert clarp("evaluate", photos, "--model", spec, *arguments, "--out", out) == 0
             (note,) = (line for line in capsys.readouterr().err.splitlines() if "relevance" in line)
             assert note.startswith("clarp: note: with lrp and clarp more than half of the relevance never")
-            assert note.endswith("(--composite NAME).")
+            assert note.endswith("what is missing may be elsewhere.")
         report = Report.of(Store(out), "lrp", resamples=100)
         assert report.lost == ("lrp", "clarp")
         assert "With lrp, clarp more than half of the relevance never reached" in headline(report)

@@ -106,6 +106,13 @@ def zplus(layer: Affine, x: Array, R: Array) -> Array:
     return result
 
 
+def scaled_zplus(layer: Affine, x: Array, R: Array) -> Array:
+    """z+ of ``f R``, ``f = sum_j |R_j|`` over all outputs through that over the outputs with a positive contribution."""
+    some = np.array([positive(x * w).sum() > 0 for w in layer.weight])
+    total, kept = np.abs(R).sum(), np.abs(R[some]).sum()
+    return zplus(layer, x, R * (total / kept if kept > 0 else 1.0))
+
+
 def alpha_beta(layer: Affine, x: Array, R: Array, *, alpha: float, beta: float) -> Array:
     """``R_i = sum_j (alpha (x_i w_ij)+ / sum(...)+ - beta (x_i w_ij)- / sum(...)-) R_j``."""
     result = np.zeros_like(x)

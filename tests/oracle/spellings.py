@@ -52,7 +52,7 @@ def check_gradient(body: Body) -> None:
     """The gradient that selection uses is autograd's."""
     network = model(body)
     x = images(2, 3, 6, 6).requires_grad_()
-    program = clarp.Explainer(network, "ssglrp")._program(x.detach())
+    program = clarp.Explainer(network, "ssglrp")._program(x.detach())[0]
     seed = images(1, 2, 3, seed=4)
     (expected,) = torch.autograd.grad(network(x), x, seed[0])
     graph = program.plan.graph

@@ -24,6 +24,7 @@ PLAIN = {
     "epsilon": (rules.Epsilon(0.01), partial(linear.epsilon, epsilon=0.01)),
     "epsilon-large": (rules.Epsilon(2.0), partial(linear.epsilon, epsilon=2.0)),
     "zplus": (rules.ZPlus(), linear.zplus),
+    "zplus-scaled": (rules.ScaledZPlus(), linear.scaled_zplus),
     "gamma": (rules.Gamma(0.25), partial(linear.gamma, gamma=0.25)),
     "gamma-large": (rules.Gamma(3.0), partial(linear.gamma, gamma=3.0)),
     "alpha2-beta1": (rules.AlphaBeta(2, 1), partial(linear.alpha_beta, alpha=2.0, beta=1.0)),

@@ -252,7 +252,9 @@ class TestGradCAM:
     def test_a_model_without_convolutions_is_told_why_and_has_its_other_maps(self):
         flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * SIDE * SIDE, 4)).eval()
         found = Engine("flat", "flat", Classifier("flat", flat, LABELS, preprocess), Limits())
-        with pytest.raises(ValueError, match="no convolution that is a module, and Grad-CAM no layer"):
+        with pytest.raises(
+            ValueError, match="no convolution that is a module, and Grad-CAM looks at the last"
+        ):
             explained(found, photo(), methods=("gradcam",))
         assert explained(found, photo(), methods=("lrp",)).maps
 

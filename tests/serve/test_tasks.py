@@ -116,6 +116,14 @@ class TestExplain:
         )
         assert not_so.against == own
 
+    def test_grad_cam_of_one_logit_is_that_of_what_raises_it(self, engines):
+        """Here nothing raises "it is not", and its rectified map is empty."""
+        so, not_so = explained(engines["binary"], ("red_disc", "not red_disc"), "gradcam")
+        assert share_in(heatmap(so), "red") > 0.9
+        assert not heatmap(not_so).any()
+        assert not_so.scale.warning == "all relevance is zero"
+        assert not_so.against == "nothing: the method has no rivals"
+
     def test_a_class_is_not_its_own_rival(self, engines):
         with pytest.raises(ValueError, match="target and against are both 'red_disc'"):
             explained(engines["binary"], ("red_disc",), "sglrp", ("1",))

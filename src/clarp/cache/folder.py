@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,18 +63,27 @@ class GraphCache:
         except (Unknowable, AttributeError, RecursionError, RuntimeError, TypeError, ValueError):
             return None  # not only ours: the user's objects may raise when they are looked at
 
-    def load(self, path: Path, model: nn.Module, images: Tensor, logits: Tensor) -> Graph | None:
+    def load(
+        self, path: Path, model: nn.Module, images: Tensor, own: Callable[[Sequence[Tensor]], Tensor]
+    ) -> Graph | None:
         """The graph in a file, or None if there is none that may be used.
 
         Args:
             path: from :meth:`path`.
             model: whose tensors the graph shares.
             images: the example images.
-            logits: what the model gives for them.
+            own: what the model gives for them and further inputs, (B, ...) each.
         """
         try:
             stored = from_bytes(read_regular(path, LIMIT, own=True), _state(model))
         except Exception:  # noqa: BLE001  somebody may have written it who knows what is believed
+            return None
+        try:
+            rows = [value.to(images.device) for value in stored.rows]
+            logits = own(rows)
+        except ValueError:
+            if not stored.rows:
+                raise
             return None
         if stored.logits.dtype != logits.dtype or not torch.equal(stored.logits, logits.cpu()):
             return None
@@ -82,17 +92,19 @@ class GraphCache:
         tensors = {name: tensor.to(logits.device) for name, tensor in stored.graph.tensors.items()}
         graph = replace(stored.graph, tensors=tensors)
         try:
-            check_logits(graph, images, logits)
+            check_logits(graph, images, logits, rows=rows)
         except Exception:  # noqa: BLE001  a graph of another model may fail in any way
             return None
         with suppress(OSError):
             os.utime(path)
         return graph
 
-    def save(self, path: Path, model: nn.Module, graph: Graph, logits: Tensor) -> None:
-        """Write a graph; one that can't be written, or a folder that can't be written to, changes nothing."""
+    def save(
+        self, path: Path, model: nn.Module, graph: Graph, logits: Tensor, rows: Sequence[Tensor] = ()
+    ) -> None:
+        """Write a graph, and what the model gives for the example images and these further inputs; one that can't be written, or a folder that can't be written to, changes nothing."""
         with suppress(OSError, Unwritable):
-            content = to_bytes(Stored(graph, logits), _state(model))
+            content = to_bytes(Stored(graph, logits, tuple(rows)), _state(model))
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_atomically(path, lambda file: file.write(content), private=True)
             self._tidy()

@@ -17,13 +17,14 @@ from torch import Tensor
 
 from clarp import operations
 from clarp.capture import Graph, Node, Tap
+from clarp.capture.aside import Aside, Held, Operator
 from clarp.capture.link import STAGES, Link
 
 if TYPE_CHECKING:
     from clarp.operations import Operation
 
 OPERATIONS = {name: getattr(operations, name) for name in operations.__all__}
-DOCUMENT, LOGITS, VALUE = "graph", "logits", "value."
+DOCUMENT, LOGITS, VALUE, ROWS = "graph", "logits", "value.", "rows."
 LENGTH = 64
 
 
@@ -42,10 +43,12 @@ class Stored:
     Attributes:
         graph: the captured network.
         logits: the model's own, for the example images that the capture was checked with.
+        rows: the further inputs that these were computed with, (B, ...).
     """
 
     graph: Graph
     logits: Tensor
+    rows: tuple[Tensor, ...] = ()
 
 
 def to_bytes(stored: Stored, state: Mapping[str, Tensor]) -> bytes:
@@ -61,6 +64,7 @@ def to_bytes(stored: Stored, state: Mapping[str, Tensor]) -> bytes:
     graph = stored.graph
     own = {_identity(tensor): name for name, tensor in state.items()}
     tensors = {LOGITS: _plain(stored.logits)}
+    tensors |= {f"{ROWS}{number}": _plain(value) for number, value in enumerate(stored.rows)}
     places: dict[str, dict[str, Any]] = {}
     for name, tensor in graph.tensors.items():
         if _identity(tensor) in own:
@@ -81,6 +85,8 @@ def to_bytes(stored: Stored, state: Mapping[str, Tensor]) -> bytes:
         if graph.link is None
         else {"stages": [_named(stage) for stage in graph.link.stages], "seen": graph.link.seen},
         "pair": graph.pair,
+        "aside": asdict(graph.aside),
+        "rows": len(stored.rows),
         "tensors": places,
     }
     try:
@@ -91,7 +97,7 @@ def to_bytes(stored: Stored, state: Mapping[str, Tensor]) -> bytes:
     payload = save(tensors)
     content = hashlib.sha256(payload).hexdigest().encode() + payload
     again = from_bytes(content, state).graph
-    if (again.nodes, again.outputs) != (graph.nodes, dict(graph.outputs)):
+    if (again.nodes, again.outputs, again.aside) != (graph.nodes, dict(graph.outputs), graph.aside):
         raise Unwritable("it would not be the same when read")
     return content
 
@@ -130,10 +136,12 @@ def from_bytes(content: bytes, state: Mapping[str, Tensor]) -> Stored:
                 document["link"]["seen"],
             ),
             document["pair"],
+            _aside(document["aside"]),
         )
+        rows = tuple(values[f"{ROWS}{number}"] for number in range(document["rows"]))
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise Damaged(f"{type(error).__name__}: {error}") from error
-    return Stored(graph, values[LOGITS])
+    return Stored(graph, values[LOGITS], rows)
 
 
 def _written(node: Node) -> dict[str, Any]:
@@ -155,6 +163,13 @@ def _read(document: dict[str, Any]) -> Node:
     kind: type[Operation] = OPERATIONS[values.pop("operation")]
     own = {name: _tuples(value) for name, value in values.pop("fields").items()}
     return Node(operation=kind(**own), **values)
+
+
+def _aside(document: dict[str, Any]) -> Aside:
+    operators = tuple(
+        Operator(**{name: _tuples(own) for name, own in one.items()}) for one in document["operators"]
+    )
+    return Aside(tuple(document["inputs"]), operators, tuple(Held(**one) for one in document["outputs"]))
 
 
 def _tuples(value: Any) -> Any:

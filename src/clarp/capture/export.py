@@ -2,29 +2,32 @@
 
 import re
 from collections import ChainMap
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
-from clarp.capture.check import check_logits, check_one_image, coarsest, first_line, own_logits
+from clarp.capture.aside import Aside, Held, NoAside, Operator, operator_of
+from clarp.capture.check import check_logits, check_one_image, check_rows, coarsest, first_line, own_logits
 from clarp.capture.end import end_of
-from clarp.capture.exporting import exported, innermost, quiet, takes_one
+from clarp.capture.exporting import exported, innermost, quiet, takes_one, user_input
+from clarp.capture.further import NOTHING, Further, WithInputs
 from clarp.capture.graph import Graph, Node
 from clarp.capture.head import as_logits, closed
 from clarp.capture.inline import inlined
 from clarp.capture.inplace import BLANK, FUNCTIONAL, functional, writes
 from clarp.capture.lowering import ANYWHERE, CHANNELWISE, Call, Refused, Step, Value, lowered
+from clarp.capture.lowering.call import Layout
 from clarp.capture.lowering.custom import lowering_of
 from clarp.capture.modules import module_outputs
 from clarp.capture.output import LogitsOf, Output, pick
-from clarp.capture.rebatch import for_any_batch
+from clarp.capture.rebatch import dynamic, for_any_batch
 from clarp.capture.refusals import Refusals
 from clarp.capture.simplify import simplify
 from clarp.errors import CaptureError
@@ -32,7 +35,13 @@ from clarp.errors import CaptureError
 FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
 
-def capture_module(model: nn.Module, example: Tensor, dtype: torch.dtype, output: Output = None) -> Graph:
+def capture_module(
+    model: nn.Module,
+    example: Tensor,
+    dtype: torch.dtype,
+    output: Output = None,
+    rows: Sequence[Tensor] = (),
+) -> Graph:
     """The graph of a model in eval mode, for images of one size.
 
     Args:
@@ -40,6 +49,7 @@ def capture_module(model: nn.Module, example: Tensor, dtype: torch.dtype, output
         example: images (2, C, H, W) of the type and on the device of the model.
         dtype: of the graph's tensors.
         output: which of its results are the logits.
+        rows: further inputs of two images, (2, ...), that the model takes behind them.
 
     Raises:
         CaptureError: the model can't be exported, or its output isn't (B, N).
@@ -47,20 +57,26 @@ def capture_module(model: nn.Module, example: Tensor, dtype: torch.dtype, output
         ValueError: the model refuses such images.
     """
     with torch.random.fork_rng([example.device] if example.is_cuda else []):
-        expected, alone = own_logits(model, example, output)
+        expected, alone, output = own_logits(model, example, output, rows)
         model = model if alone and takes_one(model) else LogitsOf(model, output)
-        program, read_images = exported(model, example)
+        program, read_images = exported(model, example, rows)
         precision = coarsest(program)
         graph = capture_program(program, dtype, own=True)
-        check_logits(graph, example, expected, precision)
-        check_one_image(graph, model, example[:1], precision)
+        check_logits(graph, example, expected, precision, rows)
+        check_rows(graph, example.to(dtype), rows)
+        first, second = ([value[part] for value in rows] for part in (slice(1), slice(1, None)))
+        check_one_image(graph, model, example[:1], precision, first)
         if read_images:  # a number of the first image may have become a constant
-            check_one_image(graph, model, example[1:], precision)
+            check_one_image(graph, model, example[1:], precision, second)
     return as_logits(graph, expected)
 
 
 def capture_exported(
-    program: ExportedProgram, example: Tensor, dtype: torch.dtype, output: Output = None
+    program: ExportedProgram,
+    example: Tensor,
+    dtype: torch.dtype,
+    output: Output = None,
+    further: Further = NOTHING,
 ) -> Graph:
     """The graph of an exported program; the same errors as :func:`capture_module`.
 
@@ -69,22 +85,26 @@ def capture_exported(
         example: images (B, C, H, W), with the program's own B where that is fixed.
         dtype: of the graph's tensors.
         output: which of its results are the logits.
+        further: what the program takes beside the images.
     """
-    sized = _for_size(program, example, output)
-    expected, _ = own_logits(program.module(), example, output)
+    rows = further.example(example.dtype, len(example))
+    module = WithInputs(program.module(), further, example.dtype) if further else program.module()
+    sized = _for_size(program, module, example, output, rows)
+    expected, _, output = own_logits(module, example, output, rows)
     precision = coarsest(program)
 
     def captured(candidate: ExportedProgram) -> Graph:
         graph = capture_program(candidate, dtype, own=candidate is not program, output=output)
-        check_logits(graph, example, expected, precision)
+        check_logits(graph, example, expected, precision, rows)
+        check_rows(graph, example.to(dtype), rows)
         return as_logits(graph, expected)
 
     with quiet():
-        dynamic = for_any_batch(sized, example) if example_shape(sized)[0] is not None else None
-    if dynamic is None:
+        for_any = for_any_batch(sized, example, rows) if example_shape(sized)[0] is not None else None
+    if for_any is None:
         return captured(sized)
     try:
-        return captured(dynamic)
+        return captured(for_any)
     except CaptureError as reason:
         try:  # as it is, where the batch is first in every value
             return captured(sized)
@@ -116,27 +136,26 @@ def load_exported(file: Path) -> ExportedProgram:
 
 def example_shape(program: ExportedProgram) -> tuple[int | None, ...]:
     """The shape of the images that an exported program takes, None where an axis is dynamic."""
-    value = program.graph_module.graph.find_nodes(op="placeholder")
-    names = [
-        spec.arg.name for spec in program.graph_signature.input_specs if spec.kind == InputKind.USER_INPUT
-    ]
-    images = [node for node in value if node.name in names]
-    if len(images) != 1 or not isinstance(images[0].meta.get("val"), Tensor):
-        raise CaptureError(f"the exported program takes {len(images)} inputs, expected one tensor of images")
-    return tuple(size if isinstance(size, int) else None for size in images[0].meta["val"].shape)
+    images = user_input(program, 0) if program.graph_signature.user_inputs else None
+    if images is None or not isinstance(images.meta.get("val"), Tensor):
+        raise CaptureError("the exported program's first input is no tensor, expected one of images")
+    return tuple(size if isinstance(size, int) else None for size in images.meta["val"].shape)
 
 
-def _for_size(program: ExportedProgram, example: Tensor, output: Output) -> ExportedProgram:
-    """A program for images of several sizes as one for images of this size; any other is one already."""
+def _for_size(
+    program: ExportedProgram, module: nn.Module, example: Tensor, output: Output, rows: Sequence[Tensor]
+) -> ExportedProgram:
+    """A program for images of several sizes, or one of further inputs, as one for images of this size; any other is one already."""
     shape = example_shape(program)
-    if None not in shape[1:]:
+    if None not in shape[1:] and not isinstance(module, WithInputs):
         return program
-    module = program.module()
-    own_logits(module, example, output)  # a size that the program refuses is no fault of the export below
-    batch = ({0: Dim.AUTO},) if shape[0] is None else None
+    own_logits(
+        module, example, output, rows
+    )  # a size that the program refuses is no fault of the export below
+    batch = dynamic(len(rows)) if shape[0] is None else None
     try:
         with quiet():
-            return torch.export.export(module, (example,), dynamic_shapes=batch, strict=False)
+            return torch.export.export(module, (example, *rows), dynamic_shapes=batch, strict=False)
     except Exception as error:
         raise CaptureError(
             f"the exported program takes images of shape {shape} (None: any), and torch.export could not fix it to "
@@ -151,29 +170,30 @@ def capture_program(
     with quiet():
         program = inlined(program, own=own)
         program = functional(program, own=own)
-    images, result = _ends(program, output)
+    result = _result(program, output)
     end = end_of(result, dict(_constants(program)))
-    graph = closed(_Lowering(program, images, end.skipped).graph(end.output), end)
+    graph = closed(_Lowering(program, end.skipped).graph(end.output), end)
     return replace(simplify(graph, dtype), link=end.link)
 
 
-def _ends(program: ExportedProgram, output: Output) -> tuple[fx.Node, fx.Node]:
+def _result(program: ExportedProgram, output: Output) -> fx.Node:
     example_shape(program)
     signature = program.graph_signature
-    nodes = {node.name: node for node in program.graph.nodes}
-    name = next(spec.arg.name for spec in signature.input_specs if spec.kind == InputKind.USER_INPUT)
     returned = zip(signature.output_specs, program.graph.output_node().args[0], strict=True)
     results = [value for spec, value in returned if spec.kind == OutputKind.USER_OUTPUT]
     logits = pick(pytree.tree_unflatten(results, program.call_spec.out_spec), output, fx.Node)
     assert isinstance(logits, fx.Node)
-    return nodes[name], logits
+    return logits
 
 
 class _Lowering:
     """Walks the exported graph once; collects every operation that it has to refuse."""
 
-    def __init__(self, program: ExportedProgram, images: fx.Node, skipped: Collection[fx.Node]) -> None:
-        self.images = images
+    def __init__(self, program: ExportedProgram, skipped: Collection[fx.Node]) -> None:
+        self.images, *self.rows = (
+            user_input(program, number) for number in range(len(program.graph_signature.user_inputs))
+        )
+        images = self.images
         self.skipped = skipped
         self.batch = images.meta["val"].shape[0]
         self.constants = dict(_constants(program))
@@ -184,6 +204,8 @@ class _Lowering:
         self.refused = Refusals()
         self.nodes: list[Node] = []
         self.order = list(program.graph.nodes)
+        self.beside = self._beside()
+        self.held: dict[str, fx.Node] = {}
 
     def graph(self, output: fx.Node) -> Graph:
         reached = _connected([output], lambda node: node.all_input_nodes)
@@ -195,12 +217,15 @@ class _Lowering:
                 self._refuse(
                     node, "it writes into memory that other values share" if shared else "not supported"
                 )
+            elif node in self.beside:
+                pass
             elif node in self.skipped:
                 self.alias[node.name] = self._name(
                     next(n for n in node.all_input_nodes if n.name in self.alias)
                 )
             elif node in reached:
                 self._lower(node)
+        aside = self._aside()
         self.refused.check()
         if self.alias.get(output.name, self.images.name) == self.images.name:
             raise CaptureError("the logits do not depend on the images; expected a classifier")
@@ -210,8 +235,60 @@ class _Lowering:
             [node for node in self.order if node in counted and node.name in self.alias], self.alias
         )
         return Graph(
-            tuple(self.nodes), self.images.name, self.alias[output.name], shape, self.tensors, outputs
+            tuple(self.nodes),
+            self.images.name,
+            self.alias[output.name],
+            shape,
+            self.tensors,
+            outputs,
+            aside=aside,
         )
+
+    def _beside(self) -> set[fx.Node]:
+        """What is computed from the further inputs alone."""
+        found, of_images = set(self.rows), {self.images}
+        for node in self.order:
+            sources = [
+                n for n in node.all_input_nodes if isinstance(n.meta.get("val"), Tensor | tuple | list)
+            ]
+            if not sources or node.target in BLANK or node.op != "call_function":
+                continue
+            if any(source in of_images for source in sources):
+                of_images.add(node)
+            elif any(source in found for source in sources):
+                found.add(node)
+        return found
+
+    def _aside(self) -> Aside:
+        """The part of the program that the graph's values beside the image's are made by."""
+        needed = _connected(
+            list(self.held.values()), lambda n: [one for one in n.all_input_nodes if one in self.beside]
+        )
+        operators: list[Operator] = []
+        outputs: list[Held] = []
+        for node in self.order:
+            if node not in needed:
+                continue
+            if node.name in self.held:
+                layout = self._layout(node)
+                if layout is not None:
+                    outputs.append(Held(node.name, layout.axis, layout.inner))
+            if node in self.rows:
+                continue
+            try:
+                operators.append(operator_of(node, self.constants, self.numbers, self.batch))
+            except NoAside as reason:
+                self._refuse(node, str(reason))
+        aside = Aside(tuple(node.name for node in self.rows), tuple(operators), tuple(outputs))
+        self.tensors |= {name: self.constants[name] for name in aside.tensors}
+        return aside
+
+    def _layout(self, node: fx.Node) -> Layout | None:
+        try:
+            return Call(node, self.constants, {}, self.batch).layout()
+        except Refused as reason:
+            self._refuse(node, str(reason))
+            return None
 
     def _constant(self, node: fx.Node) -> bool:
         """Compute what does not depend on the images, for example a weight from its parametrisation.
@@ -277,6 +354,8 @@ class _Lowering:
         )
 
     def _name(self, value: Value) -> str:
+        if isinstance(value, fx.Node) and value in self.beside:
+            self.held[value.name] = value
         name = value if isinstance(value, str) else value.name
         return self.alias.get(name, name)
 

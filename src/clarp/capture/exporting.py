@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TextIO
 
 import torch
-from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
 
 from clarp.capture.check import first_line
+from clarp.capture.further import WithInputs
 from clarp.capture.output import LogitsOf
 from clarp.capture.reading import Hookless, Replayed, readings
-from clarp.capture.rebatch import for_any_batch
+from clarp.capture.rebatch import dynamic, for_any_batch
 from clarp.errors import CaptureError
 
 TORCH = f"{Path(torch.__file__).parent}{os.sep}"
@@ -71,48 +72,57 @@ def takes_one(model: nn.Module) -> bool:
     return first is not None and first.kind in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD)
 
 
-def exported(model: nn.Module, example: Tensor) -> tuple[ExportedProgram, bool]:
+OURS = (LogitsOf, Replayed, WithInputs)
+"""What we put around the user's model."""
+Rows = Sequence[Tensor]
+"""Further inputs with a row for each image, (B, ...)."""
+
+
+def exported(model: nn.Module, example: Tensor, rows: Rows = ()) -> tuple[ExportedProgram, bool]:
     """A model as a program for any number of such images, and whether its forward read values of them in Python.
 
     Args:
-        model: returns logits (B, N), and takes one argument.
+        model: returns logits (B, N), and takes the images, and then the rows.
         example: images (2, C, H, W).
+        rows: further inputs for two images.
 
     Raises:
         CaptureError: it can't be exported, or is another function for other numbers of images.
     """
     try:
-        program = _program(model, example, dynamic=True)
+        program = _program(model, example, rows, any_batch=True)
         if not _asks(program):
-            return _any_batch(program, model, example), False
+            return _any_batch(program, model, example, rows), False
     except CaptureError:
         raise
     except Exception as error:  # noqa: BLE001  torch.export documents none
-        return _replayed(model, example, error)
-    return _replayed(model, example, None)
+        return _replayed(model, example, rows, error)
+    return _replayed(model, example, rows, None)
 
 
-def _replayed(model: nn.Module, example: Tensor, error: Exception | None) -> tuple[ExportedProgram, bool]:
+def _replayed(
+    model: nn.Module, example: Tensor, rows: Rows, error: Exception | None
+) -> tuple[ExportedProgram, bool]:
     """The same of a model that asks its tensors for values while it is called."""
-    found = readings(model, example.clone())
+    found = readings(model, example.clone(), [value.clone() for value in rows])
     if not found.needed and error is not None:
         raise _no_export(model, example, error) from error
     model = Replayed(model, found)
     try:
-        return _any_batch(_program(model, example, dynamic=True), model, example), found.of_images
+        program = _program(model, example, rows, any_batch=True)
+        return _any_batch(program, model, example, rows), found.of_images
     except CaptureError:
         raise
     except Exception as again:
         raise _no_export(model, example, again) from again
 
 
-def _program(model: nn.Module, example: Tensor, *, dynamic: bool) -> ExportedProgram:
+def _program(model: nn.Module, example: Tensor, rows: Rows, *, any_batch: bool) -> ExportedProgram:
+    shapes = dynamic(len(rows)) if any_batch else None
     with quiet():
-        program = torch.export.export(
-            model, (example,), dynamic_shapes=({0: Dim.AUTO},) if dynamic else None, strict=False
-        )
+        program = torch.export.export(model, (example, *rows), dynamic_shapes=shapes, strict=False)
     depth = 0
-    while isinstance(model, LogitsOf | Replayed):
+    while isinstance(model, OURS):
         model, depth = model.model, depth + 1
     for node in program.graph.nodes if depth else ():  # the user's own paths
         stack = node.meta.get("nn_module_stack") or {}
@@ -131,15 +141,16 @@ def _asks(program: ExportedProgram) -> bool:
     )
 
 
-def _any_batch(program: ExportedProgram, model: nn.Module, example: Tensor) -> ExportedProgram:
+def _any_batch(program: ExportedProgram, model: nn.Module, example: Tensor, rows: Rows) -> ExportedProgram:
     """With a dynamic batch, also where the forward has taken its size for a number (``len(x)``, ``int(x.size(0))``)."""
-    batch = program.graph.find_nodes(op="placeholder")[-1].meta["val"].shape[0]
-    if isinstance(batch, torch.SymInt) and batch.node.expr.free_symbols:
-        _check_range(program, batch, model, example)
+    batches = [user_input(program, number).meta["val"].shape[0] for number in range(1 + len(rows))]
+    batch = batches[0]
+    if all(isinstance(one, torch.SymInt) and one.node.expr.free_symbols for one in batches):
+        _check_range(program, batch, model, (example, *rows))
         return program
-    several = example.new_zeros(FIXED, *example.shape[1:])
+    several, *others = (one[:1].expand(FIXED, *one.shape[1:]).contiguous() for one in (example, *rows))
     with quiet():
-        found = for_any_batch(_program(model, several, dynamic=False), several)
+        found = for_any_batch(_program(model, several, others, any_batch=False), several, others)
     if found is None:
         raise CaptureError(
             f"{_name(model)} takes the size of the batch for a number, and it can't be told what it does with it. "
@@ -148,7 +159,13 @@ def _any_batch(program: ExportedProgram, model: nn.Module, example: Tensor) -> E
     return found
 
 
-def _check_range(program: ExportedProgram, batch: torch.SymInt, model: nn.Module, example: Tensor) -> None:
+def user_input(program: ExportedProgram, number: int) -> fx.Node:
+    """The placeholder of an argument of the model."""
+    name = program.graph_signature.user_inputs[number]
+    return next(node for node in program.graph.find_nodes(op="placeholder") if node.name == name)
+
+
+def _check_range(program: ExportedProgram, batch: torch.SymInt, model: nn.Module, example: Rows) -> None:
     """Whether a branch on the size of the batch, which the export has met, changes what an image gets.
 
     PyTorch has such branches of its own, where another algorithm is faster. Beyond ``MANY`` images nothing is tried.
@@ -159,9 +176,9 @@ def _check_range(program: ExportedProgram, batch: torch.SymInt, model: nn.Module
     few = int(limits.upper)
     while isinstance(model, Replayed):
         model = model.model
-    several = example.repeat(few // len(example) + 1, *(1,) * (example.ndim - 1))[: few + 1]
+    several = [one.repeat(few // len(one) + 1, *(1,) * (one.ndim - 1))[: few + 1] for one in example]
     with torch.no_grad(), Hookless():
-        own, beyond = model(example.clone()), model(several)
+        own, beyond = model(*(one.clone() for one in example)), model(*several)
     rounding = torch.finfo(own.dtype).eps ** 0.5 * float(own.abs().max())
     if not torch.allclose(own, beyond[: len(own)], rtol=0, atol=rounding, equal_nan=True):
         raise CaptureError(
@@ -181,7 +198,7 @@ def _no_export(model: nn.Module, example: Tensor, error: Exception) -> CaptureEr
 
 
 def _name(model: nn.Module) -> str:
-    while isinstance(model, LogitsOf | Replayed):
+    while isinstance(model, OURS):
         model = model.model
     return type(model).__name__
 

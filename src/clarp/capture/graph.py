@@ -7,8 +7,9 @@ from typing import Literal
 
 from torch import Tensor
 
+from clarp.capture.aside import Aside
 from clarp.capture.link import Link
-from clarp.operations import Affine, Extend, Operation, Routing, Shift
+from clarp.operations import Add, Affine, Concatenate, Extend, Multiply, Operation, Routing, Shift
 from clarp.operations.contraction import RESIZING
 
 Pair = Literal["difference", "log-odds", "second"]
@@ -45,6 +46,10 @@ class Node:
         return self.low >= 0
 
 
+BESIDE = (Add, Multiply, Concatenate)
+"""What leaves pixels pixels though a further input is added to them, multiplies them, or is put beside them."""
+
+
 @dataclass(frozen=True)
 class Tap:
     """A place where relevance can be looked at.
@@ -72,6 +77,7 @@ class Graph:
             of its own.
         link: what the model does to the logits at its end (a softmax, say), None for nothing.
         pair: where the model returns two columns that are made of one value, which is the output here: how they make it up.
+        aside: what the graph reads beside the images: made of further inputs, and held constant.
     """
 
     nodes: tuple[Node, ...]
@@ -82,27 +88,38 @@ class Graph:
     outputs: Mapping[str, tuple[Tap | None, ...]] = field(default_factory=dict)
     link: Link | None = None
     pair: Pair | None = None
+    aside: Aside = Aside()
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
 
     def users(self) -> dict[str, list[Node]]:
         """For each value the nodes that read it, once per reading."""
-        users: dict[str, list[Node]] = {self.input: [], **{node.name: [] for node in self.nodes}}
+        values = (self.input, *self.aside.names, *(node.name for node in self.nodes))
+        users: dict[str, list[Node]] = {name: [] for name in values}
         for node in self.nodes:
             for name in node.inputs:
                 users[name].append(node)
         return users
+
+    def beside(self) -> set[str]:
+        """The values that are made of further inputs alone."""
+        found = set(self.aside.names)
+        for node in self.nodes if found else ():
+            if node.inputs and found.issuperset(node.inputs):
+                found.add(node.name)
+        return found
 
     def pixels(self) -> set[str]:
         """The values that are the image's own pixels.
 
         They may be moved around, padded, resized, in other units (normalised), less a mean image, or beside constants (coordinates).
         """
-        found = {self.input}
+        found, beside = {self.input}, self.beside()
         for node in self.nodes:
-            if isinstance(node.operation, (Routing, Affine, Shift, Extend, *RESIZING)) and found.issuperset(
-                node.inputs
-            ):
+            own = [name for name in node.inputs if name not in beside]
+            held = len(own) < len(node.inputs)
+            kinds = BESIDE if held else (Routing, Affine, Shift, Extend, *RESIZING)
+            if own and isinstance(node.operation, kinds) and found.issuperset(own):
                 found.add(node.name)
         return found

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
+from itertools import permutations
 
+import torch
 from torch import Tensor, nn
 
 from clarp.errors import CaptureError
@@ -11,6 +13,7 @@ Path = tuple[str | int, ...]
 Output = str | int | Path | None
 """A key or an attribute, a place in a tuple; of nested results a path, ``(0, 1)`` or ``"head.logits"``; or None for the only tensor, or the
 one called "logits"."""
+_CLOSE = 1e-3
 
 
 class LogitsOf(nn.Module):
@@ -30,9 +33,9 @@ class LogitsOf(nn.Module):
         self.output = output
         self.training = model.training
 
-    def forward(self, images: Tensor) -> object:
+    def forward(self, images: Tensor, *rows: Tensor) -> object:
         """The result that was chosen, a row for each image."""
-        logits = pick(self.model(images), self.output)
+        logits = pick(self.model(images, *rows), self.output)
         return in_rows(logits) if isinstance(logits, Tensor) else logits
 
 
@@ -82,6 +85,31 @@ def pick(result: object, output: Output, kind: type = Tensor) -> object:
         + ("" if output is None else f" without a {kind.__name__.lower()} {output!r}")
         + f", expected logits (B, N). Say which of its results they are, Explainer(model, output=...): {listed}."
     )
+
+
+def settled(result: object, output: Output) -> Output:
+    """Which of a model's results the logits are, where the results themselves say it: of logits and their softmax, the logits.
+
+    Of logits and their sigmoids it is the sigmoids, whose end says what the logits before them mean.
+
+    >>> import torch
+    >>> scores = torch.tensor([[1.0, 2.0]])
+    >>> settled((scores.softmax(1), scores), None), settled((scores, scores.sigmoid()), None)
+    (1, 1)
+    """
+    found = dict(_leaves(result, Tensor)) if output is None and not isinstance(result, Tensor) else {}
+    if len(found) != 2 or ("logits",) in found:
+        return output
+    for (path, one), (other_path, other) in permutations(found.items(), 2):
+        assert isinstance(one, Tensor)
+        assert isinstance(other, Tensor)
+        if one.shape != other.shape or one.ndim != 2 or not one.is_floating_point():
+            continue
+        if torch.allclose(one.sigmoid(), other, atol=_CLOSE):
+            return other_path
+        if torch.allclose(one.softmax(1), other, atol=_CLOSE):
+            return path
+    return output
 
 
 def check_output(output: object) -> None:

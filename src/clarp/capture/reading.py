@@ -25,6 +25,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
+from clarp.capture.masked import Masked
 from clarp.errors import CaptureError
 
 TORCH = f"{Path(torch.__file__).parent}{os.sep}"
@@ -58,6 +59,8 @@ READS = SHOWN | {
     torch.allclose,
 }
 """What gives Python something of a tensor's values."""
+SOME = 0.6180339887
+"""Where a mask takes nothing, a value at which hardly any function has a pole."""
 SPEAKING = {"print", "warn", "warning", "info", "debug", "error", "exception", "critical", "log"}
 
 
@@ -80,12 +83,14 @@ class Answer:
         value: what it was told.
         from_images: whether that depends on the images.
         allowed: whether the statement only checks or shows it.
+        first: of values taken by a mask, the first.
     """
 
     function: object
     value: object
     from_images: bool
     allowed: bool
+    first: float = SOME
 
 
 @dataclass
@@ -111,11 +116,11 @@ class Readings:
         return any(answer.from_images for answer in self.answers)
 
 
-def readings(model: nn.Module, images: Tensor) -> Readings:
-    """Run a model once, and write down what it reads."""
+def readings(model: nn.Module, images: Tensor, rows: Sequence[Tensor] = ()) -> Readings:
+    """Run a model once, and write down what it reads; what depends on further inputs counts as what depends on the images."""
     found = Readings()
-    with torch.no_grad(), _Dependent(images) as dependent, _Recording(found, dependent):
-        model(images)
+    with torch.no_grad(), _Dependent((images, *rows)) as dependent, _Recording(found, dependent):
+        model(images, *rows)
     return found
 
 
@@ -135,18 +140,18 @@ class Replayed(nn.Module):
         self.found = found
         self.training = model.training
 
-    def forward(self, images: Tensor) -> object:
+    def forward(self, images: Tensor, *rows: Tensor) -> object:
         """What the model returns."""
         with _Replaying(iter(self.found.answers)):
-            return self.model(images)
+            return self.model(images, *rows)
 
 
 class _Dependent(TorchDispatchMode):
     """Knows which memory holds what was computed from the images."""
 
-    def __init__(self, images: Tensor) -> None:
+    def __init__(self, values: Sequence[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.memory = {StorageWeakRef(images.untyped_storage())}
+        self.memory = {StorageWeakRef(value.untyped_storage()) for value in values}
 
     def __contains__(self, value: object) -> bool:
         return any(
@@ -176,6 +181,10 @@ class _Recording(Hookless):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         self.found.hooks += func in HOOKS
+        if _sets_by_mask(func, args):
+            self.found.answers.append(
+                Answer(func, _masked(Tensor.__getitem__, args[:2]), from_images=False, allowed=True)
+            )
         if func in READS or (places := _masked(func, args)) is None:
             result = super().__torch_function__(func, types, args, kwargs)
             if func in READS:
@@ -187,8 +196,10 @@ class _Recording(Hookless):
                 self.found.answers += [Answer(func, value, depends, allowed) for value in told]
             return result
         depends = (args[1],) in self.dependent
-        self.found.answers.append(Answer(func, places, depends, allowed=False))
-        return func(*args)
+        taken = func(*args)
+        first = float(taken.flatten()[0]) if taken.numel() and not taken.is_complex() else SOME
+        self.found.answers.append(Answer(func, places, depends, allowed=False, first=first))
+        return taken
 
 
 class _Replaying(Hookless):
@@ -201,22 +212,33 @@ class _Replaying(Hookless):
     ) -> Any:
         if func in READS or _has_mask(func, args):
             return self._answer(func, args)
+        if _sets_by_mask(func, args):
+            places = self._next(func).value
+            if isinstance(args[2], Masked):
+                return args[2].written(args[0], places)
         if any(isinstance(one, Shown) for one in pytree.tree_leaves((args, kwargs))):
             raise _reads_image()
         return super().__torch_function__(func, types, args, kwargs)
 
-    def _answer(self, func: Any, args: Sequence[Any]) -> Any:
+    def _next(self, func: Any) -> Answer:
         answer = next(self.answers, None)
         if answer is None or answer.function is not func:
             raise CaptureError(
                 "the model's forward asks for other values in each call, expected one that is deterministic"
             )
+        return answer
+
+    def _answer(self, func: Any, args: Sequence[Any]) -> Any:
+        answer = self._next(func)
         if func is Tensor.__getitem__:
             if answer.from_images:
-                raise CaptureError(
-                    f"the model takes values by a mask that is computed from the image{_at()}, so that their number depends on the "
-                    "image. Multiply by the mask, or use torch.where"
-                )
+                parts = cast("list[Any]", _masks(func, args))
+                if len(parts) != 1:
+                    raise CaptureError(
+                        f"the model takes values by several masks or indices at once{_at()}, one of which is computed from the image. "
+                        "Multiply by the mask, or use torch.where"
+                    )
+                return Masked.taken(args[0], parts[0], answer.value, answer.first, _at())
             index = cast("tuple[Any, ...]", answer.value)
             places = (
                 torch.tensor(one, dtype=torch.long, device=args[0].device) if isinstance(one, Places) else one
@@ -271,6 +293,15 @@ class Shown(float):
     __hash__ = float.__hash__
 
 
+def _sets_by_mask(func: Any, args: Sequence[Any]) -> bool:
+    """Whether several values are written by a boolean mask."""
+    return (
+        func is Tensor.__setitem__
+        and isinstance(args[2], Tensor | Masked)
+        and _masks(Tensor.__getitem__, args[:2]) is not None
+    )
+
+
 def _masks(func: Any, args: Sequence[Any]) -> list[Any] | None:
     """The parts of an index with a boolean mask, None for any other call."""
     if func is not Tensor.__getitem__:
@@ -299,7 +330,8 @@ def _masked(func: Any, args: Sequence[Any]) -> tuple[Any, ...] | None:
 
 def _reads_image() -> CaptureError:
     return CaptureError(
-        f"the model reads a value of the image in Python{_at()} and goes on with it, so that its function depends on the image. "
+        f"the model reads a value of the image in Python{_at()} (or of a further input), and goes on with it, so that its function depends on "
+        "the image. "
         "Compute with tensors there: torch.where in place of if, and no .item(), float() or int()"
     )
 

@@ -25,25 +25,34 @@ FILLS = (aten.zeros.default, aten.ones.default, aten.full.default, aten.empty.me
 NEW = (aten.new_zeros.default, aten.new_ones.default, aten.new_full.default, aten.new_empty.default)
 
 
-def for_any_batch(program: ExportedProgram, example: Tensor) -> ExportedProgram | None:
+def for_any_batch(
+    program: ExportedProgram, example: Tensor, rows: Sequence[Tensor] = ()
+) -> ExportedProgram | None:
     """The same program with a dynamic batch, None where its batch can't be told from its other sizes.
 
     Args:
         program: takes images like these and no others.
         example: images (B, C, H, W).
+        rows: further inputs with a row for each image, (B, ...).
     """
-    images = example.new_zeros(TRACED, *example.shape[1:])
+    values = [one.new_zeros(TRACED, *one.shape[1:]) for one in (example, *rows)]
     try:
         found = torch.export.export(
             _Rebatched(program.module(), len(example)),
-            (images,),
-            dynamic_shapes=({0: Dim.AUTO},),
+            tuple(values),
+            dynamic_shapes=dynamic(len(rows)),
             strict=False,
         )
     except Exception:  # noqa: BLE001  torch.export documents none, and whatever it is, the program is what it was
         return None
     shapes = [node.meta["val"].shape for node in found.graph.find_nodes(op="placeholder")]
     return found if any(shape and isinstance(shape[0], torch.SymInt) for shape in shapes) else None
+
+
+def dynamic(rows: int) -> tuple[Any, ...]:
+    """For ``torch.export``: the batch of the images is dynamic, and so is that of further inputs of ``forward(images, *rows)``."""
+    batch = {0: Dim.AUTO}
+    return (batch, (batch,) * rows) if rows else (batch,)
 
 
 class _Rebatched(nn.Module):
@@ -53,11 +62,11 @@ class _Rebatched(nn.Module):
         super().__init__()
         self.program, self.batch = program, batch
 
-    def forward(self, images: Tensor) -> Any:
+    def forward(self, images: Tensor, *rows: Tensor) -> Any:
         """What the program returns."""
         assert isinstance(self.program, fx.GraphModule)
         with fx.traceback.preserve_node_meta():  # its modules and source lines
-            return _Run(self.program, self.batch, images.shape[0]).run(images)
+            return _Run(self.program, self.batch, images.shape[0]).run(images, *rows)
 
 
 class _Run(fx.Interpreter):

@@ -25,7 +25,7 @@ def simplify(graph: Graph, dtype: torch.dtype) -> Graph:
     graph = _drop_unread(graph)
     for fold in (folds.affine_twice, folds.affine_behind, folds.affine_before, folds.padding):
         graph = _fold_everywhere(graph, fold)
-    used = {name for node in graph for name in _tensor_names(node)}
+    used = {name for node in graph for name in _tensor_names(node)} | graph.aside.tensors
     kept = {name: in_dtype(tensor, dtype) for name, tensor in graph.tensors.items() if name in used}
     return _mark_intervals(replace(graph, tensors=kept))
 
@@ -82,11 +82,12 @@ def _drop_unread(graph: Graph) -> Graph:
         if node.name in read:
             kept.append(node)
             read.update(node.inputs)
-    return replace(graph, nodes=tuple(reversed(kept)))
+    aside = graph.aside.without_unread(frozenset(read))
+    return replace(graph, nodes=tuple(reversed(kept)), aside=aside)
 
 
 def _mark_intervals(graph: Graph) -> Graph:
-    known = {graph.input: (-inf, inf)}
+    known = dict.fromkeys((graph.input, *graph.aside.names), (-inf, inf))
     nodes = []
     for node in graph:
         low, high = node.operation.interval([known[name] for name in node.inputs], graph.tensors)

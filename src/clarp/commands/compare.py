@@ -22,7 +22,7 @@ from clarp.commands.notes import lost_in_silence, note, note_lost
 from clarp.commands.writing import TOP
 from clarp.data.pairs import boxed_photos
 from clarp.data.sample import Object, checked_box
-from clarp.evaluation.attribution import Attributor, Relevance, attributors, lossy
+from clarp.evaluation.attribution import Attributor, Relevance, attributors, lossy, warnings_of
 from clarp.evaluation.metrics import EnergyPointing
 from clarp.files import write_atomically
 from clarp.geometry import Box, Geometry
@@ -83,7 +83,7 @@ def run(request: Request, *, json: bool) -> int:
         manifest = comparison.manifest()
         text = document(manifest) + "\n"
         write_atomically(request.out.with_suffix(".json"), lambda file: file.write(text.encode()))
-        note_lost(lossy(comparison.methods), request.model)
+        note_lost(lossy(comparison.methods), warnings_of(comparison.methods))
     sys.stdout.write(text if json else f"{request.out}\n{request.out.with_suffix('.json')}\n")
     return 0
 

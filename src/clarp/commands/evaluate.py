@@ -26,6 +26,7 @@ from clarp.commands.notes import lost_in_silence, note, note_assumed, note_lost
 from clarp.data.dataset import Dataset
 from clarp.data.opening import open_dataset
 from clarp.data.problems import GAVE_NONE
+from clarp.evaluation.attribution import warnings_of
 from clarp.evaluation.confident import confident
 from clarp.evaluation.questions import TargetKind
 from clarp.evaluation.run import Outcome, Run, Settings
@@ -130,7 +131,7 @@ def _evaluated(request: Request, suite: Suite | None, model: str, out: Path) -> 
             raise
     _report(dataset, outcome, out)
     note_assumed(evaluation.loader.assumed)
-    note_lost(outcome.lost, model)
+    note_lost(outcome.lost, warnings_of(evaluation.attributors))
     return outcome
 
 

@@ -184,7 +184,6 @@ class Run:
             self.against,
             request.layers,
             request.batch_size,
-            request.model,
             None if self.format is None else self._framed,
             writer.write,
             outcome,

@@ -79,6 +79,8 @@ def plan(
         explainer = Explainer(network, method, composite=composite, bounds=classifier.bounds)
         shape = classifier.preprocess(Image.new("RGB", (320, 320))).shape
         found = explainer.plan(tuple(shape))
+    if not json:
+        note(f"{explainer.method.name} explains this model by the composite {found.composite.name}.")
     _print(found.rows(), [str(found)], json=json)
 
 

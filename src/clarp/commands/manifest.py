@@ -152,8 +152,7 @@ def titled(
         contrasts: whether what made the map contrasts the class with rivals.
         colours: as of :func:`caption`.
     """
-    labels = [classifier.labels[index].replace("_", " ") for index in (target, *rivals)]
-    labels = [printable(label) for label in labels]
+    labels = [spoken(classifier, index) for index in (target, *rivals)]
     title = f"{labels[0]} ({percent(finite(probability))})"
     if rivals:
         others = f" and {len(rivals) - _NAMED} more" if len(rivals) > _NAMED else ""
@@ -161,9 +160,19 @@ def titled(
     elif task == "multiclass" and contrasts:
         title += " against all other classes"
     if task == "binary":
-        other = classifier.labels[1 - target].replace("_", " ")
+        other = spoken(classifier, 1 - target)
         more = (f"{colours[0]} speaks for {labels[0]}, {colours[1]} for {other}", *more)
     return f"{title}\n{' · '.join(map(printable, [made, Path(classifier.name).name, *more]))}"
+
+
+def spoken(classifier: Classifier, index: int) -> str:
+    """The name of a class in words."""
+    return printable(classifier.labels[index].replace("_", " "))
+
+
+def of_two(names: tuple[str, str], caption: str) -> str:
+    """The caption of the picture of two classes, from that of the first class's map."""
+    return f"{names[0]} or {names[1]}\n{caption.splitlines()[1]}"
 
 
 def finite(value: float) -> float | None:

@@ -9,6 +9,8 @@ from typing import Any
 from clarp.errors import EXAMPLES, EmptyMap, RelevanceLost
 from clarp.text import printable
 
+OPTION = "`--composite {}`"
+
 
 def note(text: str) -> None:
     """Say something that changes how a result is to be read."""
@@ -16,18 +18,18 @@ def note(text: str) -> None:
 
 
 @contextmanager
-def lost_as_notes(model: str, named: Callable[[int, int], str]) -> Iterator[None]:
+def lost_as_notes(named: Callable[[int, int], str], option: str = OPTION) -> Iterator[None]:
     """Warnings of lost relevance and empty maps become notes.
 
     Args:
-        model: what ``--model`` named.
         named: the name of an image and a class, from their numbers.
+        option: how to ask for another composite, its name in the braces.
     """
     show = warnings.showwarning
 
     def shown(message: Warning | str, category: type[Warning], *place: Any) -> None:
         if isinstance(message, RelevanceLost):
-            note(f"{message.fact(named(message.image, message.target))} {_remedy(model)}")
+            note(f"{message.fact(named(message.image, message.target))} {message.remedy(option)}")
         elif isinstance(message, EmptyMap):
             note(message.fact([named(image, target) for image, target in message.maps[:EXAMPLES]]))
         else:
@@ -49,18 +51,19 @@ def lost_in_silence() -> Iterator[None]:
         yield
 
 
-def note_lost(methods: Sequence[str], model: str) -> None:
+def note_lost(methods: Sequence[str], warned: Iterable[RelevanceLost]) -> None:
     """Say once of all methods that lost relevance, if any did.
 
     Args:
         methods: their names.
-        model: what ``--model`` named.
+        warned: their warnings, as far as they were given in this process.
     """
     if methods:
         named = " and ".join(filter(None, (", ".join(methods[:-1]), methods[-1])))
+        remedies = {lost.remedy(OPTION): None for lost in warned if lost.better}
         note(
-            f"with {named} more than half of the relevance never reached the pixels (looked at once for each size of picture), "
-            f"and the maps show only the rest. {_remedy(model)}"
+            f"with {named} more than half of the relevance never reached the pixels (looked at once for each size of picture): the maps "
+            f"show where the rest of it lies, and what is missing may be elsewhere.{''.join(f' {said}' for said in remedies)}"
         )
 
 
@@ -76,10 +79,3 @@ def note_assumed(assumed: Iterable[tuple[str, str]]) -> None:
     for made in kinds.values():
         others = f"; the like of {len(made) - 1} other pictures" if len(made) > 1 else ""
         note(f"{made[0][0]}: {made[0][1]}{others}")
-
-
-def _remedy(model: str) -> str:
-    return (
-        f"`clarp plan {model}` shows every operation's rule; explain, compare and evaluate take others, which may lose less "
-        "(--composite NAME)."
-    )

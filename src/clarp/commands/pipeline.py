@@ -55,7 +55,6 @@ class Pipeline:
         against: rivals; none: those of the task.
         layers: modules whose relevance is kept too.
         batch_size: how many photos are explained at once.
-        model: what ``--model`` named.
         framed: from a photo and what the preprocessing made of it to what maps are drawn over; None: nothing is drawn.
         write: writes one photo in whatever thread, and returns its record.
         outcome: is filled.
@@ -67,7 +66,6 @@ class Pipeline:
     against: Sequence[int]
     layers: Sequence[str]
     batch_size: int
-    model: str
     framed: Callable[[Image.Image, Tensor], Seen] | None
     write: Callable[[Explained], dict[str, Any]]
     outcome: Outcome
@@ -130,9 +128,7 @@ class Pipeline:
         target = [list(self.targets)] * len(batch) if self.targets else None
         try:
             images = torch.stack([photo.image for photo in batch])
-            with lost_as_notes(
-                self.model, lambda k, index: f"{batch[k].path}, {self.classifier.labels[index]}"
-            ):
+            with lost_as_notes(lambda k, index: f"{batch[k].path}, {self.classifier.labels[index]}"):
                 explanation = self.explainer(
                     images,
                     target=target,

@@ -79,7 +79,7 @@ def load(specs: Sequence[str], limits: Limits, **options: Path | str | None) -> 
         if any(engine.name == name for engine in engines):
             raise ValueError(f"--model {spec}: a model called {name} is served already; name each once.")
         engine = Engine(name, spec, models.load(spec, **given), limits, cache=default_folder(), options=given)
-        with lost_as_notes(spec, partial(_sample, engine)):
+        with lost_as_notes(partial(_sample, engine), option="`clarp explain --composite {}`"):
             engine.try_out("ssglrp")
         for assumed in engine.notes:  # of the task too, which the sample photo has told
             note(assumed)

@@ -12,18 +12,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from clarp.commands.manifest import caption, finite, named
+from clarp.commands.manifest import caption, finite, named, of_two, spoken
 from clarp.explanation import Explanation
 from clarp.files import slug, write_atomically
 from clarp.models import Classifier
 from clarp.render import Look, Scale, Seen, picture, prepared
-from clarp.text import printable
 
 TOP = 5
 Format = Literal["png", "jpg", "webp"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 """How pictures are kept. ``png`` and ``webp`` have every colour as it was drawn; ``jpg`` is near it, and smaller."""
-_ENCODERS: dict[Format, dict[str, Any]] = {
+ENCODERS: dict[Format, dict[str, Any]] = {
     # A quarter of the time of Pillow's own choice, for files of 1.03 times the size (docs/performance.md).
     "png": {"format": "PNG", "compress_level": 1, "compress_type": zlib.Z_RLE},
     # Hue is what a map says, so colours are not kept at half the resolution, as is usual.
@@ -172,15 +171,15 @@ class Writer:
         maps = [prepared(heatmap, self.look) for heatmap in heatmaps]
         if self.look.style == "versus":
             scale = Scale.of(*maps)
-            names = tuple(printable(self.classifier.labels[target].replace("_", " ")) for target in targets)
+            names = (spoken(self.classifier, targets[0]), spoken(self.classifier, targets[1]))
             both = picture(
                 heatmaps[0],
                 seen,
-                f"{names[0]} or {names[1]}\n{self._caption(item, 0, targets[0]).splitlines()[1]}",
+                of_two(names, self._caption(item, 0, targets[0])),
                 self.look,
                 scale=scale,
                 rival=heatmaps[1],
-                names=(names[0], names[1]),
+                names=names,
             )
             return [self._picture(both, self._name(item, *targets), scale)] * len(targets)
         drawn = []
@@ -226,7 +225,7 @@ class Writer:
 
     def _encoder(self, picture: Image.Image) -> Callable[[BinaryIO], object]:
         assert self.format is not None
-        return partial(picture.save, **_ENCODERS[self.format])
+        return partial(picture.save, **ENCODERS[self.format])
 
     def _write_layers(self, item: Explained, k: int, name: str) -> dict[str, str]:
         """Write the relevance at the layers that were asked for; returns the names of their files."""

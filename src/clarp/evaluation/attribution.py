@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from clarp.bounds import Bounds
+from clarp.errors import RelevanceLost
 from clarp.evaluation.baselines import Baseline
 from clarp.evaluation.controls import CentrePosition, RandomPosition
 from clarp.explainer import Explainer
@@ -104,6 +105,11 @@ def lossy(methods: Sequence[Attributor]) -> list[str]:
     return [method.name for method in methods if isinstance(method, Relevance) and method.explainer.lost]
 
 
+def warnings_of(methods: Sequence[Attributor]) -> list[RelevanceLost]:
+    """What these methods warned of."""
+    return [lost for method in methods if isinstance(method, Relevance) for lost in method.explainer.lost]
+
+
 def attributors(
     names: Sequence[str],
     network: Network,
@@ -122,7 +128,7 @@ def attributors(
         network: the model, captured once for all.
         bounds: of the pixels, for the z^B rule.
         composite: for clarp's methods without an ``@``.
-        image: (C, H, W) as the model will see it, to find Grad-CAM's layer.
+        image: (C, H, W) as the model will see it, to find Grad-CAM's layer and the composite that clarp's methods have in this model.
         device: where clarp's methods compute; None: where the model is.
         task: what the last layer means; None: as the model ends.
 
@@ -140,7 +146,10 @@ def attributors(
         head, _, option = name.partition("@")
         if head in methods():
             method = Method.named(head).with_composite(option or composite)
-            found.append(Relevance(Explainer(network, method, bounds=bounds, device=device, task=task), name))
+            explainer = Explainer(network, method, bounds=bounds, device=device, task=task)
+            if image is not None and method.adapts:
+                explainer.plan(tuple(image.shape))
+            found.append(Relevance(explainer, name))
         elif head in BASELINES:
             found.append(Baseline.of(name, network, image))
         else:

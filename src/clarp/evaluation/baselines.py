@@ -135,9 +135,9 @@ class Columns(LogitsOf):
             return cls(_copied(model.model), model.output)
         return cls(_copied(model), output)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, *rows: Tensor) -> Tensor:
         """(B, N), with at least two columns."""
-        columns = super().forward(images)
+        columns = super().forward(images, *rows)
         assert isinstance(columns, Tensor)
         return torch.cat([-columns, columns], 1) if columns.shape[1] == 1 else columns
 
@@ -158,8 +158,8 @@ def last_convolution(network: Network, image: Tensor | None) -> str:
     module = last_spatial(found).module if found else ""
     if not module:
         raise ValueError(
-            f"{network.name} has no convolution that is a module, and Grad-CAM no layer of itself; clarp compare and evaluate take one by "
-            "its name, gradcam@LAYER."
+            f"{network.name} has no convolution that is a module, and Grad-CAM looks at the last of these; `clarp compare` and `evaluate` "
+            "take another layer by its name, gradcam@LAYER."
         )
     return module
 

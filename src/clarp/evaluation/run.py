@@ -131,15 +131,14 @@ class Run:
             self.device
         )
         self.network = Network(module, cache=self.cache)
-        names = self.settings.methods
         self.attributors = attributors(
-            names,
+            self.settings.methods,
             self.network,
             bounds=self.classifier.bounds,
             composite=self.settings.composite,
             device=self.device,
             task=self.classifier.task,
-            image=self._first_image() if any(name == "gradcam" for name in names) else None,
+            image=self._first_image(),
         )
 
     @cached_property

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from clarp.capture import LogitsOf, Output, load_exported
-from clarp.capture.output import in_rows, pick
+from clarp.capture.output import in_rows, pick, settled
 from clarp.errors import CaptureError
 from clarp.models import labels as class_names
 from clarp.models.checkpoint import read_state
@@ -129,7 +129,7 @@ def of_module(
     notes: tuple[str, ...] = ()
     if preprocess is None:
         preprocess, notes = _assumed(_channels(module, spec, remedy), (_SIDE, _SIDE), spec, remedy)
-    count, alone = _outputs(module, preprocess, spec, output)
+    count, alone, output = _outputs(module, preprocess, spec, output)
     classes, label_notes = class_names.of_classes(labels, count, spec, task)
     module = module if alone else LogitsOf(module, output)
     return Classifier(spec, module, classes, preprocess, (*notes, *label_notes), task)
@@ -291,8 +291,10 @@ def _assumed(
     return imagenet.GreyEvaluation(resize, size) if grey else imagenet.preprocessing(size), (note,)
 
 
-def _outputs(module: nn.Module, preprocess: Preprocess, spec: str, output: Output) -> tuple[int, bool]:
-    """The number of classes, from one forward pass of a black picture, and whether logits are all that the model returns."""
+def _outputs(
+    module: nn.Module, preprocess: Preprocess, spec: str, output: Output
+) -> tuple[int, bool, Output]:
+    """The number of classes, from one forward pass of a black picture, whether logits are all that the model returns, and which they are."""
     image = _called("preprocess", preprocess, Image.new("RGB", (320, 320)))
     if not (isinstance(image, Tensor) and image.ndim == 3 and image.is_floating_point()):
         got = (
@@ -308,6 +310,7 @@ def _outputs(module: nn.Module, preprocess: Preprocess, spec: str, output: Outpu
             _check_axes(module, spec, error)
             raise
     try:
+        output = settled(result, output)
         logits = pick(result, output)
     except CaptureError as error:
         said = str(error).replace(", Explainer(model, output=...): ", ": ").replace("output=", "--output ")
@@ -316,4 +319,4 @@ def _outputs(module: nn.Module, preprocess: Preprocess, spec: str, output: Outpu
     if not (isinstance(rows, Tensor) and rows.ndim == 2):
         got = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"the model of {spec} returned {got}, expected logits (B, N), or (B,) for one.")
-    return rows.shape[1], rows is result
+    return rows.shape[1], rows is result, output

@@ -12,6 +12,7 @@ from clarp.task import TaskName, checked_task
 DEFAULT = "efficientnet-lite0"
 ONE_OF_MANY: TaskName = "multiclass"
 """The task of the classifiers that are known by name."""
+ULTRALYTICS = "ultralytics:"
 _WEIGHTS_SUFFIXES = {".pt", ".pth", ".safetensors", ".bin", ".ckpt"}
 
 
@@ -39,8 +40,8 @@ def load(
 
     Args:
         spec: ``"efficientnet-lite0"`` (embedded, no download), the name of a classifier of torchvision or timm (``"timm:resnet50"`` where
-            both have it), ``"hf:REPO"`` for one of transformers (a repository of the hub, or a folder), a ``.pt2`` file, or
-            ``"file.py:function"``. Either of the last two can execute code when it is loaded.
+            both have it), ``"hf:REPO"`` for one of transformers (a repository of the hub, or a folder), ``"ultralytics:FILE"`` for one that
+            ultralytics saved, a ``.pt2`` file, or ``"file.py:function"``. Any of the last three can execute code when it is loaded.
         weights: weights for it, safetensors, a state dict or a training checkpoint, in which nothing is executed; None for its
             default weights.
         labels: the class names, or a text file with one a line; None for the model's own.
@@ -84,13 +85,15 @@ def _loaded(
         raise ValueError(
             f"--output {output} chooses among the results of a file.py:function; leave it out with {spec}."
         )
-    if spec.endswith(".pt2") or spec.startswith("hf:"):
+    if spec.endswith(".pt2") or spec.startswith(("hf:", ULTRALYTICS)):
         if weights is not None:
             raise ValueError(f"{spec} has its weights inside; leave out --weights {weights}.")
-        from clarp.models import hugging_face, own
+        from clarp.models import hugging_face, own, ultralytics_file
 
         if spec.startswith("hf:"):
             return hugging_face.load(spec.removeprefix("hf:"), classes, task=task, trained=trained)
+        if spec.startswith(ULTRALYTICS):
+            return ultralytics_file.load(Path(spec.removeprefix(ULTRALYTICS)), classes, task=task)
         return own.load_program(Path(spec), classes, task=task)
     if spec == DEFAULT:
         from clarp.models import efficientnet_lite
@@ -118,6 +121,4 @@ def _remedy(spec: str) -> str:
 
     near = get_close_matches(spec, dict.fromkeys((*names(), *timm_zoo.names())), n=4, cutoff=0.5)
     nearest = f"; the nearest names are {', '.join(near)}" if near else ""
-    return (
-        f"{nearest}. Expected a name from clarp models, timm:NAME, hf:REPO, a .pt2 file, or file.py:function."
-    )
+    return f"{nearest}. Expected a name from clarp models, timm:NAME, hf:REPO, ultralytics:FILE, a .pt2 file, or file.py:function."

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from clarp.capture import Graph, Node
 from clarp.operations import (
+    Add,
     Affine,
     Convolution,
     Dense,
@@ -120,10 +121,12 @@ class Plan:
         Raises:
             ValueError: there are several, whose results are put together, or parts of the logits that none computes.
         """
-        makers = {node.name: node for node in self.graph}
+        makers, beside = {node.name: node for node in self.graph}, self.graph.beside()
         names, found = [self.graph.output], dict[str, Node | None]()
         for name in names:  # grows while it is read
             node = makers.get(name)
+            if name in beside:
+                continue
             if node is None or (
                 isinstance(node.operation, WeightedLinear) and not isinstance(node.operation, Affine)
             ):
@@ -160,25 +163,46 @@ def last_spatial(nodes: Sequence[Node]) -> Node:
 def make_plan(graph: Graph, composite: Composite) -> Plan:
     """Give every operation its rule."""
     pixels = graph.pixels()
-    intervals = {graph.input: (-inf, inf)}
-    held = {graph.input: False}
+    beside = graph.beside()
+    intervals = dict.fromkeys((graph.input, *graph.aside.names), (-inf, inf))
+    held = {graph.input: False, **dict.fromkeys(beside, True)}
     weighing = _weighing(graph)
     steps = []
     for node in graph:
         reading = isinstance(node.operation, (Convolution, Dense, Affine, Shift, *RESIZING))
         reads_pixels = reading and pixels.issuperset(node.inputs)
+        signal = next((i for i, name in enumerate(node.inputs) if name not in beside), 0)
         ends = [intervals[name] for name in node.inputs]
         inputs_held = tuple(held[name] for name in node.inputs)
-        if isinstance(node.operation, Multiply):
-            rule: Rule = product_rule(ends, inputs_held)
+        if isinstance(node.operation, Add) and node.name in pixels:
+            rule: Rule = Gate(signal)  # pixels to which a further input was added are pixels still
+        elif isinstance(node.operation, Multiply):
+            rule = product_rule(ends, inputs_held)
         else:
             rule = composite.rule(
-                node.operation, reads_pixels=reads_pixels, only_weighs=node.name in weighing
+                node.operation,
+                reads_pixels=reads_pixels,
+                only_weighs=node.name in weighing,
+                depthwise=_is_depthwise(node, graph),
             )
         steps.append(Step(node, rule, reads_pixels, tuple(low >= 0 for low, _ in ends), inputs_held))
         intervals[node.name] = (node.low, node.high)
         held[node.name] = isinstance(rule, Hold) or all(inputs_held)
     return Plan(graph, composite, tuple(steps))
+
+
+def has_depthwise(graph: Graph) -> bool:
+    """Whether it has depthwise convolutions: as many groups as channels, and more than one."""
+    return any(_is_depthwise(node, graph) for node in graph)
+
+
+def _is_depthwise(node: Node, graph: Graph) -> bool:
+    operation = node.operation
+    return (
+        isinstance(operation, Convolution)
+        and operation.groups > 1
+        and graph.tensors[operation.weight].shape[1] == 1
+    )
 
 
 def _weighing(graph: Graph) -> set[str]:

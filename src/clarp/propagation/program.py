@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -42,12 +42,14 @@ class Tape:
         values: the values that rules or gradients will read.
         memos: what operations remember for themselves.
         shapes: of all values.
+        beside: what was made of further inputs, in the type of the forward pass.
     """
 
     logits: Tensor
     values: Mapping[str, Tensor]
     memos: Mapping[str, Tensor]
     shapes: Mapping[str, Size]
+    beside: Mapping[str, Tensor] = field(default_factory=dict)
 
     def record(self, node: Node) -> Record:
         """What was kept of one operation."""
@@ -62,6 +64,7 @@ class Tape:
             {name: value[:1] for name, value in self.values.items()},
             {name: memo[:1] for name, memo in self.memos.items()},
             {name: Size((1, *shape[1:])) for name, shape in self.shapes.items()},
+            {name: value[:1] for name, value in self.beside.items()},
         )
 
 
@@ -95,6 +98,7 @@ class Program:
         self, plan: Plan, device: torch.device, dtype: torch.dtype, back: torch.dtype, *, gradients: bool
     ) -> None:
         self.plan = plan
+        self._beside = plan.graph.beside()
         self._layout = torch.contiguous_format
         if device.type == "cpu" and {dtype, back} <= ONEDNN:
             self._layout = torch.channels_last
@@ -152,19 +156,21 @@ class Program:
     def _weight(self, operation: Operation, part: Part) -> Value:
         return self._parts[operation.weight, part] if isinstance(operation, WeightedLinear) else part(1.0)
 
-    def forward(self, images: Tensor) -> Tape:
-        """Compute the logits of images (B, C, H, W) and keep what the way back reads."""
+    def forward(self, images: Tensor, rows: Sequence[Tensor] = ()) -> Tape:
+        """Compute the logits of images (B, C, H, W) and further inputs (B, ...), and keep what the way back reads."""
         graph = self.plan.graph
-        values = {graph.input: self._laid_out(images)}
+        beside = graph.aside.values(rows, self._forward_tensors, images)
+        values = {graph.input: self._laid_out(images), **beside}
         kept: dict[str, Tensor] = {}
         memos: dict[str, Tensor] = {}
-        shapes = {graph.input: images.shape}
+        shapes = {name: value.shape for name, value in values.items()}
 
         def keep(name: str) -> None:
             if name in self._kept:
                 kept[name] = values[name].to(self._back)
 
-        keep(graph.input)
+        for name in shapes:
+            keep(name)
         for node in graph:
             if isinstance(node.operation, Rectifier) and node.name in self._overwriting:
                 output, memo = node.operation.overwrite(values[node.inputs[0]]), None
@@ -177,7 +183,7 @@ class Program:
             keep(node.name)
             for name in self._last_read.get(node.name, ()):
                 del values[name]
-        return Tape(values[graph.output], kept, memos, shapes)
+        return Tape(values[graph.output], kept, memos, shapes, beside)
 
     def gradients(self, tape: Tape, seed: Tensor, wanted: Collection[str]) -> Iterator[tuple[str, Tensor]]:
         """The gradients (K, B, ...) of ``sum_n seed_n z_n`` at the wanted values, with their names, each computed when its turn comes.
@@ -222,7 +228,7 @@ class Program:
         graph = self.plan.graph
         dtype, seed = seed.dtype, seed.to(self._back)
         arrived, sums = {graph.output: seed}, {graph.output: sample_sums(seed)}
-        moved = self._moved_bounds(bounds)
+        moved = self._moved_bounds(bounds, tape)
         head = self.plan.head().name if dual_from is not None else None
         kept: dict[Tap, Tensor] = {}
         entries: list[Entry] = []
@@ -231,33 +237,28 @@ class Program:
             relevance, total = arrived.pop(node.name, None), sums.pop(node.name, None)
             if relevance is None or total is None:
                 continue
-            left = total
-            if selector is not None:
-                selected = selector.select(node.name, relevance)
-                left = total if selected is relevance else sample_sums(selected)
-                relevance = selected
+            relevance, left = _selected(selector, node.name, relevance, total)
             modulation = None if selector is None else selector.modulation(node.name, len(relevance))
             site = self._site(step, tape.record(node), moved, modulation)
-            shares = (
-                _hand_dual(step.rule, relevance, site, dual_from)
-                if node.name == head and dual_from is not None
-                else step.rule.propagate(relevance, site)
-            )
+            shares = _handed(step.rule, relevance, site, dual_from if node.name == head else None)
             if Tap(node.name) in wanted:
                 kept[Tap(node.name)] = relevance
             _check_shares(step, shares, [tape.shapes[name] for name in node.inputs])
             passes = isinstance(step.rule, Pass)
-            handed = torch.zeros_like(total)
+            handed, held = torch.zeros_like(total), torch.zeros_like(total)
             for name, share in zip(node.inputs, shares.inputs, strict=True):
                 if share is None:
                     continue
                 if Tap(name, node.name) in wanted:
                     kept[Tap(name, node.name)] = share
                 amount = left if passes else sample_sums(share)
+                if name in self._beside:  # held constant, as any constant of the model
+                    held = held + amount
+                    continue
                 handed = handed + amount
                 _add(arrived, name, share, fresh=shares.fresh and Tap(name, node.name) not in wanted)
                 _add(sums, name, amount)
-            taken = torch.zeros_like(total) if shares.bias is None else shares.bias
+            taken = held if shares.bias is None else shares.bias + held
             entries.append(Entry(node, step.rule, total, handed, total - left, taken))
         pixels = Tap(graph.input)
         if graph.input in arrived:
@@ -286,13 +287,16 @@ class Program:
             step.held,
         )
 
-    def _moved_bounds(self, bounds: tuple[Tensor, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    def _moved_bounds(self, bounds: tuple[Tensor, Tensor], tape: Tape) -> dict[str, tuple[Tensor, Tensor]]:
         """The bounds of every value that is pixels, moved around or in other units."""
         graph = self.plan.graph
         pixels = graph.pixels()
-        moved = {graph.input: bounds}
+        if tape.beside:
+            low, high = (bound.expand(len(tape.logits), *bound.shape[1:]) for bound in bounds)
+            bounds = low, high
+        moved = {graph.input: bounds, **{name: (value, value) for name, value in tape.beside.items()}}
         for node in graph:
-            if node.name in pixels:
+            if node.name in pixels or node.name in self._beside:
                 one, other = (
                     node.operation.forward([moved[name][end] for name in node.inputs], self._forward_tensors)[
                         0
@@ -326,6 +330,20 @@ def _dual(site: Site) -> Site:
     output, _ = operation.forward([site.record.input()], tensors)
     return replace(
         site, tensors=tensors, weight=lambda part: part(negated), record=replace(site.record, output=output)
+    )
+
+
+def _selected(
+    selector: Selector | None, name: str, relevance: Tensor, total: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What selection leaves of the relevance at an operation's output, and its sum."""
+    selected = relevance if selector is None else selector.select(name, relevance)
+    return selected, total if selected is relevance else sample_sums(selected)
+
+
+def _handed(rule: Rule, relevance: Tensor, site: Site, dual_from: int | None) -> Shares:
+    return (
+        rule.propagate(relevance, site) if dual_from is None else _hand_dual(rule, relevance, site, dual_from)
     )
 
 

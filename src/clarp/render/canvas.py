@@ -70,10 +70,15 @@ def picture(
 
 
 def tiles(
-    heatmap: ArrayLike, photo: Seen | Bytes | None, look: Look, scale: Scale | None = None
+    heatmap: ArrayLike,
+    photo: Seen | Bytes | None,
+    look: Look,
+    scale: Scale | None = None,
+    *,
+    rival: ArrayLike | None = None,
 ) -> tuple[list[tuple[str, Image.Image]], str]:
     """The panels of a map alone, each with its title or "", and how to read them; arguments as of :func:`picture`."""
-    seen, view = laid(heatmap, photo, look, scale)
+    seen, view = laid(heatmap, photo, look, scale, rival=rival)
     return [(panel.title, _tile(panel, max(seen.size))) for panel in view.panels], view.note
 
 

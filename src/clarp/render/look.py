@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from clarp.render.palette import PALETTES, PaletteName
+from clarp.render.palette import OF_TWO, PALETTES, PaletteName
 
 Style = Literal["overlay", "pixels", "heatmap", "contours", "signs", "region", "versus"]
 STYLES: tuple[Style, ...] = get_args(Style)
@@ -16,8 +16,8 @@ LEAST, MOST = 448, 1024  # pixels, the longer side of a drawn photo where no siz
 WITH_PHOTO = ("overlay", "pixels", "contours", "signs", "versus")
 """The styles beside whose map the photo stands."""
 _SMOOTHING = {"overlay": 0.01, "signs": 0.01, "versus": 0.01, "contours": 0.02, "region": 0.02}
-_SIZES = (32, 8192)
-_WIDEST = 0.25  # of the longer side: a wider Gaussian leaves nothing of a map
+SIZES = (32, 8192)
+WIDEST = 0.25  # of the longer side: a wider Gaussian leaves nothing of a map
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ class Look:
             raise ValueError(f"style is {self.style!r}, expected one of {', '.join(STYLES)}.")
         if self.colours not in PALETTES:
             raise ValueError(f"colours is {self.colours!r}, expected one of {', '.join(PALETTES)}.")
-        if self.smoothing is not None and not 0 <= self.smoothing <= _WIDEST:  # NaN is caught here too
+        if self.smoothing is not None and not 0 <= self.smoothing <= WIDEST:  # NaN is caught here too
             raise ValueError(
-                f"smoothing is {self.smoothing}, expected a share of the longer side between 0 (none) and {_WIDEST}; 0.01 is usual."
+                f"smoothing is {self.smoothing}, expected a share of the longer side between 0 (none) and {WIDEST}; 0.01 is usual."
             )
         if not 0 <= self.opacity <= 1:
             raise ValueError(f"opacity is {self.opacity}, expected a number between 0 and 1.")
-        if self.size is not None and not _SIZES[0] <= self.size <= _SIZES[1]:
-            raise ValueError(f"size is {self.size}, expected {_SIZES[0]} to {_SIZES[1]} pixels.")
+        if self.size is not None and not SIZES[0] <= self.size <= SIZES[1]:
+            raise ValueError(f"size is {self.size}, expected {SIZES[0]} to {SIZES[1]} pixels.")
 
     @classmethod
     def of(cls, look: "Look | str") -> "Look":
@@ -82,8 +82,8 @@ class Look:
 
     @property
     def words(self) -> tuple[str, str]:
-        """The names of the colours of what speaks for the class and of what speaks against it."""
-        return PALETTES[self.colours]
+        """The names of the colours of what speaks for the class and of what speaks against it; of "versus", of the two classes."""
+        return OF_TWO if self.style == "versus" else PALETTES[self.colours]
 
     def side(self, own: int) -> int:
         """Pixels of the drawn photo's longer side, from the photo's own."""

@@ -26,6 +26,8 @@ FIRST, SECOND = (
     (0.35, 0.2, 0.6),
 )  # orange and violet: two classes, neither for nor against
 BOTH = (1.0, 1.0, 1.0)
+OF_TWO = ("orange", "violet")
+"""The names of the colours of two classes."""
 
 
 @cache

@@ -1,7 +1,7 @@
 """How one operation hands relevance to its inputs. Each rule is a frozen dataclass with its formula in its docstring."""
 
 from clarp.rules.attention import Halves, Hold, Taylor
-from clarp.rules.basic import AlphaBeta, Epsilon, Flat, Gamma, Norm, WSquare, ZBox, Zero, ZPlus
+from clarp.rules.basic import AlphaBeta, Epsilon, Flat, Gamma, Norm, ScaledZPlus, WSquare, ZBox, Zero, ZPlus
 from clarp.rules.condition import Chosen, Sampled
 from clarp.rules.custom import register
 from clarp.rules.linear import LinearRule
@@ -26,6 +26,7 @@ __all__ = [
     "Ratio",
     "Rule",
     "Sampled",
+    "ScaledZPlus",
     "Squares",
     "Taylor",
     "Transport",

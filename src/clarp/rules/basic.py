@@ -84,6 +84,21 @@ class ZPlus(LinearRule):
 
 
 @dataclass(frozen=True)
+class ScaledZPlus(ZPlus):
+    """z+, and what outputs without a positive contribution received goes to the others: ``R_i = f sum_j (x_i w_ij)+ / sum_i' (x_i' w_i'j)+ R_j``.
+
+    ``f = sum_j |R_j| / sum_j' |R_j'|``, j' over the outputs that have a positive contribution, in each image. Such an output is positive by
+    its bias alone, and z+ leaves biases out. In a depthwise convolution, with one channel of inputs to each output, there are many.
+    Conserves amounts wherever any output has a positive contribution. Not linear in the seed: f depends on it.
+    """
+
+    @property
+    def rescales(self) -> bool:
+        """It does."""
+        return True
+
+
+@dataclass(frozen=True)
 class AlphaBeta(LinearRule):
     """LRP-alpha-beta: ``R_i = sum_j (alpha (x_i w_ij)+ / sum (x w)+ - beta (x_i w_ij)- / sum (x w)-) R_j``.
 

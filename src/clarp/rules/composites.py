@@ -33,7 +33,7 @@ from clarp.operations import (
 from clarp.operations.contraction import RESIZING
 from clarp.operations.custom import Custom
 from clarp.rules.attention import Halves, Hold, Taylor
-from clarp.rules.basic import AlphaBeta, Epsilon, Flat, Gamma, Norm, ZBox, Zero, ZPlus
+from clarp.rules.basic import AlphaBeta, Epsilon, Flat, Gamma, Norm, ScaledZPlus, ZBox, Zero, ZPlus
 from clarp.rules.condition import Chosen, Sampled
 from clarp.rules.custom import rule_of
 from clarp.rules.linear import LinearRule
@@ -52,6 +52,7 @@ class Composite:
         dense: for dense layers and other products with constants.
         first: for the linear operations that read the pixels, and for what makes them a larger or smaller image before; None for no
             exception there.
+        depthwise: for convolutions whose outputs read one channel each; None: as other convolutions.
         average: for average poolings, means, and images made larger or smaller.
         residual: for sums of two branches, or of a value and a constant (a position embedding, say).
         product: for products of two values, as in attention.
@@ -66,14 +67,17 @@ class Composite:
     convolution: LinearRule
     dense: LinearRule
     first: LinearRule | None = None
+    depthwise: LinearRule | None = None
     average: LinearRule = Norm()
     residual: Ratio | Norm = Ratio()
     product: Halves = Halves()
     softmax: Taylor | Hold = Taylor()
 
     def __post_init__(self) -> None:
-        for field in ("convolution", "dense", "average"):
+        for field in ("convolution", "dense", "average", "depthwise"):
             rule = getattr(self, field)
+            if rule is None and field == "depthwise":
+                continue
             _expect(rule, LinearRule, field)
             if rule.reads_pixels_only:
                 raise ValueError(
@@ -86,8 +90,22 @@ class Composite:
         _expect(self.product, Halves, "product")
         _expect(self.softmax, (Taylor, Hold), "softmax")
 
-    def rule(self, operation: Operation, *, reads_pixels: bool, only_weighs: bool = False) -> Rule:
-        """The rule for this operation; ``only_weighs``: whether its output is read as a factor of products only."""
+    def rule(
+        self,
+        operation: Operation,
+        *,
+        reads_pixels: bool,
+        only_weighs: bool = False,
+        depthwise: bool = False,
+    ) -> Rule:
+        """The rule for an operation.
+
+        Args:
+            operation: it.
+            reads_pixels: whether it reads the image itself.
+            only_weighs: whether its output is read as a factor of products only.
+            depthwise: whether it is a convolution each of whose outputs reads one channel of several.
+        """
         if isinstance(operation, Custom):
             return rule_of(operation)
         if isinstance(operation, Softmax) and not only_weighs:
@@ -99,7 +117,7 @@ class Composite:
         if isinstance(operation, Affine):
             return self._affine(operation, reads_pixels=reads_pixels)
         table: tuple[tuple[type[Operation], Rule], ...] = (
-            (Convolution, self.convolution),
+            (Convolution, self.depthwise if depthwise and self.depthwise else self.convolution),
             (Dense, self.dense),
             (Resample, self.average),
             (Contraction, self.dense),
@@ -146,8 +164,19 @@ _PRESETS = {
     for composite in (
         # z+ conserves, so attention weights are held constant: through the softmax relevance would be lost.
         Composite("zplus-box", ZPlus(), ZPlus(), first=ZBox(), softmax=Hold()),
+        Composite(
+            "zplus-scaled-box", ZPlus(), ZPlus(), first=ZBox(), depthwise=ScaledZPlus(), softmax=Hold()
+        ),
         Composite("epsilon-plus", ZPlus(), Epsilon()),
         Composite("epsilon-plus-box", ZPlus(), Epsilon(), first=ZBox(), softmax=Hold()),
+        Composite(
+            "epsilon-plus-scaled-box",
+            ZPlus(),
+            Epsilon(),
+            first=ZBox(),
+            depthwise=ScaledZPlus(),
+            softmax=Hold(),
+        ),
         Composite("epsilon-plus-flat", ZPlus(), Epsilon(), first=Flat()),
         Composite("epsilon-alpha2-beta1", AlphaBeta(2, 1), Epsilon()),
         Composite("epsilon-alpha2-beta1-flat", AlphaBeta(2, 1), Epsilon(), first=Flat()),
@@ -157,12 +186,19 @@ _PRESETS = {
         Composite("zero", Zero(), Zero(), product=Halves(Zero())),
     )
 }
+_FOR_DEPTHWISE = {"zplus-box": "zplus-scaled-box", "epsilon-plus-box": "epsilon-plus-scaled-box"}
 _RESIDUALS: dict[str, Ratio | Norm] = {"ratio": Ratio(), "proportional": Norm()}
 
 
 def names() -> tuple[str, ...]:
     """The names of the presets."""
     return tuple(_PRESETS)
+
+
+def for_depthwise(composite: Composite) -> Composite:
+    """What takes the place of a method's own composite in a network with depthwise convolutions (docs/rules.md)."""
+    other = _FOR_DEPTHWISE.get(composite.name)
+    return composite if other is None else _PRESETS[other]
 
 
 def get(composite: str | Composite, residual: Literal["ratio", "proportional"] | None = None) -> Composite:

@@ -9,7 +9,7 @@ from torch import Tensor
 from clarp.operations import Average, Convolution, Dense, Linear, Operation
 from clarp.operations.base import Kept, over_seeds, sample_sums
 from clarp.rules.parts import WHOLE, Beyond, Branch, Part, Signed, Term, Value
-from clarp.rules.rule import Rule, Shares, Site, divide
+from clarp.rules.rule import TINY, Rule, Shares, Site, divide
 
 
 class LinearRule(Rule):
@@ -40,6 +40,11 @@ class LinearRule(Rule):
         return any(isinstance(term.input, Signed) for branch in self.branches() for term in branch.terms)
 
     @property
+    def rescales(self) -> bool:
+        """Whether the relevance of outputs without a contribution goes to the others, in proportion to what they have."""
+        return False
+
+    @property
     def one_sign(self) -> bool:
         """Whether its denominators sum terms of one sign (z+, alpha-beta), so that they can't nearly cancel."""
         return all(branch.one_sign for branch in self.branches())
@@ -54,7 +59,7 @@ class LinearRule(Rule):
         total: Tensor | None = None
         absorbed: Tensor | None = None
         for branch in self.branches():
-            handed, bias = _Fraction(branch, site).hand(relevance, self.stabiliser)
+            handed, bias = _Fraction(branch, site).hand(relevance, self.stabiliser, rescale=self.rescales)
             if handed is not None:
                 total = handed if total is None else total + handed
             if bias is not None:
@@ -152,12 +157,16 @@ class _Fraction:
             total.addcmul_(part, factor)
         return total
 
-    def hand(self, relevance: Tensor, epsilon: float) -> tuple[Tensor | None, Tensor | None]:
+    def hand(
+        self, relevance: Tensor, epsilon: float, *, rescale: bool = False
+    ) -> tuple[Tensor | None, Tensor | None]:
         """What the input gets (K, B, ...), and what the bias absorbs (K, B)."""
         if not self.branch.terms:
             return None, None
         bias = self._bias()
         z = self._denominator(bias)
+        if rescale:
+            relevance = _rescaled(relevance, z)
         if self.branch.where != "everywhere":
             true = self._output()
             relevance = relevance * (true > 0 if self.branch.where == "positive" else true < 0)
@@ -171,6 +180,15 @@ class _Fraction:
             back = over_seeds(lambda r, w=weight, s=shape: self.operation.transpose(r, w, s), ratio)  # type: ignore[misc]
             total = self._products(back, x) if total is None else total.addcmul_(back, x)
         return total, None if bias is None else _weighted_sum(ratio, bias)
+
+
+def _rescaled(relevance: Tensor, z: Tensor) -> Tensor:
+    """Relevance (K, B, ...) times ``sum |R_j|`` over all outputs, through that over the outputs with a contribution, in each sample."""
+    sizes = relevance.abs()
+    every, served = sample_sums(sizes), sample_sums(sizes * (z > TINY))
+    enough = served > torch.finfo(served.dtype).tiny * every  # else the quotient could overflow
+    factor = torch.where(enough, every / served, 1).to(relevance.dtype)
+    return relevance * factor.view(*factor.shape, *(1,) * (relevance.ndim - 2))
 
 
 def _weighted_sum(ratio: Tensor, bias: Tensor) -> Tensor:

@@ -58,10 +58,18 @@ class ColourScale(_Answer):
     """How relevance became colour."""
 
     limit: float = Field(description="Relevance of this magnitude and more has the full colour.")
-    smoothed: bool = Field(description="Whether it is of the smoothed map, because the style draws that.")
+    peak: float = Field(description="The largest magnitude that is drawn, in percent of which legends are.")
+    smoothed: bool = Field(description="Whether these are of the smoothed map, because that is drawn.")
     basis: str = Field(description="How the limit was chosen.")
     warning: str = Field(
         description="What is odd about the map (no relevance, not finite), or an empty string."
+    )
+    hues: tuple[str, str] = Field(
+        description="The names of the colours of what speaks for the class and of what speaks against it; of `versus` of the two classes."
+    )
+    bar: str = Field(
+        description="The colours from -peak to +peak, from left to right, a PNG in base64; of `versus` from the second class over both to "
+        "the first; of `region` an empty string."
     )
 
 
@@ -92,7 +100,8 @@ class Map(_Answer):
     )
     pictures: list[Picture] = Field(
         description="The map in the style that was asked for. Of `overlay` it is the heatmap in colour, the weaker the more transparent, "
-        "to lay over the photo; of `signs` there are two, what speaks for the class and what speaks against it."
+        "to lay over the photo; of `signs` there are two, what speaks for the class and what speaks against it; of `versus` there is "
+        "one for the two classes, and both maps have it."
     )
     note: str = Field(description="How to read the style: a sentence, or an empty string.")
     python: str = Field(description="The lines of Python that make this map.")
@@ -106,6 +115,10 @@ class Explained(_Answer):
     weights_sha256: str = Field(description="Over the model's parameters and buffers.")
     photo: Photo
     style: str = Field(description="How the maps are drawn.")
+    colours: str = Field(description="In which colours.")
+    smoothing: float = Field(
+        description="Sigma of the Gaussian over the maps that are drawn, as a share of the longer side."
+    )
     maps: list[Map] = Field(description="For each method in the order asked for, each target.")
 
 
@@ -150,6 +163,14 @@ class ModelRow(_Answer):
     notes: list[str] = Field(description="What was assumed about it.")
 
 
+class ColoursRow(_Answer):
+    """Colours in which maps can be drawn."""
+
+    name: str
+    speaks_for: str = Field(description="The colour of what speaks for the class.")
+    speaks_against: str = Field(description="And of what speaks against it.")
+
+
 class LimitRow(_Answer):
     """What one request may ask for."""
 
@@ -159,6 +180,8 @@ class LimitRow(_Answer):
     targets: int
     against: int
     maps: int = Field(description="Targets times methods.")
+    side: int = Field(description="Pixels of a picture's longer side.")
+    drawn: int = Field(description="Maps times the square of that.")
     regions: int
     seconds: float
 
@@ -173,6 +196,7 @@ class About(_Answer):
         description="What is no method of clarp's and can be asked for beside them, where the model allows it."
     )
     styles: list[str] = Field(description="How maps can be drawn.")
+    colours: list[ColoursRow] = Field(description="In which colours; the first are the usual ones.")
     limits: LimitRow
 
 

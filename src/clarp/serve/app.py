@@ -4,19 +4,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from importlib import resources
-from io import BytesIO
 from mimetypes import guess_type
 
-import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from PIL import Image
 from starlette.exceptions import HTTPException
 
 from clarp import __version__
-from clarp.render.palette import paint
-from clarp.render.scale import as_bytes
 from clarp.serve.engine import Engine
 from clarp.serve.guard import DESCRIPTION, Guard, Hosts
 from clarp.serve.limits import Limits
@@ -83,14 +78,11 @@ async def _file(name: str = "index.html") -> Response:
 def _files() -> dict[str, tuple[bytes, str]]:
     package = resources.files("clarp")
     sources = [*(package / "serve" / "page").iterdir(), package / "assets" / "cat_and_coffee.jpg"]
-    files = {
+    return {
         source.name: (source.read_bytes(), guess_type(source.name)[0] or "application/octet-stream")
         for source in sources
         if source.is_file()
     }
-    bar = BytesIO()
-    Image.fromarray(as_bytes(paint(np.linspace(-1, 1, 255)[None]))).save(bar, "PNG")
-    return files | {"colours.png": (bar.getvalue(), "image/png")}
 
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:

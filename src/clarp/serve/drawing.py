@@ -2,56 +2,105 @@
 
 import base64
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clarp.render import Look, Scale, Style, layer, picture, prepared, tiles
+from clarp.commands.writing import ENCODERS
+from clarp.render import Look, Scale, Seen, layer, picture, prepared, tiles
+from clarp.render.legend import bar
+from clarp.render.palette import Bytes
+from clarp.render.scale import as_bytes
 from clarp.serve.answers import Picture
 
-Heatmap = NDArray[np.float32]
-"""(H, W)."""
-_SIDE = 450  # pixels, the longer side of a picture
+Heatmaps = NDArray[np.float32]
+"""(K, H, W)."""
+SIDE = 450
+"""Pixels, the longer side of a map's pictures where no size is asked for."""
+_Heatmap = NDArray[np.float32]  # (H, W)
+_BAR = (24, 480)  # (height, width) in pixels
 
 
-def scale_of(heatmaps: Iterable[Heatmap], look: Style) -> Scale:
-    """One scale over maps as they are drawn in a style."""
-    return Scale.of(*(prepared(heatmap, look) for heatmap in heatmaps))
+@dataclass(frozen=True)
+class Drawn:
+    """A map as it is shown, without frame and caption.
+
+    Attributes:
+        pictures: the style's panels.
+        note: how to read them, or nothing.
+        scale: what the colours mean.
+        bar: the colours from the negative peak to the positive one, a PNG in base64; or nothing.
+    """
+
+    pictures: list[Picture]
+    note: str
+    scale: Scale
+    bar: str
 
 
-def is_smoothed(heatmap: Heatmap, look: Style) -> bool:
-    """Whether a style draws the map smoothed."""
-    return not np.array_equal(prepared(heatmap, look), heatmap, equal_nan=True)
-
-
-def pictures(
-    heatmap: Heatmap, photo: NDArray[np.uint8], look: Style, scale: Scale
-) -> tuple[list[Picture], str]:
-    """A map in a style, without frame and caption, and how to read it.
+def drawn(heatmaps: Heatmaps, photo: Bytes, look: Look, *, same_scale: bool) -> list[Drawn]:
+    """Draw the maps of one method.
 
     Args:
-        heatmap: (H, W).
+        heatmaps: K maps.
         photo: (H, W, 3), as the model sees it.
-        look: the style. Of "overlay" the picture is the map alone, to lay over the photo: the weaker the more transparent.
-        scale: of :func:`scale_of`.
+        look: how they are drawn. Of "overlay" the picture is the map alone, to lay over the photo: the weaker the more
+            transparent. Of "versus" there are two maps, and one picture of both.
+        same_scale: whether they have one scale, as those of "versus" have.
+
+    Returns:
+        K; of "versus" twice the same.
     """
-    if look == "overlay":
-        return [Picture(title="", png=png(Image.fromarray(layer(heatmap, scale))))], ""
-    drawn, note = tiles(heatmap, photo, Look(look, size=_SIDE), scale)
-    return [Picture(title=title, png=png(tile)) for title, tile in drawn], note
+    look = look if look.size else replace(look, size=SIDE)
+    versus = look.style == "versus"
+    one = _scale(heatmaps, look) if same_scale or versus else None
+    if versus:
+        first, second = heatmaps
+        assert one is not None
+        return [_drawn(first, photo, look, one, second)] * 2
+    return [_drawn(heatmap, photo, look, one or _scale((heatmap,), look)) for heatmap in heatmaps]
 
 
-def whole(heatmap: Heatmap, photo: NDArray[np.uint8], look: Style, caption: str) -> bytes:
-    """A map in a style as ``clarp explain`` draws it, with colour bar and caption: a PNG."""
-    file = BytesIO()
-    picture(heatmap, photo, caption, look).save(file, "PNG")
-    return file.getvalue()
+def whole(
+    heatmaps: Heatmaps, photo: Seen, look: Look, caption: str, names: tuple[str, str] | None = None
+) -> bytes:
+    """A map as ``clarp explain`` draws it, with colour bar and caption: a PNG.
+
+    Args:
+        heatmaps: one, or of "versus" two.
+        photo: what it lies over.
+        look: how it is drawn.
+        caption: title and small print.
+        names: of the two classes of "versus".
+    """
+    rival = heatmaps[1] if look.style == "versus" else None
+    return _png(picture(heatmaps[0], photo, caption, look, rival=rival, names=names))
 
 
 def png(picture: Image.Image) -> str:
     """A picture as a PNG in base64."""
+    return base64.b64encode(_png(picture)).decode()
+
+
+def _png(picture: Image.Image) -> bytes:
     file = BytesIO()
-    picture.save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
+    picture.save(file, **ENCODERS["png"])
+    return file.getvalue()
+
+
+def _scale(heatmaps: Iterable[_Heatmap], look: Look) -> Scale:
+    """One scale over maps as they are drawn."""
+    return Scale.of(*(prepared(heatmap, look) for heatmap in heatmaps))
+
+
+def _drawn(heatmap: _Heatmap, photo: Bytes, look: Look, scale: Scale, rival: _Heatmap | None = None) -> Drawn:
+    colours = png(Image.fromarray(as_bytes(bar(scale, look, _BAR, faded=look.style != "heatmap"))))
+    if look.style == "overlay":
+        alone = Picture(title="", png=png(Image.fromarray(layer(heatmap, scale, look))))
+        return Drawn([alone], look.smoothed_by(max(heatmap.shape)), scale, colours)
+    found, note = tiles(heatmap, photo, look, scale, rival=rival)
+    pictures = [Picture(title=title, png=png(tile)) for title, tile in found]
+    return Drawn(pictures, note, scale, "" if look.style == "region" else colours)

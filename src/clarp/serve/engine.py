@@ -1,8 +1,6 @@
 """One model at work on photos: predictions, heatmaps, masks. Knows nothing of HTTP; used by one thread at a time."""
 
 import base64
-import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -20,15 +18,14 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from clarp import __version__
-from clarp.commands.manifest import finite, titled
+from clarp.commands.manifest import finite, of_two, spoken, titled
 from clarp.evaluation.baselines import Baseline
 from clarp.evaluation.metrics.perturbation import Fill, filling
 from clarp.explainer import Explainer
-from clarp.images import decode_photo, notes_of
 from clarp.models import Classifier
 from clarp.models.logits import Logits
 from clarp.network import Network
-from clarp.render import Scale, Style
+from clarp.render import Look
 from clarp.serve.answers import (
     Change,
     Class,
@@ -38,13 +35,13 @@ from clarp.serve.answers import (
     Masked,
     Name,
     Named,
-    Photo,
     Predicted,
     Seen,
 )
-from clarp.serve.drawing import is_smoothed, pictures, png, scale_of, whole
+from clarp.serve.drawing import Drawn, drawn, png, whole
 from clarp.serve.limits import Limits
 from clarp.serve.maps import COMPARED, Maps
+from clarp.serve.photos import Photos, Prepared
 from clarp.serve.recipe import recipe
 from clarp.task import Task
 
@@ -63,7 +60,7 @@ class Question:
     """Which maps are wanted.
 
     Attributes:
-        targets: classes by name or number; empty for the most probable one.
+        targets: classes by name or number; empty for the most probable one; two for the style "versus".
         against: classes that they are contrasted with; empty for those of the task.
         methods: names of methods or baselines, of :data:`clarp.serve.maps.OFFERED`.
         same_scale: one colour scale over all maps of a method, so that its classes can be compared; else each map its own.
@@ -74,17 +71,7 @@ class Question:
     against: tuple[str, ...]
     methods: tuple[str, ...]
     same_scale: bool = False
-    look: Style = "overlay"
-
-
-@dataclass(frozen=True, eq=False)
-class _Prepared:
-    """A photo as the model gets it."""
-
-    photo: Photo
-    image: Tensor
-    probabilities: Tensor
-    seen: NDArray[np.uint8]
+    look: Look = Look()
 
 
 class Engine:
@@ -115,7 +102,7 @@ class Engine:
         module = classifier.module
         self._model: nn.Module = module.module() if isinstance(module, ExportedProgram) else module
         self._logits: Logits | None = None
-        self._photos: OrderedDict[str, _Prepared] = OrderedDict()
+        self._photos = Photos(classifier, limits, self._probabilities)
         self._forget_sizes()
 
     def _forget_sizes(self) -> None:
@@ -163,7 +150,7 @@ class Engine:
         Raises:
             ValueError: it can't be read, or is beyond the limits.
         """
-        prepared = self._prepared(data)
+        prepared = self._photos.prepared(data)
         height, width = prepared.seen.shape[:2]
         return Predicted(
             model=self.name,
@@ -187,42 +174,56 @@ class Engine:
             ValueError: the photo, a class or a method is not as it should be.
             GivenUp: as ``given_up`` said.
         """
-        prepared = self._prepared(data)
+        prepared, look = self._photos.prepared(data), question.look
         answers: list[Map] = []
         for maps in self._maps(prepared, question, given_up):
-            one = scale_of(maps.heatmaps, question.look) if question.same_scale else None
-            answers += [
-                self._map(prepared, maps, k, question.look, one or scale_of([heatmap], question.look))
-                for k, heatmap in enumerate(maps.heatmaps)
-            ]
+            shown = drawn(maps.heatmaps, prepared.seen, look, same_scale=question.same_scale)
+            answers += [self._map(prepared, maps, k, look, each) for k, each in enumerate(shown)]
         return Explained(
             clarp=__version__,
             model=self.name,
             weights_sha256=self.weights_sha256,
             photo=prepared.photo,
-            style=question.look,
+            style=look.style,
+            colours=look.colours,
+            smoothing=look.sigma,
             maps=answers,
         )
 
     def picture(self, data: bytes, question: Question, given_up: Callable[[], bool]) -> bytes:
-        """One heatmap beside its photo with caption and colour bar, as ``clarp explain`` draws it: a PNG.
+        """One heatmap, or of the style "versus" two, over the whole photo, as ``clarp explain`` draws it: a PNG.
 
         Raises:
             ValueError, GivenUp: as in :meth:`explain`.
         """
-        prepared = self._prepared(data)
+        prepared, look = self._photos.prepared(data), question.look
+        if look.style != "versus" and len(question.targets) > 1:
+            raise ValueError(
+                f"a picture in the style {look.style} is of one class, and target names {len(question.targets)}; ask for one after "
+                "the other, or for style=versus."
+            )
         maps = next(self._maps(prepared, question, given_up))
-        words = titled(
+        words, names = self._caption(prepared, maps, look), None
+        if look.style == "versus":
+            names = (spoken(self.classifier, maps.targets[0]), spoken(self.classifier, maps.targets[1]))
+            words = of_two(names, words)
+        seen = self._photos.whole(data, look.side(max(prepared.photo.width, prepared.photo.height)))
+        return whole(maps.heatmaps, seen, look, words, names)
+
+    def _caption(self, prepared: Prepared, maps: Maps, look: Look) -> str:
+        """What stands with the picture of the first map."""
+        empty = [maps.oddity(k) for k in range(len(maps.targets)) if maps.empty[k]]
+        return titled(
             self.classifier,
             maps.targets[0],
             float(prepared.probabilities[maps.targets[0]]),
             maps.rivals(0),
-            *([maps.oddity(0)] if maps.empty[0] else []),
+            *dict.fromkeys(empty),
             task=self._asked(prepared.image).task.name,
             made=maps.made,
             contrasts=maps.has_rivals,
+            colours=look.words,
         )
-        return whole(maps.heatmaps[0], prepared.seen, question.look, words)
 
     def mask(self, data: bytes, boxes: Sequence[Box], fill: Fill, classes: Sequence[str]) -> Masked:
         """Cover boxes of the photo, and see what becomes of the probabilities.
@@ -230,7 +231,7 @@ class Engine:
         Raises:
             ValueError: the photo, a class or a box is not as it should be.
         """
-        prepared = self._prepared(data)
+        prepared = self._photos.prepared(data)
         covered = torch.zeros(prepared.image.shape[2:], dtype=torch.bool)
         for box in boxes:
             top, left, bottom, right = box
@@ -259,33 +260,6 @@ class Engine:
             ],
         )
 
-    def _prepared(self, data: bytes) -> _Prepared:
-        """The photo as the model gets it; the last few are kept, because people ask again and again about one."""
-        key = hashlib.sha256(data).hexdigest()
-        if key in self._photos:
-            self._photos.move_to_end(key)
-            return self._photos[key]
-        photo = decode_photo(data, self.limits.pixels)
-        if max(photo.size) > self.limits.aspect * min(photo.size):
-            raise ValueError(
-                f"the photo has {photo.width} x {photo.height} pixels, expected a longer side of at most "
-                f"{self.limits.aspect} times the shorter one; cut out the part that matters."
-            )
-        try:
-            image = self.classifier.preprocess(photo)
-        except Exception as error:  # the user's own preprocessing may raise anything
-            raise ValueError(f"the preprocessing failed with {type(error).__name__}: {error}.") from error
-        prepared = _Prepared(
-            Photo(sha256=key, width=photo.width, height=photo.height, notes=list(notes_of(photo))),
-            image.unsqueeze(0),
-            self._probabilities(image.unsqueeze(0)),
-            self.classifier.photo(image),
-        )
-        self._photos[key] = prepared
-        if len(self._photos) > self.limits.photos:
-            self._photos.popitem(last=False)
-        return prepared
-
     def _probabilities(self, images: Tensor) -> Tensor:
         """Of one image, (N,)."""
         return self._asked(images).probabilities(images)[0]
@@ -297,9 +271,15 @@ class Engine:
                 self._logits = Logits.of(self._model, self._network, images[0], self.classifier.task)
         return self._logits
 
-    def _maps(self, prepared: _Prepared, question: Question, given_up: Callable[[], bool]) -> Iterator[Maps]:
+    def _maps(self, prepared: Prepared, question: Question, given_up: Callable[[], bool]) -> Iterator[Maps]:
         """The maps of each method."""
-        targets = self._classes(question.targets) or _top(prepared.probabilities, 1)
+        chosen = self._classes(question.targets)
+        if question.look.style == "versus" and len(chosen) != 2:
+            raise ValueError(
+                f"the style versus draws two classes at once, and target names {len(chosen)}; name two, as in target=0&target=1, "
+                "or take another style."
+            )
+        targets = chosen or _top(prepared.probabilities, 1)
         named = self._classes(question.against)
         for name in question.methods:
             if given_up():
@@ -347,9 +327,8 @@ class Engine:
                 raise ValueError(str(error)) from error
         return self._baselines[name]
 
-    def _map(self, prepared: _Prepared, maps: Maps, k: int, look: Style, scale: Scale) -> Map:
-        target, rivals, heatmap = maps.targets[k], maps.rivals(k), maps.heatmaps[k]
-        drawn, note = pictures(heatmap, prepared.seen, look, scale)
+    def _map(self, prepared: Prepared, maps: Maps, k: int, look: Look, shown: Drawn) -> Map:
+        target, rivals = maps.targets[k], maps.rivals(k)
         return Map(
             method=maps.method,
             definition=maps.definition,
@@ -359,14 +338,17 @@ class Engine:
             selection_skipped=maps.skipped[k],
             ledger=maps.ledgers[k],
             scale=ColourScale(
-                limit=scale.limit,
-                smoothed=is_smoothed(heatmap, look),
-                basis=scale.basis,
+                limit=shown.scale.limit,
+                peak=shown.scale.peak,
+                smoothed=look.sigma > 0,
+                basis=shown.scale.basis,
                 warning=maps.oddity(k),
+                hues=look.words,
+                bar=shown.bar,
             ),
-            heatmap=_npy(heatmap),
-            pictures=drawn,
-            note=note,
+            heatmap=_npy(maps.heatmaps[k]),
+            pictures=shown.pictures,
+            note=shown.note,
             python=recipe(
                 self.spec, maps.method, target, rivals, self.classifier.labels, options=self._options
             ),

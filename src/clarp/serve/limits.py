@@ -19,6 +19,8 @@ class Limits:
         targets: classes explained by one request.
         against: classes that they are contrasted with.
         maps: targets times methods.
+        side: pixels of a picture's longer side.
+        drawn: pixels of all pictures of an answer: maps times the square of their side.
         regions: rectangles of a mask.
         sizes: shapes of preprocessed pictures that are kept captured.
         photos: preprocessed pictures that are kept for the next request.
@@ -34,6 +36,8 @@ class Limits:
     targets: int = 6
     against: int = 100
     maps: int = 24
+    side: int = 2048
+    drawn: int = 8_500_000
     regions: int = 1000
     sizes: int = 8
     photos: int = 16

@@ -8,9 +8,12 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from clarp import __version__
 from clarp.method import BASELINES, Method, methods
-from clarp.render import STYLES, Style
+from clarp.render import PALETTES, STYLES, Look, Style
+from clarp.render.look import SIZES, WIDEST
+from clarp.render.palette import PaletteName
 from clarp.serve.answers import (
     About,
+    ColoursRow,
     Explained,
     Labels,
     LimitRow,
@@ -21,6 +24,7 @@ from clarp.serve.answers import (
     Predicted,
     Problem,
 )
+from clarp.serve.drawing import SIDE
 from clarp.serve.engine import TOP, Box, Engine, Question
 from clarp.serve.limits import Limits
 from clarp.serve.maps import COMPARED, OFFERED
@@ -34,24 +38,25 @@ _Method = Annotated[
     AfterValidator(lambda name: name if name in COMPARED else Method.named(name).name),
     Field(json_schema_extra={"enum": list(OFFERED)}),
 ]
-_Look = Annotated[
-    Style, Query(alias="style", description="How maps are drawn, as `--style` of the command line.")
-]
 _Region = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,5},[0-9]{1,5},[0-9]{1,5},[0-9]{1,5}$")]
 _Model = Annotated[
     str | None,
     Query(max_length=200, description="A name from /api/about; the first one there if left out."),
-]
-_Target = Annotated[
-    _Name | None,
-    Query(description="The class to explain, by name or number; the most probable one if left out."),
 ]
 _Targets = Annotated[
     tuple[_Name, ...],
     Query(
         alias="target",
         max_length=_MOST.targets,
-        description="A class to explain, by name or number; the most probable one if left out.",
+        description="A class to explain, by name or number; the most probable one if left out. The style `versus` takes two.",
+    ),
+]
+_OneOrTwo = Annotated[
+    tuple[_Name, ...],
+    Query(
+        alias="target",
+        max_length=2,
+        description="The class to explain, by name or number; the most probable one if left out. The style `versus` takes two, others one.",
     ),
 ]
 _Against = Annotated[
@@ -129,6 +134,53 @@ class Call:
 _Call = Annotated[Call, Depends()]
 
 
+def _look(
+    *,
+    style: Annotated[
+        Style, Query(description="How maps are drawn, as `--style` of the command line.")
+    ] = "overlay",
+    colours: Annotated[PaletteName, Query(description="In which colours.")] = "vik",
+    smoothing: Annotated[
+        float | None,
+        Query(
+            ge=0,
+            le=WIDEST,
+            allow_inf_nan=False,
+            description="Sigma of the Gaussian over the map that is drawn, as a share of its longer side; 0: none. If left out: the style's own.",
+        ),
+    ] = None,
+    opacity: Annotated[
+        float,
+        Query(
+            ge=0,
+            le=1,
+            allow_inf_nan=False,
+            description="How much of the photo the strongest relevance hides.",
+        ),
+    ] = 1.0,
+    size: Annotated[
+        int | None,
+        Query(
+            ge=SIZES[0],
+            le=_MOST.side,
+            description="Pixels of the longer side of the photo under a map. If left out: of `picture` the photo's own, at least 448 and at "
+            f"most 1024; of `explain` {SIDE}.",
+        ),
+    ] = None,
+    caption: Annotated[
+        bool,
+        Query(
+            description="Of `picture`: whether photo, colour bar and words stand with the map; else it is the map alone."
+        ),
+    ] = True,
+) -> Look:
+    """How maps are drawn, as the options of the command line of these names."""
+    return Look(style, colours, smoothing, opacity, size, caption)
+
+
+_Look = Annotated[Look, Depends(_look)]
+
+
 @router.get("/about", responses=_PROBLEMS)
 async def about(request: Request) -> About:
     """What this server offers: models, methods, limits."""
@@ -156,6 +208,10 @@ async def about(request: Request) -> About:
             for name, when in COMPARED.items()
         ],
         styles=list(STYLES),
+        colours=[
+            ColoursRow(name=name, speaks_for=one, speaks_against=other)
+            for name, (one, other) in PALETTES.items()
+        ],
         limits=LimitRow.model_validate(service.limits, from_attributes=True),
     )
 
@@ -190,7 +246,7 @@ async def explain(
     same_scale: Annotated[
         bool, Query(description="One colour scale over all maps of a method; else each map has its own.")
     ] = False,
-    look: _Look = "overlay",
+    look: _Look,
 ) -> Explained:
     """Heatmaps of a photo: for each method each target."""
     maps = max(1, len(targets)) * len(chosen)
@@ -198,6 +254,13 @@ async def explain(
         raise HTTPException(
             422,
             f"{maps} maps were asked for (targets times methods), expected at most {call.service.limits.maps}.",
+        )
+    side = look.size or SIDE
+    if maps * side**2 > call.service.limits.drawn:
+        raise HTTPException(
+            422,
+            f"{maps} maps of {side} x {side} pixels were asked for, expected at most {call.service.limits.drawn:,} pixels in all; "
+            "ask for fewer maps, or for a smaller size.",
         )
     question = Question(targets, against, tuple(dict.fromkeys(chosen)), same_scale, look)
     return await call(lambda photo, given_up: call.engine.explain(photo, question, given_up))
@@ -211,13 +274,14 @@ async def explain(
 )
 async def picture(
     call: _Call,
-    target: _Target = None,
+    *,
+    targets: _OneOrTwo = (),
     against: _Against = (),
     method: _Method = "ssglrp",
-    look: _Look = "overlay",
+    look: _Look,
 ) -> Response:
-    """One heatmap beside its photo, with caption and colour bar."""
-    question = Question((target,) if target else (), against, (method,), look=look)
+    """One heatmap over the whole photo, with caption and colour bar; of the style `versus` that of two classes."""
+    question = Question(targets, against, (method,), look=look)
     drawn = await call(lambda photo, given_up: call.engine.picture(photo, question, given_up))
     return Response(drawn, media_type="image/png")
 

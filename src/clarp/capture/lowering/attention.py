@@ -10,9 +10,24 @@ from torch import Tensor, fx
 
 from clarp.capture.lowering.call import Call, Lowered, Refused, Value, anywhere, lowers
 from clarp.capture.lowering.shape import stretched
-from clarp.operations import Add, Affine, Contraction, Dense, Expand, MatMul, Permute, Reshape, Shift, Softmax
+from clarp.operations import (
+    Add,
+    Affine,
+    Contraction,
+    Dense,
+    Expand,
+    MatMul,
+    Permute,
+    Reshape,
+    Shift,
+    Softmax,
+    Where,
+)
 
 aten = torch.ops.aten
+
+INSIDE = "_"
+"""A letter, which no equation has, for the heads that lie in the batch's axis."""
 
 
 @lowers(aten.softmax.int, aten._softmax.default)  # noqa: SLF001  an ATen name
@@ -28,6 +43,9 @@ def _softmax(call: Call) -> Lowered:
 def _matmul(call: Call) -> Lowered:
     """Two values, or a value and a constant, of at least two axes each."""
     a, b = (call[name] for name in list(call.arguments)[:2])
+    first = call.constants.get(a.name)
+    if first is not None and first.ndim == 2 and b.name not in call.constants and _batch_last(call, b):
+        return Dense(call.new("weight", first), None), (b,)  # the transposed product, as CLIP writes it
     if b.name in call.constants and call.constants[b.name].ndim == 2:
         return Dense(call.new("weight", call.constants[b.name].t().contiguous()), None), (a,)
     if a.name not in call.constants and b.name not in call.constants:
@@ -40,6 +58,11 @@ def _matmul(call: Call) -> Lowered:
     return _contraction(call, terms, (a, b), f"{letters}xz")
 
 
+def _batch_last(call: Call, x: fx.Node) -> bool:
+    """Whether a value is a matrix with a column for each image."""
+    return x.meta["val"].ndim == 2 and (call.layout(x).axis, call.layout(x).inner) == (1, 1)
+
+
 def _contraction(call: Call, terms: Sequence[str], operands: Sequence[fx.Node], result: str) -> Lowered:
     """The product of a value and a constant that has no axis of the batch's."""
     first = operands[0].name in call.constants
@@ -48,6 +71,10 @@ def _contraction(call: Call, terms: Sequence[str], operands: Sequence[fx.Node], 
     batch = value[layout.axis]
     if result[out.axis] != batch or layout.inner != out.inner:
         raise Refused("it mixes the batch with other axes")
+    if value[0] in constant and layout.inner == 1:  # a token for each image, say, the same for all
+        rows = weight.movedim(constant.index(value[0]), 0)
+        if torch.equal(rows[:1].expand_as(rows), rows):
+            weight, constant = rows[0], constant.replace(value[0], "")
     # An axis of size one broadcasts; in Einstein's notation it isn't there.
     broadcast = [
         axis
@@ -106,18 +133,25 @@ def _attention(call: Call) -> Lowered:
     scores = call.step(MatMul(), (scaled, transposed), shape)
     bias = call["attn_mask"]
     if bias is not None and bias.name not in call.constants:
-        scores = call.step(Add(), (scores, _computed_bias(call, bias, shape)), shape)
-    elif (mask := _mask(call, query, shape)) is not None:
+        return MatMul(), (
+            call.step(Softmax(-1), (_beside_computed(call, scores, bias, shape),), shape),
+            value,
+        )
+    if (mask := _mask(call, query, shape)) is not None:
         scores = call.step(Shift(call.new("mask", mask)), (scores,), shape)
     weights = call.step(Softmax(-1), (scores,), shape)
     return MatMul(), (weights, value)
 
 
-def _computed_bias(call: Call, bias: fx.Node, shape: tuple[int, ...]) -> Value:
-    """What is added to the scores where it is computed from the image itself."""
-    if bias.meta["val"].dtype == torch.bool or len(call.sizes(bias)) != len(shape):
-        raise Refused("its mask is computed from the image, expected a constant, or a bias for each score")
-    return bias if call.sizes(bias) == shape else call.step(Expand(shape), (bias,), shape)
+def _beside_computed(call: Call, scores: Value, bias: fx.Node, shape: tuple[int, ...]) -> Value:
+    """The scores and a bias, or a mask of what they keep, that is computed from the image itself or from a further input."""
+    if len(call.sizes(bias)) != len(shape):
+        raise Refused("its mask or bias has other axes than the scores")
+    whole: Value = bias if call.sizes(bias) == shape else call.step(Expand(shape), (bias,), shape)
+    if bias.meta["val"].dtype != torch.bool:
+        return call.step(Add(), (scores, whole), shape)
+    nothing = call.new("nothing", torch.full((1,) * (len(shape) + 1), -torch.inf, dtype=torch.float64))
+    return call.step(Where(None, None, nothing), (whole, scores), shape)
 
 
 def _mask(call: Call, query: fx.Node, shape: tuple[int, ...]) -> Tensor | None:
@@ -150,6 +184,11 @@ def _einsum(call: Call) -> Lowered:
     batch = result[:1]
     if not batch or not a[:1] == b[:1] == batch:
         raise Refused(f"{equation!r}, expected the batch's letter in front")
+    layouts = {call.layout(), *map(call.layout, operands)}
+    if len(layouts) > 1 or next(iter(layouts)).axis != 0:
+        raise Refused(f"{equation!r} mixes the batch with other axes")
+    if next(iter(layouts)).inner > 1:  # heads or windows in the batch's axis
+        a, b, result = (f"{batch}{INSIDE}{term[1:]}" for term in (a, b, result))
     shared = [letter for letter in a if letter in b and letter in result and letter != batch]
     inner = [letter for letter in a if letter in b and letter not in result]
     rows = [letter for letter in a if letter not in b]
@@ -158,8 +197,8 @@ def _einsum(call: Call) -> Lowered:
         raise Refused(f"{equation!r}, expected no sum over a letter of one operand alone")
     size = {
         letter: n
-        for term, x in zip(terms, operands, strict=True)
-        for letter, n in zip(term[1:], call.shape(x), strict=True)
+        for term, x in zip((a, b), operands, strict=True)
+        for letter, n in zip(term[1:], call.sizes(x), strict=True)
     }
     first = _grouped(call, operands[0], a, (shared, rows, inner), size)
     second = _grouped(call, operands[1], b, (shared, inner, columns), size)

@@ -177,7 +177,7 @@ class Call:
         whole = constant.shape[layout.axis] > 1
         rows = constant.unflatten(layout.axis, (-1, layout.inner if whole else 1)).movedim(layout.axis, 0)
         rows = rows if layout.inner > 1 else rows.squeeze(layout.axis + 1)
-        if not torch.equal(rows[:1].expand_as(rows), rows):
+        if not _alike(rows[:1].expand_as(rows), rows):
             raise Refused("one of its arguments is a constant that differs between the images of a batch")
         return rows[:1]
 
@@ -186,6 +186,11 @@ class Call:
         name = f"{self.node.name}.{len(self.steps)}"
         self.steps.append(Step(name, operation, inputs, shape))
         return name
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    """Whether all values are equal; two that are not a number are."""
+    return bool(torch.isclose(a, b, rtol=0, atol=0, equal_nan=True).all())
 
 
 def _value(node: fx.Node) -> Tensor:

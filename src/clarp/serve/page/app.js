@@ -6,9 +6,14 @@ import { Board } from "./board.js";
 import { Classes } from "./classes.js";
 import { card } from "./cards.js";
 import { changes, sentence } from "./changes.js";
+import { Look } from "./look.js";
 import { Question } from "./question.js";
 
-const classes = new Classes(() => soon());
+const classes = new Classes(
+  () => soon(),
+  (name) => askJson("class", { model: model(), name }),
+);
+const look = new Look(() => soon());
 const chosen = new Set(["ssglrp", "lrp"]);
 let about = null;
 let photo = null;
@@ -32,19 +37,27 @@ async function start() {
   about = await askJson("about");
   $("model").replaceChildren(...about.models.map(({ name }) => make("option", { value: name }, name)));
   $("model-choice").hidden = about.models.length < 2;
-  $("methods").replaceChildren(...about.methods.map(methodChoice));
+  $("methods").replaceChildren(...offered().map(methodChoice));
+  look.offer(about);
   await loadLabels();
 }
 
-function methodChoice({ name, has_rivals: rivals, definition }) {
-  const box = make("input", { type: "checkbox", value: name, checked: chosen.has(name) });
+/** The methods, and what they can be compared with. */
+const offered = () => [...about.methods, ...about.baselines];
+
+function methodChoice({ name, has_rivals: rivals, definition, when }) {
+  const box = make("input", { type: "checkbox", value: name, checked: chosen.has(name), title: when });
+  const told = () => ($("method-hint").textContent = `${name.toUpperCase()}: ${when}`);
   box.addEventListener("change", () => {
     if (box.checked) chosen.add(name);
     else chosen.delete(name);
     soon();
   });
-  const hint = rivals ? definition : `${definition}; it contrasts with nothing`;
-  return make("label", { className: "chip", title: hint }, box, name.toUpperCase());
+  box.addEventListener("focus", told);
+  const made = rivals ? definition : `${definition}; it contrasts with nothing`;
+  const kind = about.baselines.some((one) => one.name === name) ? "chip baseline" : "chip";
+  const properties = { className: kind, title: made, onpointerenter: told, onclick: told };
+  return make("label", properties, box, name.toUpperCase());
 }
 
 async function loadLabels() {
@@ -102,20 +115,30 @@ function soon() {
   timer = setTimeout(() => explain().catch(fail), 150);
 }
 
-/** What is wanted, a list of {key, method, target, against: as it is asked, others: as it is meant, rivals: whether the method has any,
- * contrasts: whether the map shows a class against others}. */
+/** The classes that are drawn together: each by itself, or of the style versus two; none where there are not two. */
+function groups() {
+  const { targets } = classes;
+  if (look.style !== "versus") return targets.map((target) => [target]);
+  return targets.length === 2 ? [targets] : [];
+}
+
+/** What is wanted, a list of {key, method, targets, drawn: as it is drawn, asked: against which it is asked, others: as it is meant, rivals:
+ * whether the method has any, contrasts: whether the map shows a class against others}. */
 function wanted() {
-  const { against, targets } = classes;
-  const shared = $("same-scale").checked ? targets : null; // on one scale, each map depends on all of them
-  return targets.flatMap((target) =>
-    about.methods
+  const { against } = classes;
+  const shared = $("same-scale").checked ? classes.targets : null; // on one scale, each map depends on all of them
+  const drawn = look.query;
+  return groups().flatMap((targets) =>
+    offered()
       .filter(({ name }) => chosen.has(name))
       .map(({ name, has_rivals: rivals }) => {
-        const others = rivals ? against.filter((index) => index !== target) : [];
-        const key = JSON.stringify([name, target, others, shared]);
         // A target is never its own rival, so that all targets with rivals left are one question.
+        const left = targets.every((target) => against.some((index) => index !== target));
+        const asked = rivals && left ? against : [];
+        const others = asked.filter((index) => targets.length > 1 || index !== targets[0]);
+        const key = JSON.stringify([name, targets, others, shared, drawn]);
         const contrasts = others.length > 0 || (rivals && question.hasRivals);
-        return { key, method: name, target, against: others.length ? against : [], others, rivals, contrasts };
+        return { key, method: name, targets, drawn, asked, others, rivals, contrasts };
       }),
   );
 }
@@ -126,14 +149,15 @@ async function explain() {
   running = new AbortController();
   problem();
   const maps = wanted();
-  if (maps.length > about.limits.maps) {
-    problem(`${maps.length} maps are chosen (classes times methods); at most ${about.limits.maps} are made at once.`);
+  const count = maps.reduce((sum, { targets }) => sum + targets.length, 0);
+  if (count > about.limits.maps) {
+    problem(`${count} maps are chosen (classes times methods); at most ${about.limits.maps} are made at once.`);
     return;
   }
   for (const [key, element] of cards) if (element.classList.contains("failed")) cards.delete(key);
   draw(maps);
   if (!maps.length) {
-    status(classes.targets.length ? "Choose a method." : "Choose a class to explain.");
+    status(groups().length ? "Choose a method." : look.style === "versus" ? "Choose two classes." : "Choose a class to explain.");
     return;
   }
   const missing = maps.filter(({ key }) => !cards.has(key));
@@ -143,7 +167,7 @@ async function explain() {
     return;
   }
   status(`Explaining: ${missing.length} ${missing.length === 1 ? "map" : "maps"} …`);
-  const asked = Map.groupBy(missing, ({ method, against }) => JSON.stringify([method, against]));
+  const asked = Map.groupBy(missing, ({ method, asked }) => JSON.stringify([method, asked]));
   const { signal } = running;
   await Promise.all([...asked.values()].map((group) => explainOne(group, signal)));
   if (!signal.aborted) status(ready);
@@ -151,20 +175,20 @@ async function explain() {
 
 /** The maps of one method against the same classes. */
 async function explainOne(group, signal) {
-  const [{ method, against }] = group;
-  const source = { photo, board };
+  const [{ method, asked, drawn }] = group;
+  const source = { photo, board, look };
   try {
-    const target = group.map((one) => one.target);
-    const query = { model: model(), method, target, against, same_scale: $("same-scale").checked };
+    const target = group.flatMap((one) => one.targets);
+    const query = { model: model(), method, target, against: asked, same_scale: $("same-scale").checked, ...drawn };
     const answer = await askJson("explain", query, photo, signal);
     if (signal.aborted) return;
-    answer.maps.forEach((map, place) => {
-      const { key, target: one, others, rivals, contrasts } = group[place];
-      const query = { model: model(), method, target: one, against: others };
-      const words = question.contrast(one, others);
-      cards.set(key, card(map, { ...source, answer, query, rivals, contrasts, words }));
-      classes.learn([map.target, ...(Array.isArray(map.against) ? map.against : [])]);
-    });
+    const maps = answer.maps.values();
+    for (const { key, targets, others, rivals, contrasts } of group) {
+      const query = { model: model(), method, target: targets, against: others, ...drawn };
+      const words = question.contrast(targets, others);
+      cards.set(key, card([...maps.take(targets.length)], { ...source, answer, query, rivals, contrasts, words }));
+    }
+    for (const map of answer.maps) classes.learn([map.target, ...(Array.isArray(map.against) ? map.against : [])]);
   } catch (error) {
     if (signal.aborted) return;
     for (const { key } of group) {
@@ -176,27 +200,28 @@ async function explainOne(group, signal) {
 }
 
 function draw(maps) {
-  const sections = classes.targets.map((target) => {
-    const probability = classes.probability(target);
-    const rivals = classes.against.filter((index) => index !== target);
-    const contrasts = rivals.length > 0 || question.hasRivals;
-    return make(
-      "section",
-      { className: contrasts ? "target contrast" : "target" },
-      make(
-        "h3",
-        {},
-        `${classes.name(target)} `,
-        make("small", {}, `${probability === undefined ? "" : `${percent(probability)} `}${question.contrast(target, rivals)}`),
-      ),
-      make(
-        "div",
-        { className: "grid" },
-        ...maps.filter((map) => map.target === target).map(({ key, method }) => cards.get(key) ?? waiting(method)),
-      ),
+  const drawn = groups();
+  $("maps").replaceChildren(...drawn.map((targets) => section(targets, maps)));
+  if (look.style === "versus" && !drawn.length) {
+    $("maps").append(
+      make("p", { className: "hint" }, `Versus draws two classes at once. Choose two to explain; ${classes.targets.length} are chosen.`),
     );
-  });
-  $("maps").replaceChildren(...sections);
+  }
+}
+
+/** The maps of a class, or of two that are drawn together. */
+function section(targets, maps) {
+  const rivals = classes.against.filter((index) => targets.length > 1 || index !== targets[0]);
+  const contrasts = rivals.length > 0 || question.hasRivals;
+  const shares = targets.map((target) => classes.probability(target)).filter((one) => one !== undefined);
+  const told = `${shares.map(percent).join(" and ")} ${question.contrast(targets, rivals)}`.trim();
+  const found = maps.filter((map) => map.targets.join() === targets.join());
+  return make(
+    "section",
+    { className: contrasts ? "target contrast" : "target" },
+    make("h3", {}, `${targets.map((target) => classes.name(target)).join(" or ")} `, make("small", {}, told)),
+    make("div", { className: "grid" }, ...found.map(({ key, method }) => cards.get(key) ?? waiting(method))),
+  );
 }
 
 function waiting(method) {
@@ -252,10 +277,6 @@ function listen() {
     running.abort();
     ready = loadLabels();
     take(photo);
-  });
-  $("opacity").addEventListener("input", ({ target }) => {
-    $("opacity-value").textContent = `${target.value} %`;
-    document.documentElement.style.setProperty("--opacity", target.value / 100);
   });
   $("size").addEventListener("input", ({ target }) => ($("size-value").textContent = `${target.value} %`));
   $("same-scale").addEventListener("change", () => soon());

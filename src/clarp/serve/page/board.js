@@ -1,6 +1,6 @@
 // The pictures of one photo: they share a point that is read, and a mask that is painted.
 
-import { $, make, signed } from "./dom.js";
+import { $, make } from "./dom.js";
 import { Mask } from "./brush.js";
 
 export class Board {
@@ -16,13 +16,14 @@ export class Board {
     this.y = Math.floor(seen.height / 2);
   }
 
-  /** A picture: the photo, and over it a map, if there is one. `map` has png, values, limit and readout (an element). */
+  /** A picture: the photo, and over it a map, if there is one. `map` has png, whether it is whole (else the photo shows through),
+   * readout (an element) and read(place): what that says of a pixel, by its number. */
   stack(label, map = null) {
     const canvas = make("canvas", { className: "mask" });
     const element = make(
       "div",
       {
-        className: map ? "stack" : "stack plain",
+        className: map ? (map.whole ? "stack whole" : "stack") : "stack plain",
         tabIndex: 0,
         role: "application",
         "aria-label": `${label}. Arrow keys move the point, Space covers the place.`,
@@ -58,17 +59,10 @@ export class Board {
     this.mask.draw(one.canvas);
   }
 
-  #value(map) {
-    return map.values[this.y * this.width + this.x];
-  }
-
   #place({ element, map }) {
     element.style.setProperty("--x", `${(100 * (this.x + 0.5)) / this.width}%`);
     element.style.setProperty("--y", `${(100 * (this.y + 0.5)) / this.height}%`);
-    if (!map) return;
-    const value = this.#value(map);
-    const share = Math.min(100, Math.round((100 * Math.abs(value)) / map.limit));
-    map.readout.textContent = Number.isFinite(value) ? `${signed(value)}, ${share} % of full colour` : "not finite";
+    if (map) map.readout.textContent = map.read(this.y * this.width + this.x);
   }
 
   #listen(one) {

@@ -4,39 +4,65 @@ import { $, make, readable, signed, status } from "./dom.js";
 import { ask } from "./api.js";
 import { bytes, download, numbers, slug } from "./files.js";
 
-/** The card of a map. `source` has the answer it came in, the board, the photo's file, the query for its picture, whether its method has
- * rivals, whether it contrasts its class with others, and with what in words. */
-export function card(map, source) {
+/** The card of a map, or of two that are drawn together. `source` has the answer it came in, the board, the photo's file, the look, the query
+ * for its picture, whether its method has rivals, whether it contrasts its class with others, and with what in words. */
+export function card(maps, source) {
+  const [map] = maps;
   const readout = make("output", { className: "readout" });
-  const name = readable(map.target.label);
-  const values = numbers(bytes(map.heatmap));
+  const names = maps.map(({ target }) => readable(target.label));
+  const read = reader(maps, names);
   const words = source.rivals || !source.contrasts ? source.words : "by itself";
-  const picture = source.board.stack(`Heatmap of ${name} by ${map.method} ${words}`, {
-    png: map.png,
-    values,
-    limit: map.scale.limit,
-    readout,
+  const { style } = source.query;
+  const pictures = map.pictures.map(({ title, png }) => {
+    const part = title ? `, what ${title}` : "";
+    const label = `Heatmap of ${names.join(" or ")} by ${map.method} ${words}`.trim() + part;
+    const picture = source.board.stack(label, { png, whole: style !== "overlay", read, readout });
+    return title ? make("div", { className: "part" }, make("p", {}, title), picture) : picture;
   });
+  const told = maps.flatMap((one, k) =>
+    notes(one, source.contrasts).map((text) => (maps.length > 1 ? `${names[k]}: ${text}` : text)),
+  );
   return make(
     "article",
     { className: "card" },
     make("h4", {}, map.method.toUpperCase(), ...(source.rivals ? [] : [" ", make("small", {}, "contrasts with nothing")])),
-    picture,
+    ...pictures,
     readout,
-    ...(map.scale.basis === "no scale" ? [] : [scale(map)]),
-    ...notes(map, source.contrasts).map((text) => make("p", { className: "note" }, text)),
-    downloads(map, source),
+    ...(map.scale.bar && map.scale.basis !== "no scale" ? [legend(map.scale, names)] : []),
+    ...(map.note ? [make("p", { className: "hint" }, map.note)] : []),
+    ...told.map((text) => make("p", { className: "note" }, text)),
+    downloads(maps, names, source),
   );
 }
 
-function scale(map) {
-  const limit = signed(map.scale.limit).slice(1);
+/** What is said of a pixel: its value in the map itself, never in the smoothed one. */
+function reader(maps, names) {
+  const values = maps.map((map) => numbers(bytes(map.heatmap)));
+  const [{ scale }] = maps;
+  return (place) => {
+    const found = values.map((one) => one[place]);
+    const smoothed = scale.smoothed ? " before smoothing" : "";
+    if (found.length > 1) return found.map((value, k) => `${names[k]} ${signed(value)}`).join(", ") + smoothed;
+    const [value] = found;
+    if (!Number.isFinite(value) || scale.smoothed) return signed(value) + smoothed;
+    return `${signed(value)}, ${Math.round((100 * Math.abs(value)) / scale.peak)} % of the peak`;
+  };
+}
+
+function legend({ limit, peak, basis, bar, hues }, names) {
+  const [one, other] = hues;
+  const ends =
+    names.length > 1
+      ? [`${other}: ${names[1]}`, "white: both", `${one}: ${names[0]}`]
+      : ["−100 % speaks against", "+100 % speaks for"];
+  const size = (value) => signed(value).slice(1);
+  const told = names.length > 1 ? ends.join(", ") : `${other} speaks against, ${one} speaks for`;
   return make(
     "div",
-    { className: "scale", title: `Full colour at ±${limit}, the ${map.scale.basis}` },
-    make("span", {}, `−${limit}`),
-    make("img", { src: "/page/colours.png", alt: "blue speaks against, red speaks for" }),
-    make("span", {}, `+${limit}`),
+    { className: "scale", title: `Full colour at ±${size(limit)}, the ${basis}` },
+    make("img", { src: `data:image/png;base64,${bar}`, alt: told }),
+    make("p", { className: "ends" }, ...ends.map((text) => make("span", {}, text))),
+    make("p", {}, `Full colour from ${Math.round((100 * limit) / peak)} % of the peak, ${size(peak)}`),
   );
 }
 
@@ -55,38 +81,46 @@ function notes(map, contrasts) {
   return found;
 }
 
-function downloads(map, source) {
+function downloads(maps, names, source) {
   const stem = source.photo.name.replace(/\.[^.]*$/, "") || "photo";
-  const file = `${stem}.${map.target.class}-${slug(map.target.label)}.${map.method}`;
+  const [{ method }] = maps;
+  const classes = maps.map(({ target }) => `${target.class}-${slug(target.label)}`);
+  const file = (text) => `${stem}.${text}.${method}`;
   const { maps: _, ...answer } = source.answer;
-  const { python, ...told } = map;
-  const actions = {
-    PNG: async () => {
-      status("Drawing the picture …");
-      download(await (await ask("picture", source.query, source.photo)).blob(), `${file}.png`);
-      status("");
-    },
-    ".npy": () => download(bytes(map.heatmap), `${file}.npy`, "application/octet-stream"),
-    JSON: () => download(JSON.stringify({ ...answer, map: told }, null, 2), `${file}.json`, "application/json"),
-    Python: () => showLines(python.replaceAll('"photo.jpg"', JSON.stringify(source.photo.name)), `${file}.py`),
+  const told = maps.map(({ python: _, ...rest }) => rest);
+  const all = names.join(" or ");
+  const drawn = async () => {
+    status("Drawing the picture …");
+    const answered = await ask("picture", { ...source.query, ...source.look.picture }, source.photo);
+    download(await answered.blob(), `${file(classes.join("-vs-"))}.png`);
+    status("");
   };
-  const what = `${readable(map.target.label)} by ${map.method}`;
+  const made = () => {
+    const kept = maps.length > 1 ? { ...answer, maps: told } : { ...answer, map: told[0] };
+    download(JSON.stringify(kept, null, 2), `${file(classes.join("-vs-"))}.json`, "application/json");
+  };
+  const own = maps.flatMap(({ heatmap, python }, k) => {
+    const of = maps.length > 1 ? ` ${names[k]}` : "";
+    const lines = python.replaceAll('"photo.jpg"', JSON.stringify(source.photo.name));
+    return [
+      button(`.npy${of}`, `.npy of ${names[k]} by ${method}`, () =>
+        download(bytes(heatmap), `${file(classes[k])}.npy`, "application/octet-stream"),
+      ),
+      button(`Python${of}`, `Python lines for ${names[k]} by ${method}`, () => showLines(lines, `${file(classes[k])}.py`)),
+    ];
+  });
   return make(
     "div",
-    { className: "buttons", role: "group", "aria-label": `Download ${what}` },
-    ...Object.entries(actions).map(([text, act]) =>
-      make(
-        "button",
-        {
-          type: "button",
-          className: "quiet",
-          "aria-label": text === "Python" ? `Python lines for ${what}` : `${text} of ${what}`,
-          onclick: () => Promise.resolve(act()).catch((error) => status(error.message)),
-        },
-        text,
-      ),
-    ),
+    { className: "buttons", role: "group", "aria-label": `Download ${all} by ${method}` },
+    button("PNG", `PNG of ${all} by ${method}`, drawn),
+    button("JSON", `JSON of ${all} by ${method}`, made),
+    ...own,
   );
+}
+
+function button(text, label, act) {
+  const pressed = () => Promise.resolve(act()).catch((error) => status(error.message));
+  return make("button", { type: "button", className: "quiet", "aria-label": label, onclick: pressed }, text);
 }
 
 function showLines(lines, name) {

@@ -3,9 +3,10 @@
 import { $, make, percent, readable } from "./dom.js";
 
 export class Classes {
-  /** changed() is called when another choice was made. */
-  constructor(changed) {
+  /** changed() is called when another choice was made; meaning(name) asks the server which class a name means. */
+  constructor(changed, meaning) {
     this.changed = changed;
+    this.meaning = meaning;
     this.rows = [];
     this.labels = [];
     $("adding").addEventListener("submit", (event) => {
@@ -71,30 +72,49 @@ export class Classes {
     return row;
   }
 
-  #add(text, role) {
-    const found = this.#find(text);
-    const input = $("typed");
-    $("typed-problem").textContent = typeof found === "string" ? found : "";
-    input.setAttribute("aria-invalid", String(typeof found === "string"));
-    if (typeof found === "string") return;
-    input.value = "";
-    this.#row(found)[role] = true;
+  async #add(text, role) {
+    const typed = text.trim();
+    this.asked = typed;
+    let found = this.#written(typed);
+    if (found < 0 && typed) {
+      const answer = await this.meaning(typed).catch(({ message }) => ({ meant: null, near: [], problem: message }));
+      if (this.asked !== typed) return; // something else was typed meanwhile
+      found = answer.meant ?? -1;
+      if (found < 0) this.#refuse(answer, role);
+    } else if (!typed) {
+      this.#refuse({ near: [], problem: "Type the name of a class." }, role);
+    }
+    if (found >= 0) this.#take(found, role);
+  }
+
+  #take(index, role) {
+    this.#refuse({ near: [], problem: "" });
+    $("typed").value = "";
+    this.#row(index)[role] = true;
     this.draw();
     this.changed();
   }
 
-  /** The index of a class as it was typed, or a sentence that says why there is none. */
-  #find(text) {
-    const plain = (name) => name.trim().toLowerCase().replaceAll("_", " ");
-    const wanted = plain(text);
-    if (!wanted) return "Type the name of a class.";
-    if (/^\d+$/.test(wanted) && Number(wanted) < this.labels.length) return Number(wanted);
-    const exact = this.written.findIndex((name) => plain(name) === wanted);
-    if (exact >= 0) return exact;
-    const near = [...this.labels.keys()].filter((index) => plain(this.labels[index]).includes(wanted));
-    if (near.length === 1) return near[0];
-    const names = near.slice(0, 5).map((index) => this.written[index]);
-    return `There is no class “${text.trim()}”` + (names.length ? `; there are ${names.join(", ")}.` : ".");
+  /** Say why a name is none of one class, and offer those that are like it. */
+  #refuse({ near, problem }, role) {
+    $("typed-problem").textContent = near.length ? `“${this.asked}” is not the name of one class. Is it one of these?` : problem;
+    $("typed").setAttribute("aria-invalid", String(problem !== ""));
+    const choose = ({ class: index }) => {
+      const take = () => {
+        this.#take(index, role);
+        $("typed").focus();
+      };
+      return make("button", { type: "button", className: "quiet", onclick: take }, readable(this.written[index]));
+    };
+    $("typed-near").replaceChildren(...near.map(choose));
+    $("typed-near").hidden = !near.length;
+  }
+
+  /** The index of a class by its number, or its name as the list has it; -1 if it is neither. */
+  #written(typed) {
+    const plain = (name) => name.toLowerCase().replaceAll("_", " ");
+    if (/^\d+$/.test(typed) && Number(typed) < this.labels.length) return Number(typed);
+    return this.written.findIndex((name) => plain(name) === plain(typed));
   }
 
   draw() {

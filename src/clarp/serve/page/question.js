@@ -7,7 +7,7 @@ const HINTS = {
     "Choose which to explain. It is contrasted with another class only if you choose “Against” there.",
   binary:
     "One question with two answers, whose percentages add up to 100. " +
-    "The map of the one is the negative of the other's: red and blue change places.",
+    "The map of the one is the negative of the other's: what speaks for and what speaks against change places.",
 };
 
 export class Question {
@@ -32,10 +32,10 @@ export class Question {
     return this.task === "multiclass";
   }
 
-  /** What a class is contrasted with. */
-  contrast(target, rivals) {
+  /** What a class is contrasted with, or two that are drawn together. */
+  contrast(targets, rivals) {
     if (rivals.length) return `against ${rivals.map(this.name).join(", ")}`;
-    if (this.task === "binary") return `against ${this.name(1 - target)}`;
+    if (this.task === "binary") return targets.length > 1 ? "" : `against ${this.name(1 - targets[0])}`;
     return this.hasRivals ? "against all other classes" : "by itself";
   }
 }

@@ -1,0 +1,60 @@
+"""Which composite loses less: what a warning of lost relevance may name, because it was tried on the image that it speaks of."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from clarp.passes import ENOUGH, TOO_MUCH, Passes, arrived
+from clarp.propagation import Program, make_plan
+from clarp.propagation.plan import has_depthwise
+from clarp.rules.composites import Composite, for_depthwise, get
+
+_CONSERVING = ("zplus-box", "epsilon-plus-box")
+
+
+def better(
+    passes: Passes, image: Tensor, row: int, column: int, back: torch.dtype
+) -> tuple[str, float] | None:
+    """The composite that brings at least half of this relevance to the pixels, and how much it brings.
+
+    Args:
+        passes: those that lost it.
+        image: the one where it was lost, (C, H, W).
+        row: which target's.
+        column: the image's number among those of the passes.
+        back: the type to go back in.
+
+    Returns:
+        None where none of those that conserve by their rules does.
+    """
+    graph, now = passes.program.plan.graph, passes.method.rules
+    this, one = slice(row, row + 1), slice(column, column + 1)
+    low, high = (end if len(end) == 1 else end[one] for end in passes.bounds)
+    alone = replace(
+        passes,
+        targets=passes.targets[this, one],
+        rivals=passes.rivals[this, one],
+        seed=passes.seed[this, one],
+        bounds=(low, high),
+    )
+    found = [for_depthwise(get(name)) if has_depthwise(graph) else get(name) for name in _CONSERVING]
+    for composite in sorted(found, key=lambda other: other.dense != now.dense):
+        if composite.name == now.name:
+            continue
+        try:
+            share = _share(alone, composite, image, back)
+        except ValueError:  # the method can't have this composite, as CLRP2 can't have epsilon in the head
+            continue
+        if ENOUGH <= share <= TOO_MUCH:
+            return composite.name, share
+    return None
+
+
+def _share(passes: Passes, composite: Composite, image: Tensor, back: torch.dtype) -> float:
+    """What reaches the pixels when another composite does these passes of one image (C, H, W) and one target."""
+    method = replace(passes.method, composite=composite)
+    plan = make_plan(passes.program.plan.graph, composite)
+    program = Program(plan, image.device, image.dtype, back, gradients=bool(method.selections))
+    other = replace(passes, method=method, program=program, tape=program.forward(image[None]))
+    return float(arrived(other.amounts(other.maps(()))).min())
