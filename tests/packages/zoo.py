@@ -126,10 +126,6 @@ def lora(model: nn.Module, *modules: str, head: str) -> nn.Module:
     from peft import LoraConfig, get_peft_model
 
     found: nn.Module = get_peft_model(model, LoraConfig(target_modules=list(modules), modules_to_save=[head]))  # type: ignore[arg-type]
-    with torch.no_grad():
-        for name, weight in found.named_parameters():
-            if "lora_B" in name:  # zero before training
-                weight.normal_(std=0.1)
     return found
 
 

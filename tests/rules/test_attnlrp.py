@@ -19,13 +19,13 @@ class Block(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.place = nn.Parameter(torch.empty(1, 5, 4))
+        self.place = nn.Parameter(images(1, 5, 4, seed=9))
         self.norm, self.norm2 = nn.LayerNorm(4), nn.LayerNorm(4)
-        self.q, self.k, self.v, self.out = (nn.Linear(4, 4) for _ in range(4))
+        self.embed, self.q, self.k, self.v, self.out = (nn.Linear(4, 4) for _ in range(5))
         self.up, self.down, self.head = nn.Linear(4, 6), nn.Linear(6, 4), nn.Linear(4, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.flatten(1, 2).mT + self.place
+        x = self.embed(x.flatten(1, 2).mT) + self.place
         y = self.norm(x)
         x = x + self.out((self.q(y) @ self.k(y).mT * 0.5).softmax(-1) @ self.v(y))
         x = x + self.down(F.gelu(self.up(self.norm2(x))))
@@ -68,7 +68,8 @@ def softmax(x: Tensor, R: Tensor) -> Tensor:
 
 def twin(net: Block, image: Tensor, R: Tensor) -> Tensor:
     """AttnLRP of one image, from the paper's formulas; R of the logits."""
-    tokens = image.flatten(0, 1).mT
+    pixels = image.flatten(0, 1).mT
+    tokens = net.embed(pixels)
     x0 = tokens + net.place[0]
     y = net.norm(x0)
     q, k, v = net.q(y), net.k(y), net.v(y)
@@ -89,7 +90,7 @@ def twin(net: Block, image: Tensor, R: Tensor) -> Tensor:
     Rweights, Rv = product(scores.softmax(-1), v, dense(net.out, mixed, Ra))
     Rq, Rk = product(q, k.mT, softmax(scores, Rweights))
     R0 = R0 + dense(net.q, y, Rq) + dense(net.k, y, Rk.mT) + dense(net.v, y, Rv)
-    return summed((tokens, net.place[0]), R0)[0].mT.reshape(image.shape)
+    return dense(net.embed, pixels, summed((tokens, net.place[0]), R0)[0]).mT.reshape(image.shape)
 
 
 def test_a_transformer_equals_the_formulas_of_the_paper() -> None:
