@@ -69,7 +69,7 @@ class Composite:
     first: LinearRule | None = None
     depthwise: LinearRule | None = None
     average: LinearRule = Norm()
-    residual: Ratio | Norm = Ratio()
+    residual: Ratio | Norm | Epsilon = Ratio()
     product: Halves = Halves()
     softmax: Taylor | Hold = Taylor()
 
@@ -86,7 +86,7 @@ class Composite:
                 )
         if self.first is not None:
             _expect(self.first, LinearRule, "first")
-        _expect(self.residual, (Ratio, Norm), "residual")
+        _expect(self.residual, (Ratio, Norm, Epsilon), "residual")
         _expect(self.product, Halves, "product")
         _expect(self.softmax, (Taylor, Hold), "softmax")
 
@@ -181,7 +181,7 @@ _PRESETS = {
         Composite("epsilon-alpha2-beta1", AlphaBeta(2, 1), Epsilon()),
         Composite("epsilon-alpha2-beta1-flat", AlphaBeta(2, 1), Epsilon(), first=Flat()),
         Composite("epsilon-gamma-box", Gamma(0.25), Epsilon(), first=ZBox()),
-        Composite("attnlrp", Gamma(0.25), Epsilon()),
+        Composite("attnlrp", Gamma(0.25), Epsilon(), residual=Epsilon()),
         Composite("epsilon", Epsilon(), Epsilon()),
         Composite("zero", Zero(), Zero(), product=Halves(Zero())),
     )
@@ -206,7 +206,7 @@ def get(composite: str | Composite, residual: Literal["ratio", "proportional"] |
 
     Args:
         composite: one of :func:`names`, or a composite, which is returned.
-        residual: how a sum of two branches splits its relevance; None: as the composite says (presets: "ratio").
+        residual: how a sum of two branches splits its relevance; None: as the composite says (presets: "ratio", attnlrp: the epsilon rule).
 
     Raises:
         ValueError: no such preset or split.
