@@ -18,10 +18,8 @@ def test_names_are_found_and_methods_returned() -> None:
 
 
 def test_methods_are_values() -> None:
-    assert clarp.Method.named("sglrp") == clarp.Method(
-        clarp.seeds.SoftmaxGradient(), name="sglrp", adapts=True
-    )
-    assert repr(clarp.Method.named("lrp")) == repr(clarp.Method(name="lrp", adapts=True))
+    assert clarp.Method.named("sglrp") == clarp.Method(clarp.seeds.SoftmaxGradient(), name="sglrp")
+    assert repr(clarp.Method.named("lrp")) == repr(clarp.Method(name="lrp"))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from clarp.capture import Graph
 from clarp.propagation.plan import has_depthwise
 from clarp.rules import Epsilon, Flat, Norm, Rule, WSquare, ZBox, Zero
-from clarp.rules.composites import Composite, for_depthwise
+from clarp.rules.composites import Composite, default, settled
 from clarp.rules.composites import get as get_composite
 from clarp.seeds import Contrast, Logit, Seed, SoftmaxGradient, Uniform, Vector
 from clarp.selection import Selection, needs_rivals, normalised
@@ -33,9 +33,8 @@ class Method:
     Attributes:
         seed: the initial relevance over the logits.
         selection: none, one, or several; at each convolution the first that names it counts.
-        composite: a preset's name or a composite.
-        adapts: whether the composite gives way to one for depthwise convolutions in networks that have some, as those of the
-            named methods do; see :meth:`on`.
+        composite: a preset's name or a composite. Left out, it is ``zplus-box``, and ``zplus-scaled-box`` in networks with depthwise
+            convolutions; see :meth:`on`.
         passes: see above.
         normalisation: of the two maps of "two_pass" and "dual"; "signed" has only one.
         rectify: keep the positive part of the final map only (CLRP's published code).
@@ -48,12 +47,11 @@ class Method:
 
     seed: Seed = Logit()
     selection: Selection | Sequence[Selection] | None = None
-    composite: str | Composite = "zplus-box"
+    composite: str | Composite = default("zplus-box")
     passes: Passes = "signed"
     normalisation: Normalisation = "none"
     rectify: bool = False
     name: str = "custom"
-    adapts: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.seed, Seed):
@@ -126,18 +124,16 @@ class Method:
 
     def with_composite(self, composite: str | Composite | None) -> "Method":
         """The same method with another composite, for every network; None changes nothing."""
-        return self if composite is None else replace(self, composite=composite, adapts=False)
+        return self if composite is None else replace(self, composite=composite)
 
     def on(self, graph: Graph) -> "Method":
         """The method with the composite that it has in this network.
 
-        A named method's own composite is for networks without depthwise convolutions. In others most of its relevance would be lost
-        there (docs/rules.md), and ``zplus-scaled-box`` takes the place of ``zplus-box``. One that was asked for by name stays.
+        A default composite (:func:`clarp.rules.composites.default`) is for networks without depthwise convolutions. In others most of its
+        relevance would be lost there (docs/rules.md), and ``zplus-scaled-box`` takes the place of ``zplus-box``. One that was asked for
+        stays.
         """
-        if not self.adapts:
-            return self
-        composite = for_depthwise(self.rules) if has_depthwise(graph) else self.rules
-        return replace(self, composite=composite, adapts=False)
+        return replace(self, composite=settled(self.rules, depthwise=has_depthwise(graph)))
 
 
 def check_dual_rule(rule: Rule) -> None:
@@ -168,7 +164,7 @@ def clarp() -> Method:
     4. *Where the target trails*, D is negative, and a map of it would say of every place, the target's object included, only that the
        rivals are ahead. Asked for is what speaks for the target, so its rivals count no more than it has itself (``Contrast``).
     """
-    return Method(Contrast(), _ALL, "epsilon-plus-box", name="clarp", adapts=True)
+    return Method(Contrast(), _ALL, default("epsilon-plus-box"), name="clarp")
 
 
 _ALL = Selection("neuron", "all", "probability")
@@ -177,17 +173,17 @@ _TABLE = {
     method.name: method
     for method in (
         # LRP, Bach et al. 2015, 10.1371/journal.pone.0130140.
-        Method(Logit(), name="lrp", adapts=True),
+        Method(Logit(), name="lrp"),
         # CLRP1 and CLRP2, Gu, Yang, Tresp 2018, arXiv 1812.02100.
-        Method(Uniform(), name="clrp1", adapts=True),
-        Method(Logit(), passes="dual", name="clrp2", adapts=True),
+        Method(Uniform(), name="clrp1"),
+        Method(Logit(), passes="dual", name="clrp2"),
         # SGLRP, Iwana, Kuroki, Uchida 2019, arXiv 1908.04351.
-        Method(SoftmaxGradient(), name="sglrp", adapts=True),
+        Method(SoftmaxGradient(), name="sglrp"),
         # SLRP, Jung, Han, Choi 2021, 10.1049/ell2.12061.
-        Method(Logit(), _LAST, name="slrp", adapts=True),
+        Method(Logit(), _LAST, name="slrp"),
         # SSGLRP, Chen et al. 2025, 10.11772/j.issn.1001-9081.2025070906. Only the abstract was at hand: the formula is
         # reconstructed from it and from SGLRP and SLRP, and the form of the selection is the one that measured best.
-        Method(SoftmaxGradient(), _ALL, name="ssglrp", adapts=True),
+        Method(SoftmaxGradient(), _ALL, name="ssglrp"),
         clarp(),
     )
 }
