@@ -140,6 +140,21 @@ SPELLINGS: dict[str, tuple[Body, ...]] = {
         lambda x: F.normalize(x.flatten(2)[:, 1], dim=1) @ F.normalize(CENTRES).t(),
     ),
     "cosine of two values": (lambda x: F.cosine_similarity(x, x.flip(3), 1), lambda x: (F.normalize(x) * F.normalize(x.flip(3))).sum(1)),
+    "distances between values": (
+        lambda x: torch.cdist(x.flatten(2), x.flip(1).flatten(2) + 1),
+        lambda x: (x.flatten(2)[:, :, None] - (x.flip(1).flatten(2) + 1)[:, None]).square().sum(-1).sqrt(),
+    ),
+    "distances of order one, from centres": (
+        lambda x: torch.cdist(CENTRES, x.flatten(2), p=1.0),
+        lambda x: (x.flatten(2)[:, None] - CENTRES[:, None]).abs().sum(-1),
+    ),
+    "distances row by row": (
+        lambda x: torch.nn.functional.pairwise_distance(x.flatten(2), 2 * x.flip(1).flatten(2)),
+        lambda x: (x.flatten(2) - 2 * x.flip(1).flatten(2) + 1e-6).square().sum(-1).sqrt(),
+        lambda x: torch.nn.functional.pairwise_distance(x.flatten(2), 2 * x.flip(1).flatten(2), keepdim=True).squeeze(2),
+    ),
+    "a sum and a product": (lambda x: torch.addcmul(x, x.flip(2), x.flip(3), value=0.5), lambda x: x + (x.flip(2) * x.flip(3)) * 0.5),
+    "between two": (lambda x: torch.lerp(x, x.flip(2), 0.3), lambda x: x * 0.7 + x.flip(2) * 0.3),
     "distances": (
         lambda x: torch.cdist(x.flatten(2), CENTRES),
         lambda x: (x.flatten(2)[:, :, None] - CENTRES).square().sum(-1).sqrt(),

@@ -10,6 +10,7 @@ from clarp.capture.lowering.call import Call, Lowered, Refused, Value, anywhere,
 from clarp.capture.lowering.merge import is_constant
 from clarp.operations import (
     Absolute,
+    Add,
     Affine,
     Dense,
     Divide,
@@ -109,24 +110,83 @@ def _total(call: Call, x: Value, shape: tuple[int, ...], axis: int) -> Lowered:
 @lowers(aten.cdist.default, aten._cdist_forward.default)  # noqa: SLF001  an ATen name
 @anywhere
 def _distance(call: Call) -> Lowered:
-    """Of a value to constants (prototypes, centres), of any order: differences, their powers, a sum and its root."""
-    if not is_constant(call, "x2") or is_constant(call, "x1"):
-        raise Refused(
-            "it compares two values computed from the image, expected constants as its second argument"
-        )
-    x, order = call.value("x1"), float(call["p"])
-    given: Any = call["x2"]
+    """Of values to constants (prototypes, centres) or to other values, of any order: differences, their powers, a sum and its root."""
+    order = _order(float(call["p"]))
+    wide = (*call.sizes(), _rows(call, "x1")[-1])
+    sides: list[Value] = []
+    for name, places in (("x1", len(wide) - 2), ("x2", len(wide) - 3)):
+        if not is_constant(call, name):
+            own = call.sizes(call.value(name))
+            apart = (*own[:places], 1, *own[places:])
+            value = call.step(Reshape(apart), (call.value(name),), apart)
+            value = call.step(Expand(wide), (value,), wide)
+            sides.append(
+                _opposite(call, value, wide) if name == "x2" and not is_constant(call, "x1") else value
+            )
+    if len(sides) == 2:
+        return _lengths(call, call.step(Add(), tuple(sides), wide), wide, order)
+    first = is_constant(call, "x1")
+    given: Any = call["x1" if first else "x2"]
     centres = call.constants[given.name].double()
-    if prod(centres.shape[:-2]) != 1 or order <= 0 or order == inf:
-        raise Refused(
-            f"its order is {order} and its centres have the shape {tuple(centres.shape)}, expected one matrix"
-        )
-    centres = centres.reshape(centres.shape[-2:])
-    own = call.sizes(x)
-    apart, wide = (*own[:-1], 1, own[-1]), (*own[:-1], *centres.shape)
-    value = call.step(Expand(wide), (call.step(Reshape(apart), (x,), apart),), wide)
-    shift = call.new("centres", -centres.reshape((1,) * (len(wide) - 1) + tuple(centres.shape)))
-    value = call.step(Shift(shift), (value,), wide)
+    if prod(centres.shape[:-2]) != 1:
+        raise Refused(f"its centres have the shape {tuple(centres.shape)}, expected one matrix")
+    count, width = centres.shape[-2:]
+    around = (count, 1, width) if first else (1, count, width)
+    shift = call.new("centres", -centres.reshape((1,) * (len(wide) - 2) + around))
+    return _lengths(call, call.step(Shift(shift), (sides[0],), wide), wide, order)
+
+
+def _rows(call: Call, name: str) -> tuple[int, ...]:
+    """The shape of one side, without the batch where it has one."""
+    given: Any = call[name]
+    return tuple(call.constants[given.name].shape) if is_constant(call, name) else call.sizes(given)
+
+
+def _opposite(call: Call, value: Value, shape: tuple[int, ...]) -> Value:
+    minus = call.new(
+        f"minus.{len(call.steps)}", torch.full((1,) * (len(shape) + 1), -1.0, dtype=torch.float64)
+    )
+    return call.step(Affine(minus, None), (value,), shape)
+
+
+@lowers(aten.pairwise_distance.default)
+@anywhere
+def _pairwise(call: Call) -> Lowered:
+    """Row by row, of values to constants or to other values, as :func:`_distance`."""
+    names, order = ("x1", "x2"), _order(float(call["p"]))
+    shape = _common(call, names)
+    values: list[Value] = []
+    ones = torch.ones((1,) * (len(shape) + 1), dtype=torch.float64)
+    centre: Tensor | None = None
+    for name, sign in (("x1", 1.0), ("x2", -1.0)):
+        if is_constant(call, name):
+            constant = call.constants[call[name].name].double()
+            centre = sign * constant.reshape((1,) * (len(shape) + 1 - constant.ndim) + tuple(constant.shape))
+            continue
+        x = call.value(name)
+        value = _expanded(call, x, call.sizes(x), shape)
+        values.append(_opposite(call, value, shape) if sign < 0 else value)
+    if centre is not None:
+        value = call.step(Shift(call.new("centre", centre)), (values[0],), shape)
+    else:
+        value = call.step(Add(), tuple(values), shape)
+    moved = Affine(call.new("one", ones), call.new("eps", float(call["eps"]) * ones))
+    value = call.step(moved, (value,), shape)
+    operation, inputs = _lengths(call, value, shape, order)
+    if not call["keepdim"]:
+        return operation, inputs
+    assert operation is not None
+    return Reshape(call.sizes()), (call.step(operation, inputs, shape[:-1]),)
+
+
+def _order(order: float) -> float:
+    if order <= 0 or order == inf:
+        raise Refused(f"its order is {order}, expected one above zero")
+    return order
+
+
+def _lengths(call: Call, value: Value, wide: tuple[int, ...], order: float) -> Lowered:
+    """The norms of differences along their last axis."""
     if order == 2:
         value = call.step(Power(2), (value,), wide)
     else:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from clarp.capture.lowering.call import Call, Lowered, Value, anywhere, lowers
+from clarp.capture.lowering.call import Call, Lowered, Refused, Value, anywhere, lowers
 from clarp.capture.lowering.shape import stretched
 from clarp.operations import Add, Affine, Divide, Expand, Multiply, Reciprocal, Shift
 
@@ -73,6 +73,27 @@ def _quotient(call: Call) -> Lowered:
     if is_constant(call, "other"):
         return affine(call, broadcast(call, "self"), 1 / constant_of(call, "other"))
     return Divide(), (broadcast(call, "self"), broadcast(call, "other"))
+
+
+@lowers(aten.addcmul.default)
+@anywhere
+def _sum_and_product(call: Call) -> Lowered:
+    """Of three values, none of them a constant."""
+    if any(is_constant(call, name) for name in ("self", "tensor1", "tensor2")):
+        raise Refused("one of its arguments is a constant, expected three values: write a + value * b * c")
+    product = call.step(Multiply(), (broadcast(call, "tensor1"), broadcast(call, "tensor2")), call.sizes())
+    return Add(), (broadcast(call, "self"), _scaled(call, product, float(call["value"])))
+
+
+@lowers(aten.lerp.Scalar)
+@anywhere
+def _between(call: Call) -> Lowered:
+    """Of two values, by a number."""
+    parts = []
+    for name, factor in (("self", 1 - float(call["weight"])), ("end", float(call["weight"]))):
+        scale = torch.full((1,) * (len(call.sizes()) + 1), factor, dtype=torch.float64)
+        parts.append(call.step(Affine(call.new(name, scale), None), (broadcast(call, name),), call.sizes()))
+    return Add(), tuple(parts)
 
 
 @lowers(aten.neg.default, aten.negative.default)
