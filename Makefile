@@ -16,7 +16,7 @@ CODE := src tests examples benchmarks
 # Threads that wait should sleep: on a busy machine, spinning ones cost more time than the work.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-slow test-browser chromium mutations lint classifiers bench venv
+.PHONY: demo test test-slow test-packages test-browser chromium mutations lint classifiers bench venv
 
 demo: $(VENV)/.models  ## explain the cat against the coffee, and the coffee against the cat, to ./demo/
 	$(BIN)/clarp explain src/clarp/assets/cat_and_coffee.jpg --method ssglrp \
@@ -27,6 +27,10 @@ test: $(VENV)/.dev  ## everything that takes seconds
 
 test-slow: $(VENV)/.dev  ## everything that takes minutes
 	$(BIN)/pytest -m slow
+
+test-packages: $(VENV)/.dev  ## models of other people's packages, which it installs without their dependencies; takes minutes
+	$(INSTALL) --no-deps --requirement tests/packages/requirements.txt
+	$(BIN)/pytest -m slow tests/packages
 
 test-browser: $(VENV)/.dev chromium  ## the pages in a browser, as a person uses them; screenshots go to ./screenshots/
 	$(BIN)/pytest -m browser

@@ -91,18 +91,21 @@ def _condition(lowering: Callable[..., object]) -> str:
     return " ".join((getdoc(lowering) or "").split()).rstrip(".")
 
 
-def _named(function: Callable[..., object]) -> dict[str, None]:
+def _named(function: Callable[..., object], seen: frozenset[object] = frozenset()) -> dict[str, None]:
     """All that a function names in its code, and what the functions and classes of the lowerings name that it calls."""
     found: dict[str, None] = {}
+    if function in seen:
+        return found
+    seen |= {function}
     inner = [one for one in function.__code__.co_consts if isinstance(one, CodeType)]
     names = [name for code in (function.__code__, *inner) for name in code.co_names]
     for name in names:
         called = function.__globals__.get(name)
         if isinstance(called, type) and called.__module__.startswith(LOWERING) and called is not Call:
             for method in filter(isfunction, vars(called).values()):
-                found.update(_named(method))
+                found.update(_named(method, seen))
         elif isfunction(called) and called.__module__.startswith(LOWERING):
-            found.update(_named(called))
+            found.update(_named(called, seen))
         elif isinstance(called, dict):
             found.update((type(value).__name__, None) for value in called.values())
         else:

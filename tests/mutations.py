@@ -21,6 +21,9 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = (
     "tests/rules/test_linear_twins.py",
+    "tests/rules/test_axes_twins.py",
+    "tests/test_axes.py",
+    "tests/test_channels.py",
     "tests/rules/test_parts.py",
     "tests/rules/test_zeros.py",
     "tests/rules/test_pooling_twins.py",
@@ -74,6 +77,7 @@ CHOICES, SPELT = "tests/rules/test_choice_twins.py", "tests/capture/test_choices
 LINEAR_TWINS, OF_PARTS, ZEROS, POOLING_TWINS, ROUTING_TWINS, ATTENTION_TWINS = TESTS[:6]
 SELECTION_TWINS, NETWORK_TWINS = "tests/rules/test_selection_twins.py", "tests/rules/test_network_twins.py"
 FACTORS = "tests/rules/test_merge_twins.py::test_against_loops"
+AXES_TWINS, AXES, CHANNELS = "tests/rules/test_axes_twins.py", "tests/test_axes.py", "tests/test_channels.py"
 IDENTITIES, SELECTION = "tests/test_identities.py", "tests/test_selection.py"
 DEAD = f"{LINEAR_TWINS}::test_dead_outputs_hand_on_nothing"
 BEHIND_RELU = f"{LINEAR_TWINS}::test_non_negative_input"
@@ -195,17 +199,17 @@ MUTANTS = (
     Mutant(WEIGHTED, "F.pad(x, [-p for p in self.extra])", "F.pad(x, [-p for p in self.extra[::-1]])", AWKWARD),
     Mutant(WEIGHTED, "size + 2 * p - d * (k - 1) - 1 - (out - 1) * s", "0 * (size + 2 * p - d * (k - 1) - 1 - (out - 1) * s)", AWKWARD),
     Mutant(WEIGHTED, "+= self.extra[2 * axis] + self.extra[2 * axis + 1]", "+= self.extra[2 * axis]", AWKWARD),
-    Mutant(WEIGHTED, "exchanged(weight, self.groups),\n            None,", "exchanged(weight, self.groups).flip(2),\n            None,", TRANSPOSED),
-    Mutant(WEIGHTED, "exchanged(weight, self.groups),\n            None,", "exchanged(weight, self.groups).roll(1, 0),\n            None,", TRANSPOSED),
+    Mutant(WEIGHTED, "exchanged(weight, self.groups),\n                None,", "exchanged(weight, self.groups).flip(2),\n                None,", TRANSPOSED),
+    Mutant(WEIGHTED, "exchanged(weight, self.groups),\n                None,", "exchanged(weight, self.groups).roll(1, 0),\n                None,", TRANSPOSED),
     Mutant(WEIGHTED, "starts = self.extra[0::2][::-1] or none", "starts = none", f"{LINEAR_TWINS}::test_zeros_before_a_transposed_convolution"),
-    Mutant(WEIGHTED, "x = x.narrow(axis, start, size)", "x = x.narrow(axis, x.shape[axis] - size, size)", TRANSPOSED),
+    Mutant(WEIGHTED, "x = x.narrow(axis, start, shape[axis])", "x = x.narrow(axis, x.shape[axis] - shape[axis], shape[axis])", TRANSPOSED),
     Mutant(WEIGHTED, 'overlap."""\n        return False', 'overlap."""\n        return True', "tests/test_capture.py::test_batch_norm"),
     Mutant(WEIGHTED, "return not any(self.padding) and not any(self.extra)", "return True", "tests/test_capture.py::test_batch_norm"),
     Mutant(FOLDS, "left == right and not isinstance(convolution, TransposedConvolution)", "left == right", f"{LINEAR_TWINS}::test_zeros_before_a_transposed_convolution"),
     Mutant(AVERAGE, "return y if weight == 1.0 else y * weight", "return y", OF_PARTS),
     Mutant(AVERAGE, "return (r / count).expand(r.shape[0], *shape[1:])", "return r.expand(r.shape[0], *shape[1:])", AVERAGES),
     Mutant(POOLING, "winners = record.memo.expand(gradient.shape).flatten(0, 1)", "winners = record.memo.expand(gradient.shape).flatten(0, 1) * 0", WINNERS),
-    Mutant(POOLING, "back.scatter_add_(-1, record.memo", "back.scatter_(-1, record.memo", f"{ROUTING_TWINS}::test_adaptive_maximum"),
+    Mutant(POOLING, "back.scatter_add_(-1, winners", "back.scatter_(-1, winners", f"{ROUTING_TWINS}::test_adaptive_maximum"),
     Mutant(POOLING, "back.scatter_(self.axis, record.memo.expand(g.shape), g)", "back.scatter_(self.axis, 0 * record.memo.expand(g.shape), g)", f"{ROUTING_TWINS}::test_maximum"),
     Mutant("capture/lowering/pooling.py", "sorted(axes, reverse=True)", "sorted(axes)", f"{ROUTING_TWINS}::test_maximum"),
     Mutant(SHAPE, "back.index_add_(2, tensors[self.index], gradient.flatten(2))", "back.index_copy_(2, tensors[self.index], gradient.flatten(2))", f"{ROUTING_TWINS}::test_rearrangement"),
@@ -221,6 +225,14 @@ MUTANTS = (
     Mutant(ELEMENTWISE, "(y > self.low) & (y < self.high)", "(y > self.low)", "tests/operations/test_convolutional.py::test_gradient"),
     Mutant(OPERATIONS, "summed_to(gradient @ b.mT, record.shapes[0])", "summed_to(gradient @ b.mT, record.shapes[0]) * 2", ATTENTION_GRADIENTS),
     Mutant(OPERATIONS, "return (weighted - s * weighted.sum(self.axis, keepdim=True),)", "return (weighted,)", ATTENTION_GRADIENTS),
+    # Volumes, views and signals.
+    Mutant(POOLING, "winners = record.memo.flatten(-axes)", "winners = 0 * record.memo.flatten(-axes)", f"{AXES_TWINS}::test_adaptive_max_over_a_volume"),
+    Mutant(FOLDS, "axis = -1 - len(linear.stride) if", "axis = 1 if", f"{AXES}::test_views_in_the_batch_and_in_a_loop_have_the_same_map"),
+    Mutant("selection.py", "positions = tuple(range(-axes, 0))", "positions = tuple(range(3, gradient.ndim))", f"{AXES}::test_two_equal_views_are_a_photo"),
+    Mutant("channels.py", "1 if operation.groups == x.shape[axis] else operation.groups", "operation.groups", f"{AXES_TWINS}::test_convolution_of_windows"),
+    Mutant("channels.py", "1 if operation.groups == x.shape[axis] else operation.groups", "1", CHANNELS),
+    Mutant("channels.py", "if not _differ([values for _, values in read]):", "if False:", CHANNELS),
+    Mutant("bounds.py", "if axis != channels]", "if axis != 1]", CHANNELS),
     # Selection and the program.
     Mutant("selection.py", "after > torch.finfo(after.dtype).tiny * before", "after > 0", f"{SELECTION}::test_what_leaves_next_to_nothing_does_not_overflow"),
     Mutant("selection.py", "alpha * (before / after), 1)", "alpha, 1)", SELECTIONS),

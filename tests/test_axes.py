@@ -276,6 +276,19 @@ def test_ssglrp_of_views_in_the_batch_and_in_a_loop() -> None:
     assert float((batch - loop).abs().max() / loop.abs().max()) < 1e-3
 
 
+@pytest.mark.parametrize("method", ["lrp", "slrp", "ssglrp", "clarp"])
+def test_two_equal_views_are_a_photo(method: str) -> None:
+    """Each gets half of what the photo alone gets, whatever is selected."""
+    model, x = made("views, mean")
+    both = clarp.Explainer(model, method, bounds=(0.0, 1.0))(
+        torch.stack([x[:, 0]] * 2, 1), target=1
+    ).relevance
+    alone = clarp.Explainer(nn.Sequential(model.net, model.head).eval(), method, bounds=(0.0, 1.0))
+    photo = alone(x[:, 0], target=1).relevance
+    for view in range(2):
+        assert torch.allclose(2 * both[:, view], photo, rtol=1e-6, atol=1e-9 * float(photo.abs().max()))
+
+
 def test_a_volume_of_one_slice_is_a_photo() -> None:
     torch.manual_seed(0)
     flat = randomise_(

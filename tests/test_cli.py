@@ -714,7 +714,7 @@ class TestLostRelevance:
         assert notes[0].startswith("clarp: note: only 0% of the relevance reached the pixels (")
         assert re.search(r"photos/(a/one|b/one|two)\.png, (ant|bee|cow|dog, hound)\)", notes[0])
         assert "absorbed by 0 (ZPlus()) 100%" in notes[0]
-        assert notes[0].endswith(" No composite that clarp tried brings more.")
+        assert notes[0].endswith(" `--composite epsilon-plus-box` brings 100% there.")
         assert "explanation.ledger" not in notes[0]
 
     def test_clarp_compare_says_it_once_of_all_methods(self, toy, photos, tmp_path, capsys):

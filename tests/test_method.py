@@ -21,10 +21,8 @@ def test_names_are_found_and_methods_returned() -> None:
 
 
 def test_methods_are_values() -> None:
-    assert clarp.Method.named("sglrp") == clarp.Method(
-        clarp.seeds.SoftmaxGradient(), name="sglrp", adapts=True
-    )
-    assert repr(clarp.Method.named("lrp")) == repr(clarp.Method(name="lrp", adapts=True))
+    assert clarp.Method.named("sglrp") == clarp.Method(clarp.seeds.SoftmaxGradient(), name="sglrp")
+    assert repr(clarp.Method.named("lrp")) == repr(clarp.Method(name="lrp"))
 
 
 def test_each_method_says_when_to_take_it_and_is_the_same_without() -> None:

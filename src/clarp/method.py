@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from clarp.capture import Graph
 from clarp.propagation.plan import has_depthwise
 from clarp.rules import Epsilon, Flat, Norm, Rule, WSquare, ZBox, Zero
-from clarp.rules.composites import Composite, for_depthwise
+from clarp.rules.composites import Composite, default, settled
 from clarp.rules.composites import get as get_composite
 from clarp.seeds import Contrast, Logit, Seed, SoftmaxGradient, Uniform, Vector
 from clarp.selection import Selection, needs_rivals, normalised
@@ -42,9 +42,8 @@ class Method:
     Attributes:
         seed: the initial relevance over the logits.
         selection: none, one, or several; at each convolution the first that names it counts.
-        composite: a preset's name or a composite.
-        adapts: whether the composite gives way to one for depthwise convolutions in networks that have some, as those of the
-            named methods do; see :meth:`on`.
+        composite: a preset's name or a composite. Left out, it is ``zplus-box``, and ``zplus-scaled-box`` in networks with depthwise
+            convolutions; see :meth:`on`.
         passes: see above.
         normalisation: of the two maps of "two_pass" and "dual"; "signed" has only one.
         rectify: keep the positive part of the final map only (CLRP's published code).
@@ -58,13 +57,12 @@ class Method:
 
     seed: Seed = Logit()
     selection: Selection | Sequence[Selection] | None = None
-    composite: str | Composite = "zplus-box"
+    composite: str | Composite = default("zplus-box")
     passes: Passes = "signed"
     normalisation: Normalisation = "none"
     rectify: bool = False
     name: str = "custom"
     when: str = field(default="", repr=False, compare=False)
-    adapts: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.seed, Seed):
@@ -140,18 +138,16 @@ class Method:
 
     def with_composite(self, composite: str | Composite | None) -> "Method":
         """The same method with another composite, for every network; None changes nothing."""
-        return self if composite is None else replace(self, composite=composite, adapts=False)
+        return self if composite is None else replace(self, composite=composite)
 
     def on(self, graph: Graph) -> "Method":
         """The method with the composite that it has in this network.
 
-        A named method's own composite is for networks without depthwise convolutions. In others most of its relevance would be lost
-        there (docs/rules.md), and ``zplus-scaled-box`` takes the place of ``zplus-box``. One that was asked for by name stays.
+        A default composite (:func:`clarp.rules.composites.default`) is for networks without depthwise convolutions. In others most of its
+        relevance would be lost there (docs/rules.md), and ``zplus-scaled-box`` takes the place of ``zplus-box``. One that was asked for
+        stays.
         """
-        if not self.adapts:
-            return self
-        composite = for_depthwise(self.rules) if has_depthwise(graph) else self.rules
-        return replace(self, composite=composite, adapts=False)
+        return replace(self, composite=settled(self.rules, depthwise=has_depthwise(graph)))
 
 
 def _baseline(name: str) -> str:
@@ -196,7 +192,7 @@ def clarp() -> Method:
     4. *Where the target trails*, D is negative, and a map of it would say of every place, the target's object included, only that the
        rivals are ahead. Asked for is what speaks for the target, so its rivals count no more than it has itself (``Contrast``).
     """
-    return Method(Contrast(), _ALL, "epsilon-plus-box", name="clarp", adapts=True)
+    return Method(Contrast(), _ALL, default("epsilon-plus-box"), name="clarp")
 
 
 _ALL = Selection("neuron", "all", "probability")
@@ -208,28 +204,24 @@ _TABLE = {
         Method(
             Logit(),
             name="lrp",
-            adapts=True,
             when="To see all that the model looks at. It marks the other objects too, whichever class is asked for.",
         ),
         # CLRP1 and CLRP2, Gu, Yang, Tresp 2018, arXiv 1812.02100.
         Method(
             Uniform(),
             name="clrp1",
-            adapts=True,
             when="To compare with its paper. All rivals count the same, however improbable they are; sglrp weighs them.",
         ),
         Method(
             Logit(),
             passes="dual",
             name="clrp2",
-            adapts=True,
             when="To compare with its paper. It needs no rivals, and for findings it is second to clarp.",
         ),
         # SGLRP, Iwana, Kuroki, Uchida 2019, arXiv 1908.04351.
         Method(
             SoftmaxGradient(),
             name="sglrp",
-            adapts=True,
             when="Siblings of a kind, one against the other: one map answers both ways. Transformers, with the composite "
             "epsilon-plus. Speed: it tells classes apart at the price of lrp.",
         ),
@@ -238,7 +230,6 @@ _TABLE = {
             Logit(),
             _LAST,
             name="slrp",
-            adapts=True,
             when="To compare with its paper. Its maps are close to lrp's, and ssglrp has more in the right place.",
         ),
         # SSGLRP, Chen et al. 2025, 10.11772/j.issn.1001-9081.2025070906. Only the abstract was at hand: the formula is
@@ -247,7 +238,6 @@ _TABLE = {
             SoftmaxGradient(),
             _ALL,
             name="ssglrp",
-            adapts=True,
             when="Two objects or more: most of its positive relevance lies on the one that is asked for. The default.",
         ),
         replace(

@@ -8,7 +8,7 @@ from torch import Tensor
 from clarp.passes import ENOUGH, TOO_MUCH, Passes, arrived
 from clarp.propagation import Program, make_plan
 from clarp.propagation.plan import has_depthwise
-from clarp.rules.composites import Composite, for_depthwise, get
+from clarp.rules.composites import Composite, default, settled
 
 _CONSERVING = ("zplus-box", "epsilon-plus-box")
 
@@ -38,7 +38,7 @@ def better(
         seed=passes.seed[this, one],
         bounds=(low, high),
     )
-    found = [for_depthwise(get(name)) if has_depthwise(graph) else get(name) for name in _CONSERVING]
+    found = [settled(default(name), depthwise=has_depthwise(graph)) for name in _CONSERVING]
     for composite in sorted(found, key=lambda other: other.dense != now.dense):
         if composite.name == now.name:
             continue

@@ -1,12 +1,13 @@
 """Depthwise convolutions: which composite a method has where there are some, and what the rule for them does."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import clarp
 from clarp import Method, rules
-from clarp.rules.composites import for_depthwise
 
 X = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -58,18 +59,24 @@ def test_what_was_asked_for_by_name_stays() -> None:
     for method in (
         clarp.Explainer(model, "lrp", composite="zplus-box").method,
         Method.named("lrp").with_composite("zplus-box"),
+        dataclasses.replace(Method.named("lrp"), composite="zplus-box"),
         Method(composite="zplus-box"),
-        Method(),
     ):
         assert clarp.Explainer(model, method)(X, 0).method.rules.name == "zplus-box"
+
+
+def test_a_changed_default_keeps_its_changes() -> None:
+    own = clarp.composites.get(Method.named("lrp").rules, residual="proportional")
+    settled = Method(composite=own).on(clarp.Explainer(network(4)).plan((3, 8, 8)).graph).rules
+    assert settled == clarp.composites.get("zplus-scaled-box", residual="proportional")
 
 
 def test_clarps_own_method_has_one_too() -> None:
     assert clarp.Explainer(network(4), "clarp")(X, 0).method.rules.name == "epsilon-plus-scaled-box"
 
 
-def test_other_composites_have_none() -> None:
-    assert for_depthwise(clarp.composites.get("attnlrp")) == clarp.composites.get("attnlrp")
+def test_a_method_of_ones_own_has_it_where_it_names_no_composite() -> None:
+    assert clarp.Explainer(network(4), Method())(X, 0).method.rules.name == "zplus-scaled-box"
 
 
 @pytest.mark.filterwarnings("ignore::clarp.RelevanceLost")

@@ -25,6 +25,7 @@ from clarp.capture.inplace import BLANK, FUNCTIONAL, functional, writes
 from clarp.capture.lowering import ANYWHERE, CHANNELWISE, Call, Refused, Step, Value, lowered
 from clarp.capture.lowering.call import Layout
 from clarp.capture.lowering.custom import lowering_of
+from clarp.capture.lowering.fourier import ENDS, is_complex
 from clarp.capture.modules import module_outputs
 from clarp.capture.output import LogitsOf, Output, pick
 from clarp.capture.rebatch import dynamic, for_any_batch
@@ -206,6 +207,7 @@ class _Lowering:
         self.order = list(program.graph.nodes)
         self.beside = self._beside()
         self.held: dict[str, fx.Node] = {}
+        self.wrong: set[fx.Node] = set()
 
     def graph(self, output: fx.Node) -> Graph:
         reached = _connected([output], lambda node: node.all_input_nodes)
@@ -223,7 +225,9 @@ class _Lowering:
                 self.alias[node.name] = self._name(
                     next(n for n in node.all_input_nodes if n.name in self.alias)
                 )
-            elif node in reached:
+            elif node in reached and is_complex(node):
+                self._check_transforms(node)
+            elif node in reached and node not in self.wrong:
                 self._lower(node)
         aside = self._aside()
         self.refused.check()
@@ -243,6 +247,17 @@ class _Lowering:
             outputs,
             aside=aside,
         )
+
+    def _check_transforms(self, node: fx.Node) -> None:
+        """A complex value is lowered with all others where it becomes real again; refuse what makes real values of it otherwise."""
+        for user in node.users:
+            real = isinstance(user.meta.get("val"), Tensor) and not is_complex(user)
+            if real and user.target not in ENDS and user not in self.wrong:
+                self.wrong.add(user)
+                self._refuse(
+                    user,
+                    "it reads complex values, expected a linear function of them: an inverse transform, a real part",
+                )
 
     def _beside(self) -> set[fx.Node]:
         """What is computed from the further inputs alone."""

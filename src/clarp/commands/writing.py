@@ -23,7 +23,7 @@ Format = Literal["png", "jpg", "webp"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 """How pictures are kept. ``png`` and ``webp`` have every colour as it was drawn; ``jpg`` is near it, and smaller."""
 ENCODERS: dict[Format, dict[str, Any]] = {
-    # A quarter of the time of Pillow's own choice, for files of 1.03 times the size (docs/performance.md).
+    # A quarter of the time of Pillow's own choice, for files a tenth larger (docs/performance.md).
     "png": {"format": "PNG", "compress_level": 1, "compress_type": zlib.Z_RLE},
     # Hue is what a map says, so colours are not kept at half the resolution, as is usual.
     "jpg": {"format": "JPEG", "quality": 90, "subsampling": 0},

@@ -147,7 +147,7 @@ def attributors(
         if head in methods():
             method = Method.named(head).with_composite(option or composite)
             explainer = Explainer(network, method, bounds=bounds, device=device, task=task)
-            if image is not None and method.adapts:
+            if image is not None and method.rules.adapts:
                 explainer.plan(tuple(image.shape))
             found.append(Relevance(explainer, name))
         elif head in BASELINES:

@@ -46,6 +46,8 @@ class Zero(LinearRule):
 class Epsilon(LinearRule):
     """LRP-epsilon: ``R_i = sum_j x_i w_ij / (z_j + epsilon sign(z_j)) R_j`` (Bach et al. 2015, eq. 58).
 
+    For a sum of two branches ``R_a = a / (z + epsilon sign(z)) R``, as in AttnLRP.
+
     Attributes:
         epsilon: in units of the operation's output; 0 gives :class:`Zero`.
 
@@ -68,6 +70,12 @@ class Epsilon(LinearRule):
     def branches(self) -> tuple[Branch, ...]:
         """(x, w), with bias."""
         return (Branch((Term(WHOLE, WHOLE),), bias=WHOLE),)
+
+    def propagate(self, relevance: Tensor, site: Site) -> Shares:
+        """The share of each contribution, signs included."""
+        if isinstance(site.operation, Add | Shift):
+            return proportional(relevance, site, self.epsilon)
+        return super().propagate(relevance, site)
 
 
 @dataclass(frozen=True)

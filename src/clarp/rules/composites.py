@@ -57,6 +57,7 @@ class Composite:
         residual: for sums of two branches, or of a value and a constant (a position embedding, say).
         product: for products of two values, as in attention.
         softmax: for softmaxes. :class:`Hold` holds constant those that only weigh other values, as attention weights do.
+        adapts: whether it gives way to its twin for depthwise convolutions where a network has some; see :func:`default`.
 
     Raises:
         TypeError: a field is not a rule of the right kind.
@@ -69,9 +70,10 @@ class Composite:
     first: LinearRule | None = None
     depthwise: LinearRule | None = None
     average: LinearRule = Norm()
-    residual: Ratio | Norm = Ratio()
+    residual: Ratio | Norm | Epsilon = Ratio()
     product: Halves = Halves()
     softmax: Taylor | Hold = Taylor()
+    adapts: bool = False
 
     def __post_init__(self) -> None:
         for field in ("convolution", "dense", "average", "depthwise"):
@@ -86,7 +88,7 @@ class Composite:
                 )
         if self.first is not None:
             _expect(self.first, LinearRule, "first")
-        _expect(self.residual, (Ratio, Norm), "residual")
+        _expect(self.residual, (Ratio, Norm, Epsilon), "residual")
         _expect(self.product, Halves, "product")
         _expect(self.softmax, (Taylor, Hold), "softmax")
 
@@ -181,7 +183,7 @@ _PRESETS = {
         Composite("epsilon-alpha2-beta1", AlphaBeta(2, 1), Epsilon()),
         Composite("epsilon-alpha2-beta1-flat", AlphaBeta(2, 1), Epsilon(), first=Flat()),
         Composite("epsilon-gamma-box", Gamma(0.25), Epsilon(), first=ZBox()),
-        Composite("attnlrp", Gamma(0.25), Epsilon()),
+        Composite("attnlrp", Gamma(0.25), Epsilon(), residual=Epsilon()),
         Composite("epsilon", Epsilon(), Epsilon()),
         Composite("zero", Zero(), Zero(), product=Halves(Zero())),
     )
@@ -195,10 +197,23 @@ def names() -> tuple[str, ...]:
     return tuple(_PRESETS)
 
 
-def for_depthwise(composite: Composite) -> Composite:
-    """What takes the place of a method's own composite in a network with depthwise convolutions (docs/rules.md)."""
-    other = _FOR_DEPTHWISE.get(composite.name)
-    return composite if other is None else _PRESETS[other]
+def default(name: str) -> Composite:
+    """A preset as what a method has where nobody asked for a composite, so that :func:`settled` may change it."""
+    return replace(get(name), adapts=True)
+
+
+def settled(composite: Composite, *, depthwise: bool) -> Composite:
+    """What a composite is in a network with or without depthwise convolutions: a default one gives way to its twin for these (docs/rules.md).
+
+    >>> settled(default("zplus-box"), depthwise=True).name, settled(get("zplus-box"), depthwise=True).name
+    ('zplus-scaled-box', 'zplus-box')
+    """
+    if not composite.adapts:
+        return composite
+    name = _FOR_DEPTHWISE.get(composite.name) if depthwise else None
+    if name is None:
+        return replace(composite, adapts=False)
+    return replace(composite, name=name, depthwise=_PRESETS[name].depthwise, adapts=False)
 
 
 def get(composite: str | Composite, residual: Literal["ratio", "proportional"] | None = None) -> Composite:
@@ -206,7 +221,7 @@ def get(composite: str | Composite, residual: Literal["ratio", "proportional"] |
 
     Args:
         composite: one of :func:`names`, or a composite, which is returned.
-        residual: how a sum of two branches splits its relevance; None: as the composite says (presets: "ratio").
+        residual: how a sum of two branches splits its relevance; None: as the composite says (presets: "ratio", attnlrp: the epsilon rule).
 
     Raises:
         ValueError: no such preset or split.

@@ -45,9 +45,9 @@ class Ratio(Rule):
         return Shares((first,), sample_sums(relevance - first))
 
 
-def proportional(relevance: Tensor, site: Site) -> Shares:
-    """``R_a = a / (a + b) R``, signs included: unbounded where a and b cancel, nothing where they cancel exactly."""
-    ratio = divide(relevance, site.record.result())
+def proportional(relevance: Tensor, site: Site, epsilon: float = 0.0) -> Shares:
+    """``R_a = a / (a + b + epsilon sign(a + b)) R``, signs included: large where a and b cancel; without epsilon nothing where they cancel exactly."""
+    ratio = divide(relevance, site.record.result(), epsilon)
     if isinstance(site.operation, Shift):
         taken = (ratio * site.tensors[site.operation.constant]).masked_fill(ratio == 0, 0)
         return Shares((ratio * site.record.input(),), sample_sums(taken))
