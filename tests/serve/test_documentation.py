@@ -11,7 +11,9 @@ from PIL import Image
 
 from clarp.decoding import STRANGERS
 from clarp.images import _MOST_SCANNED, FORMATS
+from clarp.render.look import MOST
 from clarp.serve.app import application
+from clarp.serve.drawing import SIDE
 from clarp.serve.engine import Engine
 from clarp.serve.limits import Limits
 from clarp.serve.protocol import (
@@ -73,6 +75,9 @@ def test_limits():
         f"{most.photo_bytes // 2**20} MiB; {most.pixels // 10**6} million pixels",
         f"at most {most.aspect} times the shorter",
         f"{most.targets} targets, {most.against} rivals, {most.maps} maps, {most.regions} regions",
+        f"a picture of {most.side} pixels a side, and those of an answer together {most.drawn / 10**6:g} million pixels",
+        f"at {SIDE} pixels where no `size`",
+        f"the photo itself at {MOST} pixels or less",
         f"{most.upload_seconds:g} s for the photo to arrive, {most.seconds:g} s from there",
         f"{most.waiting} requests waiting for it; all photos together {most.bytes_at_once // 2**20} MiB",
         f"the last {most.photos} preprocessed photos",
