@@ -255,6 +255,13 @@ def _taken() -> _Decoder:
     return _Decoder()
 
 
+def prepare() -> None:
+    """Start a decoder for the first photo, so that it is there when the photo's turn comes: while PyTorch is imported, say."""
+    decoder = _Decoder()
+    with _lock:
+        _idle.append(decoder)
+
+
 def close() -> None:
     """End the decoders that wait for work; the next photo starts a new one."""
     with _lock:
