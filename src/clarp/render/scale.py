@@ -140,4 +140,6 @@ def colours(heatmap: ArrayLike) -> Bytes:
 
 def as_bytes(picture: Floats) -> Bytes:
     """Colours in 0 to 1 as bytes."""
-    return np.rint(picture * 255).astype(np.uint8)
+    levels = picture * 255
+    levels += 0.5
+    return levels.astype(np.uint8)

@@ -115,9 +115,16 @@ class Seen:
         """A picture (H, W, 3) of this size with what the model did not see dimmed, and a white line around what it saw."""
         if not self.cut:
             return pixels
-        framed = np.where(self.inside()[..., None], pixels, dimmed * pixels)
+        framed = np.array(pixels)
         left, top, right, bottom = self._edges()
         height, width = self.size
+        for outside in (
+            framed[: max(top, 0)],
+            framed[bottom:],
+            framed[max(top, 0) : bottom, : max(left, 0)],
+            framed[max(top, 0) : bottom, right:],
+        ):
+            outside *= dimmed
         line = max(1, round(max(self.size) / 400))
         framed[max(top, 0) : max(top, 0) + line, max(left, 0) : right] = 1.0
         framed[min(bottom, height) - line : min(bottom, height), max(left, 0) : right] = 1.0

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from contourpy import contour_generator
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
 from clarp.render.look import Look
@@ -256,10 +255,15 @@ def smoothed(heatmap: ArrayLike, share: float) -> Floats:
     radius = int(np.ceil(4 * sigma))
     kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     values = np.where(np.isfinite(given), given, 0.0)
+    kernel /= kernel.sum()
     for axis in (0, 1):
         around = [(radius, radius) if axis == side else (0, 0) for side in (0, 1)]
-        padded = np.pad(values, around, mode="symmetric")
-        values = sliding_window_view(padded, len(kernel), axis=axis) @ (kernel / kernel.sum())
+        padded, length = np.pad(values, around, mode="symmetric"), values.shape[axis]
+        # A sum over the kernel's few values is several times as fast as a product with all windows.
+        values = sum(
+            weight * (padded[k : k + length] if axis == 0 else padded[:, k : k + length])
+            for k, weight in enumerate(kernel.tolist())
+        )
     return np.where(np.isfinite(given), values, np.nan)
 
 
@@ -301,8 +305,9 @@ def blend(
         share = _thinned(share, strength) if striped else share
     else:
         share, behind = _share(strength, look, striped=striped), np.asarray(ground)
-    blended: Floats = (1 - share[..., None]) * behind + share[..., None] * painted
-    return blended
+    painted *= share[..., None]  # in place: a photo's worth of numbers takes milliseconds each time
+    painted += (1 - share[..., None]) * behind
+    return painted
 
 
 def opacity(strength: Floats) -> Floats:
