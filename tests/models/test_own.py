@@ -1,4 +1,5 @@
 import logging
+import subprocess
 import sys
 
 import pytest
@@ -165,6 +166,21 @@ class Small(nn.Module):
 def exported(path, module, example, **options):
     torch.export.save(torch.export.export(module.eval(), example, **options), path)
     return path
+
+
+@pytest.mark.parametrize("where", ["on top", "inside"])
+def test_a_file_that_imports_torchvision_itself(tmp_path, where):
+    """In a process of its own: here torchvision is loaded already, by clarp's own import that cures it."""
+    line = "import torchvision\n"
+    inside = f"    {line}" if where == "inside" else ""
+    source = "from torch import nn\ndef build():\n" + inside
+    source += "    return nn.Sequential(torchvision.ops.Conv2dNormActivation(3, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()\n"
+    (tmp_path / "net.py").write_text(source if where == "inside" else line + source)
+    program = (
+        f"from clarp import models; print(len(models.load({str(tmp_path / 'net.py')!r} + ':build').labels))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout == "4\n", done.stderr
 
 
 class TestProgram:

@@ -208,7 +208,14 @@ def _imported(file: Path) -> ModuleType:
 
 def _called(what: str, function: Any, *arguments: Any) -> Any:
     try:
-        return function(*arguments)
+        try:
+            return function(*arguments)
+        except RuntimeError as error:
+            if "torchvision::nms" not in str(error):
+                raise
+            import clarp.models._torchvision  # noqa: F401  where torchvision's own operations don't load, it imports all the same
+
+            return function(*arguments)
     except Exception as error:  # the user's code may raise anything
         raise ValueError(f"{what} failed with {type(error).__name__}: {error}") from error
 

@@ -118,13 +118,11 @@ class Seen:
         framed = np.array(pixels)
         left, top, right, bottom = self._edges()
         height, width = self.size
-        for outside in (
-            framed[: max(top, 0)],
-            framed[bottom:],
-            framed[max(top, 0) : bottom, : max(left, 0)],
-            framed[max(top, 0) : bottom, right:],
-        ):
-            outside *= dimmed
+        rows = slice(max(top, 0), bottom)
+        for outside in (slice(0, rows.start), slice(bottom, None)):
+            framed[outside] *= dimmed
+        for outside in (slice(0, max(left, 0)), slice(right, None)):
+            framed[rows, outside] *= dimmed
         line = max(1, round(max(self.size) / 400))
         framed[max(top, 0) : max(top, 0) + line, max(left, 0) : right] = 1.0
         framed[min(bottom, height) - line : min(bottom, height), max(left, 0) : right] = 1.0
