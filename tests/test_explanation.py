@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -13,6 +14,7 @@ from torch import nn
 
 import clarp
 from clarp.render import Look
+from clarp.task import TaskName
 
 
 def small(*, bias: bool = True) -> nn.Module:
@@ -137,6 +139,24 @@ def test_one_capture_serves_several_methods() -> None:
     assert second.plan().graph is first.plan().graph
     alone = clarp.Explainer(small(), "sglrp")(images).relevance
     assert torch.equal(second(images).relevance, alone)
+
+
+class TestRemarks:
+    @staticmethod
+    def told(method: str, values: list[float], task: TaskName = "multiclass") -> str:
+        """The remark on a map of these values, (2, 2)."""
+        model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).eval()
+        found = clarp.Explainer(model, method, composite="epsilon", task=task)(torch.ones(1, 1, 2, 2), [1])
+        return replace(found, relevance=torch.tensor(values).view(1, 1, 2, 2)).remark(0)
+
+    def test_a_contrast_that_is_mostly_negative_says_so(self) -> None:
+        assert "more speaks against the class than for it" in self.told("sglrp", [1.0, -2.0, 0.0, 0.0])
+        assert self.told("sglrp", [1.0, -1.0, 0.0, 0.0]) == ""
+        assert self.told("sglrp", [2.0, -1.0, 0.0, 0.0]) == ""
+
+    def test_what_has_no_rivals_never_does(self) -> None:
+        assert self.told("lrp", [1.0, -2.0, 0.0, 0.0]) == ""
+        assert self.told("sglrp", [1.0, -2.0, 0.0, 0.0], "multilabel") == ""
 
 
 class TestPictures:

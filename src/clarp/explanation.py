@@ -28,6 +28,9 @@ EMPTY = "no relevance: it cancelled, or never arrived"
 """What stands with a map that shows nothing."""
 NEGATIVE = "the logit is negative, and so is its relevance: what raises it is drawn as speaking against"
 """What stands with a map whose seed is a negative logit that a rule of one sign, such as z+, shares out."""
+OUTWEIGHED = "more speaks against the class than for it; what it shares with its rivals counts for them"
+"""What stands with a contrast of several classes most of whose relevance is negative."""
+OUTWEIGHS = 0.6  # of |R|
 RIVALS = 3
 """How many rivals a title names."""
 
@@ -145,7 +148,7 @@ class Explanation:
         ]
 
     def remark(self, image: int, k: int = 0) -> str:
-        """What a reader of a map must know: it has no relevance, or its colours are the other way round; else "".
+        """What a reader of a map must know: it has no relevance, its colours are the other way round, or most of it speaks against; else "".
 
         Args:
             image: which of the batch.
@@ -158,7 +161,17 @@ class Explanation:
         shared = (
             isinstance(self.method.seed, Logit | Uniform) and isinstance(rule, LinearRule) and rule.one_sign
         )
-        return NEGATIVE if shared and float(self.logits[image, column]) < 0 else ""
+        if shared and float(self.logits[image, column]) < 0:
+            return NEGATIVE
+        contrasted = self.method.has_rivals and self.task == "multiclass"
+        return OUTWEIGHED if contrasted and self._negative(image, k) > OUTWEIGHS else ""
+
+    def _negative(self, image: int, k: int) -> float:
+        """The share of the relevance of a map, by size, that is negative."""
+        values = self.heatmap.reshape(len(self.images), -1, *self.heatmap.shape[self.target.ndim :])[
+            image, k
+        ].double()
+        return float(-values.clamp(max=0).sum() / values.abs().sum())
 
     def label(self, index: int) -> str:
         """The name of a class; "class 7" where classes have none."""

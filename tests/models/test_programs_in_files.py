@@ -96,7 +96,7 @@ class TestAProgram:
         with pytest.raises(SystemExit):
             main([command, "--help"])
         said = " ".join(capsys.readouterr().out.split())
-        assert "A .pt2 file or a Python file can execute code when it is loaded." in said
+        assert "A .pt2 file, an ultralytics file or a Python file can execute code when it is loaded." in said
         assert "nothing in it is executed" in said
 
 

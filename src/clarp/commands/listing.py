@@ -79,8 +79,9 @@ def plan(
         explainer = Explainer(network, method, composite=composite, bounds=classifier.bounds)
         shape = classifier.preprocess(Image.new("RGB", (320, 320))).shape
         found = explainer.plan(tuple(shape))
-    if not json:
-        note(f"{explainer.method.name} explains this model by the composite {found.composite.name}.")
+    usual = Method.named(method).with_composite(composite).rules.name
+    if not json and found.composite.name != usual:
+        note(f"in this model {method} has the composite {found.composite.name} in place of {usual}.")
     _print(found.rows(), [str(found)], json=json)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw
 
-from clarp.render.legend import bar, legend, ticks
+from clarp.render.legend import FRAME, bar, legend, ticks
 from clarp.render.letters import Pen
 from clarp.render.look import WITH_PHOTO, Look, Style
 from clarp.render.palette import Bytes
@@ -15,6 +15,7 @@ from clarp.render.styles import Panel, View, laid, photo_panel
 
 _WIDE = 1.25  # a photo that is so much wider than high stands over its map, and not beside it
 _LEAST = 440  # pixels, the least width of words
+HALF = 0.5
 _POINT = 1 / 288  # of a panel's longer side: a point on four inches
 
 
@@ -63,7 +64,7 @@ def picture(
     if look.style != "region":
         strips.append(_bar(view, look, (body.width, side), names, faded=seen.photo is not None))
     meaning = legend(view.scale) if look.style != "region" else ""
-    told = [*small_print, " ".join(filter(None, [view.note, meaning]))]
+    told = [*small_print, " ".join(filter(None, [FRAME if seen.cut else "", view.note, meaning]))]
     strips.append(_words(told, Pen(_letters(width)), width, grey=0.25))
     drawn = _joined([strip for strip in strips if strip.height > 1], gap, down=True)
     return _margined(drawn, 2 * gap)
@@ -139,6 +140,8 @@ def _bar(
     pencil = ImageDraw.Draw(strip)
     taken: list[tuple[float, float]] = []
     for place, text in ticks(view.scale, look, names):
+        if abs(place) == HALF:  # its words would fit on one side only
+            continue
         x, length = (place + 1) / 2 * (width - 1), pen.length(text)
         left = min(max(0.0, x - length / 2), width - length)
         if all(left + length + pen.size < begin or left > end + pen.size for begin, end in taken):

@@ -4,7 +4,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from clarp.render.legend import bar, legend, ticks
+from clarp.render.legend import FRAME, bar, legend, ticks
 from clarp.render.look import WITH_PHOTO, Look, Style
 from clarp.render.palette import Bytes
 from clarp.render.paper import DPI, GAP, MARGIN, PRINT, TITLE, Paper, wrapped
@@ -68,7 +68,8 @@ def figure(
     paper_width = len(panels) * (width + GAP) - GAP + 2 * MARGIN + (GAP + BAR + NUMBERS if barred else 0)
     title, *small_print = caption.splitlines() if look.caption and caption else [""]
     room = paper_width - 2 * MARGIN
-    told = [*small_print, view.note, legend(view.scale) if barred else ""] if look.caption else []
+    framed, meaning = FRAME if seen.cut else "", legend(view.scale) if barred else ""
+    told = [*small_print, framed, view.note, meaning] if look.caption else []
     titles, prints = wrapped([title], room, 13, "bold"), wrapped(told, room, 9)
     over = 0.24 if any(panel.title for panel in panels) else 0.0
     head, foot = TITLE * max(1, len(titles)) + 0.1, PRINT * len(prints) + 0.15

@@ -52,10 +52,13 @@ def ticks(scale: Scale, look: Look, names: tuple[str, str] | None = None) -> lis
     ]
 
 
+FRAME = "The model sees what is inside the frame."
+
+
 def legend(scale: Scale) -> str:
     """What the numbers are, where colour is full, and what is odd, in sentences."""
     scaled = []
     if scale.basis != "no scale":
-        scaled = [f"In percent of the peak; full colour from {scale.full:.0%} ({scale.basis})."]
+        scaled = [f"Colours are in percent of the peak, and full from {scale.full:.0%}."]
     noted = [f"Note: {scale.warning}."] if scale.warning else []
     return " ".join(scaled + noted)
