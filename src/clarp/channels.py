@@ -24,6 +24,8 @@ from clarp.operations import (
 
 SAME = 0.01
 """How far apart two places may be and still be one: resized places are rounded, and neighbours are 1 apart."""
+PHOTO = 3
+"""Axes of one photo."""
 PLACED = (Affine, Shift, Elementwise, Normalisation)
 MOVED = (Routing, Average, Resample, Extend)
 
@@ -64,7 +66,7 @@ class Channels:
 def channels_of(graph: Graph, given: int | None = None) -> Channels:
     """The axis of the images (B, ...) that a heatmap is summed over, and that has bounds of its own.
 
-    It is the axis that the model's first convolution or dense layer adds up as channels, and axis 1 wherever that one is among them
+    It is the axis that the model's first convolution, or of other images than photos dense layer, adds up as channels, and axis 1 wherever that one is among them
     or can't be followed: slices that a model reads as channels are slices still.
 
     Args:
@@ -87,8 +89,17 @@ def channels_of(graph: Graph, given: int | None = None) -> Channels:
         return Channels(1, _assumed(graph, others) if axes == 4 else "")
     if not _differ([values for _, values in read]):
         return Channels(1)
+    # A dense layer along the last axis of a photo may be one over its columns as well; that of a sequence is one over its features.
+    kinds = Convolution if axes == PHOTO else Operation
     return Channels(
-        next((axis for axis in others if any(_spread(values) for _, values in _reads(graph, axis))), 1)
+        next(
+            (
+                axis
+                for axis in others
+                if any(_spread(v) for operation, v in _reads(graph, axis) if isinstance(operation, kinds))
+            ),
+            1,
+        )
     )
 
 
