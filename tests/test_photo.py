@@ -62,7 +62,8 @@ def test_names_and_several_classes(photo: Image.Image) -> None:
     assert torch.equal(e.relevance, want.relevance)
     both = clarp.explain(photo, net, preprocess=preprocess, labels=labels, target=["bee", "ant"])
     assert both.target.tolist() == [[1, 0]]
-    assert [cell.title.split(" ")[0] for row in both._drawable(1, 2) for cell in row.cells] == ["bee", "ant"]
+    titles = [text.get_text() for text in both.plot().texts]
+    assert [title.split(" ")[0] for title in titles if title.endswith("%)")] == ["bee", "ant"]
 
 
 def test_what_is_assumed_is_noted(photo: Image.Image) -> None:

@@ -117,8 +117,8 @@ def test_its_probabilities_are_the_models_wherever_they_are_shown() -> None:
     for row, predictions in enumerate(e.predictions()):
         for prediction in predictions:
             assert prediction.probability == pytest.approx(float(want[row, prediction.index]), abs=1e-6)
-    titles = [cell.title for row in e._drawable(6, 1) for cell in row.cells]
-    assert titles == [
+    titles = [text.get_text() for text in e.plot().texts]
+    assert [title for title in titles if title.endswith("%)")] == [
         f"{e.label(k)} ({float(want[i, k]):.1%})" for i, k in enumerate(want.argmax(1).tolist())
     ]
 

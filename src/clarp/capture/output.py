@@ -95,7 +95,7 @@ def settled(result: object, output: Output) -> Output:
     >>> import torch
     >>> scores = torch.tensor([[1.0, 2.0]])
     >>> settled((scores.softmax(1), scores), None), settled((scores, scores.sigmoid()), None)
-    (1, 1)
+    ((1,), (1,))
     """
     found = dict(_leaves(result, Tensor)) if output is None and not isinstance(result, Tensor) else {}
     if len(found) != 2 or ("logits",) in found:

@@ -1,6 +1,6 @@
 """Composites: which rule for which operation. The presets have the field's (zennit's) names."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Literal
 
@@ -73,18 +73,18 @@ class Composite:
     residual: Ratio | Norm | Epsilon = Ratio()
     product: Halves = Halves()
     softmax: Taylor | Hold = Taylor()
-    adapts: bool = False
+    adapts: bool = field(default=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for field in ("convolution", "dense", "average", "depthwise"):
-            rule = getattr(self, field)
-            if rule is None and field == "depthwise":
+        for place in ("convolution", "dense", "average", "depthwise"):
+            rule = getattr(self, place)
+            if rule is None and place == "depthwise":
                 continue
-            _expect(rule, LinearRule, field)
+            _expect(rule, LinearRule, place)
             if rule.reads_pixels_only:
                 raise ValueError(
-                    f"Composite got {field}={rule!r}, which needs the bounds of the pixels. Put it at first=..., "
-                    f"and another rule, for example ZPlus(), at {field}."
+                    f"Composite got {place}={rule!r}, which needs the bounds of the pixels. Put it at first=..., "
+                    f"and another rule, for example ZPlus(), at {place}."
                 )
         if self.first is not None:
             _expect(self.first, LinearRule, "first")
