@@ -168,9 +168,8 @@ class Explanation:
 
     def _negative(self, image: int, k: int) -> float:
         """The share of the relevance of a map, by size, that is negative."""
-        values = self.heatmap.reshape(len(self.images), -1, *self.heatmap.shape[self.target.ndim :])[
-            image, k
-        ].double()
+        relevance = self.relevance[image][k] if self.target.ndim == 2 else self.relevance[image]
+        values = relevance.sum(self.channels - 1).double()
         return float(-values.clamp(max=0).sum() / values.abs().sum())
 
     def label(self, index: int) -> str:
@@ -290,6 +289,7 @@ class Explanation:
         from PIL import Image  # noqa: PLC0415
 
         from clarp.render import Look, colours, picture  # noqa: PLC0415  pictures are drawn on request only
+        from clarp.render.encoding import encoded  # noqa: PLC0415
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -319,7 +319,7 @@ class Explanation:
                 }
                 files = {kind: f"{name}-{kind}.png" for kind in pictures}
                 for kind, drawn in pictures.items():
-                    write_atomically(folder / files[kind], lambda file, p=drawn: p.save(file, format="PNG"))  # type: ignore[misc]
+                    write_atomically(folder / files[kind], lambda file, p=drawn: file.write(encoded(p)))  # type: ignore[misc]
                 entries.append(
                     {
                         "image": i,

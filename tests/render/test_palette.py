@@ -78,9 +78,10 @@ def test_of_two_classes_the_difference_is_the_hue():
 @pytest.mark.parametrize("name", PALETTES)
 def test_the_colours_are_those_of_the_package(name):
     cm = pytest.importorskip("cmcrameri.cm")
-    assert np.array_equal(palette_module._table(name), getattr(cm, name)(np.linspace(0.09, 0.91, 511))[:, :3])
+    expected = getattr(cm, name)(np.linspace(0.09, 0.91, 511))[:, :3].astype(np.float32)
+    assert np.array_equal(palette_module._table(name), expected)
 
 
 def test_what_is_not_finite_has_a_colour_of_its_own():
     for name in PALETTES:
-        assert (paint(np.array([np.nan]), name)[0] == (1.0, 0.85, 0.0)).all()
+        assert (paint(np.array([np.nan]), name)[0] == np.float32((1.0, 0.85, 0.0))).all()

@@ -78,7 +78,7 @@ class TestRegion:
         (panel,) = view.panels
         chosen = region(smoothed(heatmap, 0.02))
         assert chosen.mean() == pytest.approx(REGION)
-        assert (panel.pixels[chosen] == photo[chosen] / 255).all()
+        assert (np.rint(panel.pixels[chosen] * 255) == photo[chosen]).all()
         assert (np.ptp(panel.pixels[~chosen], axis=-1) == 0).all()
         held = heatmap[chosen].sum() / heatmap.clip(min=0).sum()
         assert (
@@ -144,7 +144,7 @@ def test_what_is_not_finite_is_yellow_and_said(heatmap, photo, style):
     count = "80 of 4000" if style == "versus" else "40 of 2000"
     assert f"{count} values are not finite (yellow)" in view.scale.warning + view.note
     for panel in view.panels:
-        assert (panel.pixels[20] == (1.0, 0.85, 0.0)).all()
+        assert (panel.pixels[20] == np.float32((1.0, 0.85, 0.0))).all()
 
 
 def test_one_scale_over_several_maps(heatmap):

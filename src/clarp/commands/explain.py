@@ -19,7 +19,7 @@ from clarp.cache import default_folder
 from clarp.commands.manifest import describe, described, drawn_as, output_stems, percent
 from clarp.commands.notes import note
 from clarp.commands.pipeline import Outcome, Pipeline
-from clarp.commands.writing import FORMATS, Format, Writer
+from clarp.commands.writing import Writer
 from clarp.explainer import Explainer
 from clarp.files import write_atomically
 from clarp.framing import Framing
@@ -29,6 +29,7 @@ from clarp.method import Method
 from clarp.models import Classifier
 from clarp.network import Network
 from clarp.render import Look, Seen
+from clarp.render.encoding import PIXEL_FORMATS, Format
 from clarp.task import TaskName
 from clarp.text import document, printable
 
@@ -241,10 +242,10 @@ def format_named(name: str) -> Format:
     Raises:
         ValueError: there is none of that name.
     """
-    for known in FORMATS:
+    for known in PIXEL_FORMATS:
         if known == name:
             return known
-    raise ValueError(f"--format is {name!r}, expected one of {', '.join(FORMATS)}.")
+    raise ValueError(f"--format is {name!r}, expected one of {', '.join(PIXEL_FORMATS)}.")
 
 
 def device_named(name: str | None) -> torch.device:

@@ -1,11 +1,10 @@
 """What ``clarp explain`` writes of one photo: pictures, arrays, and the photo's part of the manifest."""
 
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, get_args
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,19 +15,12 @@ from clarp.commands.manifest import caption, finite, named, of_two, spoken
 from clarp.explanation import Explanation
 from clarp.files import slug, write_atomically
 from clarp.models import Classifier
-from clarp.render import Look, Scale, Seen, picture, prepared
+from clarp.render import Look, Scale, Seen
+from clarp.render.canvas import composed
+from clarp.render.encoding import Format, encoded
+from clarp.render.styles import laid
 
 TOP = 5
-Format = Literal["png", "jpg", "webp"]
-FORMATS: tuple[Format, ...] = get_args(Format)
-"""How pictures are kept. ``png`` and ``webp`` have every colour as it was drawn; ``jpg`` is near it, and smaller."""
-ENCODERS: dict[Format, dict[str, Any]] = {
-    # A quarter of the time of Pillow's own choice, for files a tenth larger (docs/performance.md).
-    "png": {"format": "PNG", "compress_level": 1, "compress_type": zlib.Z_RLE},
-    # Hue is what a map says, so colours are not kept at half the resolution, as is usual.
-    "jpg": {"format": "JPEG", "quality": 90, "subsampling": 0},
-    "webp": {"format": "WEBP", "lossless": True, "method": 0, "quality": 0},
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,35 +160,24 @@ class Writer:
         seen = item.photo.seen
         if seen is None:
             return [{}] * len(targets)
-        maps = [prepared(heatmap, self.look) for heatmap in heatmaps]
         if self.look.style == "versus":
-            scale = Scale.of(*maps)
             names = (spoken(self.classifier, targets[0]), spoken(self.classifier, targets[1]))
-            both = picture(
-                heatmaps[0],
-                seen,
-                of_two(names, self._caption(item, 0, targets[0])),
-                self.look,
-                scale=scale,
-                rival=heatmaps[1],
-                names=names,
-            )
-            return [self._picture(both, self._name(item, *targets), scale)] * len(targets)
+            words = of_two(names, self._caption(item, 0, targets[0]))
+            placed, view = laid(heatmaps[0], seen, self.look, rival=heatmaps[1])
+            both = composed(placed, view, words, self.look, names)
+            return [self._picture(both, self._name(item, *targets), view.scale)] * len(targets)
         drawn = []
         for k, target in enumerate(targets):
-            scale, words = Scale.of(maps[k]), self._caption(item, k, target)
-            drawn.append(
-                self._picture(
-                    picture(heatmaps[k], seen, words, self.look, scale=scale),
-                    self._name(item, target),
-                    scale,
-                )
-            )
+            placed, view = laid(heatmaps[k], seen, self.look)
+            one = composed(placed, view, self._caption(item, k, target), self.look)
+            drawn.append(self._picture(one, self._name(item, target), view.scale))
         return drawn
 
     def _picture(self, drawn: Image.Image, name: str, scale: Scale) -> dict[str, Any]:
         """Write a picture, and return what the manifest says of it: its file, and what its colours stand for."""
-        self._write(f"{name}.{self.format}", self._encoder(drawn))
+        assert self.format is not None
+        data = encoded(drawn, self.format)
+        self._write(f"{name}.{self.format}", lambda file: file.write(data))
         return {
             "overlay": f"{name}.{self.format}",
             "scale": {
@@ -222,10 +203,6 @@ class Writer:
             *skips,
             colours=self.look.words,
         )
-
-    def _encoder(self, picture: Image.Image) -> Callable[[BinaryIO], object]:
-        assert self.format is not None
-        return partial(picture.save, **ENCODERS[self.format])
 
     def _write_layers(self, item: Explained, k: int, name: str) -> dict[str, str]:
         """Write the relevance at the layers that were asked for; returns the names of their files."""

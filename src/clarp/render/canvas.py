@@ -47,7 +47,13 @@ def picture(
         ValueError: the heatmap is not (h, w), the photo's shape or type does not fit, or no such style.
     """
     look = Look.of(style)
-    seen, view = laid(heatmap, photo, look, scale, rival=rival)
+    return composed(*laid(heatmap, photo, look, scale, rival=rival), caption, look, names)
+
+
+def composed(
+    seen: Seen, view: View, caption: str, look: Look, names: tuple[str, str] | None = None
+) -> Image.Image:
+    """The picture of a map and a photo that are :func:`~clarp.render.styles.laid`; the rest as of :func:`picture`."""
     side = max(seen.size)
     gap = max(4, side // 60)
     stacked = seen.size[1] >= _WIDE * seen.size[0]

@@ -3,12 +3,12 @@
 import numpy as np
 
 from clarp.render.look import Look
-from clarp.render.palette import Floats, mix
+from clarp.render.palette import Pixels, mix
 from clarp.render.scale import Scale
 from clarp.render.styles import GROUND, blend
 
 
-def bar(scale: Scale, look: Look, size: tuple[int, int], *, faded: bool) -> Floats:
+def bar(scale: Scale, look: Look, size: tuple[int, int], *, faded: bool) -> Pixels:
     """The colours from the negative peak to the positive one, drawn like the map; of two classes from the second's to the first's.
 
     Args:
@@ -22,7 +22,7 @@ def bar(scale: Scale, look: Look, size: tuple[int, int], *, faded: bool) -> Floa
     """
     places = np.broadcast_to(np.linspace(-1, 1, size[1]), size)
     if look.style == "versus":
-        return mix((1 + places).clip(0, 1), (1 - places).clip(0, 1))
+        return mix((1 + places).clip(0, 1), (1 - places).clip(0, 1)).astype(np.float32)
     strength = (places / scale.full).clip(-1, 1)
     return blend(strength, GROUND if faded else None, look, striped=look.striped)
 

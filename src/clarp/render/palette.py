@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 Floats: TypeAlias = NDArray[np.float64]
 Bytes: TypeAlias = NDArray[np.uint8]
+Pixels: TypeAlias = NDArray[np.float32]
+"""Values of a picture's pixels: colours in 0 to 1, or relevance in units of the limit."""
 
 PaletteName = Literal["vik", "bam"]
 PALETTES: dict[PaletteName, tuple[str, str]] = {
@@ -31,29 +33,30 @@ OF_TWO = ("orange", "violet")
 
 
 @cache
-def _table(name: PaletteName) -> Floats:
+def _table(name: PaletteName) -> Pixels:
     """511 colours, read from the file: importing the package takes pyplot and 200 other maps along."""
     package = find_spec("cmcrameri")
     assert package is not None
     assert package.origin is not None
-    table: Floats = np.loadtxt(Path(package.origin).parent / "cmaps" / f"{name}.txt")
+    table = np.loadtxt(Path(package.origin).parent / "cmaps" / f"{name}.txt", dtype=np.float32)
     # The outermost tenths are so dark that the two hues look alike there.
-    return table[(np.linspace(0.09, 0.91, 511) * len(table)).astype(np.intp)]
+    chosen: Pixels = table[(np.linspace(0.09, 0.91, 511) * len(table)).astype(np.intp)]
+    return chosen
 
 
-def paint(strength: Floats, colours: PaletteName = "vik") -> Floats:
+def paint(strength: Floats | Pixels, colours: PaletteName = "vik") -> Pixels:
     """Colours in 0 to 1 for relevance in units of the limit: any shape becomes that shape and 3; NaN is yellow."""
     table = _table(colours)
     missing = np.isnan(strength)
     middle = (len(table) - 1) / 2
     index = np.rint((np.where(missing, 0.0, strength) + 1.0) * middle).astype(np.intp)
-    painted: Floats = table[index]
+    painted: Pixels = table[index]
     if missing.any():
         painted[missing] = NOT_FINITE
     return painted
 
 
-def mix(first: Floats, second: Floats) -> Floats:
+def mix(first: Floats | Pixels, second: Floats | Pixels) -> Floats:
     """The colour of two strengths of one shape, in 0 to 1: that shape and 3. Their difference is the hue: orange, violet, white for both.
 
     >>> mix(np.array(1.0), np.array(1.0)).tolist()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from clarp.render.palette import Bytes, Floats, paint
+from clarp.render.palette import Bytes, Floats, Pixels, paint
 
 PERCENTILE, NEARLY_ALL = 99.5, 0.99
 TINY = float(np.finfo(np.float64).tiny)
@@ -138,7 +138,7 @@ def colours(heatmap: ArrayLike) -> Bytes:
     return as_bytes(paint(Scale.of(heatmap).strength(heatmap)))
 
 
-def as_bytes(picture: Floats) -> Bytes:
+def as_bytes(picture: Floats | Pixels) -> Bytes:
     """Colours in 0 to 1 as bytes."""
     levels = picture * 255
     levels += 0.5

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clarp.render.palette import Bytes, Floats
+from clarp.render.palette import Bytes, Floats, Pixels
 
 Window = tuple[float, float, float, float]
 """(left, top, right, bottom) in the photo's pixel edges; beyond the photo where the preprocessing pads."""
@@ -72,7 +72,7 @@ class Seen:
         left, top, right, bottom = self.window
         return Seen(photo, (left * x, top * y, right * x, bottom * y), (height, width))
 
-    def placed(self, values: Floats, *, squares: bool = False) -> Floats:
+    def placed(self, values: Floats, *, squares: bool = False) -> Pixels:
         """A map (h, w) where the model saw it, (H, W); 0 elsewhere; between its pixels in straight lines, or with edges.
 
         Args:
@@ -84,7 +84,7 @@ class Seen:
         drawn = self._stretched(np.where(missing, 0.0, values), squares=squares)
         if missing.any():
             drawn = np.where(self._stretched(missing.astype(np.float64), squares=True) > 0, np.nan, drawn)
-        placed = np.zeros(self.size)
+        placed = np.zeros(self.size, np.float32)
         height, width = self.size
         placed[max(top, 0) : bottom, max(left, 0) : right] = drawn[
             max(-top, 0) : height - top, max(-left, 0) : width - left
@@ -111,7 +111,7 @@ class Seen:
         inside[max(top, 0) : bottom, max(left, 0) : right] = True
         return inside
 
-    def framed(self, pixels: Floats, dimmed: float) -> Floats:
+    def framed(self, pixels: Pixels, dimmed: float) -> Pixels:
         """A picture (H, W, 3) of this size with what the model did not see dimmed, and a white line around what it saw."""
         if not self.cut:
             return pixels
@@ -137,10 +137,11 @@ class Seen:
         left, top = min(left, width - 1), min(top, height - 1)
         return left, top, max(right, left + 1, 1), max(bottom, top + 1, 1)
 
-    def _stretched(self, values: Floats, *, squares: bool) -> Floats:
+    def _stretched(self, values: Floats, *, squares: bool) -> Pixels:
         left, top, right, bottom = self._edges()
         size = (right - left, bottom - top)
+        stretched = values.astype(np.float32)
         if values.shape == size[::-1]:
-            return values
+            return stretched
         resample = Image.Resampling.NEAREST if squares else Image.Resampling.BILINEAR
-        return np.asarray(Image.fromarray(values.astype(np.float32)).resize(size, resample), dtype=np.float64)
+        return np.asarray(Image.fromarray(stretched).resize(size, resample))

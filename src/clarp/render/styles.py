@@ -1,13 +1,14 @@
 """Ways to look at one map, or at the maps of two classes."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from contourpy import contour_generator
 from numpy.typing import ArrayLike, NDArray
 
 from clarp.render.look import Look
-from clarp.render.palette import NOT_FINITE, Bytes, Floats, PaletteName, mix, paint
+from clarp.render.palette import NOT_FINITE, Bytes, Floats, PaletteName, Pixels, mix, paint
 from clarp.render.scale import Scale, as_bytes, checked, oddity
 from clarp.render.seen import Seen
 
@@ -21,6 +22,8 @@ CRISP = 96  # pixels; smaller maps are shown as the squares that they are
 _POWER = 0.7
 _STRIPED = 0.12  # of full colour; weaker relevance against the class is too pale for stripes
 _THINNED = 0.35  # of the opacity, between the stripes
+_STEPS = 2047  # of colour and opacity, from zero to full strength
+_NAN = 1 + 1 / _STEPS  # where the table of shades has what is not finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +36,7 @@ class Panel:
         lines: polylines over the picture.
     """
 
-    pixels: Floats
+    pixels: Pixels
     title: str = ""
     lines: tuple["Line", ...] = ()
 
@@ -150,7 +153,7 @@ def laid(
 
 def photo_panel(seen: Seen) -> Panel | None:
     """The photo itself, with what the model did not see dimmed; None where there is none."""
-    return None if seen.photo is None else Panel(seen.framed(seen.photo / 255, _CUT))
+    return None if seen.photo is None else Panel(seen.framed(_unit(seen.photo), _CUT))
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,13 +162,13 @@ class _Drawing:
 
     look: Look
     seen: Seen
-    ground: Floats | None
+    ground: Pixels | None
 
-    def over(self, strength: Floats) -> Panel:
+    def over(self, strength: Pixels) -> Panel:
         """Relevance over the photo."""
         return Panel(self._framed(blend(strength, self.ground, self.look, striped=self.look.striped)))
 
-    def versus(self, first: Floats, second: Floats) -> Panel:
+    def versus(self, first: Pixels, second: Pixels) -> Panel:
         """What speaks for either class: the stronger of the two is the brightness, their difference the hue."""
         one, other = (np.nan_to_num(part).clip(0, 1) for part in (first, second))
         share = opacity(np.maximum(one, other)) * self.look.opacity
@@ -175,7 +178,7 @@ class _Drawing:
         missing = np.isnan(first) | np.isnan(second)
         return Panel(self._framed(np.where(missing[..., None], NOT_FINITE, blended)))
 
-    def contours(self, strength: Floats) -> Panel:
+    def contours(self, strength: Pixels) -> Panel:
         """Lines of equal relevance on the ground."""
         plain = np.where(np.isnan(strength), np.nan, 0.0)
         pixels = blend(plain, 1.0 if self.ground is None else self.ground, self.look)
@@ -185,7 +188,7 @@ class _Drawing:
             lines=_lines(np.nan_to_num(strength), levels, self.look.colours),
         )
 
-    def signs(self, values: Floats, strength: Floats) -> tuple[Panel, Panel]:
+    def signs(self, values: Floats, strength: Pixels) -> tuple[Panel, Panel]:
         """What speaks for the class, and what speaks against it."""
         finite = np.where(np.isfinite(values), values, 0.0)
         largest = max(float(np.abs(finite).max()), np.finfo(np.float64).tiny)
@@ -210,7 +213,9 @@ class _Drawing:
         shape = (*self.seen.size, 3)
         ground = np.broadcast_to(1.0 if self.ground is None else self.ground, shape)
         inside = (
-            np.full(shape, 0.7) * paint(np.zeros(1))[0] if self.seen.photo is None else self.seen.photo / 255
+            np.broadcast_to(0.7 * paint(np.zeros(1))[0], shape)
+            if self.seen.photo is None
+            else _unit(self.seen.photo)
         )
         pixels = np.where(there[..., None], inside, ground)
         missing = self.seen.placed((~np.isfinite(values)).astype(np.float64), squares=True) > 0
@@ -227,8 +232,8 @@ class _Drawing:
         lines = _lines(there.astype(np.float64), (0.5,), self.look.colours)
         return Panel(self._framed(pixels), lines=lines), note
 
-    def _framed(self, pixels: Floats) -> Floats:
-        return self.seen.framed(pixels, _DIMMED)
+    def _framed(self, pixels: Floats | Pixels) -> Pixels:
+        return self.seen.framed(pixels.astype(np.float32, copy=False), _DIMMED)
 
 
 def prepared(heatmap: ArrayLike, look: Look | str) -> Floats:
@@ -281,15 +286,25 @@ def region(heatmap: ArrayLike, share: float = REGION) -> NDArray[np.bool_]:
     return chosen.reshape(values.shape)
 
 
-def faded(photo: Bytes) -> Floats:
+def faded(photo: Bytes) -> Pixels:
     """The photo in greys, (H, W, 1) within 0.3 to 1: recognisable, without a colour that could be taken for relevance."""
-    pale: Floats = _DARKEST + (1 - _DARKEST) * (photo @ np.array(_LUMA))[..., None] / 255
+    weights = np.array(_LUMA, np.float32) * np.float32((1 - _DARKEST) / 255)
+    pale: Pixels = photo.astype(np.float32) @ weights[:, None] + np.float32(_DARKEST)
     return pale
 
 
+def _unit(photo: Bytes) -> Pixels:
+    """Bytes as colours in 0 to 1."""
+    return photo * np.float32(1 / 255)
+
+
 def blend(
-    strength: Floats, ground: Floats | float | None, look: Look | None = None, *, striped: bool = False
-) -> Floats:
+    strength: Floats | Pixels,
+    ground: Pixels | float | None,
+    look: Look | None = None,
+    *,
+    striped: bool = False,
+) -> Pixels:
     """Relevance over a ground, more or less opaque, (H, W, 3).
 
     Args:
@@ -299,18 +314,15 @@ def blend(
         striped: whether what speaks against the class is striped, so that it is known by more than its hue.
     """
     look = look or Look()
-    painted = paint(strength, look.colours)
-    if ground is None:
-        share, behind = np.ones(strength.shape), paint(np.zeros(1), look.colours)[0]
-        share = _thinned(share, strength) if striped else share
-    else:
-        share, behind = _share(strength, look, striped=striped), np.asarray(ground)
-    painted *= share[..., None]  # in place: a photo's worth of numbers takes milliseconds each time
-    painted += (1 - share[..., None]) * behind
-    return painted
+    painted = _painted(strength, look.colours, None if ground is None else look.opacity, striped=striped)
+    behind = paint(np.zeros(1), look.colours)[0] if ground is None else np.atleast_1d(np.float32(ground))
+    colours, seen = painted[..., :3], 1 - painted[..., 3]
+    for k in range(3):  # numpy is slow along an axis of three
+        colours[..., k] += seen * behind[..., min(k, behind.shape[-1] - 1)]
+    return colours
 
 
-def opacity(strength: Floats) -> Floats:
+def opacity(strength: Floats | Pixels) -> Floats | Pixels:
     """How much of the ground relevance hides: its strength to the power of 0.7, so that weak relevance is seen; all where not finite."""
     return np.abs(np.nan_to_num(strength, nan=1.0)) ** _POWER
 
@@ -331,19 +343,42 @@ def layer(heatmap: ArrayLike, scale: Scale, look: Look | str = "overlay") -> Byt
     squares = look.style == "pixels" or max(values.shape) <= CRISP
     seen = Seen.of(None, values.shape).at(look.side(max(values.shape)), squares=squares)
     strength = seen.placed(scale.strength(values), squares=squares)
-    share = _share(strength, look, striped=look.striped)
-    return as_bytes(np.concatenate([paint(strength, look.colours), share[..., None]], axis=-1))
+    hidden = _painted(strength, look.colours, look.opacity, striped=look.striped)[..., 3:]
+    return as_bytes(np.concatenate([paint(strength, look.colours), hidden], axis=-1))
 
 
-def _share(strength: Floats, look: Look, *, striped: bool) -> Floats:
-    """How much of the ground is hidden, (H, W); all where relevance is not finite."""
-    share = opacity(strength) * np.where(np.isnan(strength), 1.0, look.opacity)
-    return _thinned(share, strength) if striped else share
+def _painted(
+    strength: Floats | Pixels, colours: PaletteName, opacity: float | None, *, striped: bool
+) -> Pixels:
+    """Colours times their opacity, and the opacity, (H, W, 4).
+
+    Args:
+        strength: (H, W) within -1 to 1, or NaN.
+        colours: their names.
+        opacity: at full strength; None: nothing of the ground is seen but through stripes.
+        striped: whether there are stripes where relevance speaks against the class.
+    """
+    plain, thinned = _shades(colours, opacity)
+    # One look-up for each pixel: powers and products of a whole photo take several times as long.
+    index = np.rint((np.nan_to_num(strength, nan=_NAN) + 1) * _STEPS).astype(np.int32)
+    if not striped:
+        return plain.take(index, axis=0)
+    index += np.where(_stripes(strength.shape), len(plain), 0).astype(np.int32)
+    return np.concatenate([plain, thinned]).take(index, axis=0)
 
 
-def _thinned(share: Floats, strength: Floats) -> Floats:
-    """Less in the stripes where relevance speaks against the class."""
-    return np.where((strength < -_STRIPED) & _stripes(strength.shape), _THINNED * share, share)
+@cache
+def _shades(colours: PaletteName, opaque: float | None) -> tuple[Pixels, Pixels]:
+    """Of evenly spaced strengths from -1 to 1 and of NaN what :func:`_painted` gives, (n, 4); the same between stripes."""
+    strength = np.append(np.arange(-_STEPS, _STEPS + 1) / _STEPS, np.nan)
+    share = np.ones(len(strength)) if opaque is None else opacity(strength) * opaque
+    share[-1] = 1.0
+    between = np.where(strength < -_STRIPED, _THINNED * share, share)
+    painted = paint(strength, colours)
+    plain, thinned = (
+        np.column_stack([painted * part[:, None], part]).astype(np.float32) for part in (share, between)
+    )
+    return plain, thinned
 
 
 def _like(rival: ArrayLike, values: Floats) -> Floats:
@@ -356,9 +391,8 @@ def _like(rival: ArrayLike, values: Floats) -> Floats:
 def _stripes(shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Where diagonal stripes are thinned out, (H, W)."""
     period = max(4, round(max(shape) / 60))
-    rows, columns = np.ogrid[: shape[0], : shape[1]]
-    thinned: NDArray[np.bool_] = (rows + columns) % period < 0.45 * period
-    return thinned
+    row = np.arange(shape[0] + shape[1] - 1) % period < 0.45 * period
+    return np.lib.stride_tricks.sliding_window_view(row, shape[1])
 
 
 def _lines(values: Floats, levels: tuple[float, ...], colours: PaletteName) -> tuple[Line, ...]:

@@ -3,14 +3,13 @@
 import base64
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clarp.commands.writing import ENCODERS
 from clarp.render import Look, Scale, Seen, layer, picture, prepared, tiles
+from clarp.render.encoding import encoded
 from clarp.render.legend import bar
 from clarp.render.palette import Bytes
 from clarp.render.scale import as_bytes
@@ -77,18 +76,12 @@ def whole(
         names: of the two classes of "versus".
     """
     rival = heatmaps[1] if look.style == "versus" else None
-    return _png(picture(heatmaps[0], photo, caption, look, rival=rival, names=names))
+    return encoded(picture(heatmaps[0], photo, caption, look, rival=rival, names=names))
 
 
 def png(picture: Image.Image) -> str:
     """A picture as a PNG in base64."""
-    return base64.b64encode(_png(picture)).decode()
-
-
-def _png(picture: Image.Image) -> bytes:
-    file = BytesIO()
-    picture.save(file, **ENCODERS["png"])
-    return file.getvalue()
+    return base64.b64encode(encoded(picture)).decode()
 
 
 def _scale(heatmaps: Iterable[_Heatmap], look: Look) -> Scale:
