@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clarp.allocation import keep_freed_memory
+
 if TYPE_CHECKING:
     from clarp.task import TaskName
 
@@ -433,6 +435,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # PyTorch's threads read it once, when it is imported. Those that wait would spin otherwise, and on a machine that is busy with
     # other work too, that takes several times as long as the explanation.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
     from clarp.errors import CaptureError
     from clarp.text import lines
 
