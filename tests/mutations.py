@@ -63,6 +63,7 @@ class Mutant:
     first: str = f"{TESTS[0]}::test_dense"
 
 
+SCALED = "tests/rules/test_axes_twins.py::test_convolution"
 PARTS, LINEAR, BASIC, RULE = "rules/parts.py", "rules/linear.py", "rules/basic.py", "rules/rule.py"
 MERGE, ATTENTION, NORM = "rules/merge.py", "rules/attention.py", "rules/normalisation.py"
 WEIGHTED, AVERAGE, POOLING = "operations/linear.py", "operations/average.py", "operations/pooling.py"
@@ -123,6 +124,11 @@ MUTANTS = (
     Mutant(BASIC, "(Term(POSITIVE, NEGATIVE), Term(NEGATIVE, POSITIVE)), coefficient", "(Term(POSITIVE, NEGATIVE),), coefficient"),
     Mutant(BASIC, "up, down = Signed(1 + self.gamma, 1), Signed(1, 1 + self.gamma)", "up, down = Signed(1, 1 + self.gamma), Signed(1 + self.gamma, 1)"),
     Mutant(BASIC, "up, down = Signed(1 + self.gamma, 1), Signed(1, 1 + self.gamma)", "up, down = Signed(self.gamma, 1), Signed(1, self.gamma)"),
+    Mutant(BASIC, "return True\n\n\n@dataclass(frozen=True)\nclass AlphaBeta", "return False\n\n\n@dataclass(frozen=True)\nclass AlphaBeta", SCALED),
+    Mutant(LINEAR, "sizes = relevance.abs()", "sizes = relevance", SCALED),
+    Mutant(LINEAR, "sample_sums(sizes * (z > TINY))", "sample_sums(sizes)", SCALED),
+    Mutant(LINEAR, "torch.where(enough, every / served, 1)", "torch.where(enough, served / every, 1)", SCALED),
+    Mutant(LINEAR, "torch.where(enough, every / served, 1)", "every / served", SCALED),
     Mutant(BASIC, 'bias=up, where="positive"', 'where="positive"'),
     Mutant(BASIC, 'bias=down, where="negative"', 'bias=up, where="negative"'),
     Mutant(BASIC, "Branch((Term(POSITIVE, up), Term(NEGATIVE, down)), bias=up", "Branch((Term(POSITIVE, up),), bias=up"),
