@@ -1,17 +1,17 @@
 """A large batch in parts that fit into memory, and their explanations as one."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 import torch
-from torch import Tensor
 
 from clarp.explanation import Explanation
 from clarp.method import Method
 from clarp.propagation import Entry, Ledger, Plan
+from clarp.tree import joined
 
 BatchSize = int | Literal["auto"] | None
 FRACTION = 0.5
@@ -22,7 +22,6 @@ CGROUP = Path("/sys/fs/cgroup")
 
 Explain = Callable[[range, range], Explanation]
 """Explains these images (rows) for these of their targets (columns)."""
-T = TypeVar("T", Ledger, Entry)
 
 
 def check_batch_size(batch_size: object) -> None:
@@ -156,30 +155,9 @@ def _out_of_memory(error: Exception) -> bool:
 
 def _joined(parts: Sequence[Explanation], axis: int) -> Explanation:
     """Parts of a batch side by side: images along axis 0, targets along axis 1."""
-    first = parts[0]
-
-    def joined(values: Sequence[Tensor]) -> Tensor:
-        return torch.cat(list(values), axis)
-
-    return replace(
-        first,
-        relevance=joined([part.relevance for part in parts]),
-        logits=joined([part.logits for part in parts]) if axis == 0 else first.logits,
-        target=joined([part.target for part in parts]),
-        ledger=_joined_tables([part.ledger for part in parts], axis),
-        selection_skipped=joined([part.selection_skipped for part in parts]),
-        empty=joined([part.empty for part in parts]),
-        layers={name: joined([part.layers[name] for part in parts]) for name in first.layers},
-    )
+    names = [*_PER_TARGET, "logits"] if axis == 0 else _PER_TARGET
+    values = joined([{name: getattr(part, name) for name in names} for part in parts], axis, (Ledger, Entry))
+    return replace(parts[0], **values)
 
 
-def _joined_tables(tables: Sequence[T], axis: int) -> T:
-    """Ledgers, or entries of the same operation, whose tensors are (B,) or (B, K)."""
-    values: dict[str, Any] = {}
-    for field in fields(tables[0]):
-        found = [getattr(table, field.name) for table in tables]
-        if isinstance(found[0], Tensor):
-            values[field.name] = torch.cat(found, axis)
-        elif field.name == "entries":
-            values[field.name] = tuple(_joined_tables(entries, axis) for entries in zip(*found, strict=True))
-    return replace(tables[0], **values)
+_PER_TARGET = ["relevance", "target", "ledger", "selection_skipped", "empty", "layers"]

@@ -1,7 +1,7 @@
 """Explanations as compiled programs: the forward pass and the way back, each recorded once and handed to PyTorch's compiler."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -12,6 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from clarp.errors import CaptureError
 from clarp.passes import Maps
 from clarp.propagation import Entry, Ledger, Program, Tape
+from clarp.tree import filled, tensors
 
 Result = TypeVar("Result")
 CARRIERS = (Tape, Maps, Ledger, Entry)
@@ -41,23 +42,22 @@ class Recorded(Generic[Result]):
         results: list[Result] = []
 
         def flat(*values: Tensor) -> list[Tensor]:
-            results.append(function(*_filled(arguments, iter(values))))
-            return list(_tensors(results[-1]))
+            results.append(function(*filled(arguments, iter(values), CARRIERS)))
+            return tensors(results[-1], CARRIERS)
 
         try:
-            program = make_fx(flat)(*_tensors(arguments))
+            program = make_fx(flat)(*tensors(arguments, CARRIERS))
         except RuntimeError as error:
             raise CaptureError(
                 f"the explanation can't be compiled: {str(error).splitlines()[0]} An operation or a rule of your own that looks at "
                 "values in Python may be the reason. Leave compile out."
             ) from error
-        shapes = [tensor.to("meta") for tensor in _tensors(results[-1])]
-        return cls(torch.compile(program, backend=backend), _filled(results[-1], iter(shapes)))
+        shapes = [tensor.to("meta") for tensor in tensors(results[-1], CARRIERS)]
+        return cls(torch.compile(program, backend=backend), filled(results[-1], iter(shapes), CARRIERS))
 
     def __call__(self, arguments: Sequence[object]) -> Result:
         """The function's result for other tensors of the same sizes."""
-        filled: Result = _filled(self.result, iter(self.program(*_tensors(arguments))))
-        return filled
+        return filled(self.result, iter(self.program(*tensors(arguments, CARRIERS))), CARRIERS)
 
 
 class Compiler:
@@ -95,38 +95,8 @@ class Compiler:
             arguments: for it.
         """
         of_program = self._recorded.setdefault(program, {})
-        key = what, tuple((tensor.shape, tensor.stride()) for tensor in _tensors(arguments))
+        key = what, tuple((tensor.shape, tensor.stride()) for tensor in tensors(arguments, CARRIERS))
         if key not in of_program:
             of_program[key] = Recorded.of(function, arguments, self.backend)
         found: Result = of_program[key](arguments)
         return found
-
-
-def _tensors(value: object) -> Iterator[Tensor]:
-    """All tensors in a value, in a fixed order."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for one in value.values():
-            yield from _tensors(one)
-    elif isinstance(value, tuple | list):
-        for one in value:
-            yield from _tensors(one)
-    elif is_dataclass(value) and isinstance(value, CARRIERS):
-        for field in fields(value):
-            yield from _tensors(getattr(value, field.name))
-
-
-def _filled(value: Any, tensors: Iterator[Tensor]) -> Any:
-    """The same value with other tensors, in the order of :func:`_tensors`."""
-    if isinstance(value, Tensor):
-        return next(tensors)
-    if isinstance(value, Mapping):
-        return {name: _filled(one, tensors) for name, one in value.items()}
-    if isinstance(value, torch.Size):
-        return value
-    if isinstance(value, tuple | list):
-        return tuple(_filled(one, tensors) for one in value)
-    if isinstance(value, CARRIERS):
-        return replace(value, **{f.name: _filled(getattr(value, f.name), tensors) for f in fields(value)})
-    return value

@@ -3,13 +3,11 @@
 Or taken from the cache on disk, where an earlier process left the same model's graph.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from threading import RLock
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,13 +28,11 @@ from clarp.capture.further import NOTHING, Further, WithInputs
 from clarp.capture.output import check_output
 from clarp.capture.wrappers import check_kind, shared_copy, unwrapped
 from clarp.errors import CaptureError, UnsupportedOperation
+from clarp.model_state import Place, State, changed, state_of
 from clarp.task import TaskName
 
 CAPTURING = RLock()
 """``torch.export`` changes what belongs to the whole process while it traces, so one thread captures at a time."""
-
-DEPTH = 3
-"""How many objects deep (a module's attribute, what that holds, and so on) a change is looked for."""
 
 KEPT = 8
 """Sizes of images whose graphs (and whose programs, in an explainer) are kept; beyond, what was used longest ago goes."""
@@ -154,9 +150,9 @@ class Network:
         """
         with self._lock:
             key = shape, dtype, further.signature
-            before = _state(self.model)
+            before = state_of(self.model)
             captured = self._captured.pop(key, None)
-            if captured is None or _changed(captured.state, before) - captured.restless:
+            if captured is None or changed(captured.state, before) - captured.restless:
                 captured = self._recaptured(shape, dtype, before, further)
             self._captured[key] = captured  # now the last used
             while len(self._captured) > KEPT:
@@ -191,7 +187,7 @@ class Network:
         self,
         shape: tuple[int, ...],
         dtype: torch.dtype,
-        before: Mapping[tuple[str, str], object],
+        before: State,
         further: Further,
     ) -> "_Captured":
         with (
@@ -202,12 +198,12 @@ class Network:
             torch.autocast(self.device.type, enabled=False),
         ):
             graph, restless = self._capture(shape, dtype, further)
-        after = _state(self.model)
-        return _Captured(graph, after, restless | _changed(before, after))
+        after = state_of(self.model)
+        return _Captured(graph, after, restless | changed(before, after))
 
     def _capture(
         self, shape: tuple[int, ...], dtype: torch.dtype, further: Further
-    ) -> tuple[Graph, frozenset[tuple[str, str]]]:
+    ) -> tuple[Graph, frozenset[Place]]:
         """The graph, and what of a copy of the model its own forward changed."""
         own = self.dtype or dtype
         if isinstance(self.model, nn.Module):
@@ -225,10 +221,10 @@ class Network:
 
     def _twin_graph(
         self, model: nn.Module, example: Tensor, dtype: torch.dtype, further: Further
-    ) -> tuple[Graph, frozenset[tuple[str, str]]]:
+    ) -> tuple[Graph, frozenset[Place]]:
         """Captured of a copy where that is possible, so that the model can be used beside it."""
         twin = shared_copy(model)
-        before = _state(twin, weights=False)
+        before = state_of(twin, weights=False)
         try:
             try:
                 graph = self._module_graph(twin, example, dtype, further)
@@ -241,7 +237,7 @@ class Network:
                 raise
             # What functions have closed over may be the original's.
             return self._module_graph(model, example, dtype, further), frozenset()
-        return graph, _changed(before, _state(twin, weights=False))
+        return graph, changed(before, state_of(twin, weights=False))
 
     def _module_graph(self, model: nn.Module, example: Tensor, dtype: torch.dtype, further: Further) -> Graph:
         """From the cache where it may be, else captured."""
@@ -282,34 +278,6 @@ class Network:
         vars(self).update(state, _lock=RLock())
 
 
-def _state(model: nn.Module | ExportedProgram, *, weights: bool = True) -> dict[tuple[str, str], object]:
-    """All that makes the model what it is: another weight, module, stride or flag, or a new hook is another model.
-
-    Without ``weights`` only which parameters there are, and not their values.
-    """
-    if isinstance(model, ExportedProgram):
-        return {("", name): _values(tensor) for name, tensor in model.state_dict.items()}
-    state: dict[tuple[str, str], object] = {}
-    kinds = set[type]()
-    for path, module in model.named_modules():
-        state[path, ""] = _Same(module)
-        for name, value in _own(module):
-            known = not weights and isinstance(value, nn.Parameter)
-            state[path, name] = (
-                _Same(value) if known else _attribute(value, 1 if name.startswith("_") else DEPTH)
-            )
-        kinds.update(
-            kind for kind in type(module).__mro__ if not kind.__module__.startswith(("torch.", "builtins"))
-        )
-    for kind in kinds:
-        for name, value in vars(kind).items():
-            if isinstance(value, str | bool | int | float | tuple | list | dict) and not name.startswith(
-                "__"
-            ):
-                state[f"class {kind.__qualname__}", name] = _attribute(value)
-    return state
-
-
 @dataclass(frozen=True)
 class _Captured:
     """A graph, and the state of the model that it was made from.
@@ -321,90 +289,12 @@ class _Captured:
     """
 
     graph: Graph
-    state: Mapping[tuple[str, str], object]
-    restless: frozenset[tuple[str, str]]
-
-
-def _changed(
-    before: Mapping[tuple[str, str], object], after: Mapping[tuple[str, str], object]
-) -> frozenset[tuple[str, str]]:
-    return frozenset(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+    state: State
+    restless: frozenset[Place]
 
 
 def _device_name(device: torch.device) -> str:
     return f"{device} {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
-
-
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
-_NO_OWN = frozenset(vars(nn.Module()))
-
-
-def _own(module: nn.Module) -> Iterator[tuple[str, object]]:
-    """A module's parameters, buffers, hooks and attributes by name, but for what every module has besides."""
-    own = vars(module)
-    yield from module.named_parameters(recurse=False, remove_duplicate=False)
-    yield from module.named_buffers(recurse=False, remove_duplicate=False)
-    yield from ((name, own[name]) for name in (*_HOOKS, *(own.keys() - _NO_OWN)))
-
-
-def _attribute(value: object, depth: int = DEPTH) -> object:
-    """What changes when an attribute does: its value where it is plain, what is in it, or which object it is."""
-    if isinstance(value, Tensor):
-        return _values(value)
-    if isinstance(value, dict):
-        return [(key, _attribute(part, depth)) for key, part in value.items()]
-    if isinstance(value, list | tuple):
-        return [_attribute(part, depth) for part in value]
-    if value is None or isinstance(value, str | bytes | bool | int | float | complex):
-        return type(value), repr(value) if isinstance(value, float | complex) else value
-    inside = getattr(value, "__dict__", None)
-    if (
-        depth > 1
-        and isinstance(inside, dict)
-        and not isinstance(value, nn.Module | type)
-        and not callable(value)
-    ):
-        return _Same(value), [(name, _attribute(part, depth - 1)) for name, part in list(inside.items())]
-    return type(value), _Same(value)
-
-
-@dataclass(frozen=True, eq=False)
-class _Same:
-    """An object that equals only itself, and lives as long as it may be asked."""
-
-    value: object
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.value is other.value
-
-    def __hash__(self) -> int:
-        return id(self.value)
-
-
-def _values(tensor: Tensor) -> tuple[Any, ...]:
-    """What changes when a tensor does: its memory, the count of its in-place changes, and a sum over it.
-
-    The count misses changes through ``.data``, and tensors made in inference mode have none; the sum sees those.
-    """
-    version = 0 if tensor.is_inference() else tensor._version  # noqa: SLF001  there is no public name
-    plain = tensor.detach()
-    total = _weighted_sum(plain) if plain.is_floating_point() and plain.numel() else plain.sum()
-    # A NaN equals no NaN, its name does.
-    return (tensor.data_ptr(), version, tensor.dtype, tensor.device, tensor.shape, repr(total.item()))
-
-
-def _weighted_sum(tensor: Tensor) -> Tensor:
-    """With another weight at each place of a row, and for each row, so that values that change places are seen too."""
-    if tensor.ndim < 2:
-        return tensor.flatten().dot(_weights(tensor.numel(), tensor.dtype, tensor.device))
-    rows = tensor.reshape(len(tensor), -1)
-    first, second = (_weights(n, rows.dtype, rows.device) for n in rows.shape)
-    return first.dot(rows.mv(second))
-
-
-@lru_cache(maxsize=256)
-def _weights(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return (torch.arange(count, device=device) * 0.618 % 1 + 0.5).to(dtype)
 
 
 def _loaded(model: object) -> nn.Module | ExportedProgram:

@@ -10,6 +10,7 @@ from torch import Tensor
 from clarp.capture import Node
 from clarp.propagation.table import data_frame, table
 from clarp.rules import Rule
+from clarp.tree import mapped
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -55,14 +56,8 @@ class Entry:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Entry":
         """The same entry with a linear function applied to all its tensors."""
-        return Entry(
-            self.node,
-            self.rule,
-            function(self.arrived),
-            function(self.handed_on),
-            function(self.selection),
-            function(self.bias),
-        )
+        found: Entry = mapped(function, self, (Entry,))
+        return found
 
     def __str__(self) -> str:
         return f"{self.node.module or type(self.node.operation).__name__} ({self.rule!r})"
@@ -96,8 +91,8 @@ class Ledger:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Ledger":
         """The same ledger with a linear function applied to all its tensors."""
-        seed, size, pixels = (function(value) for value in (self.seed, self.size, self.pixels))
-        return Ledger(seed, size, pixels, tuple(entry.map(function) for entry in self.entries))
+        found: Ledger = mapped(function, self, (Ledger, Entry))
+        return found
 
     def summary(self) -> dict[str, list[float] | list[list[float]]]:
         """The totals: seed = pixels + selection + bias + epsilon."""
