@@ -1,16 +1,13 @@
 """The explanation: what an explainer returns."""
 
-import json
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from clarp.files import slug, write_atomically
 from clarp.method import Method
 from clarp.propagation import Ledger
 from clarp.rules import LinearRule
@@ -20,8 +17,7 @@ from clarp.task import Task, TaskName
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from clarp.render import Look, Row, Seen, Style
-    from clarp.render.montage import Montage
+    from clarp.render import Look, Seen, Style
 
 
 EMPTY = "no relevance: it cancelled, or never arrived"
@@ -31,8 +27,6 @@ NEGATIVE = "the logit is negative, and so is its relevance: what raises it is dr
 OUTWEIGHED = "more speaks against the class than for it; what it shares with its rivals counts for them"
 """What stands with a contrast of several classes most of whose relevance is negative."""
 OUTWEIGHS = 0.6  # of |R|
-RIVALS = 3
-"""How many rivals a title names."""
 
 
 @dataclass(frozen=True)
@@ -199,81 +193,15 @@ class Explanation:
         Raises:
             ValueError: no such style, or "versus" for another number of targets than two.
         """
-        from clarp.render import Look, sheet  # noqa: PLC0415  pictures are drawn on request only
+        from clarp.render.explained import Drawable  # noqa: PLC0415  pictures are drawn on request only
 
-        look, montage = Look.of(style), self._montage()
-        rows = self._drawable(16, 8, montage, look)
-        if look.style == "versus":
-            rows = [row.versus() for row in rows]
-        caption = f"{self._caption(16, 8)}\n{montage.note(look)}".strip()
-        return sheet(rows, caption, style=montage.look(look), one_scale=one_scale)
+        return Drawable.of(self).figure(style, one_scale=one_scale)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the first 8 images with their first 4 heatmaps."""
-        from clarp.render import Look  # noqa: PLC0415
-        from clarp.render.notebook import table  # noqa: PLC0415
+        from clarp.render.explained import Drawable  # noqa: PLC0415
 
-        montage = self._montage()
-        rows = self._drawable(8, 4, montage, Look())
-        caption = ". ".join(filter(None, (self._caption(8, 4), montage.note(Look()))))
-        return table(rows, caption, montage.look(Look()))
-
-    def _maps(self) -> "np.ndarray[Any, np.dtype[np.float64]]":
-        """What is shown of each target of each image, (B, K, ...)."""
-        shown = self.shown.double().cpu().numpy()
-        return shown if self.target.ndim == 2 else shown[:, None]
-
-    def _montage(self) -> "Montage":
-        """How the maps become flat pictures."""
-        from clarp.render.montage import Montage  # noqa: PLC0415
-
-        maps = self._maps()
-        return Montage.of(maps.reshape(-1, *maps.shape[2:]), "views" if self.channels == 2 else "slices")
-
-    def _drawable(self, images: int, targets: int, montage: "Montage", look: "Look") -> "list[Row]":
-        """The first images with their first heatmaps."""
-        from clarp.render import Cell, Row  # noqa: PLC0415
-
-        classes = self.target.view(len(self.images), -1)[:images, :targets].tolist()
-        maps = self._maps()
-        shares = self.probabilities.double().cpu()
-        rows = []
-        for i, own in enumerate(classes):
-            cells = tuple(
-                Cell(
-                    montage.map(maps[i, k], look),
-                    self._title(target, i, shares[i, target].item()),
-                    self.remark(i, k),
-                )
-                for k, target in enumerate(own)
-            )
-            rows.append(Row(f"image {i}", self._photo(i, montage), cells))
-        return rows
-
-    def _photo(self, i: int, montage: "Montage") -> "Seen | np.ndarray[Any, np.dtype[np.uint8]] | None":
-        """What the maps of an image are drawn over."""
-        if self.photos is not None:
-            return self.photos[i]
-        return montage.photo(self.images[i].movedim(self.channels - 1, 0).double().cpu().numpy())
-
-    def _title(self, target: int, image: int, probability: float) -> str:
-        """The class, its probability, and the rivals that were named."""
-        title = f"{self.label(target)} ({probability:.1%})"
-        if self.against is None:
-            return title
-        named = self.against[image] if self.against.ndim == 2 else self.against.view(-1)
-        rivals = [self.label(k) for k in named.tolist() if k != target]
-        return f"{title} against {', '.join(rivals[:RIVALS])}{' ...' if len(rivals) > RIVALS else ''}"
-
-    def _caption(self, images: int, targets: int) -> str:
-        """What is explained, and how much of it is left out."""
-        found = self.target.view(len(self.images), -1).shape
-        left_out = [
-            f"the first {limit} of {number} {what}"
-            for number, limit, what in zip(found, (images, targets), ("images", "targets"), strict=True)
-            if number > limit
-        ]
-        return ", ".join([f"{self.method.name.upper()} ({self.method.rules.name}), {self.model}", *left_out])
+        return Drawable.of(self).html()
 
     def save(self, folder: str | Path) -> Path:
         """Write the relevance, also that of layers (.npy), each heatmap alone and over its photo (.png), and ``manifest.json``.
@@ -286,61 +214,9 @@ class Explanation:
         Returns:
             The path of the manifest.
         """
-        from PIL import Image  # noqa: PLC0415
+        from clarp.render.explained import Drawable  # noqa: PLC0415
 
-        from clarp.render import Look, colours, picture  # noqa: PLC0415  pictures are drawn on request only
-        from clarp.render.encoding import encoded  # noqa: PLC0415
-
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "relevance.npy", lambda file: np.save(file, _numbers(self.relevance)))
-        layers = {name: f"layer-{name}.npy" for name in self.layers}
-        for name, file_name in layers.items():
-            value = _numbers(self.layers[name])
-            write_atomically(folder / file_name, lambda file, v=value: np.save(file, v))  # type: ignore[misc]
-        batch = self.images.shape[0]
-        targets = self.target.view(batch, -1)
-        heatmaps, montage = self._maps(), self._montage()
-        look = montage.look(Look())
-        entries: list[dict[str, Any]] = []
-        for i in range(batch):
-            for k, target in enumerate(targets[i].tolist()):
-                probability = self.probabilities[i, target].item()
-                name = f"{i:04d}-class{target}" + (
-                    "" if self.labels is None else f"-{slug(self.label(target))}"
-                )
-                made = [self._title(target, i, probability), self.method.name, self.model, self.remark(i, k)]
-                caption = "\n".join(filter(None, [", ".join(filter(None, made)), montage.note(Look())]))
-                pictures = {
-                    "heatmap": Image.fromarray(colours(montage.map(heatmaps[i, k]))),
-                    "overlay": picture(
-                        montage.map(heatmaps[i, k], Look()), self._photo(i, montage), caption, look
-                    ),
-                }
-                files = {kind: f"{name}-{kind}.png" for kind in pictures}
-                for kind, drawn in pictures.items():
-                    write_atomically(folder / files[kind], lambda file, p=drawn: file.write(encoded(p)))  # type: ignore[misc]
-                entries.append(
-                    {
-                        "image": i,
-                        "target": target,
-                        "label": self.label(target),
-                        "probability": probability,
-                        "empty": bool(self.empty.view(batch, -1)[i, k]),
-                        "remark": self.remark(i, k),
-                        **files,
-                    }
-                )
-        manifest = {
-            **self.describe(),
-            "relevance": "relevance.npy",
-            "layers": layers,
-            "explanations": entries,
-        }
-        text = json.dumps(manifest, indent=2) + "\n"
-        path = folder / "manifest.json"
-        write_atomically(path, lambda file: file.write(text.encode()))
-        return path
+        return Drawable.of(self).save(Path(folder))
 
     def describe(self) -> dict[str, Any]:
         """What a manifest says of it: versions, model, method, targets, rivals, and the ledger's totals."""
@@ -362,8 +238,3 @@ class Explanation:
             "empty": self.empty.tolist(),
             "ledger": self.ledger.summary(),
         }
-
-
-def _numbers(value: Tensor) -> np.ndarray[Any, np.dtype[Any]]:
-    """A tensor in a type that numpy has."""
-    return (value.float() if value.dtype == torch.bfloat16 else value).cpu().numpy()
