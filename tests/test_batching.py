@@ -15,6 +15,7 @@ from clarp import batching
 from clarp import explainer as explainer_module
 from clarp.batching import Need, free_memory
 from clarp.operations import Convolution
+from clarp.query import Query
 from oracle import nets
 from oracle.calls import images
 
@@ -89,10 +90,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
     explain = clarp.Explainer._explain
 
-    def noted(self: clarp.Explainer, x: Tensor, program: Any, target: Any, *rest: Any, **more: Any) -> Any:
-        asked = torch.zeros(len(x)) if target is None else torch.as_tensor(target)
-        found.append((len(x), asked.shape[1] if asked.ndim == 2 else 1))
-        return explain(self, x, program, target, *rest, **more)
+    def noted(self: clarp.Explainer, query: Query, *rest: Any) -> Any:
+        found.append((len(query.images), query.targets))
+        return explain(self, query, *rest)
 
     monkeypatch.setattr(clarp.Explainer, "_explain", noted)
     return found

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from clarp.arguments import RANKS, DType, Inputs, checked_dtype, checked_images, checked_inputs, compiler_of
 from clarp.batching import BatchSize, Need, Parts, check_batch_size
-from clarp.bounds import Bounds, checked_bounds, limits, source
-from clarp.capture import Graph, Output, Tap
+from clarp.bounds import Bounds, checked_bounds, source
+from clarp.capture import Graph, Output
 from clarp.capture.further import NOTHING, Further
 from clarp.channels import Channels, channels_of, check_channels
 from clarp.classes import ClassNames, checked_labels, numbered
@@ -24,10 +24,11 @@ from clarp.method import Method, check_dual_rule
 from clarp.network import KEPT, Model, Network
 from clarp.passes import Maps, Passes, is_empty, lost_of, warn_if_empty
 from clarp.propagation import Plan, Program, make_plan
+from clarp.query import Query
 from clarp.remedy import better
 from clarp.rules.composites import Composite
-from clarp.seeds import Seed, Vector
-from clarp.targets import Against, Target, integers, resolve_target
+from clarp.seeds import Vector
+from clarp.targets import Against, Target, integers
 from clarp.task import Task, TaskName, checked_task, task_of
 
 Result = TypeVar("Result")
@@ -175,21 +176,16 @@ class Explainer:
             EmptyMap: a map has no relevance at all; every time.
         """
         check_batch_size(batch_size)
-        images = checked_images(images, self.network, self._device, self._computing)
-        further = checked_inputs(inputs, images, self.network, self._device, self._computing)
+        images, further = self._checked(images, inputs)
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             program, further = self._program(images, further)
-            taps = resolve_layers(layers, program.plan.graph)
-            names = self._names(self._task(program))
-            target, against = numbered("target", target, names), numbered("against", against, names)
+            query = self._query(program, images, further, target=target, against=against, layers=layers)
             if batch_size is None:
-                found = self._explain(images, program, target, against, layers=taps, further=further)
+                found = self._explain(query, program)
             else:
-                found = self._in_parts(
-                    images, program, target, against, layers=taps, further=further, size=batch_size
-                )
+                found = self._in_parts(query, program, batch_size)
         warn_if_empty(found.empty, found.target, found.ledger.size)
-        return replace(found, labels=None if names is None else names.labels)
+        return found
 
     def plan(self, input_shape: Sequence[int] | None = None) -> Plan:
         """Which rule every operation gets; ``str(plan)`` is a table.
@@ -222,12 +218,15 @@ class Explainer:
             images: as in :meth:`__call__`, and the same errors.
             inputs: likewise.
         """
-        images = checked_images(images, self.network, self._device, self._computing)
-        further = checked_inputs(inputs, images, self.network, self._device, self._computing)
+        images, further = self._checked(images, inputs)
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             program, further = self._program(images, further)
             tape = self._run(program, "forward", program.forward, images, further.tensors)
             return self._task(program).probabilities(tape.logits)
+
+    def _checked(self, images: Tensor, inputs: Inputs) -> tuple[Tensor, Further]:
+        images = checked_images(images, self.network, self._device, self._computing)
+        return images, checked_inputs(inputs, images, self.network, self._device, self._computing)
 
     def _task(self, program: Program) -> Task:
         return task_of(program.plan.graph, self.task, self.network.task)
@@ -265,91 +264,70 @@ class Explainer:
         """The type to go back in."""
         return torch.bfloat16 if self._dtype == torch.bfloat16 else images.dtype
 
-    def _in_parts(
+    def _query(
         self,
-        images: Tensor,
         program: Program,
+        images: Tensor,
+        further: Further,
+        *,
         target: Target,
         against: Against,
-        *,
-        layers: dict[str, Tap],
-        further: Further,
-        size: BatchSize,
-    ) -> Explanation:
-        """What :meth:`_explain` gives, part after part; wrong arguments are found before the first."""
+        layers: Sequence[str],
+    ) -> Query:
+        """What is asked of a program, checked."""
         graph, task = program.plan.graph, self._task(program)
-        logits = images.new_zeros(len(images), *next(n.shape for n in graph if n.name == graph.output))
-        classes = None if target is None else resolve_target(target, task.scores(logits))
-        rivals = None if against is None else integers("against", against)
-        of_each = rivals is not None and rivals.ndim == 2
-        if classes is not None or (rivals is not None and of_each and len(rivals) != len(images)):
-            known = images.new_zeros(len(images), dtype=torch.long) if classes is None else classes
-            self._rivals(task, against, known.view(len(images), -1).t(), logits)
-        limits(self.bounds, self.method.rules.first, images, self._channels(program).axis)
-
-        def explain(rows: range, columns: range) -> Explanation:
-            part = slice(rows.start, rows.stop)
-            chosen = None if classes is None else classes[part]
-            if chosen is not None and chosen.ndim == 2:
-                chosen = chosen[:, columns.start : columns.stop]
-            others = rivals[part] if rivals is not None and of_each else rivals
-            seed = self.method.seed.part(rows, columns, (len(images), count))
-            return self._explain(
-                images[part],
-                program,
-                chosen,
-                others,
-                layers=layers,
-                further=further.part(part),
-                seed=seed,
-                first=rows.start,
-            )
-
-        count = classes.shape[1] if classes is not None and classes.ndim == 2 else 1
-        need = Need.of(program.plan, self.method, self._back(images))
-        parts = Parts.fitting(explain, size, count, need, images.device)
-        return replace(parts.of(range(len(images)), range(count)), images=images, against=rivals)
-
-    def _explain(
-        self,
-        images: Tensor,
-        program: Program,
-        target: Target,
-        against: Against,
-        *,
-        layers: dict[str, Tap],
-        further: Further,
-        seed: Seed | None = None,
-        first: int = 0,
-    ) -> Explanation:
-        """One part of a batch, which begins with image number ``first``, with its part of the seed."""
-        task = self._task(program)
-        tape = self._run(program, "forward", program.forward, images, further.tensors)
-        classes = resolve_target(target, task.scores(tape.logits))
-        chosen = (classes.unsqueeze(1) if classes.ndim == 1 else classes).t().contiguous()
-        rivals = self._rivals(task, against, chosen, tape.logits)
-        targets = task.columns(chosen)
-        taps, channels = frozenset(layers.values()), self._channels(program)
-        initial = (self.method.seed if seed is None else seed).relevance(tape.logits, targets, rivals)
-        passes = Passes(
-            self.method,
-            program,
-            tape,
-            targets,
-            rivals,
-            initial,
-            limits(self.bounds, self.method.rules.first, images, channels.axis),
+        taps, names = resolve_layers(layers, graph), self._names(task)
+        return Query.checked(
+            images,
+            further,
+            numbered("target", target, names),
+            numbered("against", against, names),
+            layers=taps,
+            bounds=self.bounds,
+            method=self.method,
+            task=task,
+            channels=self._channels(program),
+            logits=next(node.shape[0] for node in graph if node.name == graph.output),
         )
+
+    def _in_parts(self, query: Query, program: Program, size: BatchSize) -> Explanation:
+        """What :meth:`_explain` gives, part after part; rivals that can't be are found before the first."""
+        against, batch = query.against, len(query.images)
+        rivals = None if against is None else integers("against", against)
+        if rivals is not None and (query.target is not None or (rivals.ndim == 2 and len(rivals) != batch)):
+            known = torch.zeros(batch, dtype=torch.long) if query.target is None else query.target.cpu()
+            self._task(program).rivals(against, known.view(batch, -1).t(), query.logits)
+        need = Need.of(program.plan, self.method, self._back(query.images))
+        parts = Parts.fitting(
+            lambda rows, columns: self._explain(query.part(rows, columns), program),
+            size,
+            query.targets,
+            need,
+            query.images.device,
+        )
+        found = parts.of(range(batch), range(query.targets))
+        return replace(found, images=query.images, against=rivals)
+
+    def _explain(self, query: Query, program: Program) -> Explanation:
+        """The explanation of all at once."""
+        task, images = self._task(program), query.images
+        tape = self._run(program, "forward", program.forward, images, query.further.tensors)
+        classes = task.scores(tape.logits).argmax(1) if query.target is None else query.target
+        chosen = (classes.unsqueeze(1) if classes.ndim == 1 else classes).t().contiguous()
+        rivals, targets = self._rivals(task, query.against, chosen, tape.logits), task.columns(chosen)
+        initial = query.seed.relevance(tape.logits, targets, rivals)
+        passes = Passes(self.method, program, tape, targets, rivals, initial, query.bounds)
+        taps = frozenset(query.layers.values())
         maps = self._run(
             program,
             taps,
             lambda *tensors: Passes(self.method, program, *tensors).maps(taps),
-            *(tape, targets, rivals, initial, passes.bounds),
+            *(tape, targets, rivals, initial, query.bounds),
         )
-        self._watch(passes, maps, images, chosen, first)
+        self._watch(passes, maps, images, chosen, query.first)
         maps = maps.signed(None if isinstance(self.method.seed, Vector) else task.signs(chosen))
         relevance = maps.relevance.clamp(min=0) if self.method.rectify else maps.relevance
-        single = classes.ndim == 1
+        single, names, channels = classes.ndim == 1, self._names(task), self._channels(program)
 
         def sample_first(value: Tensor) -> Tensor:
             return value[0] if single else value.transpose(0, 1)
@@ -358,16 +336,17 @@ class Explainer:
             relevance=sample_first(relevance),
             logits=tape.logits,
             target=classes,
-            against=None if against is None else torch.as_tensor(against),
+            against=None if query.against is None else torch.as_tensor(query.against),
             method=self.method,
             ledger=maps.ledger.map(sample_first),
             selection_skipped=sample_first(maps.skipped),
-            layers={name: sample_first(maps.layers[tap]) for name, tap in layers.items()},
+            layers={name: sample_first(maps.layers[tap]) for name, tap in query.layers.items()},
             images=images,
             bounds_source=source(self.bounds, program.plan),
             model=self.network.name,
             empty=sample_first(is_empty(relevance, maps.ledger.size)),
             question=task,
+            labels=None if names is None else names.labels,
             channels=channels.axis,
             assumed=(channels.note,) if channels.note else (),
         )
@@ -396,11 +375,6 @@ class Explainer:
     def _rivals(self, task: Task, against: Against, targets: Tensor, logits: Tensor) -> Tensor:
         """Which logits each of the classes (K, B) is contrasted with, bool (K, B, N)."""
         if not self.method.has_rivals:
-            if against is not None:
-                raise ValueError(
-                    f"against is {against!r}, and the method {self.method.name!r} has no rivals: it would explain the same. "
-                    "Leave against out, or use a method with rivals, for example 'sglrp' or 'ssglrp'."
-                )
             return torch.zeros(*targets.shape, logits.shape[1], dtype=torch.bool, device=logits.device)
         return task.rivals(against, targets, logits.shape[1])
 
