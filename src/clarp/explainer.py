@@ -13,7 +13,7 @@ from torch import Tensor
 from clarp.arguments import RANKS, DType, Inputs, checked_dtype, checked_images, checked_inputs, compiler_of
 from clarp.batching import BatchSize, Need, Parts, check_batch_size
 from clarp.bounds import Bounds, checked_bounds, limits, source
-from clarp.capture import Graph, Output, Tap
+from clarp.capture import Graph, HookPoint, Output
 from clarp.capture.further import NOTHING, Further
 from clarp.channels import Channels, channels_of, check_channels
 from clarp.classes import ClassNames, checked_labels, numbered
@@ -179,14 +179,14 @@ class Explainer:
         further = checked_inputs(inputs, images, self.network, self._device, self._computing)
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             program, further = self._program(images, further)
-            taps = resolve_layers(layers, program.plan.graph)
+            points = resolve_layers(layers, program.plan.graph)
             names = self._names(self._task(program))
             target, against = numbered("target", target, names), numbered("against", against, names)
             if batch_size is None:
-                found = self._explain(images, program, target, against, layers=taps, further=further)
+                found = self._explain(images, program, target, against, layers=points, further=further)
             else:
                 found = self._in_parts(
-                    images, program, target, against, layers=taps, further=further, size=batch_size
+                    images, program, target, against, layers=points, further=further, size=batch_size
                 )
         warn_if_empty(found.empty, found.target, found.ledger.size)
         return replace(found, labels=None if names is None else names.labels)
@@ -272,7 +272,7 @@ class Explainer:
         target: Target,
         against: Against,
         *,
-        layers: dict[str, Tap],
+        layers: dict[str, HookPoint],
         further: Further,
         size: BatchSize,
     ) -> Explanation:
@@ -317,7 +317,7 @@ class Explainer:
         target: Target,
         against: Against,
         *,
-        layers: dict[str, Tap],
+        layers: dict[str, HookPoint],
         further: Further,
         seed: Seed | None = None,
         first: int = 0,
@@ -329,7 +329,7 @@ class Explainer:
         chosen = (classes.unsqueeze(1) if classes.ndim == 1 else classes).t().contiguous()
         rivals = self._rivals(task, against, chosen, tape.logits)
         targets = task.columns(chosen)
-        taps, channels = frozenset(layers.values()), self._channels(program)
+        points, channels = frozenset(layers.values()), self._channels(program)
         initial = (self.method.seed if seed is None else seed).relevance(tape.logits, targets, rivals)
         passes = Passes(
             self.method,
@@ -342,8 +342,8 @@ class Explainer:
         )
         maps = self._run(
             program,
-            taps,
-            lambda *tensors: Passes(self.method, program, *tensors).maps(taps),
+            points,
+            lambda *tensors: Passes(self.method, program, *tensors).maps(points),
             *(tape, targets, rivals, initial, passes.bounds),
         )
         self._watch(passes, maps, images, chosen, first)
@@ -362,7 +362,7 @@ class Explainer:
             method=self.method,
             ledger=maps.ledger.map(sample_first),
             selection_skipped=sample_first(maps.skipped),
-            layers={name: sample_first(maps.layers[tap]) for name, tap in layers.items()},
+            layers={name: sample_first(maps.layers[point]) for name, point in layers.items()},
             images=images,
             bounds_source=source(self.bounds, program.plan),
             model=self.network.name,

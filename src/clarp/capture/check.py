@@ -155,7 +155,7 @@ def _logits(graph: Graph, images: Tensor, dtype: torch.dtype, rows: Sequence[Ten
     tensors = {name: in_dtype(tensor, dtype) for name, tensor in graph.tensors.items()}
     images = images.to(dtype)
     with torch.no_grad():
-        values = {graph.input: images, **graph.aside.values(rows, tensors, images)}
+        values = {graph.input: images, **graph.auxiliary.values(rows, tensors, images)}
         for node in graph:
             inputs = [values[name] for name in node.inputs]
             values[node.name], _ = node.operation.forward(inputs, tensors)
@@ -190,8 +190,8 @@ def check_rows(graph: Graph, images: Tensor, rows: Sequence[Tensor]) -> None:
     Raises:
         CaptureError: it does.
     """
-    together = graph.aside.values(rows, graph.tensors, images)
-    alone = graph.aside.values([value[:1] for value in rows], graph.tensors, images[:1])
+    together = graph.auxiliary.values(rows, graph.tensors, images)
+    alone = graph.auxiliary.values([value[:1] for value in rows], graph.tensors, images[:1])
     for name, value in alone.items():
         if not torch.allclose(value, together[name][:1], rtol=1e-3, equal_nan=True):
             raise CaptureError(

@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
-from clarp.capture.aside import Aside, Held, NoAside, Operator, operator_of
+from clarp.capture.auxiliary import Auxiliary, AuxiliaryValue, NotAuxiliary, Operator, operator_of
 from clarp.capture.check import check_logits, check_one_image, check_rows, coarsest, first_line, own_logits
 from clarp.capture.end import end_of
 from clarp.capture.exporting import exported, innermost, quiet, takes_one, user_input
@@ -229,7 +229,7 @@ class _Lowering:
                 self._check_transforms(node)
             elif node in reached and node not in self.wrong:
                 self._lower(node)
-        aside = self._aside()
+        auxiliary = self._auxiliary()
         self.refused.check()
         if self.alias.get(output.name, self.images.name) == self.images.name:
             raise CaptureError("the logits do not depend on the images; expected a classifier")
@@ -245,7 +245,7 @@ class _Lowering:
             shape,
             self.tensors,
             outputs,
-            aside=aside,
+            auxiliary=auxiliary,
         )
 
     def _check_transforms(self, node: fx.Node) -> None:
@@ -274,29 +274,29 @@ class _Lowering:
                 found.add(node)
         return found
 
-    def _aside(self) -> Aside:
+    def _auxiliary(self) -> Auxiliary:
         """The part of the program that the graph's values beside the image's are made by."""
         needed = _connected(
             list(self.held.values()), lambda n: [one for one in n.all_input_nodes if one in self.beside]
         )
         operators: list[Operator] = []
-        outputs: list[Held] = []
+        outputs: list[AuxiliaryValue] = []
         for node in self.order:
             if node not in needed:
                 continue
             if node.name in self.held:
                 layout = self._layout(node)
                 if layout is not None:
-                    outputs.append(Held(node.name, layout.axis, layout.inner))
+                    outputs.append(AuxiliaryValue(node.name, layout.axis, layout.inner))
             if node in self.rows:
                 continue
             try:
                 operators.append(operator_of(node, self.constants, self.numbers, self.batch))
-            except NoAside as reason:
+            except NotAuxiliary as reason:
                 self._refuse(node, str(reason))
-        aside = Aside(tuple(node.name for node in self.rows), tuple(operators), tuple(outputs))
-        self.tensors |= {name: self.constants[name] for name in aside.tensors}
-        return aside
+        auxiliary = Auxiliary(tuple(node.name for node in self.rows), tuple(operators), tuple(outputs))
+        self.tensors |= {name: self.constants[name] for name in auxiliary.tensors}
+        return auxiliary
 
     def _layout(self, node: fx.Node) -> Layout | None:
         try:

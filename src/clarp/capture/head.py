@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from clarp.capture.end import End
-from clarp.capture.graph import Graph, Node, Pair, Tap
+from clarp.capture.graph import Graph, HookPoint, Node, Pair
 from clarp.capture.link import Link, Sigmoid, Softmax
 from clarp.capture.simplify import simplify
 from clarp.operations import Affine, Dense, Log, LogOdds, Operation, Reshape
@@ -137,8 +137,8 @@ def _of_two(graph: Graph, last: Node) -> Graph:
     node = replace(last, operation=folded, inputs=before.inputs, module=before.module, source=before.source)
     nodes = (*(other for other in columns if other is not before), node)
     outputs = {
-        path: tuple(Tap(node.name) if tap == Tap(before.name) else tap for tap in taps)
-        for path, taps in graph.outputs.items()
+        path: tuple(HookPoint(node.name) if point == HookPoint(before.name) else point for point in points)
+        for path, points in graph.outputs.items()
     }
     return simplify(replace(graph, nodes=nodes, tensors=tensors, outputs=outputs), weight.dtype)
 
@@ -249,7 +249,7 @@ def _cut(graph: Graph, node: Node, factor: float, summand: float, pair: Pair) ->
     )
     nodes = graph.nodes[: graph.nodes.index(node) + 1]
     names = {graph.input, *(kept.name for kept in nodes)}
-    outputs = {path: tuple(_kept(tap, names) for tap in taps) for path, taps in graph.outputs.items()}
+    outputs = {path: tuple(_kept(point, names) for point in points) for path, points in graph.outputs.items()}
     cut = replace(graph, nodes=nodes, output=node.name, outputs=outputs, pair=pair)
     if node.shape != (1,):
         cut = _appended(cut, Reshape((1,)), (1,))
@@ -263,6 +263,10 @@ def _cut(graph: Graph, node: Node, factor: float, summand: float, pair: Pair) ->
     return simplify(cut, dtype)
 
 
-def _kept(tap: Tap | None, names: set[str]) -> Tap | None:
+def _kept(point: HookPoint | None, names: set[str]) -> HookPoint | None:
     """A place that is still in the graph."""
-    return None if tap is None or tap.value not in names or (tap.reader or tap.value) not in names else tap
+    return (
+        None
+        if point is None or point.value not in names or (point.reader or point.value) not in names
+        else point
+    )

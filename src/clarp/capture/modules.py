@@ -4,10 +4,12 @@ from collections.abc import Collection, Iterator, Mapping
 
 from torch import Tensor, fx
 
-from clarp.capture.graph import Tap
+from clarp.capture.graph import HookPoint
 
 
-def module_outputs(nodes: Collection[fx.Node], alias: Mapping[str, str]) -> dict[str, tuple[Tap | None, ...]]:
+def module_outputs(
+    nodes: Collection[fx.Node], alias: Mapping[str, str]
+) -> dict[str, tuple[HookPoint | None, ...]]:
     """For each module that computes something of the logits the place of its output, once per call.
 
     Args:
@@ -23,7 +25,7 @@ def module_outputs(nodes: Collection[fx.Node], alias: Mapping[str, str]) -> dict
             calls.setdefault(path, {}).setdefault(call, []).append(node)
     counted = dict.fromkeys(nodes)
     return {
-        path: tuple(_tap(call, inside, counted, alias) for call, inside in found.items())
+        path: tuple(_hook_point(call, inside, counted, alias) for call, inside in found.items())
         for path, found in calls.items()
         if path
     }
@@ -35,9 +37,9 @@ def _stack(node: fx.Node) -> Iterator[tuple[str, str]]:
         yield call, str(path)
 
 
-def _tap(
+def _hook_point(
     call: str, inside: list[fx.Node], counted: Collection[fx.Node], alias: Mapping[str, str]
-) -> Tap | None:
+) -> HookPoint | None:
     def leaves(node: fx.Node) -> bool:
         readers = [user for user in node.users if user in counted or user.op == "output"]
         # The logits of a model that goes on to a softmax have no reader that counts.
@@ -46,7 +48,7 @@ def _tap(
     outputs = [node for node in inside if leaves(node) and isinstance(_value(node), Tensor)]
     if len(outputs) != 1 or _read_around(outputs[0], counted, alias):
         return None
-    return Tap(alias[outputs[0].name])
+    return HookPoint(alias[outputs[0].name])
 
 
 def _value(node: fx.Node) -> object:

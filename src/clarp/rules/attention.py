@@ -14,7 +14,7 @@ from clarp.operations.base import Kept, sample_sums, summed_to
 from clarp.rules.basic import Epsilon
 from clarp.rules.linear import LinearRule
 from clarp.rules.parts import Branch, Part, Signed, Value
-from clarp.rules.rule import Rule, Shares, Site, divide
+from clarp.rules.rule import Context, Rule, Shares, divide
 
 
 @dataclass(frozen=True)
@@ -51,30 +51,32 @@ class Halves(Rule):
                 "Zero, Epsilon, ZPlus, Gamma, AlphaBeta and Norm."
             )
 
-    def propagate(self, relevance: Tensor, site: Site) -> Shares:
+    def propagate(self, relevance: Tensor, context: Context) -> Shares:
         """Half to either factor, or all to the one that is not held constant."""
-        first, second = site.held
+        first, second = context.held
         if first == second:
             relevance = relevance / 2
         a = b = None
         for branch in self.rule.branches():
-            known = branch.given(input_non_negative=site.signs[0], weight_non_negative=site.signs[1])
-            to_a, to_b = self._hand(known, relevance, site)
+            known = branch.given(input_non_negative=context.signs[0], weight_non_negative=context.signs[1])
+            to_a, to_b = self._hand(known, relevance, context)
             a = to_a if a is None or to_a is None else a + to_a
             b = to_b if b is None or to_b is None else b + to_b
         return Shares((a, b))
 
-    def _hand(self, branch: Branch, relevance: Tensor, site: Site) -> tuple[Tensor | None, Tensor | None]:
+    def _hand(
+        self, branch: Branch, relevance: Tensor, context: Context
+    ) -> tuple[Tensor | None, Tensor | None]:
         """What one branch gives to the two factors, None for one that is held constant."""
-        assert isinstance(site.operation, MatMul)
-        a, b, result = site.record.input(0), site.record.input(1), site.record.result()
+        assert isinstance(context.operation, MatMul)
+        a, b, result = context.record.input(0), context.record.input(1), context.record.result()
         pairs = [(_part(term.input, a), _part(term.weight, b)) for term in branch.terms]
         if branch.where != "everywhere":
             relevance = relevance * (result > 0 if branch.where == "positive" else result < 0)
         whole = all(x is a and y is b for x, y in pairs)
         z = result if whole else sum((x @ y for x, y in pairs), torch.zeros_like(result))
         ratio = divide(relevance, z, self.rule.stabiliser) * branch.coefficient
-        keep_a, keep_b = (not held or all(site.held) for held in site.held)
+        keep_a, keep_b = (not held or all(context.held) for held in context.held)
         to_a = [x * summed_to(ratio @ y.mT, a.shape) for x, y in pairs] if keep_a else []
         to_b = [y * summed_to(x.mT @ ratio, b.shape) for x, y in pairs] if keep_b else []
         zeros = relevance.new_zeros(())
@@ -98,12 +100,12 @@ class Taylor(Rule):
 
     keeps: ClassVar[frozenset[Kept]] = frozenset({"inputs", "output"})
 
-    def propagate(self, relevance: Tensor, site: Site) -> Shares:
+    def propagate(self, relevance: Tensor, context: Context) -> Shares:
         """Back through the Jacobian."""
-        assert isinstance(site.operation, Softmax)
-        s = site.record.result()
-        x = torch.where(s > 0, site.record.input(), 0)
-        share = x * (relevance - s * relevance.sum(site.operation.axis, keepdim=True))
+        assert isinstance(context.operation, Softmax)
+        s = context.record.result()
+        x = torch.where(s > 0, context.record.input(), 0)
+        share = x * (relevance - s * relevance.sum(context.operation.axis, keepdim=True))
         return Shares((share,), sample_sums(relevance - share))
 
 
@@ -115,7 +117,7 @@ class Hold(Rule):
     (:class:`Halves`) hands everything to the value.
     """
 
-    def propagate(self, relevance: Tensor, site: Site) -> Shares:
+    def propagate(self, relevance: Tensor, context: Context) -> Shares:
         """Nothing goes on."""
-        del site
+        del context
         return Shares((None,), sample_sums(relevance))

@@ -16,8 +16,8 @@ from clarp.operations import Add, Shift
 from clarp.operations.base import Kept
 from clarp.rules.linear import LinearRule
 from clarp.rules.merge import proportional
-from clarp.rules.parts import NEGATIVE, POSITIVE, WHOLE, Beyond, Branch, Ones, Signed, Square, Term
-from clarp.rules.rule import Shares, Site
+from clarp.rules.parts import NEGATIVE, POSITIVE, WHOLE, Branch, FromBound, Ones, Signed, Square, Term
+from clarp.rules.rule import Context, Shares
 
 _WHOLE_KEEPS: frozenset[Kept] = frozenset({"inputs", "output"})
 
@@ -71,11 +71,11 @@ class Epsilon(LinearRule):
         """(x, w), with bias."""
         return (Branch((Term(WHOLE, WHOLE),), bias=WHOLE),)
 
-    def propagate(self, relevance: Tensor, site: Site) -> Shares:
+    def propagate(self, relevance: Tensor, context: Context) -> Shares:
         """The share of each contribution, signs included."""
-        if isinstance(site.operation, Add | Shift):
-            return proportional(relevance, site, self.epsilon)
-        return super().propagate(relevance, site)
+        if isinstance(context.operation, Add | Shift):
+            return proportional(relevance, context, self.epsilon)
+        return super().propagate(relevance, context)
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ class ZBox(LinearRule):
 
     def branches(self) -> tuple[Branch, ...]:
         """(x - low, w+), (x - high, w-): the formula's three terms in two, all of one sign."""
-        return (Branch((Term(Beyond("low"), POSITIVE), Term(Beyond("high"), NEGATIVE))),)
+        return (Branch((Term(FromBound("low"), POSITIVE), Term(FromBound("high"), NEGATIVE))),)
 
 
 def _floats(name: str, values: Sequence[float] | Tensor | float) -> tuple[float, ...]:
@@ -247,8 +247,8 @@ class Norm(LinearRule):
         """(x, w)."""
         return (Branch((Term(WHOLE, WHOLE),)),)
 
-    def propagate(self, relevance: Tensor, site: Site) -> Shares:
+    def propagate(self, relevance: Tensor, context: Context) -> Shares:
         """The share of each contribution in the sum, signs included."""
-        if isinstance(site.operation, Add | Shift):
-            return proportional(relevance, site)
-        return super().propagate(relevance, site)
+        if isinstance(context.operation, Add | Shift):
+            return proportional(relevance, context)
+        return super().propagate(relevance, context)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from clarp.operations import GridSample, Where
 from clarp.operations.base import Kept, sample_sums
-from clarp.rules.rule import Rule, Shares, Site, divide
+from clarp.rules.rule import Context, Rule, Shares, divide
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,16 @@ class Chosen(Rule):
 
     transports: ClassVar[bool] = True
 
-    def propagate(self, relevance: Tensor, site: Site) -> Shares:
+    def propagate(self, relevance: Tensor, context: Context) -> Shares:
         """To the values that were chosen."""
-        shares = list(site.operation.gradient(relevance, site.record, site.tensors))
-        if isinstance(site.operation, Where):
+        shares = list(context.operation.gradient(relevance, context.record, context.tensors))
+        if isinstance(context.operation, Where):
             lost = sample_sums(relevance) - sum(sample_sums(share) for share in shares)
-            asks = site.operation.condition is None
+            asks = context.operation.condition is None
             inputs: list[Tensor | None] = [None, *shares[1:]] if asks else [*shares]
-            return Shares(tuple(inputs), lost if site.operation.first or site.operation.second else None)
+            return Shares(
+                tuple(inputs), lost if context.operation.first or context.operation.second else None
+            )
         return Shares((shares[0], None))
 
 
@@ -36,10 +38,10 @@ class Sampled(Rule):
 
     keeps: ClassVar[frozenset[Kept]] = frozenset({"inputs", "output"})
 
-    def propagate(self, relevance: Tensor, site: Site) -> Shares:
+    def propagate(self, relevance: Tensor, context: Context) -> Shares:
         """In proportion to what each value contributes."""
-        assert isinstance(site.operation, GridSample)
-        ratio = divide(relevance, site.record.result())
-        back = site.operation.gradient(ratio, site.record, site.tensors)[0]
-        share = back * site.record.input(0)
-        return Shares((share,) if site.operation.grid is not None else (share, None))
+        assert isinstance(context.operation, GridSample)
+        ratio = divide(relevance, context.record.result())
+        back = context.operation.gradient(ratio, context.record, context.tensors)[0]
+        share = back * context.record.input(0)
+        return Shares((share,) if context.operation.grid is not None else (share, None))

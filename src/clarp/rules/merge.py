@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clarp.operations import Shift
 from clarp.operations.base import Interval, Kept, sample_sums
-from clarp.rules.rule import Rule, Shares, Site, divide
+from clarp.rules.rule import Context, Rule, Shares, divide
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Ratio(Rule):
 
     keeps: ClassVar[frozenset[Kept]] = frozenset({"inputs"})
 
-    def propagate(self, relevance: Tensor, site: Site) -> Shares:
+    def propagate(self, relevance: Tensor, context: Context) -> Shares:
         """Split by size."""
-        if isinstance(site.operation, Shift):
-            return self._beside_constant(relevance, site)
-        a = site.record.input(0).abs()
-        b = site.record.input(1) if site.signs[1] else site.record.input(1).abs()
+        if isinstance(context.operation, Shift):
+            return self._beside_constant(relevance, context)
+        a = context.record.input(0).abs()
+        b = context.record.input(1) if context.signs[1] else context.record.input(1).abs()
         both = a + b
         share = a.div_(both).nan_to_num_(nan=0.5)
         if relevance.shape[0] > 1:
@@ -37,21 +37,21 @@ class Ratio(Rule):
         second = torch.sub(relevance[0], first, out=both)  # fresh memory costs more than the difference
         return Shares((first.unsqueeze(0), second.unsqueeze(0)))
 
-    def _beside_constant(self, relevance: Tensor, site: Site) -> Shares:
+    def _beside_constant(self, relevance: Tensor, context: Context) -> Shares:
         """What a constant gets is the bias's; one of zero gets nothing."""
-        assert isinstance(site.operation, Shift)
-        a, b = site.record.input().abs(), site.tensors[site.operation.constant].abs()
+        assert isinstance(context.operation, Shift)
+        a, b = context.record.input().abs(), context.tensors[context.operation.constant].abs()
         first = relevance * (a / (a + b)).masked_fill(b == 0, 1)
         return Shares((first,), sample_sums(relevance - first))
 
 
-def proportional(relevance: Tensor, site: Site, epsilon: float = 0.0) -> Shares:
+def proportional(relevance: Tensor, context: Context, epsilon: float = 0.0) -> Shares:
     """``R_a = a / (a + b + epsilon sign(a + b)) R``, signs included: large where a and b cancel; without epsilon nothing where they cancel exactly."""
-    ratio = divide(relevance, site.record.result(), epsilon)
-    if isinstance(site.operation, Shift):
-        taken = (ratio * site.tensors[site.operation.constant]).masked_fill(ratio == 0, 0)
-        return Shares((ratio * site.record.input(),), sample_sums(taken))
-    return Shares((ratio * site.record.input(0), ratio * site.record.input(1)))
+    ratio = divide(relevance, context.record.result(), epsilon)
+    if isinstance(context.operation, Shift):
+        taken = (ratio * context.tensors[context.operation.constant]).masked_fill(ratio == 0, 0)
+        return Shares((ratio * context.record.input(),), sample_sums(taken))
+    return Shares((ratio * context.record.input(0), ratio * context.record.input(1)))
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class Gate(Rule):
 
     signal: int
 
-    def propagate(self, relevance: Tensor, site: Site) -> Shares:
+    def propagate(self, relevance: Tensor, context: Context) -> Shares:
         """Everything to the signal."""
-        del site
+        del context
         return Shares((relevance, None) if self.signal == 0 else (None, relevance))
 
 
@@ -76,9 +76,9 @@ class Gate(Rule):
 class Half(Rule):
     """``R_a = R_b = R / 2``: two signals multiplied, each half as important (AttnLRP, Achtibat et al. 2024, arXiv 2402.05602)."""
 
-    def propagate(self, relevance: Tensor, site: Site) -> Shares:
+    def propagate(self, relevance: Tensor, context: Context) -> Shares:
         """Half each."""
-        del site
+        del context
         return Shares((relevance / 2, relevance / 2))
 
 

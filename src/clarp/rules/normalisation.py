@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from clarp.operations.base import Kept
-from clarp.rules.rule import Rule, Shares, Site, divide
+from clarp.rules.rule import Context, Rule, Shares, divide
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,9 @@ class Squares(Rule):
 
     keeps: ClassVar[frozenset[Kept]] = frozenset({"inputs", "output"})
 
-    def propagate(self, relevance: Tensor, site: Site) -> Shares:
+    def propagate(self, relevance: Tensor, context: Context) -> Shares:
         """Each element's part."""
-        (back,) = site.operation.gradient(divide(relevance, site.record.result()), site.record, site.tensors)
-        return Shares((back * site.record.input(),))
+        (back,) = context.operation.gradient(
+            divide(relevance, context.record.result()), context.record, context.tensors
+        )
+        return Shares((back * context.record.input(),))

@@ -65,7 +65,7 @@ class Square(Part):
 
 
 @dataclass(frozen=True)
-class Beyond:
+class FromBound:
     """``x - l`` or ``x - h``: how far a pixel is from the lowest or the highest value that it can have.
 
     Attributes:
@@ -89,7 +89,7 @@ class Term:
         weight: the part of the weight.
     """
 
-    input: Part | Beyond
+    input: Part | FromBound
     weight: Part
 
 
@@ -136,10 +136,10 @@ class Branch:
         )
 
 
-def _sign(part: Part | Beyond, *, known: bool) -> int:
+def _sign(part: Part | FromBound, *, known: bool) -> int:
     """The sign of a part of a value: 1, -1, or 0 for unknown; ``known``: the value is non-negative."""
     if not isinstance(part, Signed):
-        return 0 if isinstance(part, Beyond) else 1
+        return 0 if isinstance(part, FromBound) else 1
     if part.positive == 0:
         return -1
     return 1 if known or part.negative == 0 else 0

@@ -14,7 +14,7 @@ from clarp.rules.parts import Part, Value
 
 
 @dataclass(frozen=True)
-class Site:
+class Context:
     """Everything that a rule may look at while it works on one operation.
 
     Attributes:
@@ -62,7 +62,7 @@ class Rule(ABC):
     """Whether it asks for the operation's gradient, which may read more."""
 
     @abstractmethod
-    def propagate(self, relevance: Tensor, site: Site) -> Shares:
+    def propagate(self, relevance: Tensor, context: Context) -> Shares:
         """Hand relevance (K, B, ...) of the output to the inputs."""
 
     def weight_parts(self, operation: Operation, *, non_negative: bool) -> tuple[Part, ...]:
@@ -75,9 +75,9 @@ class Rule(ABC):
 class Pass(Rule):
     """``R_in = R``: one element in, one element out, as in a ReLU."""
 
-    def propagate(self, relevance: Tensor, site: Site) -> Shares:
+    def propagate(self, relevance: Tensor, context: Context) -> Shares:
         """Unchanged."""
-        del site
+        del context
         return Shares((relevance,))
 
 
@@ -91,9 +91,9 @@ class Transport(Rule):
 
     transports: ClassVar[bool] = True
 
-    def propagate(self, relevance: Tensor, site: Site) -> Shares:
+    def propagate(self, relevance: Tensor, context: Context) -> Shares:
         """Back along the way that the values took."""
-        return Shares(site.operation.gradient(relevance, site.record, site.tensors))
+        return Shares(context.operation.gradient(relevance, context.record, context.tensors))
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,9 @@ class Crop(Rule):
 
     transports: ClassVar[bool] = True
 
-    def propagate(self, relevance: Tensor, site: Site) -> Shares:
+    def propagate(self, relevance: Tensor, context: Context) -> Shares:
         """What belongs to the value."""
-        shares = site.operation.gradient(relevance, site.record, site.tensors)
+        shares = context.operation.gradient(relevance, context.record, context.tensors)
         lost = sample_sums(relevance) - sum(sample_sums(share) for share in shares)
         return Shares(shares, lost)
 

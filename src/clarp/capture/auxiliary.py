@@ -17,7 +17,7 @@ Argument = tuple[str, Any]
 GETITEM = "getitem"
 
 
-class NoAside(Exception):  # noqa: N818  a signal between two functions, never seen by a user
+class NotAuxiliary(Exception):  # noqa: N818  a signal between two functions, never seen by a user
     """This can't be computed beside the graph; the message says why."""
 
 
@@ -39,7 +39,7 @@ class Operator:
 
 
 @dataclass(frozen=True)
-class Held:
+class AuxiliaryValue:
     """A value that the graph reads beside the image's.
 
     Attributes:
@@ -54,7 +54,7 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Aside:
+class Auxiliary:
     """From the further inputs (B, ...) to the values that the graph reads of them.
 
     Attributes:
@@ -65,7 +65,7 @@ class Aside:
 
     inputs: tuple[str, ...] = ()
     operators: tuple[Operator, ...] = ()
-    outputs: tuple[Held, ...] = ()
+    outputs: tuple[AuxiliaryValue, ...] = ()
 
     @property
     def names(self) -> frozenset[str]:
@@ -81,7 +81,7 @@ class Aside:
                 found |= _tensors(argument)
         return frozenset(found)
 
-    def without_unread(self, read: frozenset[str]) -> "Aside":
+    def without_unread(self, read: frozenset[str]) -> "Auxiliary":
         """With those outputs alone that somebody reads."""
         return replace(self, outputs=tuple(held for held in self.outputs if held.name in read))
 
@@ -117,14 +117,14 @@ def function(target: str) -> Callable[..., Any]:
     """The ATen operation of this name.
 
     Raises:
-        NoAside: it is none of ATen's, or writes into its arguments.
+        NotAuxiliary: it is none of ATen's, or writes into its arguments.
     """
     words = target.split(".")
     found = None
     if len(words) == 3 and words[0] == "aten":
         found = getattr(getattr(torch.ops.aten, words[1], None), words[2], None)
     if not isinstance(found, OpOverload) or found._schema.is_mutable:  # noqa: SLF001  no public name
-        raise NoAside(f"{target} is no operation without side effects of PyTorch's own")
+        raise NotAuxiliary(f"{target} is no operation without side effects of PyTorch's own")
     return found
 
 
@@ -140,7 +140,7 @@ def operator_of(
         batch: the size of the batch while exporting, a symbol or a number.
 
     Raises:
-        NoAside: it can't be done so.
+        NotAuxiliary: it can't be done so.
     """
     target = GETITEM if node.target is operator.getitem else str(node.target)
     if target != GETITEM:
@@ -184,7 +184,7 @@ def _plain(value: Any) -> Argument:
         return "plain", None  # how values lie in memory is no part of the function
     if value is None or isinstance(value, bool | int | float | str):
         return "plain", value
-    raise NoAside(f"it has an argument {value!r}, which can't be written down")
+    raise NotAuxiliary(f"it has an argument {value!r}, which can't be written down")
 
 
 def _size(value: Any, batch: Any) -> Argument:
@@ -193,7 +193,7 @@ def _size(value: Any, batch: Any) -> Argument:
         return "plain", value
     times = value.node.expr / batch.node.expr
     if not times.is_Integer:
-        raise NoAside(f"it computes with the size of the batch ({value}), expected a multiple of it")
+        raise NotAuxiliary(f"it computes with the size of the batch ({value}), expected a multiple of it")
     return "batch", int(times)
 
 
@@ -222,7 +222,7 @@ def _tensors(argument: Argument) -> set[str]:
     return {content} if kind == "tensor" else set()
 
 
-def _batch_first(value: Tensor, held: Held, batch: int) -> Tensor:
+def _batch_first(value: Tensor, held: AuxiliaryValue, batch: int) -> Tensor:
     """From the exported layout to ours, (B, ...)."""
     rows = value.unflatten(held.axis, (batch, held.inner)).movedim(held.axis, 0)
     return rows if held.inner > 1 else rows.squeeze(held.axis + 1)
