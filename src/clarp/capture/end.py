@@ -21,7 +21,7 @@ from clarp.capture.link import (
     Softplus,
     Stage,
 )
-from clarp.capture.lowering.shape import NOTHING, SHAPES
+from clarp.operations.shape import NOTHING, SHAPES
 
 aten = torch.ops.aten
 

@@ -52,7 +52,6 @@ class Halves(Rule):
             )
 
     def propagate(self, relevance: Tensor, context: Context) -> Shares:
-        """Half to either factor, or all to the one that is not held constant."""
         first, second = context.held
         if first == second:
             relevance = relevance / 2
@@ -101,7 +100,6 @@ class Taylor(Rule):
     keeps: ClassVar[frozenset[Kept]] = frozenset({"inputs", "output"})
 
     def propagate(self, relevance: Tensor, context: Context) -> Shares:
-        """Back through the Jacobian."""
         assert isinstance(context.operation, Softmax)
         s = context.record.result()
         x = torch.where(s > 0, context.record.input(), 0)
@@ -118,6 +116,4 @@ class Hold(Rule):
     """
 
     def propagate(self, relevance: Tensor, context: Context) -> Shares:
-        """Nothing goes on."""
-        del context
         return Shares((None,), sample_sums(relevance))

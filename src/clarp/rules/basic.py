@@ -72,7 +72,6 @@ class Epsilon(LinearRule):
         return (Branch((Term(WHOLE, WHOLE),), bias=WHOLE),)
 
     def propagate(self, relevance: Tensor, context: Context) -> Shares:
-        """The share of each contribution, signs included."""
         if isinstance(context.operation, Add | Shift):
             return proportional(relevance, context, self.epsilon)
         return super().propagate(relevance, context)
@@ -248,7 +247,6 @@ class Norm(LinearRule):
         return (Branch((Term(WHOLE, WHOLE),)),)
 
     def propagate(self, relevance: Tensor, context: Context) -> Shares:
-        """The share of each contribution in the sum, signs included."""
         if isinstance(context.operation, Add | Shift):
             return proportional(relevance, context)
         return super().propagate(relevance, context)

@@ -4,33 +4,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Literal
 
-from clarp.operations import (
-    Add,
-    Affine,
-    Average,
-    Contraction,
-    Convolution,
-    Dense,
-    Divide,
-    Elementwise,
-    Extend,
-    GridSample,
-    LogSumExp,
-    MatMul,
-    Maximum,
-    Normalisation,
-    Operation,
-    Reciprocal,
-    Resample,
-    Routing,
-    Shift,
-    Softmax,
-    Step,
-    Unpool,
-    VectorNorm,
-    Where,
-)
-from clarp.operations.contraction import RESIZING
+from clarp.operations import Affine, Operation, Softmax
 from clarp.operations.custom import Custom
 from clarp.rules.attention import Halves, Hold, Taylor
 from clarp.rules.basic import AlphaBeta, Epsilon, Flat, Gamma, Norm, ScaledZPlus, ZBox, Zero, ZPlus
@@ -40,6 +14,18 @@ from clarp.rules.linear import LinearRule
 from clarp.rules.merge import Gate, Ratio
 from clarp.rules.normalisation import Squares
 from clarp.rules.rule import Crop, Pass, Rule, Transport
+
+SAME_IN_ALL: dict[str, Rule] = {
+    "Chosen": Chosen(),
+    "Crop": Crop(),
+    "Gate": Gate(signal=0),
+    "Hold": Hold(),
+    "Pass": Pass(),
+    "Sampled": Sampled(),
+    "Squares": Squares(),
+    "Transport": Transport(),
+}
+"""What moves or passes values has only one sensible rule; an operation says which, by :attr:`Operation.rule`."""
 
 
 @dataclass(frozen=True)
@@ -110,47 +96,24 @@ class Composite:
         """
         if isinstance(operation, Custom):
             return rule_of(operation)
+        name = operation.rule_at_pixels if reads_pixels else None
+        if name is None or (name == "first" and self.first is None):
+            name = operation.rule
+        if name in SAME_IN_ALL:
+            return SAME_IN_ALL[name]
         if isinstance(operation, Softmax) and not only_weighs:
             return Taylor()
-        if reads_pixels and self.first is not None and isinstance(operation, (Convolution, Dense, *RESIZING)):
-            return self.first
-        if isinstance(operation, Shift) and reads_pixels:
-            return Pass()  # pixels from which a mean image was taken are pixels still
         if isinstance(operation, Affine):
-            return self._affine(operation, reads_pixels=reads_pixels)
-        table: tuple[tuple[type[Operation], Rule], ...] = (
-            (Convolution, self.depthwise if depthwise and self.depthwise else self.convolution),
-            (Dense, self.dense),
-            (Resample, self.average),
-            (Contraction, self.dense),
-            (Average, self.average),
-            (Add, self.residual),
-            (Shift, self.residual),
-            (MatMul, self.product),
-            (Softmax, self.softmax),
-            (Normalisation, Pass()),
-            (Divide, Gate(signal=0)),
-            (Extend, Crop()),
-            (Reciprocal, Hold()),
-            (Step, Hold()),
-            (Elementwise, Pass()),
-            (Routing, Transport()),
-            (Maximum, Transport()),
-            (VectorNorm, Squares()),
-            (LogSumExp, Transport()),
-            (Where, Chosen()),
-            (Unpool, Chosen()),
-            (GridSample, Sampled()),
-        )
-        return next(rule for kind, rule in table if isinstance(operation, kind))
+            return self._affine(operation)
+        if name == "convolution" and depthwise and self.depthwise is not None:
+            return self.depthwise
+        rule: Rule = getattr(self, name)
+        return rule
 
-    def _affine(self, operation: Affine, *, reads_pixels: bool) -> Rule:
-        """As if it were folded into a convolution: its bias absorbs what that rule gives to a bias, most rules nothing.
-
-        Pixels in other units are the same pixels.
-        """
+    def _affine(self, operation: Affine) -> Rule:
+        """As if it were folded into a convolution: its bias absorbs what that rule gives to a bias, most rules nothing."""
         takes_bias = any(branch.bias is not None for branch in self.convolution.branches())
-        return self.convolution if takes_bias and operation.bias and not reads_pixels else Pass()
+        return self.convolution if takes_bias and operation.bias else Pass()
 
 
 def _expect(rule: object, kind: type | tuple[type, ...], field: str) -> None:

@@ -20,7 +20,6 @@ class Chosen(Rule):
     transports: ClassVar[bool] = True
 
     def propagate(self, relevance: Tensor, context: Context) -> Shares:
-        """To the values that were chosen."""
         shares = list(context.operation.gradient(relevance, context.record, context.tensors))
         if isinstance(context.operation, Where):
             lost = sample_sums(relevance) - sum(sample_sums(share) for share in shares)
@@ -39,7 +38,6 @@ class Sampled(Rule):
     keeps: ClassVar[frozenset[Kept]] = frozenset({"inputs", "output"})
 
     def propagate(self, relevance: Tensor, context: Context) -> Shares:
-        """In proportion to what each value contributes."""
         assert isinstance(context.operation, GridSample)
         ratio = divide(relevance, context.record.result())
         back = context.operation.gradient(ratio, context.record, context.tensors)[0]

@@ -4,9 +4,8 @@ import torch
 from torch._library.custom_ops import CustomOpDef
 from torch._ops import OpOverload, OpOverloadPacket
 
-from clarp.capture.lowering import LOWERINGS
-from clarp.capture.lowering.custom import REGISTERED
-from clarp.operations.custom import Custom, Gradient
+from clarp.operations.call import LOWERINGS
+from clarp.operations.custom import REGISTERED, Custom, Gradient
 from clarp.rules.linear import LinearRule
 from clarp.rules.rule import Rule
 

@@ -23,7 +23,6 @@ class Ratio(Rule):
     keeps: ClassVar[frozenset[Kept]] = frozenset({"inputs"})
 
     def propagate(self, relevance: Tensor, context: Context) -> Shares:
-        """Split by size."""
         if isinstance(context.operation, Shift):
             return self._beside_constant(relevance, context)
         a = context.record.input(0).abs()
@@ -67,8 +66,6 @@ class Gate(Rule):
     signal: int
 
     def propagate(self, relevance: Tensor, context: Context) -> Shares:
-        """Everything to the signal."""
-        del context
         return Shares((relevance, None) if self.signal == 0 else (None, relevance))
 
 
@@ -77,8 +74,6 @@ class Half(Rule):
     """``R_a = R_b = R / 2``: two signals multiplied, each half as important (AttnLRP, Achtibat et al. 2024, arXiv 2402.05602)."""
 
     def propagate(self, relevance: Tensor, context: Context) -> Shares:
-        """Half each."""
-        del context
         return Shares((relevance / 2, relevance / 2))
 
 

@@ -19,7 +19,6 @@ class Squares(Rule):
     keeps: ClassVar[frozenset[Kept]] = frozenset({"inputs", "output"})
 
     def propagate(self, relevance: Tensor, context: Context) -> Shares:
-        """Each element's part."""
         (back,) = context.operation.gradient(
             divide(relevance, context.record.result()), context.record, context.tensors
         )

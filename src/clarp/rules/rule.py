@@ -67,7 +67,6 @@ class Rule(ABC):
 
     def weight_parts(self, operation: Operation, *, non_negative: bool) -> tuple[Part, ...]:
         """The parts of the operation's weight that it will ask for."""
-        del operation, non_negative
         return ()
 
 
@@ -76,8 +75,6 @@ class Pass(Rule):
     """``R_in = R``: one element in, one element out, as in a ReLU."""
 
     def propagate(self, relevance: Tensor, context: Context) -> Shares:
-        """Unchanged."""
-        del context
         return Shares((relevance,))
 
 
@@ -92,7 +89,6 @@ class Transport(Rule):
     transports: ClassVar[bool] = True
 
     def propagate(self, relevance: Tensor, context: Context) -> Shares:
-        """Back along the way that the values took."""
         return Shares(context.operation.gradient(relevance, context.record, context.tensors))
 
 
@@ -103,7 +99,6 @@ class Crop(Rule):
     transports: ClassVar[bool] = True
 
     def propagate(self, relevance: Tensor, context: Context) -> Shares:
-        """What belongs to the value."""
         shares = context.operation.gradient(relevance, context.record, context.tensors)
         lost = sample_sums(relevance) - sum(sample_sums(share) for share in shares)
         return Shares(shares, lost)

@@ -12,10 +12,13 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from clarp.capture.lowering.call import Call, Lowered, Refused, Value, lowers
-from clarp.operations import Convolution, Dense, Rearrange, Reshape
+from clarp.operations.call import Call, Lowered, Refused, Value, lowers
+from clarp.operations.indexing import Rearrange
+from clarp.operations.linear import Convolution, Dense
+from clarp.operations.shape import Reshape
 
 aten = torch.ops.aten
+
 
 LARGEST = 1 << 24
 """Elements of a matrix or of a filter's weights, at most."""
@@ -38,7 +41,7 @@ ENDS = (
 """What makes real values of complex ones."""
 
 
-@lowers(*ENDS)
+@lowers(*ENDS, batch="first")
 def _from_complex(call: Call) -> Lowered:
     """The end of a linear function of one real value through complex ones: a filter, or any other whose matrix is small."""
     entry, function, axes = _through_complex(call)
