@@ -188,7 +188,6 @@ def _plain(value: Any) -> Argument:
 
 
 def _size(value: Any, batch: Any) -> Argument:
-    """A size: a number, or so many times the batch's."""
     if not isinstance(value, torch.SymInt):
         return "plain", value
     times = value.node.expr / batch.node.expr

@@ -97,7 +97,6 @@ def _run(model: nn.Module, images: Tensor, rows: Sequence[Tensor] = ()) -> objec
 
 
 def _without_batch(model: nn.Module, images: Tensor) -> str:
-    """What to do where the batch's axis may be forgotten."""
     volumes = any(isinstance(module, nn.Conv3d) for module in model.modules())
     signals = any(isinstance(module, nn.Conv1d) for module in model.modules())
     expected = 5 if volumes else 3 if signals else 4
@@ -151,7 +150,6 @@ def coarsest(program: ExportedProgram) -> float:
 
 
 def _logits(graph: Graph, images: Tensor, dtype: torch.dtype, rows: Sequence[Tensor] = ()) -> Tensor:
-    """The graph's logits, computed in this type."""
     tensors = {name: in_dtype(tensor, dtype) for name, tensor in graph.tensors.items()}
     images = images.to(dtype)
     with torch.no_grad():

@@ -173,7 +173,6 @@ def _behind_softmax(end: End, logits: fx.Node, dim: Any, parts: list[fx.Node]) -
 
 
 def _column(parts: list[fx.Node], dim: int) -> int | None:
-    """Which column along this axis is left, where one is."""
     if len(parts) != 1 or parts[0].args[1] not in (dim, dim - len(_input_shape(parts[0]))):
         return None
     start = parts[0].args[2]

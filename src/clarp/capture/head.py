@@ -49,7 +49,6 @@ def _output(graph: Graph) -> Node:
 def _appended(
     graph: Graph, operation: Operation, shape: tuple[int, ...], weight: Tensor | None = None
 ) -> Graph:
-    """The graph with one more operation behind its output."""
     last = _output(graph)
     node = Node(f"{last.name}.{type(operation).__name__}", operation, (last.name,), shape, "", last.source)
     tensors = dict(graph.tensors)
@@ -144,7 +143,6 @@ def _of_two(graph: Graph, last: Node) -> Graph:
 
 
 def _turned(graph: Graph) -> Graph:
-    """The graph of the same logit with the other sign."""
     dtype = next(
         (t.dtype for t in graph.tensors.values() if t.is_floating_point()), torch.get_default_dtype()
     )
@@ -264,7 +262,6 @@ def _cut(graph: Graph, node: Node, factor: float, summand: float, pair: Pair) ->
 
 
 def _kept(point: HookPoint | None, names: set[str]) -> HookPoint | None:
-    """A place that is still in the graph."""
     return (
         None
         if point is None or point.value not in names or (point.reader or point.value) not in names

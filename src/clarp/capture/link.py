@@ -33,11 +33,9 @@ class Softmax(Stage):
     squash: ClassVar[Squash] = "softmax"
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shares."""
         return x.softmax(-1)
 
     def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
-        """``log y``."""
         return y.clamp(min=_least(type_)).log()
 
 
@@ -48,12 +46,9 @@ class LogSoftmax(Stage):
     squash: ClassVar[Squash] = "softmax"
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logarithms of shares."""
         return x.log_softmax(-1)
 
     def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
-        """A log-softmax is its own logits."""
-        del type_
         return y
 
 
@@ -64,11 +59,9 @@ class Sigmoid(Stage):
     squash: ClassVar[Squash] = "sigmoid"
 
     def forward(self, x: Tensor) -> Tensor:
-        """Probabilities."""
         return x.sigmoid()
 
     def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
-        """``log y - log(1 - y)``."""
         return y.clamp(_least(type_), 1 - type_.eps / 2).logit()
 
 
@@ -79,11 +72,9 @@ class LogSigmoid(Stage):
     squash: ClassVar[Squash] = "sigmoid"
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logarithms of probabilities."""
         return F.logsigmoid(x)
 
     def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
-        """``y - log(1 - exp(y))``."""
         y = y.clamp(max=-_least(type_))
         return y - (-y.expm1()).log()
 
@@ -101,12 +92,9 @@ class Scale(Stage):
         return self.factor > 0
 
     def forward(self, x: Tensor) -> Tensor:
-        """The straight line."""
         return self.factor * x + self.summand
 
     def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
-        """``(y - summand) / factor``."""
-        del type_
         return (y - self.summand) / self.factor
 
 
@@ -118,12 +106,9 @@ class Clamp(Stage):
     high: float
 
     def forward(self, x: Tensor) -> Tensor:
-        """Within the limits."""
         return x.clamp(self.low, self.high)
 
     def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
-        """``y``."""
-        del type_
         return y
 
 
@@ -132,12 +117,9 @@ class Log(Stage):
     """``log x``."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The logarithm."""
         return x.log()
 
     def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
-        """``exp y``."""
-        del type_
         return y.exp()
 
 
@@ -146,11 +128,9 @@ class Exp(Stage):
     """``exp x``."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The exponential."""
         return x.exp()
 
     def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
-        """``log y``."""
         return y.clamp(min=_least(type_)).log()
 
 
@@ -161,11 +141,9 @@ class Reciprocal(Stage):
     rising: ClassVar[bool] = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """The reciprocal."""
         return x.reciprocal()
 
     def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
-        """``1 / y``."""
         return y.clamp(min=_least(type_)).reciprocal()
 
 
@@ -174,16 +152,13 @@ class Softplus(Stage):
     """``log(1 + exp(x))``."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The soft ramp."""
         return F.softplus(x)
 
     def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
-        """``log(exp(y) - 1)``."""
         return y.clamp(min=_least(type_)).expm1().log()
 
 
 def _least(type_: torch.finfo) -> float:
-    """The least number above 0."""
     return type_.tiny * type_.eps
 
 
@@ -213,7 +188,6 @@ class Link:
         return sum(not stage.rising for stage in self.stages) % 2 == 0
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """What the model returns."""
         for stage in self.stages:
             logits = stage.forward(logits)
         return logits

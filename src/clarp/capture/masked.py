@@ -15,40 +15,11 @@ from torch.utils import _pytree as pytree
 from clarp.errors import CaptureError
 
 ALONE = frozenset(
-    [
-        "abs",
-        "add",
-        "clamp",
-        "clamp_max",
-        "clamp_min",
-        "clip",
-        "div",
-        "divide",
-        "double",
-        "exp",
-        "float",
-        "log",
-        "log1p",
-        "maximum",
-        "minimum",
-        "mul",
-        "multiply",
-        "neg",
-        "negative",
-        "pow",
-        "reciprocal",
-        "relu",
-        "rsub",
-        "sigmoid",
-        "sign",
-        "sqrt",
-        "square",
-        "sub",
-        "subtract",
-        "tanh",
-        "true_divide",
-        "where",
-    ]
+    """
+    abs add clamp clamp_max clamp_min clip div divide double exp float log log1p maximum minimum mul
+    multiply neg negative pow reciprocal relu rsub sigmoid sign sqrt square sub subtract tanh true_divide
+    where
+    """.split()
 )
 """Functions that treat every element by itself."""
 
@@ -99,7 +70,6 @@ class Masked:
     def __torch_function__(
         cls, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Functions of PyTorch's that are called with such values."""
         given = next(one for one in pytree.tree_leaves((args, kwargs)) if isinstance(one, Masked))
         name = (
             func.__name__.strip("_").removeprefix("r")

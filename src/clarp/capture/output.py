@@ -129,7 +129,6 @@ def check_output(output: object) -> None:
 
 
 def _leaves(result: object, kind: type, path: Path = ()) -> Iterator[tuple[Path, object]]:
-    """All results of this kind, with where they are."""
     for name, value in _results(result).items():
         if isinstance(value, kind):
             yield (*path, name), value
@@ -148,7 +147,6 @@ def _paths(output: str | int | Path) -> Iterator[Path]:
 
 
 def _written(path: Path) -> str | int | Path:
-    """A path as the user may write it."""
     return path[0] if len(path) == 1 else path
 
 

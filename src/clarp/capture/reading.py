@@ -70,7 +70,6 @@ class Hookless(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Anything else as it is."""
         return HOOKS[func]() if func in HOOKS else func(*args, **(kwargs or {}))
 
 

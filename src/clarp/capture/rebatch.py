@@ -150,11 +150,9 @@ class _Run(fx.Interpreter):
         return sizes
 
     def _axis(self, x: Tensor) -> int | None:
-        """Where the batch is, None where it isn't."""
         return next((axis for axis, size in enumerate(x.shape) if not isinstance(size, int)), None)
 
     def _old(self, size: Any) -> int:
-        """A size in the program as it was exported."""
         if not isinstance(size, torch.SymInt):
             return int(size)
         return int(size.node.expr.subs({self.new.node.expr: self.old}))

@@ -139,7 +139,6 @@ def _filled(cell: CellType) -> bool:
 
 
 def _tensors_in(value: object, depth: int = 3) -> Iterator[Tensor]:
-    """The tensors that attributes hold, in dictionaries, lists and tuples too."""
     if isinstance(value, Tensor):
         yield value
     elif depth and isinstance(value, dict):

@@ -38,7 +38,6 @@ class Zero(LinearRule):
     keeps: ClassVar[frozenset[Kept]] = _WHOLE_KEEPS
 
     def branches(self) -> tuple[Branch, ...]:
-        """(x, w), with bias."""
         return (Branch((Term(WHOLE, WHOLE),), bias=WHOLE),)
 
 
@@ -68,7 +67,6 @@ class Epsilon(LinearRule):
         return self.epsilon
 
     def branches(self) -> tuple[Branch, ...]:
-        """(x, w), with bias."""
         return (Branch((Term(WHOLE, WHOLE),), bias=WHOLE),)
 
     def propagate(self, relevance: Tensor, context: Context) -> Shares:
@@ -86,7 +84,6 @@ class ZPlus(LinearRule):
     """
 
     def branches(self) -> tuple[Branch, ...]:
-        """(x+, w+), (x-, w-)."""
         return (Branch((Term(POSITIVE, POSITIVE), Term(NEGATIVE, NEGATIVE))),)
 
 
@@ -174,7 +171,6 @@ class Flat(LinearRule):
     """Flat: ``R_i = sum_j 1 / n_j R_j``, evenly over the n_j inputs that an output reads (Lapuschkin et al. 2019)."""
 
     def branches(self) -> tuple[Branch, ...]:
-        """(1, 1)."""
         return (Branch((Term(Ones(), Ones()),)),)
 
 
@@ -183,7 +179,6 @@ class WSquare(LinearRule):
     """w^2: ``R_i = sum_j w_ij^2 / sum_i' w_i'j^2 R_j`` (Montavon et al. 2017)."""
 
     def branches(self) -> tuple[Branch, ...]:
-        """(1, w^2)."""
         return (Branch((Term(Ones(), Square()),)),)
 
 
@@ -243,7 +238,6 @@ class Norm(LinearRule):
     keeps: ClassVar[frozenset[Kept]] = _WHOLE_KEEPS
 
     def branches(self) -> tuple[Branch, ...]:
-        """(x, w)."""
         return (Branch((Term(WHOLE, WHOLE),)),)
 
     def propagate(self, relevance: Tensor, context: Context) -> Shares:

@@ -31,7 +31,6 @@ class Signed(Part):
     negative: float = 1.0
 
     def __call__(self, value: Value) -> Value:
-        """``p v+ + n v-``."""
         p, n = self.positive, self.negative
         if p == n:
             return value if p == 1.0 else value * p
@@ -51,7 +50,6 @@ class Ones(Part):
     """``1``."""
 
     def __call__(self, value: Value) -> Value:
-        """Ones of the same shape."""
         return torch.ones_like(value) if isinstance(value, Tensor) else 1.0
 
 
@@ -60,7 +58,6 @@ class Square(Part):
     """``v^2``."""
 
     def __call__(self, value: Value) -> Value:
-        """Squared."""
         return value * value
 
 
