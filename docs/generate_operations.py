@@ -50,7 +50,7 @@ def _condition(lowering: Callable[..., object]) -> str:
 
 
 def _named(function: Callable[..., object], seen: frozenset[object] = frozenset()) -> dict[str, None]:
-    """The operations that a function names in its code, and those that the functions and classes name that it calls."""
+    """The operations that a function names in its code, and so do the functions and classes that it calls."""
     found: dict[str, None] = {}
     if function in seen:
         return found
@@ -76,7 +76,8 @@ def _lowered() -> Iterator[str]:
     kinds = _kinds()
     for function in functions:
         targets = ", ".join(f"`{_name(t)}`" for t, lowering in LOWERINGS.items() if lowering is function)
-        # The classes that a lowering, or a function that it calls, names in its code are those that it can return.
+        # The classes that a lowering, or a function that it calls, names in its code are those that it can
+        # return.
         names = [BECOMES[function].__name__] if function in BECOMES else _named(function)
         made = ", ".join(f"`{name}`" for name in names if name in kinds)
         yield f"| {targets} | {made or 'nothing'} | {_condition(function)} |"

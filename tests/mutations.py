@@ -271,7 +271,7 @@ MUTANTS = (
     Mutant("rules/condition.py", "tuple(inputs), lost if context.operation.first or context.operation.second else None", "tuple(inputs)", f"{CHOICES}::test_what_a_constant_was_chosen_for_is_the_bias"),
     Mutant("rules/condition.py", "ratio = divide(relevance, context.record.result())", "ratio = relevance", f"{CHOICES}::test_samples_share_by_what_each_value_contributes"),
     Mutant(CONDITION, 'rule: ClassVar[str] = "Hold"', 'rule: ClassVar[str] = "Pass"', f"{CHOICES}::test_one_element_in_one_out_passes_everything"),
-    Mutant("operations/merge.py", 'rule_at_pixels: ClassVar[str | None] = "Pass"', 'rule_at_pixels: ClassVar[str | None] = None', f"{CHOICES}::test_coordinates_beside_the_pixels_and_a_mean_image_leave_the_first_layer_first"),
+    Mutant("operations/merge.py", 'rule_at_pixels: ClassVar[str | None] = "Pass"', "rule_at_pixels: ClassVar[str | None] = None", f"{CHOICES}::test_coordinates_beside_the_pixels_and_a_mean_image_leave_the_first_layer_first"),
     Mutant("capture/graph.py", "(Routing, Affine, Shift, Extend, *RESIZING)", "(Routing, Affine, Shift, *RESIZING)", f"{CHOICES}::test_coordinates_beside_the_pixels_and_a_mean_image_leave_the_first_layer_first"),
     Mutant(OPERATIONS, "shares = (x - torch.logsumexp(x, self.axes, keepdim=True)).exp()", "shares = x.exp()", f"{CHOICES}::test_soft_maximum_shares_by_the_softmax"),
     Mutant(POWER, "(p * x ** (p - 1)).masked_fill((x == 0) & (p < 1), 0)", "(p * x ** (p - 1))", "tests/operations/test_power.py"),

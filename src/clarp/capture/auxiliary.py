@@ -1,4 +1,4 @@
-"""What a model computes from its further inputs alone: PyTorch's own operations, done anew for each batch, and held constant."""
+"""What a model computes from its further inputs alone: ATen operations for each batch, held constant."""
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +12,8 @@ from torch._ops import OpOverload
 from clarp.operations.base import in_dtype
 
 Argument = tuple[str, Any]
-"""A kind and what it holds: ("value", name), ("tensor", name), ("batch", how many times its size), ("type", "float32"), ("list", (...)),
-("plain", a number, a word or None)."""
+"""A kind and what it holds: ("value", name), ("tensor", name), ("batch", how many times its size), ("type",
+"float32"), ("list", (...)), ("plain", a number, a word or None)."""
 GETITEM = "getitem"
 
 
@@ -45,7 +45,8 @@ class AuxiliaryValue:
     Attributes:
         name: of the value.
         axis: where its batch is.
-        inner: how many others the batch's axis holds inside, as in :class:`~clarp.capture.lowering.call.Layout`.
+        inner: how many others the batch's axis holds inside, as in
+            :class:`~clarp.capture.lowering.call.Layout`.
     """
 
     name: str

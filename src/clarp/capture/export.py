@@ -71,7 +71,8 @@ def capture_exported(
     """The graph of an exported program; the same errors as :func:`capture_module`.
 
     Args:
-        program: from ``torch.export.export`` of a model in eval mode, or ``torch.export.load``; its H and W may be dynamic.
+        program: from ``torch.export.export`` of a model in eval mode, or ``torch.export.load``; its H and W
+            may be dynamic.
         example: images (B, C, H, W), with the program's own B where that is fixed.
         dtype: of the graph's tensors.
         output: which of its results are the logits.
@@ -105,7 +106,8 @@ def capture_exported(
 def load_exported(file: Path) -> ExportedProgram:
     """The program in a .pt2 file.
 
-    Loading executes code that the file may have in it: PyTorch reads parts of it as pickles, also of a file that it then refuses.
+    Loading executes code that the file may have in it: PyTorch reads parts of it as pickles, also of a file
+    that it then refuses.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -118,9 +120,10 @@ def load_exported(file: Path) -> ExportedProgram:
             return torch.export.load(file)
     except Exception as error:  # torch.export documents none; whatever it is, the file is at fault
         raise ValueError(
-            f"{file}: not a program that torch.export.save wrote, or damaged ({type(error).__name__}). Loading a .pt2 file can execute "
-            "code that is in it, even one that is refused, so take none from somebody whom you would not let run a program. "
-            "--weights (safetensors, a state dict or a checkpoint) executes nothing."
+            f"{file}: not a program that torch.export.save wrote, or damaged ({type(error).__name__}). "
+            "Loading a .pt2 file can execute code that is in it, even one that is refused, so take none from "
+            "somebody whom you would not let run a program. --weights (safetensors, a state dict or a "
+            "checkpoint) executes nothing."
         ) from error
 
 
@@ -135,7 +138,7 @@ def example_shape(program: ExportedProgram) -> tuple[int | None, ...]:
 def _for_size(
     program: ExportedProgram, module: nn.Module, example: Tensor, output: Output, rows: Sequence[Tensor]
 ) -> ExportedProgram:
-    """A program for images of several sizes, or one of further inputs, as one for images of this size; any other is one already."""
+    """A program for several sizes of images, or with further inputs, as one for images of this size."""
     shape = example_shape(program)
     if None not in shape[1:] and not isinstance(module, WithInputs):
         return program
@@ -148,15 +151,17 @@ def _for_size(
             return torch.export.export(module, (example, *rows), dynamic_shapes=batch, strict=False)
     except Exception as error:
         raise CaptureError(
-            f"the exported program takes images of shape {shape} (None: any), and torch.export could not fix it to "
-            f"{tuple(example.shape)}: {first_line(error)}. Export the model for images of this size, with at most the batch dynamic."
+            f"the exported program takes images of shape {shape} (None: any), and torch.export could not fix "
+            "it to "
+            f"{tuple(example.shape)}: {first_line(error)}. Export the model for images of this size, with at "
+            "most the batch dynamic."
         ) from error
 
 
 def capture_program(
     program: ExportedProgram, dtype: torch.dtype, *, own: bool, output: Output = None
 ) -> Graph:
-    """The simplified graph of an exported program, unchecked; ``own``: whether the program is ours to change."""
+    """The simplified graph of an exported program, unchecked; ``own``: whether the program may be changed."""
     with quiet():
         program = inlined(program, own=own)
         program = functional(program, own=own)

@@ -13,7 +13,8 @@ from clarp.operations import Add, Affine, Concatenate, Extend, Multiply, Operati
 from clarp.operations.contraction import RESIZING
 
 Pair = Literal["difference", "log-odds", "second"]
-"""The log-odds of class 1 from two columns: ``l_1 - l_0`` of logits, ``log p_1 - log p_0`` of probabilities, or ``l_1``."""
+"""The log-odds of class 1 from two columns: ``l_1 - l_0`` of logits, ``log p_1 - log p_0`` of probabilities,
+or ``l_1``."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Node:
 
 
 BESIDE = (Add, Multiply, Concatenate)
-"""What leaves pixels pixels though a further input is added to them, multiplies them, or is put beside them."""
+"""What leaves pixels pixels though a further input is added to them, multiplies them, or is put beside
+them."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,11 @@ class Graph:
         output: the name of the logits (B, N).
         input_shape: of one image, (C, H, W).
         tensors: weights, biases and other constants by name.
-        outputs: where each module's output is, a point for each time that it is called; None where it has not one output
-            of its own.
+        outputs: where each module's output is, a point for each time that it is called; None where it has not
+            one output of its own.
         link: what the model does to the logits at its end (a softmax, say), None for nothing.
-        pair: where the model returns two columns that are made of one value, which is the output here: how they make it up.
+        pair: where the model returns two columns that are made of one value, which is the output here: how
+            they make it up.
         auxiliary: what the graph reads beside the images: made of further inputs, and held constant.
     """
 
@@ -113,7 +116,8 @@ class Graph:
     def pixels(self) -> set[str]:
         """The values that are the image's own pixels.
 
-        They may be moved around, padded, resized, in other units (normalised), less a mean image, or beside constants (coordinates).
+        They may be moved around, padded, resized, in other units (normalised), less a mean image, or beside
+        constants (coordinates).
         """
         found, beside = {self.input}, self.image_independent()
         for node in self.nodes:

@@ -1,8 +1,9 @@
 """In-place operations become functional ones.
 
-``x.relu_()`` writes into x, and whoever reads x later sees the result. Where x shares its memory with no other value
-that is read later, it is enough to let those later readers read the result. Otherwise the memory matters, and
-``run_decompositions`` works the aliases out; that is right in general, and costs another 0.4 s (VGG16) to 2.3 s (EfficientNet-Lite0).
+``x.relu_()`` writes into x, and whoever reads x later sees the result. Where x shares its memory with no
+other value that is read later, it is enough to let those later readers read the result. Otherwise the memory
+matters, and ``run_decompositions`` works the aliases out; that is right in general, and costs another 0.4 s
+(VGG16) to 2.3 s (EfficientNet-Lite0).
 """
 
 import operator
@@ -22,8 +23,9 @@ add.Scalar sub.Tensor subtract.Tensor mul.Tensor mul.Scalar multiply.Tensor div.
 neg.default copy.default abs.default exp.default log.default sqrt.default threshold.default
 masked_fill.Scalar masked_fill.Tensor dropout.default feature_dropout.default alpha_dropout.default
 feature_alpha_dropout.default
-""".split()
-"""ATen's functional operations that have a twin of the same name with an underscore, which writes into its argument."""
+""".split()  # noqa: SIM905  one line each would be forty
+"""ATen's functional operations that have a twin of the same name with an underscore, which writes into its
+argument."""
 
 
 def _named(name: str, suffix: str = "") -> OpOverload:
@@ -94,7 +96,8 @@ def _views(node: fx.Node) -> bool:
     if not isinstance(node.target, OpOverload):
         return node.target is operator.getitem
     return any(result.alias_info is not None for result in node.target._schema.returns) or (  # noqa: SLF001
-        # These return their argument itself whenever they have nothing to do, and their schema does not say so.
+        # These return their argument itself whenever they have nothing to do, and their schema does not say
+        # so.
         node.target in {aten.contiguous.default, aten.type_as.default, *CASTS}
         or "dropout" in str(node.target)
         or "reshape" in str(node.target)

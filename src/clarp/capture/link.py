@@ -12,7 +12,7 @@ Squash = Literal["softmax", "sigmoid"]
 
 
 class Stage(ABC):
-    """One elementwise function (or a softmax) between logits and results; subclasses are frozen dataclasses."""
+    """One elementwise function, or a softmax, between logits and results: a frozen dataclass."""
 
     rising: ClassVar[bool] = True
     """Whether a greater logit gives a greater result."""
@@ -168,8 +168,8 @@ class Link:
 
     Attributes:
         stages: in the order of computation; exactly one is a softmax or sigmoid, or its logarithm.
-        seen: whether the model computes them so; else its results are probabilities that are made in another way (a mean of several
-            models', say), of which these are the logits.
+        seen: whether the model computes them so; else its results are probabilities that are made in another
+            way (a mean of several models', say), of which these are the logits.
     """
 
     stages: tuple[Stage, ...]
@@ -195,7 +195,8 @@ class Link:
     def undone(self, output: Tensor) -> Tensor:
         """Logits from what the model returns, in float64; behind a softmax up to a constant for each image.
 
-        Where the output is as near to 0 or 1 as its type allows, the logit is the greatest or least that the type can tell.
+        Where the output is as near to 0 or 1 as its type allows, the logit is the greatest or least that the
+        type can tell.
         """
         type_, output = torch.finfo(output.dtype), output.double()
         for stage in reversed(self.stages):

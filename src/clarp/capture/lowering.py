@@ -135,14 +135,15 @@ class ProgramLowering:
         )
 
     def _check_transforms(self, node: fx.Node) -> None:
-        """A complex value is lowered with all others where it becomes real again; refuse what makes real values of it otherwise."""
+        """Refuse what reads complex values and is no end of a transform; they are lowered with their end."""
         for user in node.users:
             real = isinstance(user.meta.get("val"), Tensor) and not is_complex(user)
             if real and user.target not in ENDS and user not in self.wrong:
                 self.wrong.add(user)
                 self._refuse(
                     user,
-                    "it reads complex values, expected a linear function of them: an inverse transform, a real part",
+                    "it reads complex values, expected a linear function of them: an inverse transform, a "
+                    "real part",
                 )
 
     def _beside(self) -> set[fx.Node]:

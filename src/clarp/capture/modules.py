@@ -17,7 +17,8 @@ def module_outputs(
         alias: for each of them the value of the captured graph that it is.
 
     Returns:
-        By the module's path; None for a call that returns several values, or one that is also read around the module.
+        By the module's path; None for a call that returns several values, or one that is also read around the
+        module.
     """
     calls: dict[str, dict[str, list[fx.Node]]] = {}
     for node in nodes:
@@ -32,7 +33,7 @@ def module_outputs(
 
 
 def _stack(node: fx.Node) -> Iterator[tuple[str, str]]:
-    """The calls that a node was made in, outermost first: the name of the call, which is one of its kind, and the module's path."""
+    """The calls that a node was made in, outermost first: the call's unique name, and the module's path."""
     for call, (path, *_) in (node.meta.get("nn_module_stack") or {}).items():
         yield call, str(path)
 
@@ -57,7 +58,7 @@ def _value(node: fx.Node) -> object:
 
 
 def _read_around(output: fx.Node, counted: Collection[fx.Node], alias: Mapping[str, str]) -> bool:
-    """Whether somebody reads the same value, but not from this node: a dropout, say, whose input also goes elsewhere."""
+    """Whether the same value is read from another node: the input of a dropout, say."""
     same = dict.fromkeys(node for node in counted if alias.get(node.name) == alias[output.name])
     behind = {output}
     for node in same:

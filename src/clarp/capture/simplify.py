@@ -1,7 +1,7 @@
 """A captured graph becomes simpler and stays the same function.
 
-Batch norms go into the convolution or dense layer beside them, zero paddings into the convolution behind them,
-what nobody reads is dropped, and every value is marked with the limits that it can't leave.
+Batch norms go into the convolution or dense layer beside them, zero paddings into the convolution behind
+them, what nobody reads is dropped, and every value is marked with the limits that it can't leave.
 """
 
 from collections.abc import Mapping
@@ -19,8 +19,8 @@ from clarp.operations.base import in_dtype
 def simplify(graph: Graph, dtype: torch.dtype) -> Graph:
     """Fold, drop and mark.
 
-    A fold is tried wherever one operation is the only reader of another. Folds compute in float64; dtype is the type of
-    the tensors in the end.
+    A fold is tried wherever one operation is the only reader of another. Folds compute in float64; dtype is
+    the type of the tensors in the end.
     """
     graph = _drop_unread(graph)
     for fold in (folds.affine_twice, folds.affine_behind, folds.affine_before, folds.padding):
@@ -56,8 +56,9 @@ Outputs = Mapping[str, tuple[HookPoint | None, ...]]
 def _moved(outputs: Outputs, first: Node, second: Node, folded: Node) -> Outputs:
     """Where the modules' outputs are after a fold: the first of two nodes has become a part of the second.
 
-    Where the first was the greater part (a convolution, and a batch norm behind it), its output is what the two give.
-    Else (a batch norm before a convolution) it is what the two read: the same relevance, if it has the same shape.
+    Where the first was the greater part (a convolution, and a batch norm behind it), its output is what the
+    two give. Else (a batch norm before a convolution) it is what the two read: the same relevance, if it has
+    the same shape.
     """
     if type(folded.operation) is type(first.operation):
         place: HookPoint | None = HookPoint(second.name)

@@ -1,10 +1,11 @@
-"""What a captured network is made of: a file for each kind of operation, with everything that belongs to the kind.
+"""What a captured network is made of: a file for each kind of operation, with all that belongs to it.
 
-That is how ATen spells it (``@spelt``, ``@lowers``), what it computes, how a gradient goes back, the limits of its output,
-and which rule of a composite it gets. The modules at the end are of operations that become several others.
+That is how ATen spells it (``@spelt``, ``@lowers``), what it computes, how a gradient goes back, the limits
+of its output, and which rule of a composite it gets. The modules at the end are of operations that become
+several others.
 
-Shapes: values are (B, ...); gradients and relevances carry a leading axis of K seeds, (K, B, ...), so that many
-explanations of one image share its forward pass and are one batched pass back.
+Shapes: values are (B, ...); gradients and relevances carry a leading axis of K seeds, (K, B, ...), so that
+many explanations of one image share its forward pass and are one batched pass back.
 """
 
 from clarp.operations import distance, fourier, recurrent, results

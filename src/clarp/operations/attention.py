@@ -23,7 +23,7 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class MatMul(Operation):
-    """``a @ b``: matrix products of two values, (B, ..., N, D) and (B, ..., D, M); the axes between broadcast."""
+    """``a @ b`` of two values, (B, ..., N, D) and (B, ..., D, M); the axes between broadcast."""
 
     rule: ClassVar[str] = "product"
     gradient_keeps: ClassVar[frozenset[Kept]] = frozenset({"inputs"})
@@ -66,7 +66,7 @@ class Softmax(Operation):
 
 @dataclass(frozen=True)
 class LogSumExp(Operation):
-    """``y = log sum_i exp(x_i)`` over these axes (negative, counted from the end): a maximum with soft edges."""
+    """``y = log sum_i exp(x_i)`` over these axes (negative): a maximum with soft edges."""
 
     rule: ClassVar[str] = "Transport"
     axes: tuple[int, ...]
@@ -200,7 +200,7 @@ def _attention(call: Call) -> Lowered:
 
 
 def _beside_computed(call: Call, scores: Value, bias: fx.Node, shape: tuple[int, ...]) -> Value:
-    """The scores and a bias, or a mask of what they keep, that is computed from the image itself or from a further input."""
+    """The scores with a bias, or a mask, that is computed from the image or from a further input."""
     if len(call.sizes(bias)) != len(shape):
         raise Refused("its mask or bias has other axes than the scores")
     whole: Value = bias if call.sizes(bias) == shape else call.step(Expand(shape), (bias,), shape)
@@ -211,7 +211,7 @@ def _beside_computed(call: Call, scores: Value, bias: fx.Node, shape: tuple[int,
 
 
 def _mask(call: Call, query: fx.Node, shape: tuple[int, ...]) -> Tensor | None:
-    """What is added to the scores: a constant bias, or minus infinity where a boolean mask or causality forbids."""
+    """What is added to the scores: a constant bias, or minus infinity where a mask or causality forbids."""
     if call["is_causal"]:
         allowed = torch.ones(shape[-2:], dtype=torch.bool).tril()
         return torch.zeros(1, *allowed.shape).masked_fill(~allowed, -torch.inf)
@@ -225,7 +225,7 @@ def _mask(call: Call, query: fx.Node, shape: tuple[int, ...]) -> Tensor | None:
 
 @lowers(aten.einsum.default)
 def _einsum(call: Call) -> Lowered:
-    """Of two values, or a value and a constant; the batch's letter in front, each letter once in an operand."""
+    """Of two values, or a value and a constant; the batch's letter first, each letter once in an operand."""
     equation: str = call["equation"].replace(" ", "")
     operands: list[Any] = call["tensors"]
     left, arrow, result = equation.partition("->")
@@ -266,7 +266,7 @@ def _einsum(call: Call) -> Lowered:
 
 
 def _implicit(terms: list[str]) -> str:
-    """What PyTorch takes as the result of an equation without an arrow: the letters that occur once, in alphabetical order."""
+    """What an equation without an arrow means: the letters that occur once, in alphabetical order."""
     letters = "".join(terms)
     return "".join(sorted(letter for letter in letters if letters.count(letter) == 1))
 

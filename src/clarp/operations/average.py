@@ -21,7 +21,7 @@ aten = torch.ops.aten
 
 
 class Average(Linear):
-    """A linear operation whose weights are fixed and non-negative; the weight argument is a gain on all of them."""
+    """A linear operation with fixed, non-negative weights; the weight argument is a gain on all of them."""
 
     rule: ClassVar[str] = "average"
 
@@ -157,7 +157,7 @@ class Interpolate(Average):
 
 @dataclass(frozen=True)
 class Fold(Average):
-    """``torch.nn.functional.fold`` of (N, C kernel, windows): each output is the sum of what overlapping windows say there."""
+    """``torch.nn.functional.fold`` of (N, C kernel, windows): the sum of overlapping windows."""
 
     size: tuple[int, ...]
     kernel: tuple[int, ...]
@@ -263,12 +263,9 @@ def norm(
     *,
     keepdim: bool = False,
 ) -> Lowered:
-    """``(sum |x|^p)^(1/p)`` over axes (negative) of a value of this shape, for an order p above zero: powers, a sum and its root."""
+    """``(sum |x|^p)^(1/p)`` over axes (negative) of a value of this shape: powers, a sum and its root."""
     kept = _without(shape, axes, keepdim=keepdim)
-    if order == 2:
-        powers = call.step(Power(2), (x,), shape)
-    else:
-        powers = call.step(Absolute(), (x,), shape)
+    powers = call.step(Power(2), (x,), shape) if order == 2 else call.step(Absolute(), (x,), shape)
     if order not in (1, 2):
         powers = call.step(RealPower(call.number("order", order, len(shape))), (powers,), shape)
     operation, values = total(call, powers, shape, axes, keepdim=keepdim)

@@ -48,8 +48,8 @@ class Intermediate:
 class Layout:
     """Where the batch is among a value's axes in the exported graph; in ours it is always first.
 
-    An axis of size B m holds the batch outside and m others inside (the windows of an image, say); here it is split, so that
-    (p, B m, q) becomes (B, p, m, q).
+    An axis of size B m holds the batch outside and m others inside (the windows of an image, say); here it is
+    split, so that (p, B m, q) becomes (B, p, m, q).
 
     Attributes:
         axis: the batch's, as exported.
@@ -70,7 +70,8 @@ class Call:
         constants: the tensors that do not depend on the input, by the name of their node.
         tensors: where a lowering puts tensors that it computes.
         batch: the size of the batch axis while exporting, a symbol or a number.
-        steps: what comes before the operation that a lowering returns, where one ATen operation becomes several of ours.
+        steps: what comes before the operation that a lowering returns, where one ATen operation becomes
+            several of ours.
     """
 
     node: fx.Node
@@ -128,7 +129,7 @@ class Call:
         return name
 
     def number(self, suffix: str, value: float, axes: int | None = None) -> str:
-        """Keep a number as a tensor of this many axes behind the batch's (None: as many as the result has); its name."""
+        """Keep a number as a tensor for a value of this many axes (None: the result's); returns its name."""
         axes = len(self.sizes()) if axes is None else axes
         return self.new(suffix, torch.full((1,) * (axes + 1), value, dtype=torch.float64))
 
@@ -182,7 +183,7 @@ class Call:
         return axis + 1 if axis < layout.axis else axis + (layout.inner > 1)
 
     def aligned(self, constant: Tensor, node: fx.Node | None = None) -> Tensor:
-        """A constant that the exported graph broadcasts over this value, as (1, ...) that broadcasts over ours."""
+        """A constant that broadcasts over this exported value, as (1, ...) that broadcasts over ours."""
         layout, axes = self.layout(node), len(_value(node or self.node).shape)
         constant = constant.reshape((1,) * (axes - constant.ndim) + constant.shape)
         whole = constant.shape[layout.axis] > 1
@@ -212,13 +213,14 @@ def _value(node: fx.Node) -> Tensor:
 
 
 Lowered = tuple[Operation | None, tuple[Value, ...]]
-"""The operation and the values that it reads; None instead of an operation that only passes its one value on."""
+"""The operation and the values that it reads; None instead of an operation that only passes its one value
+on."""
 Lowering = Callable[[Call], Lowered]
 
 Batch = Literal["anywhere", "first", "channels"]
-"""Where the batch may be among the axes for a lowering to be right: anywhere (it asks for ``sizes`` and ``axis`` in place of
-``shape``), or first and alone; "channels": as "first", and it treats every channel by itself, so that the windows of an
-image, (B m, C, ...), may be more channels, (B, m C, ...)."""
+"""Where the batch may be among the axes for a lowering to be right: anywhere (it asks for ``sizes`` and
+``axis`` in place of ``shape``), or first and alone; "channels": as "first", and it treats every channel by
+itself, so that the windows of an image, (B m, C, ...), may be more channels, (B, m C, ...)."""
 
 LOWERINGS: dict[Any, Lowering] = {}
 BATCH: dict[Lowering, Batch] = {}
@@ -227,7 +229,7 @@ BECOMES: dict[Lowering, type[Operation]] = {}
 
 
 def lowers(*targets: Any, batch: Batch = "anywhere") -> Callable[[Lowering], Lowering]:
-    """Register the lowering of these ATen operations; its docstring, in docs/operations.md, says when it holds."""
+    """Register the lowering of these ATen operations; its docstring says when it holds."""
 
     def register(function: Lowering) -> Lowering:
         LOWERINGS.update(dict.fromkeys(targets, function))
@@ -242,7 +244,8 @@ def spelt(*targets: Any, fields: tuple[str, ...] = ()) -> Callable[[type[Kind]],
 
     Args:
         targets: the ATen operations.
-        fields: the names of ATen's arguments that are the fields of the class, in their order; numbers become floats.
+        fields: the names of ATen's arguments that are the fields of the class, in their order; numbers become
+            floats.
     """
 
     def register(kind: type[Kind]) -> type[Kind]:

@@ -74,8 +74,8 @@ class Where(Operation):
     """``a`` where the condition is true, ``b`` elsewhere, of the same shape; remembers where it is true.
 
     Attributes:
-        condition: the name of a constant condition (1, ...) among the graph's tensors; None: it is computed from the
-            image, zeros and ones.
+        condition: the name of a constant condition (1, ...) among the graph's tensors; None: it is computed
+            from the image, zeros and ones.
         first: the name of a constant a; None: it is computed from the image.
         second: likewise b.
     """
@@ -188,7 +188,7 @@ def _check_condition(call: Call, name: str) -> None:
 
 @lowers(aten.where.self, aten.where.ScalarOther, aten.where.ScalarSelf, aten.where.Scalar)
 def _where(call: Call) -> Lowered:
-    """By a constant condition or one computed from the image; a value or a constant where a clamp is spelt so."""
+    """By a constant condition or a computed one; a value or a constant where a clamp is spelt so."""
     return _chosen(call, "condition", "self", "other")
 
 
@@ -214,7 +214,7 @@ def _chosen(call: Call, condition: str, first: str, second: str) -> Lowered:
 
 
 def _as_clamp(call: Call, condition: str, first: str, second: str) -> Lowered | None:
-    """A value, or a constant where the value itself is above or below a number: a clamp or a threshold, one element in, one out."""
+    """A value, or a constant where the value is above or below a number: a clamp or a threshold."""
     asked: Any = call[condition]
     if is_constant(call, condition) or asked.target not in COMPARED:
         return None

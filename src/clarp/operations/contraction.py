@@ -1,4 +1,4 @@
-"""Sums of products of a value with a constant, in Einstein's notation; interpolations are such sums along each axis."""
+"""Sums of products of a value with a constant, in Einstein's notation; interpolations along each axis."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,12 +17,13 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Contraction(WeightedLinear):
-    """``torch.einsum`` of a value x and a constant w: a matrix before the value, or another one at each position.
+    """``torch.einsum`` of a value x and a constant w: one matrix for all positions, or one for each.
 
     Attributes:
         value: the letters of x's axes, the batch's first.
         constant: the letters of w's axes.
-        result: the letters of the output's axes, the batch's first; each letter of x is here or in ``constant``.
+        result: the letters of the output's axes, the batch's first; each letter of x is here or in
+            ``constant``.
     """
 
     rule: ClassVar[str] = "dense"
@@ -42,7 +43,7 @@ class Contraction(WeightedLinear):
 
 @dataclass(frozen=True)
 class Resample(Contraction):
-    """A contraction that makes new positions along one axis of the old ones, each a mean of those near it: an image in another size."""
+    """New positions along one axis, each a mean of the old ones near it: an image in another size."""
 
     rule: ClassVar[str] = "average"
     rule_at_pixels: ClassVar[str | None] = "first"

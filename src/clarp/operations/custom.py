@@ -12,8 +12,8 @@ from clarp.operations.base import Kept, Operation, Record, Tensors
 from clarp.operations.call import LOWERINGS, Call, Lowered, Lowering, Refused
 
 Gradient = Callable[..., Tensor | Sequence[Tensor]]
-"""``gradient(g, *arguments)``: from the gradient (B, ...) of the output, and the operation's arguments, that of each
-input."""
+"""``gradient(g, *arguments)``: from the gradient (B, ...) of the output, and the operation's arguments, that
+of each input."""
 
 REGISTERED: dict[OpOverload, Gradient | None] = {}
 """How a gradient goes back through each; None: by its own autograd formula."""
@@ -63,8 +63,9 @@ class Custom(Operation):
         found = (found,) if isinstance(found, Tensor) else tuple(found)
         if [one.shape for one in found] != [x.shape for x in inputs]:
             raise ValueError(
-                f"the gradient registered for {self.target} gives the shapes {[tuple(one.shape) for one in found]}, "
-                f"expected those of its inputs, {[tuple(x.shape) for x in inputs]}."
+                f"the gradient registered for {self.target} gives the shapes "
+                f"{[tuple(one.shape) for one in found]}, expected those of its inputs, "
+                f"{[tuple(x.shape) for x in inputs]}."
             )
         return found
 
@@ -77,7 +78,8 @@ class Custom(Operation):
             except RuntimeError as error:
                 raise ValueError(
                     f"{self.target} has no gradient ({error}), and the method needs it. Give it one: "
-                    "clarp.rules.register(..., gradient=...), or use a method without selection, for example 'sglrp'."
+                    "clarp.rules.register(..., gradient=...), or use a method without selection, for example "
+                    "'sglrp'."
                 ) from error
 
 

@@ -19,7 +19,7 @@ aten = torch.ops.aten
 
 @lowers(aten.cosine_similarity.default)
 def _cosine(call: Call) -> Lowered:
-    """Of two values, or of a value and constants (prototypes): as a dense layer on unit vectors where it compares with each of several."""
+    """Of two values, or a value and constants; of several prototypes a dense layer on unit vectors."""
     names, dim, eps = ("x1", "x2"), call["dim"], float(call["eps"])
     shape = _common(call, names)
     axes = len(call.node.meta["val"].shape) + 1
@@ -89,7 +89,7 @@ def _unit(call: Call, x: Value, shape: tuple[int, ...], axis: int, eps: float) -
 
 @lowers(aten.cdist.default, aten._cdist_forward.default)  # noqa: SLF001  an ATen name
 def _distance(call: Call) -> Lowered:
-    """Of values to constants (prototypes, centres) or to other values, of any order: differences, their powers, a sum and its root."""
+    """Of values to constants (centres) or values, of any order: differences, powers, a sum and its root."""
     order = _order(float(call["p"]))
     wide = (*call.sizes(), _rows(call, "x1")[-1])
     sides: list[Value] = []

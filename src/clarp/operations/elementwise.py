@@ -228,7 +228,7 @@ class HardSwish(Activation):
 
 
 class Passing(Elementwise):
-    """An elementwise operation whose slope is 1 where something holds, which ``forward`` remembers, and 0 elsewhere."""
+    """An operation whose slope is 1 where something holds, which ``forward`` remembers, and 0 elsewhere."""
 
     def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
         return (gradient * record.remembered(),)
@@ -258,7 +258,7 @@ class Threshold(Passing):
 
 @dataclass(frozen=True)
 class Shrink(Passing):
-    """Zero where ``abs(x)`` is no more than a limit; elsewhere x, or x nearer to zero by the limit where it is soft."""
+    """Zero where ``abs(x)`` is at most a limit; elsewhere x, or if soft x nearer to zero by the limit."""
 
     limit: float
     soft: bool

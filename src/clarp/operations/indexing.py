@@ -1,4 +1,4 @@
-"""Parts of values, values side by side, and values in other places: each relevance goes back where its value came from."""
+"""Parts of values, values side by side or in other places: relevance goes back to where a value was."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,7 +78,7 @@ class Concatenate(Routing):
 
 @dataclass(frozen=True)
 class Extend(Operation):
-    """A value with constants before and behind it along one axis (not the batch): a class token and the patches.
+    """A value between constants along one axis (not the batch): a class token and the patches.
 
     Attributes:
         axis: along which.
@@ -135,7 +135,8 @@ class Rearrange(Routing):
     """Values taken from anywhere in the sample: pixel shuffles, mirrored padding, windows side by side.
 
     Attributes:
-        index: the name of the places in the flat sample, counted from 1, among the graph's tensors; 0 gives zero.
+        index: the name of the places in the flat sample, counted from 1, among the graph's tensors; 0 gives
+            zero.
         shape: the new shape without the batch axis.
     """
 
@@ -204,7 +205,7 @@ def _flip(call: Call) -> Lowered:
 
 @lowers(aten.pad.default, aten.constant_pad_nd.default)
 def _pad(call: Call) -> Lowered:
-    """With a constant, mirrored or repeated values, not the batch; dropped where it adds nothing, zeros before a convolution are folded."""
+    """With a constant, mirrored or repeated values, not the batch; zeros before a convolution are folded."""
     if call.arguments.get("mode", "constant") != "constant":
         return rearranged(call)
     x, amounts = call.value("self"), tuple(call["pad"])
@@ -217,7 +218,7 @@ def _pad(call: Call) -> Lowered:
 
 @lowers(aten.cat.default, aten.concat.default, aten.concatenate.default, aten.hstack.default)
 def _concatenate(call: Call) -> Lowered:
-    """Any axis but the batch; constants (a class token) before, between and behind values computed from the image."""
+    """Any axis but the batch; constants (a class token) before, between and behind computed values."""
     axis = call.axis(call.arguments.get("dim", 1))  # of hstack, whose values have several axes
     values: list[fx.Node] = []
     around: list[list[Tensor]] = [[]]
@@ -310,7 +311,7 @@ def rearranged(call: Call) -> Lowered:
 
 @lowers(aten.slice_scatter.default)
 def _slice_scatter(call: Call) -> Lowered:
-    """Any axis but the batch, without gaps: what was there before, the new part, and what was there behind."""
+    """Any axis but the batch, without gaps: what was before, the new part, and what was behind."""
     x, part = call.value("self"), call.value("src")
     if call["step"] != 1:
         raise Refused(f"it writes to every {call['step']}th place, expected neighbours")

@@ -1,4 +1,4 @@
-"""Linear operations, f(x, w) + b: bilinear in the input and the weight, which is all that a rule needs to know."""
+"""Linear operations, f(x, w) + b: bilinear in the input and the weight, all that a rule needs to know."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ Weight = Tensor | float
 
 
 class Linear(Operation):
-    """``z = f(x, w) + b``. The weight of an average is the number 1, a gain on its fixed non-negative weights."""
+    """``z = f(x, w) + b``. The weight of an average is 1, a gain on its fixed non-negative weights."""
 
     @abstractmethod
     def apply(self, x: Tensor, weight: Weight) -> Tensor:
@@ -26,7 +26,7 @@ class Linear(Operation):
 
     @abstractmethod
     def transpose(self, r: Tensor, weight: Weight, shape: Size) -> Tensor:
-        """``f`` transposed in its first argument: (N, ...) of the output to (N, ...) of the input of this shape."""
+        """``f`` transposed in x: (N, ...) of the output to (N, ...) of the input of this shape."""
 
     @abstractmethod
     def parameters(self, tensors: Tensors) -> tuple[Weight, Tensor | None]:
@@ -106,7 +106,7 @@ class Convolution(WeightedLinear):
         )
 
     def transpose(self, r: Tensor, weight: Weight, shape: Size) -> Tensor:
-        """The input gradient of the convolution: a transposed convolution, faster than ATen's backward on CPU."""
+        """The input gradient as a transposed convolution, which is faster than ATen's backward on CPU."""
         assert isinstance(weight, Tensor)
         padded = list(shape[-len(self.stride) :])
         for axis in range(len(self.extra) // 2):
@@ -143,7 +143,9 @@ class Convolution(WeightedLinear):
 
 @dataclass(frozen=True)
 class TransposedConvolution(Convolution):
-    """A convolution transposed, where each input adds the kernel to the output, x (N, C, ...), w (C', C / groups, ...).
+    """A transposed convolution: each input adds the kernel to the output.
+
+    x is (N, C, ...), w (C', C / groups, ...).
 
     Attributes:
         stride: how far apart two neighbours add it, per axis.
@@ -199,7 +201,7 @@ class TransposedConvolution(Convolution):
 
 
 def exchanged(weight: Tensor, groups: int) -> Tensor:
-    """A weight (C', C / groups, ...) as (C, C' / groups, ...), as ATen's transposed convolutions want it; and back."""
+    """A weight (C', C / groups, ...) as (C, C' / groups, ...), as ATen's transposed convolution has it."""
     return weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
 
 
@@ -225,7 +227,7 @@ class Dense(WeightedLinear):
 
 @dataclass(frozen=True)
 class Affine(WeightedLinear):
-    """``w x + b`` with constants that broadcast over (B, ...): a batch norm or layer scale that no neighbour could take in."""
+    """``w x + b`` with constants that broadcast over (B, ...): a batch norm that was not folded."""
 
     rule: ClassVar[str] = "affine"
     rule_at_pixels: ClassVar[str | None] = "Pass"
@@ -335,7 +337,7 @@ def affine(call: Call, x: Value, scale: Tensor, shift: Tensor | None = None) -> 
 
 
 def line(call: Call, factor: float, summand: float | None = None, axes: int | None = None) -> Affine:
-    """``factor x + summand`` with numbers, for a value of this many axes behind the batch's (None: as the result has)."""
+    """``factor x + summand`` with numbers, for a value of this many axes (None: as the result has)."""
     suffix = len(call.steps)
     bias = None if summand is None else call.number(f"summand.{suffix}", summand, axes)
     return Affine(call.number(f"factor.{suffix}", factor, axes), bias)

@@ -42,7 +42,7 @@ class Normalisation(Operation):
         """A weight or bias in a shape that broadcasts over a value of this many axes."""
 
     def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
-        """``(g' - mean(g') - y mean(g' y)) / d`` with ``g' = w g`` and ``y = (x - m) / d``; without ``mean(g')`` where there is no m."""
+        """``(g' - mean(g') - y mean(g' y)) / d`` with ``g' = w g``, ``y = (x - m) / d``; RMS: no m."""
         axes = len(record.shapes[0])
         if self.weight is not None:
             gradient = gradient * self.shaped(tensors[self.weight], axes)
@@ -88,7 +88,7 @@ class RMSNorm(LayerNorm):
 
 @dataclass(frozen=True)
 class GroupNorm(Normalisation):
-    """``w (x - mean) / sqrt(variance + eps) + b`` over groups of channels (axis 1); an instance norm has a group for each.
+    """``w (x - mean) / sqrt(variance + eps) + b`` over groups of channels (axis 1), or over each channel.
 
     Attributes:
         groups: the number of groups.
@@ -112,8 +112,8 @@ def _batch_norm(call: Call) -> Lowered:
     """In eval mode; folded into a neighbour where that is exact."""
     if call.arguments.get("training") and call["running_mean"] is None:
         raise Refused(
-            "it always uses batch statistics (track_running_stats=False), expected running ones: build it with "
-            "track_running_stats=True and train it, or use a norm of each image by itself (nn.GroupNorm)"
+            "it always uses batch statistics (track_running_stats=False), expected running ones: build it "
+            "with track_running_stats=True and train it, or use a norm of each image by itself (nn.GroupNorm)"
         )
     if call.arguments.get("training"):
         raise Refused(

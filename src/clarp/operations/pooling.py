@@ -37,7 +37,7 @@ class Maximum(Operation):
 
 @dataclass(frozen=True)
 class MaxPool(Maximum):
-    """``torch.nn.functional.max_pool2d`` or ``max_pool3d`` with these arguments; remembers the winners, ties go to the first."""
+    """``torch.nn.functional.max_pool2d`` or ``max_pool3d`` with these arguments; ties go to the first."""
 
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
@@ -84,7 +84,7 @@ class MaxPool(Maximum):
 
 @dataclass(frozen=True)
 class AdaptiveMax(Maximum):
-    """``torch.nn.functional.adaptive_max_pool2d`` or ``adaptive_max_pool3d`` to this size; remembers the winners, ties go to the first."""
+    """``torch.nn.functional.adaptive_max_pool2d`` or ``adaptive_max_pool3d``; ties go to the first."""
 
     size: tuple[int, ...]
 
@@ -123,7 +123,7 @@ class Max(Maximum):
 
 @dataclass(frozen=True)
 class VectorNorm(Operation):
-    """``n = sqrt(sum_i x_i^2)`` over these axes (negative, counted from the end): what ``F.normalize`` divides by."""
+    """``n = sqrt(sum_i x_i^2)`` over these axes (negative): what ``F.normalize`` divides by."""
 
     rule: ClassVar[str] = "Squares"
     axes: tuple[int, ...]
@@ -183,7 +183,7 @@ class TopK(Maximum):
     batch="channels",
 )
 def _max_pool(call: Call) -> Lowered:
-    """The values, and the places for a max unpooling; over one axis as over two, of which one has size one."""
+    """Values, and places for a max unpooling; over one axis as over two, of which one has size one."""
     kernel, stride, padding, dilation = (
         pooled(call, name) for name in ("kernel_size", "stride", "padding", "dilation")
     )
@@ -260,7 +260,7 @@ def _kth(call: Call) -> Lowered:
 
 @lowers(aten.linalg_vector_norm.default, aten.norm.ScalarOpt_dim)
 def _vector_norm(call: Call) -> Lowered:
-    """Over any axes but the batch: the Euclidean length, or of another order as a sum of powers and its root."""
+    """Over any axes but the batch: the length, or of another order as a sum of powers and its root."""
     given = call["ord"] if "ord" in call.arguments else call["p"]
     order, axes, x = 2.0 if given is None else float(given), reduced(call), call.value("self")
     if order == 2:

@@ -1,7 +1,8 @@
 """Recurrent layers, unrolled into the products, sums and gates that they are made of.
 
-That is their published LRP (Arras et al. 2017, arXiv 1706.07206; 2019, arXiv 1909.12114): what a step reads, its input and the state before
-it side by side, is one dense layer; a gate (a sigmoid) is held constant, and the signal that it lets through gets everything (LRP-all).
+That is their published LRP (Arras et al. 2017, arXiv 1706.07206; 2019, arXiv 1909.12114): what a step reads,
+its input and the state before it side by side, is one dense layer; a gate (a sigmoid) is held constant, and
+the signal that it lets through gets everything (LRP-all).
 """
 
 from dataclasses import dataclass

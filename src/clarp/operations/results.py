@@ -31,8 +31,7 @@ def _parts(call: Call) -> Lowered:
 
 @lowers(operator.getitem)
 def _item(call: Call) -> Lowered:
-    """A part of a split value; the first result of an operation; a recurrent layer's last states; a max pooling's places,
-    to unpool."""
+    """A part of a split value; the first result; a recurrent layer's last states; a max pooling's places."""
     source, index = call.value(0), call[1]
     if source.target not in SPLITS:
         if index == 1 and source.target in CELLS:

@@ -20,13 +20,14 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class GridSample(Operation):
-    """``torch.nn.functional.grid_sample`` of (N, C, H, W): linear in what is sampled, at a grid that is held constant.
+    """``torch.nn.functional.grid_sample`` of (N, C, H, W): linear in the samples, at a grid held constant.
 
     Attributes:
         mode: 0 bilinear, 1 nearest, 2 bicubic.
         padding: 0 zeros, 1 border, 2 reflection.
         align_corners: as in PyTorch.
-        grid: the name of a constant grid (1, H', W', 2) among the graph's tensors; None: it is computed from the image.
+        grid: the name of a constant grid (1, H', W', 2) among the graph's tensors; None: it is computed from
+            the image.
     """
 
     rule: ClassVar[str] = "Sampled"
@@ -57,7 +58,7 @@ class GridSample(Operation):
 
 @dataclass(frozen=True)
 class Unpool(Operation):
-    """``torch.nn.functional.max_unpool2d``: each value goes to the place of the winner in a max pooling, zeros elsewhere.
+    """``torch.nn.functional.max_unpool2d``: each value goes to where a max pooling's winner was, else zeros.
 
     The second input is what that pooling read, (N, C, H, W).
 

@@ -1,4 +1,4 @@
-"""Operations that keep every value: other shapes and orders of axes, copies; each relevance goes back where its value came from."""
+"""Operations that keep every value: shapes, orders of axes, copies; relevance goes back where it was."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -218,14 +218,15 @@ def _nothing(call: Call) -> Lowered:
     x = call.value(next(iter(call.arguments)))
     if call.arguments.get("train"):
         raise Refused(
-            "it drops at random: call model.eval() first, or pass training=self.training where the model calls F.dropout"
+            "it drops at random: call model.eval() first, or pass training=self.training where the model "
+            "calls F.dropout"
         )
     _check_type(call, x)
     return None, (x,)
 
 
 def _check_type(call: Call, x: fx.Node) -> None:
-    """Casts between floating types (a softmax in float32 in a model in half precision) are no part of the function."""
+    """Casts between floating types (a softmax in float32, say) are no part of the function."""
     old, new = x.meta["val"].dtype, call.node.meta["val"].dtype
     # Conditions and counts are computed as zeros, ones and their sums, whatever their type is called.
     if old != new and not (new in FLOATING and (old in FLOATING or old in COUNTS)):

@@ -19,12 +19,12 @@ from clarp.rules.rule import Context, Rule, Shares, divide
 
 @dataclass(frozen=True)
 class Halves(Rule):
-    """A product of two values ``z_ij = sum_k a_ik b_kj``: each contribution hands half of its relevance to either factor.
+    """A product ``z_ij = sum_k a_ik b_kj``: each contribution hands half of its relevance to either factor.
 
-    ``R(a_ik) = 1/2 sum_j R_ikj`` and ``R(b_kj) = 1/2 sum_i R_ikj``, where R_ikj is the share of the contribution
-    ``a_ik b_kj`` in R_ij by a rule for linear operations. With :class:`Epsilon` this is AttnLRP's,
-    ``R_ikj = a_ik b_kj / (z_ij + epsilon sign(z_ij)) R_ij`` (prop. 3.3). A factor that is held constant (:class:`Hold`)
-    is a weight: the other one gets everything.
+    ``R(a_ik) = 1/2 sum_j R_ikj`` and ``R(b_kj) = 1/2 sum_i R_ikj``, where R_ikj is the share of the
+    contribution ``a_ik b_kj`` in R_ij by a rule for linear operations. With :class:`Epsilon` this is
+    AttnLRP's, ``R_ikj = a_ik b_kj / (z_ij + epsilon sign(z_ij)) R_ij`` (prop. 3.3). A factor that is held
+    constant (:class:`Hold`) is a weight: the other one gets everything.
 
     Attributes:
         rule: shares R_ij among the contributions.
@@ -40,15 +40,16 @@ class Halves(Rule):
     def __post_init__(self) -> None:
         if not isinstance(self.rule, LinearRule):
             raise TypeError(
-                f"Halves got rule={self.rule!r}, expected a rule for linear operations, for example Epsilon()."
+                f"Halves got rule={self.rule!r}, expected a rule for linear operations, for example "
+                "Epsilon()."
             )
         parts: list[object] = [
             p for branch in self.rule.branches() for term in branch.terms for p in (term.input, term.weight)
         ]
         if not all(isinstance(part, Signed) for part in parts):
             raise ValueError(
-                f"Halves got rule={self.rule!r}, which does not look at both factors of a product, expected one of "
-                "Zero, Epsilon, ZPlus, Gamma, AlphaBeta and Norm."
+                f"Halves got rule={self.rule!r}, which does not look at both factors of a product, expected "
+                "one of Zero, Epsilon, ZPlus, Gamma, AlphaBeta and Norm."
             )
 
     def propagate(self, relevance: Tensor, context: Context) -> Shares:
@@ -91,10 +92,10 @@ def _part(part: object, value: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Taylor(Rule):
-    """The softmax at its linearisation: ``R_i = sum_j x_i (ds_j/dx_i) / s_j R_j = x_i (R_i - s_i sum_j R_j)``.
+    """The softmax linearised: ``R_i = sum_j x_i (ds_j/dx_i) / s_j R_j = x_i (R_i - s_i sum_j R_j)``.
 
-    AttnLRP, prop. 3.1. What the constant of the linearisation absorbs is in the ledger as bias. Where ``s_i`` is zero
-    (a masked score, minus infinity) nothing is handed on.
+    AttnLRP, prop. 3.1. What the constant of the linearisation absorbs is in the ledger as bias. Where ``s_i``
+    is zero (a masked score, minus infinity) nothing is handed on.
     """
 
     keeps: ClassVar[frozenset[Kept]] = frozenset({"inputs", "output"})
@@ -111,8 +112,8 @@ class Taylor(Rule):
 class Hold(Rule):
     """The value is held constant, as if it were a weight: ``R_in = 0``, and what arrives is the bias's.
 
-    CP-LRP's treatment of the softmax: attention weights only say how much of which value goes where, and a product
-    (:class:`Halves`) hands everything to the value.
+    CP-LRP's treatment of the softmax: attention weights only say how much of which value goes where, and a
+    product (:class:`Halves`) hands everything to the value.
     """
 
     def propagate(self, relevance: Tensor, context: Context) -> Shares:

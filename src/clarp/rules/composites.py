@@ -25,7 +25,8 @@ SAME_IN_ALL: dict[str, Rule] = {
     "Squares": Squares(),
     "Transport": Transport(),
 }
-"""What moves or passes values has only one sensible rule; an operation says which, by :attr:`Operation.rule`."""
+"""What moves or passes values has only one sensible rule; an operation says which, by
+:attr:`Operation.rule`."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,16 @@ class Composite:
         name: for plans and manifests.
         convolution: for convolutions.
         dense: for dense layers and other products with constants.
-        first: for the linear operations that read the pixels, and for what makes them a larger or smaller image before; None for no
-            exception there.
+        first: for the linear operations that read the pixels, and for what makes them a larger or smaller
+            image before; None for no exception there.
         depthwise: for convolutions whose outputs read one channel each; None: as other convolutions.
         average: for average poolings, means, and images made larger or smaller.
         residual: for sums of two branches, or of a value and a constant (a position embedding, say).
         product: for products of two values, as in attention.
-        softmax: for softmaxes. :class:`Hold` holds constant those that only weigh other values, as attention weights do.
-        adapts: whether it gives way to its twin for depthwise convolutions where a network has some; see :func:`default`.
+        softmax: for softmaxes. :class:`Hold` holds constant those that only weigh other values, as attention
+            weights do.
+        adapts: whether it gives way to its twin for depthwise convolutions where a network has some; see
+            :func:`default`.
 
     Raises:
         TypeError: a field is not a rule of the right kind.
@@ -69,7 +72,8 @@ class Composite:
             _expect(rule, LinearRule, place)
             if rule.reads_pixels_only:
                 raise ValueError(
-                    f"Composite got {place}={rule!r}, which needs the bounds of the pixels. Put it at first=..., "
+                    f"Composite got {place}={rule!r}, which needs the bounds of the pixels. Put it at "
+                    "first=..., "
                     f"and another rule, for example ZPlus(), at {place}."
                 )
         if self.first is not None:
@@ -111,7 +115,7 @@ class Composite:
         return rule
 
     def _affine(self, operation: Affine) -> Rule:
-        """As if it were folded into a convolution: its bias absorbs what that rule gives to a bias, most rules nothing."""
+        """As if folded into a convolution: its bias absorbs what that rule gives to a bias."""
         takes_bias = any(branch.bias is not None for branch in self.convolution.branches())
         return self.convolution if takes_bias and operation.bias else Pass()
 
@@ -120,7 +124,8 @@ def _expect(rule: object, kind: type | tuple[type, ...], field: str) -> None:
     if not isinstance(rule, kind):
         names = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
         raise TypeError(
-            f"Composite got {field}={rule!r}, expected a {names}, for example ZPlus() or Ratio() of clarp.rules."
+            f"Composite got {field}={rule!r}, expected a {names}, for example ZPlus() or Ratio() of "
+            "clarp.rules."
         )
 
 
@@ -161,12 +166,12 @@ def names() -> tuple[str, ...]:
 
 
 def default(name: str) -> Composite:
-    """A preset as what a method has where nobody asked for a composite, so that :func:`settled` may change it."""
+    """A preset as a method's default, where nobody asked for a composite: :func:`settled` may change it."""
     return replace(get(name), adapts=True)
 
 
 def settled(composite: Composite, *, depthwise: bool) -> Composite:
-    """What a composite is in a network with or without depthwise convolutions: a default one gives way to its twin for these (docs/rules.md).
+    """A composite for a network with or without depthwise convolutions: a default gives way to its twin.
 
     >>> settled(default("zplus-box"), depthwise=True).name, settled(get("zplus-box"), depthwise=True).name
     ('zplus-scaled-box', 'zplus-box')
@@ -184,7 +189,8 @@ def get(composite: str | Composite, residual: Literal["ratio", "proportional"] |
 
     Args:
         composite: one of :func:`names`, or a composite, which is returned.
-        residual: how a sum of two branches splits its relevance; None: as the composite says (presets: "ratio", attnlrp: the epsilon rule).
+        residual: how a sum of two branches splits its relevance; None: as the composite says (presets:
+            "ratio", attnlrp: the epsilon rule).
 
     Raises:
         ValueError: no such preset or split.

@@ -12,9 +12,10 @@ from clarp.rules.rule import Context, Rule, Shares, divide
 
 @dataclass(frozen=True)
 class Chosen(Rule):
-    """``R_a = R`` where a was chosen and ``R_b = R`` where b was: the condition gets nothing, and a constant's part is the bias's.
+    """``R_a = R`` where a was chosen, ``R_b = R`` where b was; a constant's part is absorbed as bias.
 
-    The gradient convention of ReLUs and max poolings: what was not chosen did not contribute. A place in a max unpooling is a choice too.
+    The gradient convention of ReLUs and max poolings: what was not chosen did not contribute. A place in a
+    max unpooling is a choice too.
     """
 
     transports: ClassVar[bool] = True
@@ -33,7 +34,7 @@ class Chosen(Rule):
 
 @dataclass(frozen=True)
 class Sampled(Rule):
-    """Sampling at a grid held constant: ``R_i = sum_j x_i w_ij / z_j R_j``, each value's part of each sample; nothing to the grid."""
+    """Sampling at a grid held constant: ``R_i = sum_j x_i w_ij / z_j R_j``; nothing to the grid."""
 
     keeps: ClassVar[frozenset[Kept]] = frozenset({"inputs", "output"})
 

@@ -1,6 +1,7 @@
 """The one propagation through linear operations. A rule is the short table of terms that it gives."""
 
 from abc import abstractmethod
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -41,12 +42,12 @@ class LinearRule(Rule):
 
     @property
     def rescales(self) -> bool:
-        """Whether the relevance of outputs without a contribution goes to the others, in proportion to what they have."""
+        """Whether the relevance of outputs without a contribution goes to the others, in proportion."""
         return False
 
     @property
     def one_sign(self) -> bool:
-        """Whether its denominators sum terms of one sign (z+, alpha-beta), so that they can't nearly cancel."""
+        """Whether its denominators sum terms of one sign (z+, alpha-beta), which can't nearly cancel."""
         return all(branch.one_sign for branch in self.branches())
 
     def weight_parts(self, operation: Operation, *, non_negative: bool) -> tuple[Part, ...]:
@@ -87,7 +88,8 @@ class _Fraction:
         weights = [context.weight(term.weight) for term in self.branch.terms]
         self.axis, self.stacked = self._stackable(len(inputs))
         if self.stacked:
-            # One operation on twice the channels: a convolution with few channels costs as much as one with twice as many.
+            # One operation on twice the channels: a convolution with few channels costs as much as one with
+            # twice as many.
             stacked = torch.cat([w for w in weights if isinstance(w, Tensor)], 1)
             self.pairs: list[tuple[Tensor, Value]] = [(torch.cat(inputs, self.axis), stacked)]
         else:
@@ -177,13 +179,14 @@ class _Fraction:
         total: Tensor | None = None
         for x, weight in self.pairs:
             shape = x.shape[-len(self.context.record.shapes[0]) :]
-            back = over_seeds(lambda r, w=weight, s=shape: self.operation.transpose(r, w, s), ratio)  # type: ignore[misc]
+            transpose = partial(self.operation.transpose, weight=weight, shape=shape)
+            back = over_seeds(transpose, ratio)
             total = self._products(back, x) if total is None else total.addcmul_(back, x)
         return total, None if bias is None else _weighted_sum(ratio, bias)
 
 
 def _rescaled(relevance: Tensor, z: Tensor) -> Tensor:
-    """Relevance (K, B, ...) times ``sum |R_j|`` over all outputs, through that over the outputs with a contribution, in each sample."""
+    """Relevance (K, B, ...) times ``sum |R_j|``, through that sum over outputs with a contribution."""
     sizes = relevance.abs()
     every, served = sample_sums(sizes), sample_sums(sizes * (z > TINY))
     enough = served > torch.finfo(served.dtype).tiny * every  # else the quotient could overflow

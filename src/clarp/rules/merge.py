@@ -15,7 +15,7 @@ from clarp.rules.rule import Context, Rule, Shares, divide
 
 @dataclass(frozen=True)
 class Ratio(Rule):
-    """``R_a = |a| / (|a| + |b|) R``, and the rest to b; half each where both are zero. Bounded, and always conserves.
+    """``R_a = |a| / (|a| + |b|) R``, the rest to b; half each where both are zero. Bounded, conserves always.
 
     Otsuki et al., ECCV 2024, "Layer-Wise Relevance Propagation with Conservation Property for ResNet".
     """
@@ -45,7 +45,7 @@ class Ratio(Rule):
 
 
 def proportional(relevance: Tensor, context: Context, epsilon: float = 0.0) -> Shares:
-    """``R_a = a / (a + b + epsilon sign(a + b)) R``, signs included: large where a and b cancel; without epsilon nothing where they cancel exactly."""
+    """``R_a = a / (a + b + epsilon sign(a + b)) R``: large where a and b nearly cancel, zero if exactly."""
     ratio = divide(relevance, context.record.result(), epsilon)
     if isinstance(context.operation, Shift):
         taken = (ratio * context.tensors[context.operation.constant]).masked_fill(ratio == 0, 0)
@@ -55,7 +55,7 @@ def proportional(relevance: Tensor, context: Context, epsilon: float = 0.0) -> S
 
 @dataclass(frozen=True)
 class Gate(Rule):
-    """``R_signal = R``: the other factor of a product is a gate, a weight that is held constant. A divisor is one too.
+    """``R_signal = R``: the other factor is a gate, a weight that is held constant. A divisor is one too.
 
     Arras et al. 2017, "Explaining Recurrent Neural Network Predictions in Sentiment Analysis" (LRP-all).
 
@@ -71,7 +71,7 @@ class Gate(Rule):
 
 @dataclass(frozen=True)
 class Half(Rule):
-    """``R_a = R_b = R / 2``: two signals multiplied, each half as important (AttnLRP, Achtibat et al. 2024, arXiv 2402.05602)."""
+    """``R_a = R_b = R / 2``: two signals multiplied, each half as important (AttnLRP, arXiv 2402.05602)."""
 
     def propagate(self, relevance: Tensor, context: Context) -> Shares:
         return Shares((relevance / 2, relevance / 2))
@@ -80,9 +80,10 @@ class Half(Rule):
 def product_rule(intervals: Sequence[Interval], held: Sequence[bool]) -> Gate | Half:
     """The rule for a product: which of two factors is a gate.
 
-    A gate is a factor that can't be negative and is bounded above by the operations that made it (a sigmoid, a softmax, a
-    clamp, perhaps scaled, averaged and broadcast), or one that is held constant already. Of two such factors the one with the
-    lower bound is the gate; where the bounds are equal, or neither is a gate, both are signals.
+    A gate is a factor that can't be negative and is bounded above by the operations that made it (a sigmoid,
+    a softmax, a clamp, perhaps scaled, averaged and broadcast), or one that is held constant already. Of two
+    such factors the one with the lower bound is the gate; where the bounds are equal, or neither is a gate,
+    both are signals.
 
     >>> product_rule([(-inf, inf), (0.0, 1.0)], (False, False))
     Gate(signal=0)

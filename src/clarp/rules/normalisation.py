@@ -11,9 +11,10 @@ from clarp.rules.rule import Context, Rule, Shares, divide
 
 @dataclass(frozen=True)
 class Squares(Rule):
-    """The length of a vector: ``R_i = x_i^2 / sum_j x_j^2 R``, each element's part of the square. Conserves unless it is zero.
+    """The length of a vector: ``R_i = x_i^2 / sum_j x_j^2 R``. Conserves unless the length is zero.
 
-    It is ``x_i (dy/dx_i) / y R``: a length is a function of degree one, and loses nothing by its linearisation.
+    It is ``x_i (dy/dx_i) / y R``: a length is a function of degree one, and loses nothing by its
+    linearisation.
     """
 
     keeps: ClassVar[frozenset[Kept]] = frozenset({"inputs", "output"})

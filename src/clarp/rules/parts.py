@@ -1,4 +1,4 @@
-"""Which part of the input meets which part of the weight: the vocabulary in which linear rules are written."""
+"""Which part of the input meets which part of the weight: the terms in which linear rules are written."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
@@ -92,7 +92,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Branch:
-    """One fraction of a rule: ``coefficient * sum_k x_k f_transposed(R / z, w_k)`` with ``z = sum_k f(x_k, w_k) + b``.
+    """``coefficient * sum_k x_k f_transposed(R / z, w_k)`` with ``z = sum_k f(x_k, w_k) + b``: one fraction.
 
     Attributes:
         terms: the (x_k, w_k).
@@ -121,7 +121,7 @@ class Branch:
 
     @property
     def one_sign(self) -> bool:
-        """Whether all that is summed in z has one sign, whatever the values, so that nothing in it can cancel."""
+        """Whether all that is summed in z has one sign, whatever the values, so that nothing can cancel."""
         signs = {_sign(term.input, known=False) * _sign(term.weight, known=False) for term in self.terms}
         return self.bias is None and len(signs) == 1 and 0 not in signs
 

@@ -24,8 +24,10 @@ class Context:
         weight: gives a part of the operation's weight, prepared once.
         signs: for each input whether it can't be negative.
         bounds: the lowest and highest input, each (B or 1, ...), where the operation reads the pixels.
-        selected: what the rule reads in place of the input where there is selection in neuron form, (K, B, ...).
-        held: for each input whether it is held constant, as a weight is, so that relevance given to it ends there.
+        selected: what the rule reads in place of the input where there is selection in neuron form, (K, B,
+            ...).
+        held: for each input whether it is held constant, as a weight is, so that relevance given to it ends
+            there.
     """
 
     operation: Operation
@@ -82,8 +84,8 @@ class Pass(Rule):
 class Transport(Rule):
     """``R_in = J^T R`` with the operation's Jacobian J of zeros and ones.
 
-    Each relevance goes where its value came from: through a view, a slice, a padding, and to the winner of a max
-    pooling (ties: the first).
+    Each relevance goes where its value came from: through a view, a slice, a padding, and to the winner of a
+    max pooling (ties: the first).
     """
 
     transports: ClassVar[bool] = True
@@ -94,7 +96,7 @@ class Transport(Rule):
 
 @dataclass(frozen=True)
 class Crop(Rule):
-    """``R_in = R`` where the value was put, and what its constant surroundings received is the bias's: a class token, say."""
+    """``R_in = R`` where the value was put; what constants around it (a class token) got is the bias's."""
 
     transports: ClassVar[bool] = True
 
