@@ -195,7 +195,7 @@ MUTANTS = (
     Mutant("capture/end.py", "alone = dim > 0 and all(", "alone = dim > 0 or all(", f"{TASKS}::test_a_softmax_over_groups_of_classes"),
     Mutant("capture/head.py", "if not wanted and prod(node.shape) == 1:", "if wanted and prod(node.shape) == 1:", BINARY),
     Mutant("capture/head.py", "_turned(found) if weight[0, 1] < 0 else found", "found if weight[0, 1] < 0 else _turned(found)", BINARY),
-    Mutant("capture/link.py", "return (y - self.summand) / self.factor", "return (y + self.summand) / self.factor", "tests/models/test_logits.py"),
+    Mutant("capture/link.py", "(y - summand) / factor", "(y + summand) / factor", "tests/models/test_logits.py"),
     # Attention and normalisation.
     Mutant(ATTENTION, "relevance = relevance / 2", "relevance = relevance", PRODUCTS),
     Mutant(ATTENTION, "x * summed_to(ratio @ y.mT, a.shape)", "y * summed_to(ratio @ y.mT, a.shape)", PRODUCTS),

@@ -18,7 +18,7 @@ from torch import Tensor
 from clarp import operations
 from clarp.capture import Graph, HookPoint, Node
 from clarp.capture.auxiliary import Auxiliary, AuxiliaryValue, Operator
-from clarp.capture.link import STAGES, Link
+from clarp.capture.link import Link, Stage
 
 if TYPE_CHECKING:
     from clarp.operations import Operation
@@ -81,9 +81,7 @@ def to_bytes(stored: Stored, state: Mapping[str, Tensor]) -> bytes:
             path: [None if point is None else asdict(point) for point in points]
             for path, points in graph.outputs.items()
         },
-        "link": None
-        if graph.link is None
-        else {"stages": [_named(stage) for stage in graph.link.stages], "seen": graph.link.seen},
+        "link": None if graph.link is None else asdict(graph.link),
         "pair": graph.pair,
         "auxiliary": asdict(graph.auxiliary),
         "rows": len(stored.rows),
@@ -132,7 +130,7 @@ def from_bytes(content: bytes, state: Mapping[str, Tensor]) -> Stored:
             None
             if document["link"] is None
             else Link(
-                tuple(STAGES[name](**own) for name, own in document["link"]["stages"]),
+                tuple(Stage(**stage) for stage in document["link"]["stages"]),
                 document["link"]["seen"],
             ),
             document["pair"],
@@ -151,11 +149,6 @@ def _written(node: Node) -> dict[str, Any]:
     values = {field.name: getattr(node, field.name) for field in fields(node)}
     own = {field.name: getattr(node.operation, field.name) for field in fields(kind)}
     return values | {"operation": kind.__name__, "fields": own}
-
-
-def _named(part: Any) -> tuple[str, dict[str, Any]]:
-    """A stage as the name of its class and its fields."""
-    return type(part).__name__, {field.name: getattr(part, field.name) for field in fields(part)}
 
 
 def _read(document: dict[str, Any]) -> Node:

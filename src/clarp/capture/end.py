@@ -103,7 +103,7 @@ def end_of(output: fx.Node, constants: Mapping[str, Tensor]) -> End:
             return End(output) if shared else _by_hand(output, stages, skipped)
         node = source
     link = Link((stage, *stages))
-    if shared and (stages or not isinstance(stage, Softmax)):
+    if shared and (stages or stage != Softmax()):
         return End(output)
     if link.squash == "sigmoid":
         negated = not link.rising
@@ -168,8 +168,7 @@ def _behind_softmax(end: End, logits: fx.Node, dim: Any, parts: list[fx.Node]) -
     if column is None:
         return End(end.output)
     stages = [
-        Sigmoid() if isinstance(s, Softmax) else LogSigmoid() if isinstance(s, LogSoftmax) else s
-        for s in end.link.stages
+        Sigmoid() if s == Softmax() else LogSigmoid() if s == LogSoftmax() else s for s in end.link.stages
     ]
     return End(logits, Link(tuple(stages)), column=column)
 
