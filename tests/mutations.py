@@ -238,7 +238,7 @@ MUTANTS = (
     Mutant(ELEMENTWISE, "record.result().expand_as(gradient), 0),)", "record.result().expand_as(gradient), -1),)", SELECTIONS),
     Mutant(ELEMENTWISE, "(y > self.low) & (y < self.high)", "(y > self.low)", "tests/operations/test_convolutional.py::test_gradient"),
     Mutant(OPERATIONS, "summed_to(gradient @ b.mT, record.shapes[0])", "summed_to(gradient @ b.mT, record.shapes[0]) * 2", ATTENTION_GRADIENTS),
-    Mutant(OPERATIONS, "return (weighted - s * weighted.sum(self.axis, keepdim=True),)", "return (weighted,)", ATTENTION_GRADIENTS),
+    Mutant(OPERATIONS, "aten._softmax_backward_data.default(gradient, s, self.axis, s.dtype),", "gradient * s,", ATTENTION_GRADIENTS),
     # Volumes, views and signals.
     Mutant(POOLING, "winners = record.remembered().flatten(-axes)", "winners = 0 * record.remembered().flatten(-axes)", f"{AXES_TWINS}::test_adaptive_max_over_a_volume"),
     Mutant(FOLDS, "axis = -1 - len(linear.stride) if", "axis = 1 if", f"{AXES}::test_views_in_the_batch_and_in_a_loop_have_the_same_map"),

@@ -27,8 +27,7 @@ class Sigmoid(Activation):
         return x.sigmoid()
 
     def slope(self, x: Tensor) -> Tensor:
-        s = x.sigmoid()
-        return s * (1 - s)
+        return aten.sigmoid_backward.default(x.new_ones(()), x.sigmoid())
 
 
 @spelt(aten.tanh.default)
