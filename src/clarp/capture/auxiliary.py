@@ -146,34 +146,18 @@ def operator_of(
     target = GETITEM if node.target is operator.getitem else str(node.target)
     if target != GETITEM:
         function(target)
-    writing = _Writing(tensors, numbers, batch)
-    return Operator(
-        node.name,
-        target,
-        tuple(writing.argument(value) for value in node.args),
-        tuple((name, writing.argument(value)) for name, value in node.kwargs.items()),
-    )
 
-
-@dataclass(frozen=True)
-class _Writing:
-    tensors: Mapping[str, Tensor]
-    numbers: Mapping[str, Any]
-    batch: Any
-
-    def argument(self, value: Any) -> Argument:
+    def argument(value: Any) -> Argument:
+        if isinstance(value, fx.Node) and value.name in numbers and value.name not in tensors:
+            return _size(value.meta["val"], batch)
         if isinstance(value, fx.Node):
-            return self._of_node(value)
+            return "tensor" if value.name in tensors else "value", value.name
         if isinstance(value, list | tuple):
-            return "list", tuple(self.argument(one) for one in value)
-        if isinstance(value, torch.SymInt):
-            return _size(value, self.batch)
-        return _plain(value)
+            return "list", tuple(argument(one) for one in value)
+        return _size(value, batch) if isinstance(value, torch.SymInt) else _plain(value)
 
-    def _of_node(self, node: fx.Node) -> Argument:
-        if node.name in self.tensors:
-            return "tensor", node.name
-        return _size(node.meta["val"], self.batch) if node.name in self.numbers else ("value", node.name)
+    named = tuple((name, argument(value)) for name, value in node.kwargs.items())
+    return Operator(node.name, target, tuple(argument(value) for value in node.args), named)
 
 
 def _plain(value: Any) -> Argument:

@@ -91,8 +91,8 @@ class ProgramLowering:
         self.refused = Refusals()
         self.nodes: list[Node] = []
         self.order = list(program.graph.nodes)
-        self.beside = self._beside()
-        self.held: dict[str, fx.Node] = {}
+        self.from_further = self._from_further()
+        self.auxiliary_read: dict[str, fx.Node] = {}
         self.wrong: set[fx.Node] = set()
 
     def graph(self, output: fx.Node) -> Graph:
@@ -105,7 +105,7 @@ class ProgramLowering:
                 self._refuse(
                     node, "it writes into memory that other values share" if shared else "not supported"
                 )
-            elif node in self.beside:
+            elif node in self.from_further:
                 pass
             elif node in self.skipped:
                 self.alias[node.name] = self._name(
@@ -146,7 +146,7 @@ class ProgramLowering:
                     "real part",
                 )
 
-    def _beside(self) -> set[fx.Node]:
+    def _from_further(self) -> set[fx.Node]:
         """What is computed from the further inputs alone."""
         found, of_images = set(self.rows), {self.images}
         for node in self.order:
@@ -164,14 +164,15 @@ class ProgramLowering:
     def _auxiliary(self) -> Auxiliary:
         """The part of the program that the graph's values beside the image's are made by."""
         needed = _connected(
-            list(self.held.values()), lambda n: [one for one in n.all_input_nodes if one in self.beside]
+            list(self.auxiliary_read.values()),
+            lambda n: [one for one in n.all_input_nodes if one in self.from_further],
         )
         operators: list[Operator] = []
         outputs: list[AuxiliaryValue] = []
         for node in self.order:
             if node not in needed:
                 continue
-            if node.name in self.held:
+            if node.name in self.auxiliary_read:
                 layout = self._layout(node)
                 if layout is not None:
                     outputs.append(AuxiliaryValue(node.name, layout.axis, layout.inner))
@@ -251,8 +252,8 @@ class ProgramLowering:
         )
 
     def _name(self, value: Value) -> str:
-        if isinstance(value, fx.Node) and value in self.beside:
-            self.held[value.name] = value
+        if isinstance(value, fx.Node) and value in self.from_further:
+            self.auxiliary_read[value.name] = value
         name = value if isinstance(value, str) else value.name
         return self.alias.get(name, name)
 

@@ -12,12 +12,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from clarp.operations import Add, Shift
 from clarp.operations.base import Kept
 from clarp.rules.linear import LinearRule
-from clarp.rules.merge import proportional
 from clarp.rules.parts import NEGATIVE, POSITIVE, WHOLE, Branch, FromBound, Ones, Signed, Square, Term
-from clarp.rules.rule import Context, Shares
 
 _WHOLE_KEEPS: frozenset[Kept] = frozenset({"inputs", "output"})
 
@@ -69,11 +66,6 @@ class Epsilon(LinearRule):
     def branches(self) -> tuple[Branch, ...]:
         return (Branch((Term(WHOLE, WHOLE),), bias=WHOLE),)
 
-    def propagate(self, relevance: Tensor, context: Context) -> Shares:
-        if isinstance(context.operation, Add | Shift):
-            return proportional(relevance, context, self.epsilon)
-        return super().propagate(relevance, context)
-
 
 @dataclass(frozen=True)
 class ZPlus(LinearRule):
@@ -98,10 +90,7 @@ class ScaledZPlus(ZPlus):
     contribution. Not linear in the seed: f depends on it.
     """
 
-    @property
-    def rescales(self) -> bool:
-        """It does."""
-        return True
+    rescales: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -244,8 +233,3 @@ class Norm(LinearRule):
 
     def branches(self) -> tuple[Branch, ...]:
         return (Branch((Term(WHOLE, WHOLE),)),)
-
-    def propagate(self, relevance: Tensor, context: Context) -> Shares:
-        if isinstance(context.operation, Add | Shift):
-            return proportional(relevance, context)
-        return super().propagate(relevance, context)

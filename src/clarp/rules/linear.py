@@ -7,8 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from clarp.operations import Average, Convolution, Dense, Linear, Operation
+from clarp.operations import Add, Average, Convolution, Dense, Linear, Operation, Shift
 from clarp.operations.base import Kept, over_seeds, sample_sums
+from clarp.rules.merge import proportional
 from clarp.rules.parts import WHOLE, Branch, FromBound, Part, Signed, Term, Value
 from clarp.rules.rule import TINY, Context, Rule, Shares, divide
 
@@ -20,6 +21,8 @@ class LinearRule(Rule):
     """
 
     keeps: ClassVar[frozenset[Kept]] = frozenset({"inputs"})
+    rescales: ClassVar[bool] = False
+    """Whether the relevance of outputs without a contribution goes to the others, in proportion."""
 
     @abstractmethod
     def branches(self) -> tuple[Branch, ...]:
@@ -41,11 +44,6 @@ class LinearRule(Rule):
         return any(isinstance(term.input, Signed) for branch in self.branches() for term in branch.terms)
 
     @property
-    def rescales(self) -> bool:
-        """Whether the relevance of outputs without a contribution goes to the others, in proportion."""
-        return False
-
-    @property
     def one_sign(self) -> bool:
         """Whether its denominators sum terms of one sign (z+, alpha-beta), which can't nearly cancel."""
         return all(branch.one_sign for branch in self.branches())
@@ -56,7 +54,9 @@ class LinearRule(Rule):
         return tuple({term.weight: None for branch in branches for term in branch.terms})
 
     def propagate(self, relevance: Tensor, context: Context) -> Shares:
-        """Hand relevance (K, B, ...) of the output to the one input."""
+        """Hand relevance (K, B, ...) of the output to the one input, or of a sum to what is added."""
+        if isinstance(context.operation, Add | Shift):
+            return proportional(relevance, context, self.stabiliser)
         total: Tensor | None = None
         absorbed: Tensor | None = None
         for branch in self.branches():
