@@ -10,74 +10,32 @@ from typing import Any
 
 from clarp import operations
 from clarp.capture.inplace import FUNCTIONAL
-from clarp.capture.lowering import LOWERINGS, Call
-from clarp.operations import (
-    Add,
-    Affine,
-    Average,
-    Contraction,
-    Convolution,
-    Dense,
-    Divide,
-    Elementwise,
-    Extend,
-    GridSample,
-    LogSumExp,
-    MatMul,
-    Maximum,
-    Multiply,
-    Normalisation,
-    Operation,
-    Reciprocal,
-    Routing,
-    Shift,
-    Softmax,
-    Step,
-    Unpool,
-    VectorNorm,
-    Where,
-)
+from clarp.operations import Operation
+from clarp.operations.call import BECOMES, LOWERINGS, Call
+from clarp.rules.composites import SAME_IN_ALL
 
-LOWERING = "clarp.capture.lowering"
+HERE = "clarp.operations."
 PAGE = Path(__file__).with_name("operations.md")
 
-RULES: tuple[tuple[type[Operation], str], ...] = (
-    (Convolution, "the composite's `convolution`; `first` where it reads the pixels"),
-    (Dense, "the composite's `dense`; `first` where it reads the pixels"),
-    (Contraction, "the composite's `dense`"),
-    (
-        Affine,
-        "the composite's `convolution` where that counts the bias, else `Pass()`; `Pass()` at the pixels",
-    ),
-    (Average, "the composite's `average`"),
-    (Add, "the composite's `residual`"),
-    (Shift, "the composite's `residual`; `Pass()` at the pixels"),
-    (Multiply, "`Gate()` where one factor is a gate, else `Half()`"),
-    (Divide, "`Gate(signal=0)`"),
-    (MatMul, "the composite's `product`"),
-    (Softmax, "the composite's `softmax`"),
-    (Normalisation, "`Pass()`"),
-    (VectorNorm, "`Squares()`"),
-    (Extend, "`Crop()`"),
-    (Reciprocal, "`Hold()`"),
-    (Step, "`Hold()`"),
-    (Elementwise, "`Pass()`"),
-    (Routing, "`Transport()`"),
-    (LogSumExp, "`Transport()`"),
-    (Where, "`Chosen()`"),
-    (Unpool, "`Chosen()`"),
-    (GridSample, "`Sampled()`"),
-    (Maximum, "`Transport()`"),
-)
+RULES = {
+    "factors": "`Gate()` where one factor is a gate, else `Half()`",
+    "affine": "the composite's `convolution` where that counts the bias, else `Pass()`",
+}
+"""Of operations whose rule depends on more than their class."""
+AT_PIXELS = {
+    None: "",
+    "first": "; `first` where it reads the pixels",
+    "Pass": "; `Pass()` at the pixels",
+}
 
 
 def _kinds() -> dict[str, type[Operation]]:
     """The operations that a graph can contain, by name."""
-    found = {name: getattr(operations, name) for name in operations.__all__}
+    found: dict[str, Any] = {name: getattr(operations, name) for name in operations.__all__}
     return {
         name: kind
         for name, kind in found.items()
-        if issubclass(kind, Operation) and not kind.__abstractmethods__
+        if isinstance(kind, type) and issubclass(kind, Operation) and not kind.__abstractmethods__
     }
 
 
@@ -92,7 +50,7 @@ def _condition(lowering: Callable[..., object]) -> str:
 
 
 def _named(function: Callable[..., object], seen: frozenset[object] = frozenset()) -> dict[str, None]:
-    """All that a function names in its code, and what the functions and classes of the lowerings name that it calls."""
+    """The operations that a function names in its code, and so do the functions and classes that it calls."""
     found: dict[str, None] = {}
     if function in seen:
         return found
@@ -101,15 +59,13 @@ def _named(function: Callable[..., object], seen: frozenset[object] = frozenset(
     names = [name for code in (function.__code__, *inner) for name in code.co_names]
     for name in names:
         called = function.__globals__.get(name)
-        if isinstance(called, type) and called.__module__.startswith(LOWERING) and called is not Call:
+        if isinstance(called, type) and issubclass(called, Operation):
+            found[name] = None
+        elif isinstance(called, type) and called.__module__.startswith(HERE) and called is not Call:
             for method in filter(isfunction, vars(called).values()):
                 found.update(_named(method, seen))
-        elif isfunction(called) and called.__module__.startswith(LOWERING):
+        elif isfunction(called) and called.__module__.startswith(HERE):
             found.update(_named(called, seen))
-        elif isinstance(called, dict):
-            found.update((type(value).__name__, None) for value in called.values())
-        else:
-            found[name] = None
     return found
 
 
@@ -120,8 +76,10 @@ def _lowered() -> Iterator[str]:
     kinds = _kinds()
     for function in functions:
         targets = ", ".join(f"`{_name(t)}`" for t, lowering in LOWERINGS.items() if lowering is function)
-        # The classes that a lowering, or a function that it calls, names in its code are those that it can return.
-        made = ", ".join(f"`{name}`" for name in _named(function) if name in kinds)
+        # The classes that a lowering, or a function that it calls, names in its code are those that it can
+        # return.
+        names = [BECOMES[function].__name__] if function in BECOMES else _named(function)
+        made = ", ".join(f"`{name}`" for name in names if name in kinds)
         yield f"| {targets} | {made or 'nothing'} | {_condition(function)} |"
 
 
@@ -130,8 +88,10 @@ def _rules() -> Iterator[str]:
     yield "|---|---|---|"
     for name, kind in _kinds().items():
         first = (kind.__doc__ or "").splitlines()[0].replace("``", "`")
-        rule = next(rule for base, rule in RULES if issubclass(kind, base))
-        yield f"| `{name}` | {first} | {rule} |"
+        fixed = (
+            f"`{SAME_IN_ALL[kind.rule]!r}`" if kind.rule in SAME_IN_ALL else f"the composite's `{kind.rule}`"
+        )
+        yield f"| `{name}` | {first} | {RULES.get(kind.rule, fixed)}{AT_PIXELS[kind.rule_at_pixels]} |"
 
 
 def _in_place() -> Iterator[str]:

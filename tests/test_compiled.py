@@ -108,8 +108,8 @@ def test_what_is_no_compiler_is_refused(*, compile_: bool | str, error: type[Exc
 def test_a_rule_that_looks_at_values_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """What can't be recorded is said, with the remedy."""
 
-    def looking(self: Pass, relevance: Tensor, site: object) -> Shares:
-        del self, site
+    def looking(self: Pass, relevance: Tensor, context: object) -> Shares:
+        del self, context
         return Shares((relevance * float(relevance.sum()),))
 
     monkeypatch.setattr(Pass, "propagate", looking)

@@ -12,7 +12,7 @@ import clarp
 from clarp.rules import LinearRule, ZPlus
 from clarp.rules.composites import Composite
 from clarp.rules.parts import Branch
-from clarp.rules.rule import Shares, Site
+from clarp.rules.rule import Context, Shares
 from oracle.calls import apart, images
 
 BOUNDS = (-4.0, 4.0)
@@ -168,7 +168,7 @@ def test_a_rule_that_hands_on_what_it_got() -> None:
         def branches(self) -> tuple[Branch, ...]:
             return ()
 
-        def propagate(self, relevance: Tensor, site: Site) -> Shares:
+        def propagate(self, relevance: Tensor, context: Context) -> Shares:
             return Shares((relevance,))
 
     class Around(nn.Module):

@@ -276,13 +276,13 @@ class Explainer:
     ) -> Query:
         """What is asked of a program, checked."""
         graph, task = program.plan.graph, self._task(program)
-        taps, names = resolve_layers(layers, graph), self._names(task)
+        points, names = resolve_layers(layers, graph), self._names(task)
         return Query.checked(
             images,
             further,
             numbered("target", target, names),
             numbered("against", against, names),
-            layers=taps,
+            layers=points,
             bounds=self.bounds,
             method=self.method,
             task=task,
@@ -317,11 +317,11 @@ class Explainer:
         rivals, targets = self._rivals(task, query.against, chosen, tape.logits), task.columns(chosen)
         initial = query.seed.relevance(tape.logits, targets, rivals)
         passes = Passes(self.method, program, tape, targets, rivals, initial, query.bounds)
-        taps = frozenset(query.layers.values())
+        points = frozenset(query.layers.values())
         maps = self._run(
             program,
-            taps,
-            lambda *tensors: Passes(self.method, program, *tensors).maps(taps),
+            points,
+            lambda *tensors: Passes(self.method, program, *tensors).maps(points),
             *(tape, targets, rivals, initial, query.bounds),
         )
         self._watch(passes, maps, images, chosen, query.first)

@@ -3,20 +3,20 @@
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from clarp.capture import Graph, Tap
+from clarp.capture import Graph, HookPoint
 
 
 def layer_names(graph: Graph) -> tuple[str, ...]:
     """The names that :func:`resolve_layers` knows: a module's path, or ``path#1``, ``path#2``, ... where it is called several times."""
     return tuple(
         label
-        for path, taps in graph.outputs.items()
-        for label, tap in _calls(path, taps).items()
-        if tap is not None
+        for path, points in graph.outputs.items()
+        for label, point in _calls(path, points).items()
+        if point is not None
     )
 
 
-def resolve_layers(layers: Sequence[str], graph: Graph) -> dict[str, Tap]:
+def resolve_layers(layers: Sequence[str], graph: Graph) -> dict[str, HookPoint]:
     """Where the outputs of these modules are.
 
     Args:
@@ -30,13 +30,13 @@ def resolve_layers(layers: Sequence[str], graph: Graph) -> dict[str, Tap]:
     """
     if isinstance(layers, str) or not all(isinstance(name, str) for name in layers):
         raise TypeError(f"layers is {layers!r}, expected a list of module names, for example ['layer4'].")
-    found: dict[str, Tap] = {}
+    found: dict[str, HookPoint] = {}
     for name in layers:
         path, _, number = name.partition("#")
         calls = _calls(path, graph.outputs.get(path, ()))
         wanted = {
-            label: tap
-            for label, tap in calls.items()
+            label: point
+            for label, point in calls.items()
             if not number or label in (name, name.removesuffix("#1"))
         }
         if not wanted:
@@ -46,17 +46,17 @@ def resolve_layers(layers: Sequence[str], graph: Graph) -> dict[str, Tap]:
                 f"layers has {name!r}, which is no module of the model that computes something for the logits. "
                 f"The nearest of its {len(names)} are {', '.join(near)}."
             )
-        for label, tap in wanted.items():
-            if tap is None:
+        for label, point in wanted.items():
+            if point is None:
                 raise ValueError(
                     f"layers has {label!r}, which has not one output of its own: it returns several values, its input is also "
                     "read around it, or it is part of another operation (a padding of the convolution behind it). Name a module before or behind it."
                 )
-            found[label] = tap
+            found[label] = point
     return found
 
 
-def _calls(path: str, taps: Sequence[Tap | None]) -> dict[str, Tap | None]:
-    if len(taps) == 1:
-        return {path: taps[0]}
-    return {f"{path}#{number}": tap for number, tap in enumerate(taps, start=1)}
+def _calls(path: str, points: Sequence[HookPoint | None]) -> dict[str, HookPoint | None]:
+    if len(points) == 1:
+        return {path: points[0]}
+    return {f"{path}#{number}": point for number, point in enumerate(points, start=1)}

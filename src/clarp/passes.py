@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from clarp.capture import Tap
+from clarp.capture import HookPoint
 from clarp.errors import EmptyMap, RelevanceLost, level_of_the_user
 from clarp.method import Method
 from clarp.operations.base import sample_sums
@@ -36,7 +36,7 @@ class Maps:
 
     skipped: Tensor
     relevance: Tensor
-    layers: Mapping[Tap, Tensor]
+    layers: Mapping[HookPoint, Tensor]
     ledger: Ledger
     passes: Ledger
 
@@ -51,7 +51,7 @@ class Maps:
         return replace(
             self,
             relevance=turned(self.relevance),
-            layers={tap: turned(value) for tap, value in self.layers.items()},
+            layers={point: turned(value) for point, value in self.layers.items()},
             ledger=replace(self.ledger.map(turned), size=self.ledger.size),
         )
 
@@ -83,7 +83,7 @@ class Passes:
     seed: Tensor
     bounds: tuple[Tensor, Tensor]
 
-    def maps(self, layers: Collection[Tap]) -> Maps:
+    def maps(self, layers: Collection[HookPoint]) -> Maps:
         """Propagate the initial relevance, and combine the passes as the method says."""
         seed, selection = self.seed, self.selection()
 
@@ -113,7 +113,7 @@ class Passes:
             combined(passes.pixels),
             tuple(entry.map(combined) for entry in passes),
         )
-        kept = {tap: combined(value) for tap, value in found.kept.items()}
+        kept = {point: combined(value) for point, value in found.kept.items()}
         return Maps(skipped(), combined(found.pixels), kept, ledger, passes)
 
     def selection(self) -> RunningSelection | None:
@@ -124,7 +124,7 @@ class Passes:
         self,
         seed: Tensor,
         selection: RunningSelection | None,
-        layers: Collection[Tap] = (),
+        layers: Collection[HookPoint] = (),
         dual_from: int | None = None,
     ) -> Relevance:
         """Propagate one seed (K, B, N), whatever the method's passes."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from clarp.bounds import Bounds, limits
-from clarp.capture import Tap
+from clarp.capture import HookPoint
 from clarp.capture.further import Further
 from clarp.channels import Channels
 from clarp.method import Method
@@ -34,7 +34,7 @@ class Query:
     further: Further
     target: Tensor | None
     against: Against
-    layers: dict[str, Tap]
+    layers: dict[str, HookPoint]
     bounds: tuple[Tensor, Tensor]
     seed: Seed
     logits: int
@@ -48,7 +48,7 @@ class Query:
         target: Target,
         against: Against,
         *,
-        layers: dict[str, Tap],
+        layers: dict[str, HookPoint],
         bounds: Bounds | None,
         method: Method,
         task: Task,

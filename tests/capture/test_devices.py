@@ -10,10 +10,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import clarp
-from clarp.capture.lowering import Call
-from clarp.capture.lowering.rearrange import rearranged
 from clarp.models._torchvision import torchvision
 from clarp.network import Network
+from clarp.operations.call import Call
+from clarp.operations.indexing import rearranged
 from clarp.passes import Passes
 from clarp.propagation import Program
 

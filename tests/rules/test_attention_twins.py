@@ -15,7 +15,7 @@ import clarp
 from clarp import rules
 from clarp.operations import MatMul, Record, Shift, Softmax
 from clarp.rules.composites import Composite
-from clarp.rules.rule import Site
+from clarp.rules.rule import Context
 from oracle import attention, linear, nonlinear
 from oracle.calls import apart, images, plain, propagate
 from oracle.linear import Array, Rule
@@ -32,11 +32,11 @@ PRODUCTS: dict[str, tuple[Any, Rule]] = {
 }
 
 
-def at(operation: Any, *inputs: Tensor, tensors: dict[str, Tensor] | None = None, **others: Any) -> Site:
+def at(operation: Any, *inputs: Tensor, tensors: dict[str, Tensor] | None = None, **others: Any) -> Context:
     """The operation at work on these inputs."""
     output, memo = operation.forward(list(inputs), tensors or {})
     record = Record(tuple(inputs), output, tuple(x.shape for x in inputs), memo)
-    return Site(operation, record, tensors or {}, lambda part: part(1.0), **others)
+    return Context(operation, record, tensors or {}, lambda part: part(1.0), **others)
 
 
 def by_hand(function: Any, *arrays: Tensor) -> Array:
@@ -56,8 +56,8 @@ def test_product(name: str, non_negative: bool) -> None:
     rule, twin = PRODUCTS[name]
     a, b, R = images(2, 3, 4), images(2, 4, 5, seed=1), images(3, 2, 3, 5, seed=2)
     a = a.softmax(-1) if non_negative else a
-    site = at(MatMul(), a, b, signs=(non_negative, False))
-    ours = rules.Halves(rule).propagate(R, site).inputs
+    context = at(MatMul(), a, b, signs=(non_negative, False))
+    ours = rules.Halves(rule).propagate(R, context).inputs
     for number in range(2):
         theirs = by_hand(lambda *arrays, n=number: attention.halves(*arrays, twin)[n], a, b, R)
         assert apart(ours[number], theirs) < TOLERANCE
@@ -99,8 +99,8 @@ def test_product_needs_a_rule_that_sees_both_factors(wrong: Any) -> None:
 
 def test_softmax() -> None:
     x, R = images(2, 3, 4), images(3, 2, 3, 4, seed=1)
-    site = at(Softmax(-1), x)
-    shares = rules.Taylor().propagate(R, site)
+    context = at(Softmax(-1), x)
+    shares = rules.Taylor().propagate(R, context)
     theirs = by_hand(attention.softmax_taylor, x, R)
     assert apart(shares.inputs[0], theirs) < TOLERANCE
     assert apart(shares.bias, (R.numpy() - theirs).sum((2, 3))) < TOLERANCE

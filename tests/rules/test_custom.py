@@ -92,9 +92,9 @@ class Proportional(rules.Rule):
 
     keeps: ClassVar[frozenset[str]] = frozenset({"inputs", "output"})
 
-    def propagate(self, relevance: Tensor, site: Any) -> rules.rule.Shares:
-        x, y = site.record.input(), site.record.result()
-        (back,) = site.operation.gradient(relevance / y, site.record, site.tensors)
+    def propagate(self, relevance: Tensor, context: Any) -> rules.rule.Shares:
+        x, y = context.record.input(), context.record.result()
+        (back,) = context.operation.gradient(relevance / y, context.record, context.tensors)
         return rules.rule.Shares((x * back,))
 
 

@@ -8,7 +8,7 @@ import torch
 from clarp.operations import Record, VectorNorm
 from clarp.rules.normalisation import Squares
 from clarp.rules.parts import Part, Value
-from clarp.rules.rule import Site
+from clarp.rules.rule import Context
 
 
 def no_weight(part: Part) -> Value:
@@ -22,8 +22,8 @@ def test_each_element_gets_its_part_of_the_square(keepdim: bool) -> None:
     operation = VectorNorm((-2,), keepdim)
     output, _ = operation.forward([x], {})
     relevance = torch.randn(2, *output.shape, dtype=torch.float64)
-    site = Site(operation, Record((x,), output, (x.shape,)), {}, no_weight)
-    (found,) = Squares().propagate(relevance, site).inputs
+    context = Context(operation, Record((x,), output, (x.shape,)), {}, no_weight)
+    (found,) = Squares().propagate(relevance, context).inputs
     assert found is not None
     for k in range(2):
         for b in range(2):

@@ -16,9 +16,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from clarp import operations
-from clarp.capture import Graph, Node, Tap
-from clarp.capture.aside import Aside, Held, Operator
-from clarp.capture.link import STAGES, Link
+from clarp.capture import Graph, HookPoint, Node
+from clarp.capture.auxiliary import Auxiliary, AuxiliaryValue, Operator
+from clarp.capture.link import Link, Stage
 
 if TYPE_CHECKING:
     from clarp.operations import Operation
@@ -78,14 +78,12 @@ def to_bytes(stored: Stored, state: Mapping[str, Tensor]) -> bytes:
         "output": graph.output,
         "input_shape": graph.input_shape,
         "outputs": {
-            path: [None if tap is None else asdict(tap) for tap in taps]
-            for path, taps in graph.outputs.items()
+            path: [None if point is None else asdict(point) for point in points]
+            for path, points in graph.outputs.items()
         },
-        "link": None
-        if graph.link is None
-        else {"stages": [_named(stage) for stage in graph.link.stages], "seen": graph.link.seen},
+        "link": None if graph.link is None else asdict(graph.link),
         "pair": graph.pair,
-        "aside": asdict(graph.aside),
+        "auxiliary": asdict(graph.auxiliary),
         "rows": len(stored.rows),
         "tensors": places,
     }
@@ -97,7 +95,7 @@ def to_bytes(stored: Stored, state: Mapping[str, Tensor]) -> bytes:
     payload = save(tensors)
     content = hashlib.sha256(payload).hexdigest().encode() + payload
     again = from_bytes(content, state).graph
-    if (again.nodes, again.outputs, again.aside) != (graph.nodes, dict(graph.outputs), graph.aside):
+    if (again.nodes, again.outputs, again.auxiliary) != (graph.nodes, dict(graph.outputs), graph.auxiliary):
         raise Unwritable("it would not be the same when read")
     return content
 
@@ -126,17 +124,17 @@ def from_bytes(content: bytes, state: Mapping[str, Tensor]) -> Stored:
                 for name, place in document["tensors"].items()
             },
             {
-                path: tuple(None if tap is None else Tap(**tap) for tap in taps)
-                for path, taps in document["outputs"].items()
+                path: tuple(None if point is None else HookPoint(**point) for point in points)
+                for path, points in document["outputs"].items()
             },
             None
             if document["link"] is None
             else Link(
-                tuple(STAGES[name](**own) for name, own in document["link"]["stages"]),
+                tuple(Stage(**stage) for stage in document["link"]["stages"]),
                 document["link"]["seen"],
             ),
             document["pair"],
-            _aside(document["aside"]),
+            _auxiliary(document["auxiliary"]),
         )
         rows = tuple(values[f"{ROWS}{number}"] for number in range(document["rows"]))
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
@@ -153,11 +151,6 @@ def _written(node: Node) -> dict[str, Any]:
     return values | {"operation": kind.__name__, "fields": own}
 
 
-def _named(part: Any) -> tuple[str, dict[str, Any]]:
-    """A stage as the name of its class and its fields."""
-    return type(part).__name__, {field.name: getattr(part, field.name) for field in fields(part)}
-
-
 def _read(document: dict[str, Any]) -> Node:
     values = {name: _tuples(value) for name, value in document.items()}
     kind: type[Operation] = OPERATIONS[values.pop("operation")]
@@ -165,11 +158,13 @@ def _read(document: dict[str, Any]) -> Node:
     return Node(operation=kind(**own), **values)
 
 
-def _aside(document: dict[str, Any]) -> Aside:
+def _auxiliary(document: dict[str, Any]) -> Auxiliary:
     operators = tuple(
         Operator(**{name: _tuples(own) for name, own in one.items()}) for one in document["operators"]
     )
-    return Aside(tuple(document["inputs"]), operators, tuple(Held(**one) for one in document["outputs"]))
+    return Auxiliary(
+        tuple(document["inputs"]), operators, tuple(AuxiliaryValue(**one) for one in document["outputs"])
+    )
 
 
 def _tuples(value: Any) -> Any:

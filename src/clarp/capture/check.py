@@ -55,7 +55,8 @@ def own_logits(model: nn.Module, images: Tensor, output: Output, rows: Sequence[
     logits = in_rows(picked) if picked.shape[:1] == images.shape[:1] else picked
     if logits.ndim != 2 or logits.shape[0] != images.shape[0] or not logits.is_floating_point():
         raise CaptureError(
-            f"the model returns a tensor of shape {tuple(logits.shape)} of {logits.dtype} for {images.shape[0]} images, expected "
+            f"the model returns a tensor of shape {tuple(logits.shape)} of {logits.dtype} for "
+            f"{images.shape[0]} images, expected "
             "logits (B, N). Wrap the model in a module that returns one row of logits for each image."
         )
     return Own(logits, logits is result, output)
@@ -66,8 +67,8 @@ def _check_inputs(model: nn.Module) -> None:
         return
     if not takes_position(model):
         raise CaptureError(
-            "the model's forward takes no positional argument, expected a tensor of images. Wrap the model in a module that hands them "
-            "on by name."
+            "the model's forward takes no positional argument, expected a tensor of images. Wrap the model "
+            "in a module that hands them on by name."
         )
     wrong = check_arguments(model.forward, 0, {})
     if wrong is not None:
@@ -90,14 +91,14 @@ def _run(model: nn.Module, images: Tensor, rows: Sequence[Tensor] = ()) -> objec
         named = {2: " (channels, length)", 3: " (channels, height, width)"}.get(images.ndim - 1, "")
         beside = f" with {model.told}" if isinstance(model, WithInputs) else ""
         raise ValueError(
-            f"the model refuses images of shape {tuple(images.shape[1:])}{named}{beside}: {first_line(error)}. "
-            f"Pass images{' and inputs' if beside else ''} as the model expects them, after its own preprocessing."
+            f"the model refuses images of shape {tuple(images.shape[1:])}{named}{beside}: "
+            f"{first_line(error)}. Pass images{' and inputs' if beside else ''} as the model expects them, "
+            "after its own preprocessing."
             f"{_without_batch(model, images)}"
         ) from error
 
 
 def _without_batch(model: nn.Module, images: Tensor) -> str:
-    """What to do where the batch's axis may be forgotten."""
     volumes = any(isinstance(module, nn.Conv3d) for module in model.modules())
     signals = any(isinstance(module, nn.Conv1d) for module in model.modules())
     expected = 5 if volumes else 3 if signals else 4
@@ -113,8 +114,8 @@ def check_logits(
         graph: of the model.
         images: for the comparison.
         expected: the model's logits.
-        precision: of the coarsest type that the model computes in (:func:`coarsest`), which may be neither its weights' nor its
-            logits'.
+        precision: of the coarsest type that the model computes in (:func:`coarsest`), which may be neither
+            its weights' nor its logits'.
         rows: the further inputs that have a row for each image.
 
     Raises:
@@ -128,8 +129,9 @@ def check_logits(
     )  # classes that the model rules out: infinite in both, or it is another function
     if not torch.equal(logits.where(infinite, 0), expected.where(infinite, 0)):
         raise CaptureError(
-            "the captured graph's logits differ from the model's own, some of which are infinite where the graph's are not. Is the "
-            "model's forward deterministic, in eval mode, and the same for one image as for several? If so, please report this model."
+            "the captured graph's logits differ from the model's own, some of which are infinite where the "
+            "graph's are not. Is the model's forward deterministic, in eval mode, and the same for one image "
+            "as for several? If so, please report this model."
         )
     logits, expected = logits.where(~infinite, 0), expected.where(~infinite, 0)
     scale = expected.abs().max().clamp(min=torch.finfo(expected.dtype).tiny)
@@ -137,13 +139,14 @@ def check_logits(
     if not error <= tolerance and not _rounding(graph, images, logits, expected, rows):
         raise CaptureError(
             f"the captured graph's logits differ from the model's own by {error:.2g} of their maximum for "
-            f"{len(images)} image(s), expected at most {tolerance:.2g}. Is the model's forward deterministic, in eval mode, "
-            "and the same for one image as for several? If so, please report this model."
+            f"{len(images)} image(s), expected at most {tolerance:.2g}. Is the model's forward "
+            "deterministic, in eval mode, and the same for one image as for several? If so, please report "
+            "this model."
         )
 
 
 def coarsest(program: ExportedProgram) -> float:
-    """The relative precision of the coarsest type among the values of a program; its casts are no part of the graph."""
+    """The relative precision of the coarsest type among a program's values; the graph has no casts."""
     graphs = [module.graph for module in program.graph_module.modules() if isinstance(module, fx.GraphModule)]
     values = pytree.tree_leaves([node.meta.get("val") for graph in graphs for node in graph.nodes])
     types = {value.dtype for value in values if isinstance(value, Tensor)}
@@ -151,11 +154,10 @@ def coarsest(program: ExportedProgram) -> float:
 
 
 def _logits(graph: Graph, images: Tensor, dtype: torch.dtype, rows: Sequence[Tensor] = ()) -> Tensor:
-    """The graph's logits, computed in this type."""
     tensors = {name: in_dtype(tensor, dtype) for name, tensor in graph.tensors.items()}
     images = images.to(dtype)
     with torch.no_grad():
-        values = {graph.input: images, **graph.aside.values(rows, tensors, images)}
+        values = {graph.input: images, **graph.auxiliary.values(rows, tensors, images)}
         for node in graph:
             inputs = [values[name] for name in node.inputs]
             values[node.name], _ = node.operation.forward(inputs, tensors)
@@ -164,7 +166,7 @@ def _logits(graph: Graph, images: Tensor, dtype: torch.dtype, rows: Sequence[Ten
 
 
 def _rounding(graph: Graph, images: Tensor, logits: Tensor, expected: Tensor, rows: Sequence[Tensor]) -> bool:
-    """Whether rounding is what tells the logits apart: in float64 the graph is not farther from the model than from itself."""
+    """Whether only rounding differs: in float64 the graph is as near to the model as to itself."""
     exact = _logits(graph, images, torch.float64, rows)
     exact = exact.where(exact.isfinite(), 0)
     own, theirs = ((found - exact).abs().max().item() for found in (logits, expected))
@@ -190,13 +192,13 @@ def check_rows(graph: Graph, images: Tensor, rows: Sequence[Tensor]) -> None:
     Raises:
         CaptureError: it does.
     """
-    together = graph.aside.values(rows, graph.tensors, images)
-    alone = graph.aside.values([value[:1] for value in rows], graph.tensors, images[:1])
+    together = graph.auxiliary.values(rows, graph.tensors, images)
+    alone = graph.auxiliary.values([value[:1] for value in rows], graph.tensors, images[:1])
     for name, value in alone.items():
         if not torch.allclose(value, together[name][:1], rtol=1e-3, equal_nan=True):
             raise CaptureError(
-                "what the model makes of one image's further inputs depends on those of the others in the batch (a mean over the batch, "
-                "say), expected each image's by itself."
+                "what the model makes of one image's further inputs depends on those of the others in the "
+                "batch (a mean over the batch, say), expected each image's by itself."
             )
 
 

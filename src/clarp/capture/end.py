@@ -1,4 +1,4 @@
-"""A model that ends in a softmax or sigmoid returns probabilities; what is explained are the logits before it."""
+"""The end of a model that returns probabilities: the logits before its softmax or sigmoid are explained."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from clarp.capture.link import (
     Softplus,
     Stage,
 )
-from clarp.capture.lowering.shape import NOTHING, SHAPES
+from clarp.operations.shape import NOTHING, SHAPES
 
 aten = torch.ops.aten
 
@@ -56,7 +56,8 @@ class End:
         output: the node whose values are the logits, once what is skipped passes its input on.
         link: what the model does to the logits, None for nothing.
         skipped: the nodes that make up the link.
-        column: the column of a softmax over two classes that is all the program returns; its logit is the difference of both.
+        column: the column of a softmax over two classes that is all the program returns; its logit is the
+            difference of both.
         negated: whether the logits are those of ``output`` with the other sign, as in ``1 - sigmoid(z)``.
     """
 
@@ -70,8 +71,9 @@ class End:
 def end_of(output: fx.Node, constants: Mapping[str, Tensor]) -> End:
     """Look for a softmax or sigmoid at the end of an exported program with this output.
 
-    Copies, changes of type or shape and increasing functions behind it do not hide it: a view, ``1 - p``, a factor, a logarithm. One that
-    is written by hand, ``1 / (1 + exp(-z))`` or ``exp(z) / sum exp(z)``, is found too.
+    Copies, changes of type or shape and increasing functions behind it do not hide it: a view, ``1 - p``, a
+    factor, a logarithm. One that is written by hand, ``1 / (1 + exp(-z))`` or ``exp(z) / sum exp(z)``, is
+    found too.
 
     Args:
         output: the program's.
@@ -101,7 +103,7 @@ def end_of(output: fx.Node, constants: Mapping[str, Tensor]) -> End:
             return End(output) if shared else _by_hand(output, stages, skipped)
         node = source
     link = Link((stage, *stages))
-    if shared and (stages or not isinstance(stage, Softmax)):
+    if shared and (stages or stage != Softmax()):
         return End(output)
     if link.squash == "sigmoid":
         negated = not link.rising
@@ -114,7 +116,7 @@ def end_of(output: fx.Node, constants: Mapping[str, Tensor]) -> End:
 
 
 def _by_hand(output: fx.Node, stages: list[Stage], skipped: list[fx.Node]) -> End:
-    """A sigmoid, or its logarithm, that is written as other functions: of the last of them, the first that are one together."""
+    """A sigmoid, or its logarithm, that is written as other functions: the last of the stages."""
     values = torch.linspace(-6, 6, 25, dtype=torch.float64)
     for first in range(len(stages)):
         found = values
@@ -128,7 +130,7 @@ def _by_hand(output: fx.Node, stages: list[Stage], skipped: list[fx.Node]) -> En
 
 
 def _without_common(logits: fx.Node, dim: int) -> fx.Node | None:
-    """What a value is subtracted from that all classes have in common (the greatest logit, say): a softmax doesn't see it."""
+    """The logits before a value that all classes have in common is subtracted: a softmax doesn't see it."""
     if logits.target is not aten.sub.Tensor or logits.kwargs:
         return None
     x, common = logits.args
@@ -166,14 +168,12 @@ def _behind_softmax(end: End, logits: fx.Node, dim: Any, parts: list[fx.Node]) -
     if column is None:
         return End(end.output)
     stages = [
-        Sigmoid() if isinstance(s, Softmax) else LogSigmoid() if isinstance(s, LogSoftmax) else s
-        for s in end.link.stages
+        Sigmoid() if s == Softmax() else LogSigmoid() if s == LogSoftmax() else s for s in end.link.stages
     ]
     return End(logits, Link(tuple(stages)), column=column)
 
 
 def _column(parts: list[fx.Node], dim: int) -> int | None:
-    """Which column along this axis is left, where one is."""
     if len(parts) != 1 or parts[0].args[1] not in (dim, dim - len(_input_shape(parts[0]))):
         return None
     start = parts[0].args[2]
@@ -192,7 +192,7 @@ def _input_shape(node: fx.Node) -> Any:
 
 
 def _source(node: fx.Node, constants: Mapping[str, Tensor]) -> fx.Node | None:
-    """The value that an operation changes: its first argument, or of a product, say, the one that is no constant."""
+    """The value that an operation changes: its first argument, or of a product the one that varies."""
     if node.target in (*NOTHING, *SHAPES, *PARTS):
         first = node.args[0]
         return first if isinstance(first, fx.Node) and first.name not in constants else None

@@ -1,4 +1,4 @@
-"""From a module to an exported program with a dynamic batch, however its forward reads the size of its batch or its constants."""
+"""From a module to an exported program with a dynamic batch, however its forward reads sizes or constants."""
 
 import inspect
 import io
@@ -33,7 +33,7 @@ MANY = 128
 
 
 class _Muted(io.TextIOBase):
-    """Standard error without what this thread writes: where it fails, ``torch.export`` prints the graph so far."""
+    """Standard error without what this thread writes: ``torch.export`` prints the graph where it fails."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class _Muted(io.TextIOBase):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """What PyTorch says of its own insides while it exports stays off standard error; what it raises says enough."""
+    """Keep PyTorch's messages about an export off standard error; what it raises says enough."""
     loggers = [
         logger
         for name, logger in list(logging.root.manager.loggerDict.items())
@@ -58,7 +58,8 @@ def quiet() -> Iterator[None]:
     try:
         with redirect_stderr(_Muted(sys.stderr)), warnings.catch_warnings():
             warnings.filterwarnings("ignore", r".*treespec, LeafSpec", FutureWarning)
-            # Old-style weight norm and pruning set the weight anew in each call; the export puts the old one back.
+            # Old-style weight norm and pruning set the weight anew in each call; the export puts the old one
+            # back.
             warnings.filterwarnings("ignore", "The tensor attributes? ", UserWarning)
             yield
     finally:
@@ -67,7 +68,7 @@ def quiet() -> Iterator[None]:
 
 
 def takes_one(model: nn.Module) -> bool:
-    """Whether its forward has a parameter for the images alone, so that the export can say which one it means."""
+    """Whether its forward has a parameter for the images alone, so that the export can name it."""
     first = next(iter(inspect.signature(model.forward).parameters.values()), None)
     return first is not None and first.kind in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD)
 
@@ -79,7 +80,7 @@ Rows = Sequence[Tensor]
 
 
 def exported(model: nn.Module, example: Tensor, rows: Rows = ()) -> tuple[ExportedProgram, bool]:
-    """A model as a program for any number of such images, and whether its forward read values of them in Python.
+    """A model as a program for any number of images, and whether its forward read their values in Python.
 
     Args:
         model: returns logits (B, N), and takes the images, and then the rows.
@@ -142,7 +143,7 @@ def _asks(program: ExportedProgram) -> bool:
 
 
 def _any_batch(program: ExportedProgram, model: nn.Module, example: Tensor, rows: Rows) -> ExportedProgram:
-    """With a dynamic batch, also where the forward has taken its size for a number (``len(x)``, ``int(x.size(0))``)."""
+    """With a dynamic batch, also where the forward takes its size for a number (``len(x)``)."""
     batches = [user_input(program, number).meta["val"].shape[0] for number in range(1 + len(rows))]
     batch = batches[0]
     if all(isinstance(one, torch.SymInt) and one.node.expr.free_symbols for one in batches):
@@ -153,8 +154,9 @@ def _any_batch(program: ExportedProgram, model: nn.Module, example: Tensor, rows
         found = for_any_batch(_program(model, several, others, any_batch=False), several, others)
     if found is None:
         raise CaptureError(
-            f"{_name(model)} takes the size of the batch for a number, and it can't be told what it does with it. "
-            "Write x.shape[0] or -1 where it reshapes, in place of len(x) or int(...), and no branch on the size of the batch."
+            f"{_name(model)} takes the size of the batch for a number, and it can't be told what it does "
+            "with it. Write x.shape[0] or -1 where it reshapes, in place of len(x) or int(...), and no "
+            "branch on the size of the batch."
         )
     return found
 
@@ -168,7 +170,8 @@ def user_input(program: ExportedProgram, number: int) -> fx.Node:
 def _check_range(program: ExportedProgram, batch: torch.SymInt, model: nn.Module, example: Rows) -> None:
     """Whether a branch on the size of the batch, which the export has met, changes what an image gets.
 
-    PyTorch has such branches of its own, where another algorithm is faster. Beyond ``MANY`` images nothing is tried.
+    PyTorch has such branches of its own, where another algorithm is faster. Beyond ``MANY`` images nothing is
+    tried.
     """
     limits = program.range_constraints.get(batch.node.expr)
     if limits is None or not limits.upper.is_Integer or int(limits.upper) >= MANY:
@@ -182,8 +185,9 @@ def _check_range(program: ExportedProgram, batch: torch.SymInt, model: nn.Module
     rounding = torch.finfo(own.dtype).eps ** 0.5 * float(own.abs().max())
     if not torch.allclose(own, beyond[: len(own)], rtol=0, atol=rounding, equal_nan=True):
         raise CaptureError(
-            f"the model does something else for a batch of more than {few} images, so that what an image gets depends on how many are "
-            "beside it. Take the branch on the size of the batch out of its forward."
+            f"the model does something else for a batch of more than {few} images, so that what an image "
+            "gets depends on how many are beside it. Take the branch on the size of the batch out of its "
+            "forward."
         )
 
 
@@ -192,8 +196,8 @@ def _no_export(model: nn.Module, example: Tensor, error: Exception) -> CaptureEr
     line = innermost(frames)
     return CaptureError(
         f"{_name(model)} could not be exported by torch.export for images of shape {tuple(example.shape)}"
-        f"{f', at {line}' if line else ''}: {first_line(error)}. Expected a forward without Python branches on tensor values; "
-        "replace such a branch (for example by torch.where), or pass an ExportedProgram."
+        f"{f', at {line}' if line else ''}: {first_line(error)}. Expected a forward without Python branches "
+        "on tensor values; replace such a branch (for example by torch.where), or pass an ExportedProgram."
     )
 
 

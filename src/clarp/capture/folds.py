@@ -31,7 +31,7 @@ def affine_behind(first: Node, second: Node, tensors: Tensors) -> Node | None:
 
 
 def affine_before(first: Node, second: Node, tensors: Tensors) -> Node | None:
-    """``f(s x + t, w) + b = f(x, w s) + (f(t, w) + b)``; not where some outputs read fewer shifted values than others."""
+    """``f(s x + t, w) + b = f(x, w s) + (f(t, w) + b)``, where all outputs read as many shifted values."""
     affine, linear = first.operation, second.operation
     if not isinstance(affine, Affine) or not isinstance(linear, Convolution | Dense):
         return None
@@ -43,7 +43,8 @@ def affine_before(first: Node, second: Node, tensors: Tensors) -> Node | None:
     scale, shift = constants
     if shift is not None and isinstance(linear, Convolution) and not linear.uniform:
         return None
-    # (C', C / groups, ...) as (groups, C' / groups, C / groups, ...), beside constants (C,) as (groups, 1, C / groups, ...)
+    # (C', C / groups, ...) as (groups, C' / groups, C / groups, ...), beside constants (C,) as (groups, 1, C
+    # / groups, ...)
     grouped = weight.unflatten(0, (groups, -1))
     shape = (groups, 1, -1, *(1,) * (weight.ndim - 2))
     scaled = (grouped * scale.view(shape)).flatten(0, 1)
@@ -85,7 +86,7 @@ def padding(first: Node, second: Node, tensors: Tensors) -> Node | None:
 def _per_channel(
     linear: WeightedLinear, affine: Affine, tensors: Tensors, channels: int
 ) -> tuple[Tensor, Tensor | None] | None:
-    """The factor and the summand of each of the linear operation's channels (C,), None where they differ within one."""
+    """The factor and summand of each channel (C,) of the linear operation, None where they differ in one."""
     axis = -1 - len(linear.stride) if isinstance(linear, Convolution) else -1
     found: list[Tensor | None] = []
     for constant in (tensors[affine.weight].double(), _bias(affine, tensors)):

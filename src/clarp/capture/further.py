@@ -22,7 +22,8 @@ class Further:
     Attributes:
         places: where each stands.
         given: as the user gave them, floating values in the type to compute in.
-        rows: for each input whether it has a row for each image; the others are one for all, and a part of the model.
+        rows: for each input whether it has a row for each image; the others are one for all, and a part of
+            the model.
         batch: how many images there are.
     """
 
@@ -46,7 +47,7 @@ class Further:
 
     @property
     def signature(self) -> tuple[object, ...]:
-        """What a captured graph depends on: the shapes of rows, and the values of what is one for all images."""
+        """What a captured graph depends on: the shapes of rows, the values of what is one for all images."""
         return tuple(
             (place, tuple(value.shape[1:]), value.dtype)
             if by_image and isinstance(value, Tensor)
@@ -132,7 +133,7 @@ class WithInputs(nn.Module):
 
 
 def check_arguments(forward: Any, given: int, names: Mapping[str, object]) -> str | None:
-    """What is wrong with so many further inputs, and ones of these names, for a model's forward; None where nothing is."""
+    """What is wrong with these further inputs for a model's forward; None where nothing is."""
     parameters = list(inspect.signature(forward).parameters.values())
     by_position = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     any_number = any(p.kind == p.VAR_POSITIONAL for p in parameters)
@@ -140,12 +141,16 @@ def check_arguments(forward: Any, given: int, names: Mapping[str, object]) -> st
     behind = by_position[1:]
     told = ", ".join(p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
     if given > len(behind) and not any_number:
-        return f"inputs has {given} value(s), and the model's forward ({told}) takes at most {len(behind)} beside the images."
+        return (
+            f"inputs has {given} value(s), and the model's forward ({told}) takes at most {len(behind)} "
+            "beside the images."
+        )
     known = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     wrong = [name for name in names if name not in known] if not any_name else []
     twice = [p.name for p in by_position[: given + 1] if p.name in names]
     if wrong or twice:
-        return f"inputs has {(wrong or twice)[0]!r}, which is no further argument of the model's forward ({told})."
+        name = (wrong or twice)[0]
+        return f"inputs has {name!r}, which is no further argument of the model's forward ({told})."
     filled = {p.name for p in by_position[: given + 1]} | set(names)
     missing = [
         p.name
@@ -154,8 +159,10 @@ def check_arguments(forward: Any, given: int, names: Mapping[str, object]) -> st
     ]
     if missing and by_position:
         return (
-            f"the model's forward ({told}) needs {', '.join(missing)} beside the images. Pass what it needs as further inputs, "
-            f"which are held constant: inputs=({', '.join(missing)},), or inputs={{{missing[0]!r}: ...}} by name."
+            f"the model's forward ({told}) needs {', '.join(missing)} beside the images. Pass what it needs "
+            "as further inputs, "
+            f"which are held constant: inputs=({', '.join(missing)},), or inputs={{{missing[0]!r}: ...}} by "
+            "name."
         )
     return None
 

@@ -7,13 +7,14 @@ from typing import Literal
 
 from torch import Tensor
 
-from clarp.capture.aside import Aside
+from clarp.capture.auxiliary import Auxiliary
 from clarp.capture.link import Link
 from clarp.operations import Add, Affine, Concatenate, Extend, Multiply, Operation, Routing, Shift
 from clarp.operations.contraction import RESIZING
 
 Pair = Literal["difference", "log-odds", "second"]
-"""The log-odds of class 1 from two columns: ``l_1 - l_0`` of logits, ``log p_1 - log p_0`` of probabilities, or ``l_1``."""
+"""The log-odds of class 1 from two columns: ``l_1 - l_0`` of logits, ``log p_1 - log p_0`` of probabilities,
+or ``l_1``."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,12 @@ class Node:
 
 
 BESIDE = (Add, Multiply, Concatenate)
-"""What leaves pixels pixels though a further input is added to them, multiplies them, or is put beside them."""
+"""What leaves pixels pixels though a further input is added to them, multiplies them, or is put beside
+them."""
 
 
 @dataclass(frozen=True)
-class Tap:
+class HookPoint:
     """A place where relevance can be looked at.
 
     Attributes:
@@ -73,11 +75,12 @@ class Graph:
         output: the name of the logits (B, N).
         input_shape: of one image, (C, H, W).
         tensors: weights, biases and other constants by name.
-        outputs: where each module's output is, a tap for each time that it is called; None where it has not one output
-            of its own.
+        outputs: where each module's output is, a point for each time that it is called; None where it has not
+            one output of its own.
         link: what the model does to the logits at its end (a softmax, say), None for nothing.
-        pair: where the model returns two columns that are made of one value, which is the output here: how they make it up.
-        aside: what the graph reads beside the images: made of further inputs, and held constant.
+        pair: where the model returns two columns that are made of one value, which is the output here: how
+            they make it up.
+        auxiliary: what the graph reads beside the images: made of further inputs, and held constant.
     """
 
     nodes: tuple[Node, ...]
@@ -85,26 +88,26 @@ class Graph:
     output: str
     input_shape: tuple[int, ...]
     tensors: dict[str, Tensor]
-    outputs: Mapping[str, tuple[Tap | None, ...]] = field(default_factory=dict)
+    outputs: Mapping[str, tuple[HookPoint | None, ...]] = field(default_factory=dict)
     link: Link | None = None
     pair: Pair | None = None
-    aside: Aside = Aside()
+    auxiliary: Auxiliary = Auxiliary()
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
 
     def users(self) -> dict[str, list[Node]]:
         """For each value the nodes that read it, once per reading."""
-        values = (self.input, *self.aside.names, *(node.name for node in self.nodes))
+        values = (self.input, *self.auxiliary.names, *(node.name for node in self.nodes))
         users: dict[str, list[Node]] = {name: [] for name in values}
         for node in self.nodes:
             for name in node.inputs:
                 users[name].append(node)
         return users
 
-    def beside(self) -> set[str]:
+    def image_independent(self) -> set[str]:
         """The values that are made of further inputs alone."""
-        found = set(self.aside.names)
+        found = set(self.auxiliary.names)
         for node in self.nodes if found else ():
             if node.inputs and found.issuperset(node.inputs):
                 found.add(node.name)
@@ -113,9 +116,10 @@ class Graph:
     def pixels(self) -> set[str]:
         """The values that are the image's own pixels.
 
-        They may be moved around, padded, resized, in other units (normalised), less a mean image, or beside constants (coordinates).
+        They may be moved around, padded, resized, in other units (normalised), less a mean image, or beside
+        constants (coordinates).
         """
-        found, beside = {self.input}, self.beside()
+        found, beside = {self.input}, self.image_independent()
         for node in self.nodes:
             own = [name for name in node.inputs if name not in beside]
             held = len(own) < len(node.inputs)

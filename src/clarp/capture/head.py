@@ -1,4 +1,4 @@
-"""The end of a captured graph: its logits as rows (B, N), and two columns that are made of one value as that value."""
+"""The end of a captured graph: logits as rows (B, N), and two columns that are made of one value."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from clarp.capture.end import End
-from clarp.capture.graph import Graph, Node, Pair, Tap
+from clarp.capture.graph import Graph, HookPoint, Node, Pair
 from clarp.capture.link import Link, Sigmoid, Softmax
 from clarp.capture.simplify import simplify
 from clarp.operations import Affine, Dense, Log, LogOdds, Operation, Reshape
@@ -22,7 +22,8 @@ SAMPLES, ENOUGH = 121, 5
 SUM = 1e-4
 """How far from 1 the sum of probabilities of classes that exclude each other may be."""
 EXACT = 1e-6
-"""How far samples may be from a straight line, beside their span; the graph's constants are rounded, its values are not."""
+"""How far samples may be from a straight line, beside their span; the graph's constants are rounded, its
+values are not."""
 UNSURE = 1e-3
 """Probabilities nearer to 0 or 1 than this may be clamped, and are not looked at."""
 
@@ -49,7 +50,6 @@ def _output(graph: Graph) -> Node:
 def _appended(
     graph: Graph, operation: Operation, shape: tuple[int, ...], weight: Tensor | None = None
 ) -> Graph:
-    """The graph with one more operation behind its output."""
     last = _output(graph)
     node = Node(f"{last.name}.{type(operation).__name__}", operation, (last.name,), shape, "", last.source)
     tensors = dict(graph.tensors)
@@ -62,8 +62,9 @@ def _appended(
 def as_logits(graph: Graph, results: Tensor) -> Graph:
     """The graph whose output are the logits of what the model returns.
 
-    Two columns that are made of one value become its log-odds (:func:`one_value`). Probabilities without a softmax or sigmoid at their
-    end, the mean of several models' for example, become their logarithms if they sum to 1, else their log-odds.
+    Two columns that are made of one value become its log-odds (:func:`one_value`). Probabilities without a
+    softmax or sigmoid at their end, the mean of several models' for example, become their logarithms if they
+    sum to 1, else their log-odds.
 
     Args:
         graph: checked to compute what the model returns.
@@ -80,10 +81,10 @@ def as_logits(graph: Graph, results: Tensor) -> Graph:
 
 
 def one_value(graph: Graph) -> Graph:
-    """The graph up to the log-odds z of class 1, where its two columns are functions of one value v and z is a straight line of it.
+    """The graph up to the log-odds z of class 1, a straight line of the one value v that makes both columns.
 
-    ``(-v, v)``, ``(0, v)``, ``(1 - p, p)`` and a dense layer of one input are such columns: relevance that goes out with opposite
-    signs from both cancels where they meet. Any other graph stays as it is.
+    ``(-v, v)``, ``(0, v)``, ``(1 - p, p)`` and a dense layer of one input are such columns: relevance that
+    goes out with opposite signs from both cancels where they meet. Any other graph stays as it is.
     """
     last = _output(graph)
     if isinstance(last.operation, Dense) and last.operation.weight == DIFFERENCE:
@@ -106,7 +107,7 @@ def one_value(graph: Graph) -> Graph:
 
 
 def _share(graph: Graph, node: Node) -> int | None:
-    """Which of the columns (1 - p, p) or (p, 1 - p) this value is, if it is one that no straight line of logits gives."""
+    """Which of the columns (1 - p, p) or (p, 1 - p) this value is, if no straight line of logits gives it."""
     if graph.link is not None or not (node.low >= 0 and node.high <= 1):
         return None
     values = _samples(node)
@@ -120,7 +121,7 @@ def _share(graph: Graph, node: Node) -> int | None:
 
 
 def _of_two(graph: Graph, last: Node) -> Graph:
-    """The graph of a difference of two columns: of one value that they are made of, or of a dense layer that has it for weights."""
+    """The graph of a difference of two columns, as one value or as a dense layer with that difference."""
     weight = graph.tensors[DIFFERENCE]
     columns = replace(graph, nodes=graph.nodes[:-1], output=last.inputs[0], link=None)
     found = one_value(columns)
@@ -137,14 +138,13 @@ def _of_two(graph: Graph, last: Node) -> Graph:
     node = replace(last, operation=folded, inputs=before.inputs, module=before.module, source=before.source)
     nodes = (*(other for other in columns if other is not before), node)
     outputs = {
-        path: tuple(Tap(node.name) if tap == Tap(before.name) else tap for tap in taps)
-        for path, taps in graph.outputs.items()
+        path: tuple(HookPoint(node.name) if point == HookPoint(before.name) else point for point in points)
+        for path, points in graph.outputs.items()
     }
     return simplify(replace(graph, nodes=nodes, tensors=tensors, outputs=outputs), weight.dtype)
 
 
 def _turned(graph: Graph) -> Graph:
-    """The graph of the same logit with the other sign."""
     dtype = next(
         (t.dtype for t in graph.tensors.values() if t.is_floating_point()), torch.get_default_dtype()
     )
@@ -182,7 +182,7 @@ def _bottlenecks(graph: Graph) -> Iterator[Node]:
 
 
 def _log_odds(graph: Graph, node: Node) -> tuple[float, float, Pair] | None:
-    """The factor and the summand of the log-odds of class 1 over this value, and how the columns make them up."""
+    """Factor and summand of the log-odds of class 1 over this value, and how the columns make them up."""
     values = _samples(node)
     columns = _columns(graph, node, values)
     if columns is None or not bool(columns.isfinite().all()):
@@ -249,7 +249,7 @@ def _cut(graph: Graph, node: Node, factor: float, summand: float, pair: Pair) ->
     )
     nodes = graph.nodes[: graph.nodes.index(node) + 1]
     names = {graph.input, *(kept.name for kept in nodes)}
-    outputs = {path: tuple(_kept(tap, names) for tap in taps) for path, taps in graph.outputs.items()}
+    outputs = {path: tuple(_kept(point, names) for point in points) for path, points in graph.outputs.items()}
     cut = replace(graph, nodes=nodes, output=node.name, outputs=outputs, pair=pair)
     if node.shape != (1,):
         cut = _appended(cut, Reshape((1,)), (1,))
@@ -263,6 +263,9 @@ def _cut(graph: Graph, node: Node, factor: float, summand: float, pair: Pair) ->
     return simplify(cut, dtype)
 
 
-def _kept(tap: Tap | None, names: set[str]) -> Tap | None:
-    """A place that is still in the graph."""
-    return None if tap is None or tap.value not in names or (tap.reader or tap.value) not in names else tap
+def _kept(point: HookPoint | None, names: set[str]) -> HookPoint | None:
+    return (
+        None
+        if point is None or point.value not in names or (point.reader or point.value) not in names
+        else point
+    )

@@ -1,4 +1,4 @@
-"""Regions of an exported program that are graphs of their own (``with torch.autocast``, ``with torch.no_grad``) become part of it."""
+"""Regions that are graphs of their own (``with torch.autocast``) become part of an exported program."""
 
 import operator
 from typing import Any

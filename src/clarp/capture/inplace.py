@@ -1,8 +1,9 @@
 """In-place operations become functional ones.
 
-``x.relu_()`` writes into x, and whoever reads x later sees the result. Where x shares its memory with no other value
-that is read later, it is enough to let those later readers read the result. Otherwise the memory matters, and
-``run_decompositions`` works the aliases out; that is right in general, and costs another 0.4 s (VGG16) to 2.3 s (EfficientNet-Lite0).
+``x.relu_()`` writes into x, and whoever reads x later sees the result. Where x shares its memory with no
+other value that is read later, it is enough to let those later readers read the result. Otherwise the memory
+matters, and ``run_decompositions`` works the aliases out; that is right in general, and costs another 0.4 s
+(VGG16) to 2.3 s (EfficientNet-Lite0).
 """
 
 import operator
@@ -14,49 +15,26 @@ from torch.export import ExportedProgram
 
 aten = torch.ops.aten
 
-FUNCTIONAL = {
-    aten.relu_.default: aten.relu.default,
-    aten.relu6_.default: aten.relu6.default,
-    aten.hardtanh_.default: aten.hardtanh.default,
-    aten.clamp_.default: aten.clamp.default,
-    aten.clip_.default: aten.clip.default,
-    aten.clamp_min_.default: aten.clamp_min.default,
-    aten.clamp_max_.default: aten.clamp_max.default,
-    aten.silu_.default: aten.silu.default,
-    aten.gelu_.default: aten.gelu.default,
-    aten.mish_.default: aten.mish.default,
-    aten.hardswish_.default: aten.hardswish.default,
-    aten.sigmoid_.default: aten.sigmoid.default,
-    aten.hardsigmoid_.default: aten.hardsigmoid.default,
-    aten.tanh_.default: aten.tanh.default,
-    aten.leaky_relu_.default: aten.leaky_relu.default,
-    aten.elu_.default: aten.elu.default,
-    aten.selu_.default: aten.selu.default,
-    aten.celu_.default: aten.celu.default,
-    aten.add_.Tensor: aten.add.Tensor,
-    aten.add_.Scalar: aten.add.Scalar,
-    aten.sub_.Tensor: aten.sub.Tensor,
-    aten.subtract_.Tensor: aten.subtract.Tensor,
-    aten.mul_.Tensor: aten.mul.Tensor,
-    aten.mul_.Scalar: aten.mul.Scalar,
-    aten.multiply_.Tensor: aten.multiply.Tensor,
-    aten.div_.Tensor: aten.div.Tensor,
-    aten.divide_.Tensor: aten.divide.Tensor,
-    aten.neg_.default: aten.neg.default,
-    aten.copy_.default: aten.copy.default,
-    aten.abs_.default: aten.abs.default,
-    aten.pow_.Scalar: aten.pow.Tensor_Scalar,
-    aten.exp_.default: aten.exp.default,
-    aten.log_.default: aten.log.default,
-    aten.sqrt_.default: aten.sqrt.default,
-    aten.threshold_.default: aten.threshold.default,
-    aten.masked_fill_.Scalar: aten.masked_fill.Scalar,
-    aten.masked_fill_.Tensor: aten.masked_fill.Tensor,
-    aten.dropout_.default: aten.dropout.default,
-    aten.feature_dropout_.default: aten.feature_dropout.default,
-    aten.alpha_dropout_.default: aten.alpha_dropout.default,
-    aten.feature_alpha_dropout_.default: aten.feature_alpha_dropout.default,
-}
+NAMES = """
+relu.default relu6.default hardtanh.default clamp.default clip.default clamp_min.default
+clamp_max.default silu.default gelu.default mish.default hardswish.default sigmoid.default
+hardsigmoid.default tanh.default leaky_relu.default elu.default selu.default celu.default add.Tensor
+add.Scalar sub.Tensor subtract.Tensor mul.Tensor mul.Scalar multiply.Tensor div.Tensor divide.Tensor
+neg.default copy.default abs.default exp.default log.default sqrt.default threshold.default
+masked_fill.Scalar masked_fill.Tensor dropout.default feature_dropout.default alpha_dropout.default
+feature_alpha_dropout.default
+""".split()  # noqa: SIM905  one line each would be forty
+"""ATen's functional operations that have a twin of the same name with an underscore, which writes into its
+argument."""
+
+
+def _named(name: str, suffix: str = "") -> OpOverload:
+    packet, overload = name.split(".")
+    found: OpOverload = getattr(getattr(aten, packet + suffix), overload)
+    return found
+
+
+FUNCTIONAL = {_named(name, "_"): _named(name) for name in NAMES} | {aten.pow_.Scalar: aten.pow.Tensor_Scalar}
 
 BLANK = {
     aten.new_zeros.default,
@@ -118,7 +96,8 @@ def _views(node: fx.Node) -> bool:
     if not isinstance(node.target, OpOverload):
         return node.target is operator.getitem
     return any(result.alias_info is not None for result in node.target._schema.returns) or (  # noqa: SLF001
-        # These return their argument itself whenever they have nothing to do, and their schema does not say so.
+        # These return their argument itself whenever they have nothing to do, and their schema does not say
+        # so.
         node.target in {aten.contiguous.default, aten.type_as.default, *CASTS}
         or "dropout" in str(node.target)
         or "reshape" in str(node.target)

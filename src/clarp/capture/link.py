@@ -1,8 +1,9 @@
 """What a model does to its logits at its end, stage by stage, and how it is undone."""
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,180 +12,83 @@ from torch import Tensor
 Squash = Literal["softmax", "sigmoid"]
 
 
-class Stage(ABC):
-    """One elementwise function (or a softmax) between logits and results; subclasses are frozen dataclasses."""
-
-    rising: ClassVar[bool] = True
-    """Whether a greater logit gives a greater result."""
-
-    @abstractmethod
-    def forward(self, x: Tensor) -> Tensor:
-        """The result."""
-
-    @abstractmethod
-    def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
-        """What the result was made of, in float64; y was rounded to a type with these limits."""
+def _least(limits: torch.finfo) -> float:
+    return limits.tiny * limits.eps
 
 
-@dataclass(frozen=True)
-class Softmax(Stage):
-    """``exp(z_n) / sum_m exp(z_m)``; its inverse is right up to a constant for each image."""
-
-    squash: ClassVar[Squash] = "softmax"
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Shares."""
-        return x.softmax(-1)
-
-    def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
-        """``log y``."""
-        return y.clamp(min=_least(type_)).log()
+def _logit(y: Tensor, limits: torch.finfo) -> Tensor:
+    return y.clamp(_least(limits), 1 - limits.eps / 2).logit()
 
 
-@dataclass(frozen=True)
-class LogSoftmax(Stage):
-    """``z_n - log sum_m exp(z_m)``."""
+def _log(y: Tensor, limits: torch.finfo) -> Tensor:
+    return y.clamp(min=_least(limits)).log()
 
-    squash: ClassVar[Squash] = "softmax"
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logarithms of shares."""
-        return x.log_softmax(-1)
+def _logit_of_logarithm(y: Tensor, limits: torch.finfo) -> Tensor:
+    y = y.clamp(max=-_least(limits))
+    return y - (-y.expm1()).log()
 
-    def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
-        """A log-softmax is its own logits."""
-        del type_
-        return y
+
+FUNCTIONS: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
+    "Softmax": (lambda x: x.softmax(-1), _log),
+    "LogSoftmax": (lambda x: x.log_softmax(-1), lambda y, _: y),
+    "Sigmoid": (torch.sigmoid, _logit),
+    "LogSigmoid": (F.logsigmoid, _logit_of_logarithm),
+    "Scale": (
+        lambda x, factor, summand: factor * x + summand,
+        lambda y, _, factor, summand: (y - summand) / factor,
+    ),
+    "Clamp": (torch.clamp, lambda y, *_: y),
+    "Log": (torch.log, lambda y, _: y.exp()),
+    "Exp": (torch.exp, _log),
+    "Reciprocal": (torch.reciprocal, lambda y, limits: y.clamp(min=_least(limits)).reciprocal()),
+    "Softplus": (F.softplus, lambda y, limits: y.clamp(min=_least(limits)).expm1().log()),
+}
+"""Each function x -> y, and its inverse (y, limits) -> x; both take the stage's numbers behind. A softmax's is right
+up to a constant for each image; what a clamp has cut off can't be told."""
+SQUASHES: dict[str, Squash] = {
+    "Softmax": "softmax",
+    "LogSoftmax": "softmax",
+    "Sigmoid": "sigmoid",
+    "LogSigmoid": "sigmoid",
+}
 
 
 @dataclass(frozen=True)
-class Sigmoid(Stage):
-    """``1 / (1 + exp(-z))``."""
+class Stage:
+    """One elementwise function, or a softmax, between logits and results.
 
-    squash: ClassVar[Squash] = "sigmoid"
+    Attributes:
+        name: one of ``FUNCTIONS``.
+        first: the factor of a "Scale", the lower limit of a "Clamp".
+        second: the summand, the upper limit.
+    """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Probabilities."""
-        return x.sigmoid()
-
-    def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
-        """``log y - log(1 - y)``."""
-        return y.clamp(_least(type_), 1 - type_.eps / 2).logit()
-
-
-@dataclass(frozen=True)
-class LogSigmoid(Stage):
-    """``-log(1 + exp(-z))``."""
-
-    squash: ClassVar[Squash] = "sigmoid"
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logarithms of probabilities."""
-        return F.logsigmoid(x)
-
-    def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
-        """``y - log(1 - exp(y))``."""
-        y = y.clamp(max=-_least(type_))
-        return y - (-y.expm1()).log()
-
-
-@dataclass(frozen=True)
-class Scale(Stage):
-    """``factor x + summand``: ``1 - p``, percents, an epsilon before a logarithm."""
-
-    factor: float
-    summand: float
+    name: str
+    first: float | None = None
+    second: float | None = None
 
     @property
-    def rising(self) -> bool:  # type: ignore[override]
-        """Unless the factor is negative."""
-        return self.factor > 0
+    def _numbers(self) -> tuple[float, ...]:
+        return tuple(number for number in (self.first, self.second) if number is not None)
+
+    @property
+    def rising(self) -> bool:
+        """Whether a greater logit gives a greater result."""
+        return self.name != "Reciprocal" and not (self.name == "Scale" and self._numbers[0] < 0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The straight line."""
-        return self.factor * x + self.summand
+        """The result."""
+        return FUNCTIONS[self.name][0](x, *self._numbers)
 
-    def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
-        """``(y - summand) / factor``."""
-        del type_
-        return (y - self.summand) / self.factor
-
-
-@dataclass(frozen=True)
-class Clamp(Stage):
-    """``min(max(x, low), high)``; what it cut off can't be told from the result."""
-
-    low: float
-    high: float
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Within the limits."""
-        return x.clamp(self.low, self.high)
-
-    def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
-        """``y``."""
-        del type_
-        return y
+    def inverse(self, y: Tensor, limits: torch.finfo) -> Tensor:
+        """What the result was made of, in float64; y was rounded to a type with these limits."""
+        return FUNCTIONS[self.name][1](y, limits, *self._numbers)
 
 
-@dataclass(frozen=True)
-class Log(Stage):
-    """``log x``."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The logarithm."""
-        return x.log()
-
-    def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
-        """``exp y``."""
-        del type_
-        return y.exp()
-
-
-@dataclass(frozen=True)
-class Exp(Stage):
-    """``exp x``."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The exponential."""
-        return x.exp()
-
-    def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
-        """``log y``."""
-        return y.clamp(min=_least(type_)).log()
-
-
-@dataclass(frozen=True)
-class Reciprocal(Stage):
-    """``1 / x`` of a positive x."""
-
-    rising: ClassVar[bool] = False
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The reciprocal."""
-        return x.reciprocal()
-
-    def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
-        """``1 / y``."""
-        return y.clamp(min=_least(type_)).reciprocal()
-
-
-@dataclass(frozen=True)
-class Softplus(Stage):
-    """``log(1 + exp(x))``."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The soft ramp."""
-        return F.softplus(x)
-
-    def inverse(self, y: Tensor, type_: torch.finfo) -> Tensor:
-        """``log(exp(y) - 1)``."""
-        return y.clamp(min=_least(type_)).expm1().log()
-
-
-def _least(type_: torch.finfo) -> float:
-    """The least number above 0."""
-    return type_.tiny * type_.eps
+Softmax, LogSoftmax, Sigmoid, LogSigmoid, Scale, Clamp, Log, Exp, Reciprocal, Softplus = (
+    partial(Stage, name) for name in FUNCTIONS
+)
 
 
 @dataclass(frozen=True)
@@ -193,8 +97,8 @@ class Link:
 
     Attributes:
         stages: in the order of computation; exactly one is a softmax or sigmoid, or its logarithm.
-        seen: whether the model computes them so; else its results are probabilities that are made in another way (a mean of several
-            models', say), of which these are the logits.
+        seen: whether the model computes them so; else its results are probabilities that are made in another
+            way (a mean of several models', say), of which these are the logits.
     """
 
     stages: tuple[Stage, ...]
@@ -203,9 +107,7 @@ class Link:
     @property
     def squash(self) -> Squash:
         """Whether the classes exclude each other ("softmax") or each is a question of its own ("sigmoid")."""
-        return next(
-            s.squash for s in self.stages if isinstance(s, Softmax | LogSoftmax | Sigmoid | LogSigmoid)
-        )
+        return next(SQUASHES[stage.name] for stage in self.stages if stage.name in SQUASHES)
 
     @property
     def rising(self) -> bool:
@@ -213,7 +115,6 @@ class Link:
         return sum(not stage.rising for stage in self.stages) % 2 == 0
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """What the model returns."""
         for stage in self.stages:
             logits = stage.forward(logits)
         return logits
@@ -221,15 +122,10 @@ class Link:
     def undone(self, output: Tensor) -> Tensor:
         """Logits from what the model returns, in float64; behind a softmax up to a constant for each image.
 
-        Where the output is as near to 0 or 1 as its type allows, the logit is the greatest or least that the type can tell.
+        Where the output is as near to 0 or 1 as its type allows, the logit is the greatest or least that the
+        type can tell.
         """
         type_, output = torch.finfo(output.dtype), output.double()
         for stage in reversed(self.stages):
             output = stage.inverse(output, type_)
         return output
-
-
-STAGES: dict[str, type[Stage]] = {
-    kind.__name__: kind
-    for kind in (Softmax, LogSoftmax, Sigmoid, LogSigmoid, Scale, Clamp, Log, Exp, Reciprocal, Softplus)
-}

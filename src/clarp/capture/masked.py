@@ -1,7 +1,8 @@
 """What a forward takes from a tensor by a mask that is computed from the image, while it is exported.
 
-How many values these are depends on the image, so they stay where they are: every place has a value, and only those of the mask count. They
-may be computed with, each by itself, and be written back by the same mask: ``y[m] = f(x[m])`` is ``where(m, f(x), y)``.
+How many values these are depends on the image, so they stay where they are: every place has a value, and only
+those of the mask count. They may be computed with, each by itself, and be written back by the same mask:
+``y[m] = f(x[m])`` is ``where(m, f(x), y)``.
 """
 
 import operator
@@ -15,40 +16,11 @@ from torch.utils import _pytree as pytree
 from clarp.errors import CaptureError
 
 ALONE = frozenset(
-    [
-        "abs",
-        "add",
-        "clamp",
-        "clamp_max",
-        "clamp_min",
-        "clip",
-        "div",
-        "divide",
-        "double",
-        "exp",
-        "float",
-        "log",
-        "log1p",
-        "maximum",
-        "minimum",
-        "mul",
-        "multiply",
-        "neg",
-        "negative",
-        "pow",
-        "reciprocal",
-        "relu",
-        "rsub",
-        "sigmoid",
-        "sign",
-        "sqrt",
-        "square",
-        "sub",
-        "subtract",
-        "tanh",
-        "true_divide",
-        "where",
-    ]
+    """
+    abs add clamp clamp_max clamp_min clip div divide double exp float log log1p maximum minimum mul
+    multiply neg negative pow reciprocal relu rsub sigmoid sign sqrt square sub subtract tanh true_divide
+    where
+    """.split()  # noqa: SIM905  one line each would be thirty
 )
 """Functions that treat every element by itself."""
 
@@ -68,7 +40,7 @@ class Masked:
 
     @classmethod
     def taken(cls, x: Tensor, mask: Tensor, places: object, first: float, at: str) -> "Masked":
-        """``x[mask]``. Elsewhere is one of the values taken (``first``), so that what is done to them has a value, and a slope, there."""
+        """``x[mask]``; elsewhere is ``first``, a value that was taken: functions of it are defined there."""
         if mask.shape != x.shape[: mask.ndim]:
             raise _refused(at)
         whole = mask.view(*mask.shape, *(1,) * (x.ndim - mask.ndim)).expand_as(x)
@@ -99,7 +71,6 @@ class Masked:
     def __torch_function__(
         cls, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Functions of PyTorch's that are called with such values."""
         given = next(one for one in pytree.tree_leaves((args, kwargs)) if isinstance(one, Masked))
         name = (
             func.__name__.strip("_").removeprefix("r")
@@ -137,6 +108,7 @@ setattr(Masked, "__neg__", lambda self: self.of(operator.neg, self))  # noqa: B0
 
 def _refused(at: str) -> CaptureError:
     return CaptureError(
-        f"the model takes values by a mask that is computed from the image{at}, so that their number depends on the "
-        "image, and does not just compute with each of them and write them back by the same mask. Multiply by the mask, or use torch.where"
+        f"the model takes values by a mask that is computed from the image{at}, so that their number depends "
+        "on the image, and does not just compute with each of them and write them back by the same mask. "
+        "Multiply by the mask, or use torch.where"
     )

@@ -4,10 +4,12 @@ from collections.abc import Collection, Iterator, Mapping
 
 from torch import Tensor, fx
 
-from clarp.capture.graph import Tap
+from clarp.capture.graph import HookPoint
 
 
-def module_outputs(nodes: Collection[fx.Node], alias: Mapping[str, str]) -> dict[str, tuple[Tap | None, ...]]:
+def module_outputs(
+    nodes: Collection[fx.Node], alias: Mapping[str, str]
+) -> dict[str, tuple[HookPoint | None, ...]]:
     """For each module that computes something of the logits the place of its output, once per call.
 
     Args:
@@ -15,7 +17,8 @@ def module_outputs(nodes: Collection[fx.Node], alias: Mapping[str, str]) -> dict
         alias: for each of them the value of the captured graph that it is.
 
     Returns:
-        By the module's path; None for a call that returns several values, or one that is also read around the module.
+        By the module's path; None for a call that returns several values, or one that is also read around the
+        module.
     """
     calls: dict[str, dict[str, list[fx.Node]]] = {}
     for node in nodes:
@@ -23,21 +26,21 @@ def module_outputs(nodes: Collection[fx.Node], alias: Mapping[str, str]) -> dict
             calls.setdefault(path, {}).setdefault(call, []).append(node)
     counted = dict.fromkeys(nodes)
     return {
-        path: tuple(_tap(call, inside, counted, alias) for call, inside in found.items())
+        path: tuple(_hook_point(call, inside, counted, alias) for call, inside in found.items())
         for path, found in calls.items()
         if path
     }
 
 
 def _stack(node: fx.Node) -> Iterator[tuple[str, str]]:
-    """The calls that a node was made in, outermost first: the name of the call, which is one of its kind, and the module's path."""
+    """The calls that a node was made in, outermost first: the call's unique name, and the module's path."""
     for call, (path, *_) in (node.meta.get("nn_module_stack") or {}).items():
         yield call, str(path)
 
 
-def _tap(
+def _hook_point(
     call: str, inside: list[fx.Node], counted: Collection[fx.Node], alias: Mapping[str, str]
-) -> Tap | None:
+) -> HookPoint | None:
     def leaves(node: fx.Node) -> bool:
         readers = [user for user in node.users if user in counted or user.op == "output"]
         # The logits of a model that goes on to a softmax have no reader that counts.
@@ -46,7 +49,7 @@ def _tap(
     outputs = [node for node in inside if leaves(node) and isinstance(_value(node), Tensor)]
     if len(outputs) != 1 or _read_around(outputs[0], counted, alias):
         return None
-    return Tap(alias[outputs[0].name])
+    return HookPoint(alias[outputs[0].name])
 
 
 def _value(node: fx.Node) -> object:
@@ -55,7 +58,7 @@ def _value(node: fx.Node) -> object:
 
 
 def _read_around(output: fx.Node, counted: Collection[fx.Node], alias: Mapping[str, str]) -> bool:
-    """Whether somebody reads the same value, but not from this node: a dropout, say, whose input also goes elsewhere."""
+    """Whether the same value is read from another node: the input of a dropout, say."""
     same = dict.fromkeys(node for node in counted if alias.get(node.name) == alias[output.name])
     behind = {output}
     for node in same:

@@ -11,8 +11,8 @@ from clarp.errors import CaptureError
 
 Path = tuple[str | int, ...]
 Output = str | int | Path | None
-"""A key or an attribute, a place in a tuple; of nested results a path, ``(0, 1)`` or ``"head.logits"``; or None for the only tensor, or the
-one called "logits"."""
+"""A key or an attribute, a place in a tuple; of nested results a path, ``(0, 1)`` or ``"head.logits"``; or
+None for the only tensor, or the one called "logits"."""
 _CLOSE = 1e-3
 
 
@@ -43,8 +43,8 @@ def in_rows(logits: Tensor) -> Tensor:
     """Logits (B, N) of a result (B,), or (B, N, 1, ..., 1); any other stays as it is.
 
     >>> import torch
-    >>> in_rows(torch.zeros(3)).shape, in_rows(torch.zeros(3, 5, 1, 1)).shape, in_rows(torch.zeros(3, 5, 2)).shape
-    (torch.Size([3, 1]), torch.Size([3, 5]), torch.Size([3, 5, 2]))
+    >>> [tuple(in_rows(torch.zeros(shape)).shape) for shape in ((3,), (3, 5, 1, 1), (3, 5, 2))]
+    [(3, 1), (3, 5), (3, 5, 2)]
     """
     if logits.ndim == 1:
         return logits.unsqueeze(1)
@@ -83,12 +83,13 @@ def pick(result: object, output: Output, kind: type = Tensor) -> object:
     raise CaptureError(
         f"the model returns a {type(result).__name__}"
         + ("" if output is None else f" without a {kind.__name__.lower()} {output!r}")
-        + f", expected logits (B, N). Say which of its results they are, Explainer(model, output=...): {listed}."
+        + f", expected logits (B, N). Say which of its results they are, Explainer(model, output=...): "
+        f"{listed}."
     )
 
 
 def settled(result: object, output: Output) -> Output:
-    """Which of a model's results the logits are, where the results themselves say it: of logits and their softmax, the logits.
+    """Which results the logits are, where the results say it: of logits and their softmax, the logits.
 
     Of logits and their sigmoids it is the sigmoids, whose end says what the logits before them mean.
 
@@ -123,13 +124,12 @@ def check_output(output: object) -> None:
         isinstance(part, bool) or not isinstance(part, str | int) for part in parts
     ):
         raise TypeError(
-            f"output is {output!r}, expected a key, an attribute or a place in a tuple, for example 'logits' or 0, or of nested results a "
-            "path, for example (0, 1) or 'head.logits'."
+            f"output is {output!r}, expected a key, an attribute or a place in a tuple, for example 'logits' "
+            "or 0, or of nested results a path, for example (0, 1) or 'head.logits'."
         )
 
 
 def _leaves(result: object, kind: type, path: Path = ()) -> Iterator[tuple[Path, object]]:
-    """All results of this kind, with where they are."""
     for name, value in _results(result).items():
         if isinstance(value, kind):
             yield (*path, name), value
@@ -148,7 +148,6 @@ def _paths(output: str | int | Path) -> Iterator[Path]:
 
 
 def _written(path: Path) -> str | int | Path:
-    """A path as the user may write it."""
     return path[0] if len(path) == 1 else path
 
 

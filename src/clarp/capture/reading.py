@@ -1,8 +1,9 @@
-"""What a forward reads in Python: numbers and answers of tensors, hooks on tensors, and what it does with them.
+"""What a forward reads in Python: numbers of tensors, hooks, and what it does with them.
 
-``torch.export`` knows no values, so it stops where a forward asks for one. Where what is asked does not depend on the images (a
-buffer, a constant), the answer is a part of the model: the model is run once on real images, what it is told is written down, and told
-again while it is exported. What depends on the images may be checked (assert, an if that only raises) and shown (print), not computed with.
+``torch.export`` knows no values, so it stops where a forward asks for one. Where what is asked does not
+depend on the images (a buffer, a constant), the answer is a part of the model: the model is run once on real
+images, what it is told is written down, and told again while it is exported. What depends on the images may
+be checked (assert, an if that only raises) and shown (print), not computed with.
 """
 
 import ast
@@ -70,7 +71,6 @@ class Hookless(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Anything else as it is."""
         return HOOKS[func]() if func in HOOKS else func(*args, **(kwargs or {}))
 
 
@@ -117,7 +117,7 @@ class Readings:
 
 
 def readings(model: nn.Module, images: Tensor, rows: Sequence[Tensor] = ()) -> Readings:
-    """Run a model once, and write down what it reads; what depends on further inputs counts as what depends on the images."""
+    """Run a model once and write down what it reads; further inputs count as the images."""
     found = Readings()
     with torch.no_grad(), _Dependent((images, *rows)) as dependent, _Recording(found, dependent):
         model(images, *rows)
@@ -235,8 +235,8 @@ class _Replaying(Hookless):
                 parts = cast("list[Any]", _masks(func, args))
                 if len(parts) != 1:
                     raise CaptureError(
-                        f"the model takes values by several masks or indices at once{_at()}, one of which is computed from the image. "
-                        "Multiply by the mask, or use torch.where"
+                        f"the model takes values by several masks or indices at once{_at()}, one of which is "
+                        "computed from the image. Multiply by the mask, or use torch.where"
                     )
                 return Masked.taken(args[0], parts[0], answer.value, answer.first, _at())
             index = cast("tuple[Any, ...]", answer.value)
@@ -330,8 +330,8 @@ def _masked(func: Any, args: Sequence[Any]) -> tuple[Any, ...] | None:
 
 def _reads_image() -> CaptureError:
     return CaptureError(
-        f"the model reads a value of the image in Python{_at()} (or of a further input), and goes on with it, so that its function depends on "
-        "the image. "
+        f"the model reads a value of the image in Python{_at()} (or of a further input), and goes on with "
+        "it, so that its function depends on the image. "
         "Compute with tensors there: torch.where in place of if, and no .item(), float() or int()"
     )
 
@@ -349,7 +349,7 @@ def _users(frame: FrameType | None) -> FrameType | None:
 
 
 def harmless(frame: FrameType | None) -> bool:
-    """Whether the user's statement at work only checks or shows: an assert, an if that only raises or warns, a print."""
+    """Whether the user's statement only checks or shows: an assert, a print, an if that only raises."""
     user = _users(frame)
     if user is None:
         return False

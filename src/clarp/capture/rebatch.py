@@ -1,9 +1,10 @@
 """A program that was exported for a fixed number of images, as one for any number.
 
-``torch.export`` writes the batch into every shape (``view(x.shape[0], -1)`` becomes ``view(3, -1)``), and a size alone doesn't say
-whether it is the batch: qkv are three too. So the program is run once more on a batch that has a name, which says in every value where
-the batch is, and the sizes in its shapes are replaced where they are the batch's. Where that takes a guess (a batch of one is in no shape
-and in all), a wrong one either doesn't run, or computes other logits, which the check of the captured graph finds.
+``torch.export`` writes the batch into every shape (``view(x.shape[0], -1)`` becomes ``view(3, -1)``), and a
+size alone doesn't say whether it is the batch: qkv are three too. So the program is run once more on a batch
+that has a name, which says in every value where the batch is, and the sizes in its shapes are replaced where
+they are the batch's. Where that takes a guess (a batch of one is in no shape and in all), a wrong one either
+doesn't run, or computes other logits, which the check of the captured graph finds.
 """
 
 from collections.abc import Callable, Sequence
@@ -50,7 +51,7 @@ def for_any_batch(
 
 
 def dynamic(rows: int) -> tuple[Any, ...]:
-    """For ``torch.export``: the batch of the images is dynamic, and so is that of further inputs of ``forward(images, *rows)``."""
+    """For ``torch.export``: the batch of ``forward(images, *rows)`` is dynamic in all of them."""
     batch = {0: Dim.AUTO}
     return (batch, (batch,) * rows) if rows else (batch,)
 
@@ -108,7 +109,7 @@ class _Run(fx.Interpreter):
         return sizes
 
     def _unflatten(self, x: Tensor, dim: int, sizes: list[Any]) -> list[Any]:
-        """Of the sizes that the batch's axis is split into, the first that can hold it: the batch is outside."""
+        """Of the sizes that the batch's axis is split into, the first that can hold it: the outermost."""
         if self._axis(x) != dim % x.ndim:
             return sizes
         others = prod(size for size in sizes if size != -1)
@@ -121,9 +122,10 @@ class _Run(fx.Interpreter):
         return counts if self._axis(x) is not None or x.shape[0] != 1 else self._fill(counts)
 
     def _view(self, x: Tensor, sizes: list[Any]) -> list[Any]:
-        """The axis that takes the batch over, of those whose size is a multiple of it and that can hold the same values.
+        """The axis that takes the batch over: its size is a multiple of it, and it holds the same values.
 
-        Best is one that is the batch alone; else not the last, where the features are; else one with as much before it as before.
+        Best is one that is the batch alone; else not the last, where the features are; else one with as much
+        before it as before.
         """
         batch = self._axis(x)
         if batch is None:
@@ -150,11 +152,9 @@ class _Run(fx.Interpreter):
         return sizes
 
     def _axis(self, x: Tensor) -> int | None:
-        """Where the batch is, None where it isn't."""
         return next((axis for axis, size in enumerate(x.shape) if not isinstance(size, int)), None)
 
     def _old(self, size: Any) -> int:
-        """A size in the program as it was exported."""
         if not isinstance(size, torch.SymInt):
             return int(size)
         return int(size.node.expr.subs({self.new.node.expr: self.old}))

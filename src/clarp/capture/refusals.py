@@ -37,7 +37,8 @@ class Refusals:
         )
         raise UnsupportedOperation(
             f"the model has {count} operation(s) that no rule covers:\n{listed}\n"
-            "Replace them by operations with a rule (docs/operations.md lists these), or give them one (clarp.rules.register)."
+            "Replace them by operations with a rule (docs/operations.md lists these), or give them one "
+            "(clarp.rules.register)."
         )
 
 

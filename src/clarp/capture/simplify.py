@@ -1,7 +1,7 @@
 """A captured graph becomes simpler and stays the same function.
 
-Batch norms go into the convolution or dense layer beside them, zero paddings into the convolution behind them,
-what nobody reads is dropped, and every value is marked with the limits that it can't leave.
+Batch norms go into the convolution or dense layer beside them, zero paddings into the convolution behind
+them, what nobody reads is dropped, and every value is marked with the limits that it can't leave.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from math import inf
 import torch
 
 from clarp.capture import folds
-from clarp.capture.graph import Graph, Node, Tap
+from clarp.capture.graph import Graph, HookPoint, Node
 from clarp.operations import Affine
 from clarp.operations.base import in_dtype
 
@@ -19,13 +19,13 @@ from clarp.operations.base import in_dtype
 def simplify(graph: Graph, dtype: torch.dtype) -> Graph:
     """Fold, drop and mark.
 
-    A fold is tried wherever one operation is the only reader of another. Folds compute in float64; dtype is the type of
-    the tensors in the end.
+    A fold is tried wherever one operation is the only reader of another. Folds compute in float64; dtype is
+    the type of the tensors in the end.
     """
     graph = _drop_unread(graph)
     for fold in (folds.affine_twice, folds.affine_behind, folds.affine_before, folds.padding):
         graph = _fold_everywhere(graph, fold)
-    used = {name for node in graph for name in _tensor_names(node)} | graph.aside.tensors
+    used = {name for node in graph for name in _tensor_names(node)} | graph.auxiliary.tensors
     kept = {name: in_dtype(tensor, dtype) for name, tensor in graph.tensors.items() if name in used}
     return _mark_intervals(replace(graph, tensors=kept))
 
@@ -50,28 +50,30 @@ def _fold_everywhere(graph: Graph, fold: folds.Fold) -> Graph:
     return replace(graph, nodes=tuple(nodes.values()), tensors=tensors, outputs=outputs)
 
 
-Outputs = Mapping[str, tuple[Tap | None, ...]]
+Outputs = Mapping[str, tuple[HookPoint | None, ...]]
 
 
 def _moved(outputs: Outputs, first: Node, second: Node, folded: Node) -> Outputs:
     """Where the modules' outputs are after a fold: the first of two nodes has become a part of the second.
 
-    Where the first was the greater part (a convolution, and a batch norm behind it), its output is what the two give.
-    Else (a batch norm before a convolution) it is what the two read: the same relevance, if it has the same shape.
+    Where the first was the greater part (a convolution, and a batch norm behind it), its output is what the
+    two give. Else (a batch norm before a convolution) it is what the two read: the same relevance, if it has
+    the same shape.
     """
     if type(folded.operation) is type(first.operation):
-        place: Tap | None = Tap(second.name)
+        place: HookPoint | None = HookPoint(second.name)
     else:
-        place = Tap(folded.inputs[0], second.name) if isinstance(first.operation, Affine) else None
-    moves = {Tap(first.name): place}
+        place = HookPoint(folded.inputs[0], second.name) if isinstance(first.operation, Affine) else None
+    moves = {HookPoint(first.name): place}
     moves |= {
-        tap: Tap(tap.value, second.name)
-        for taps in outputs.values()
-        for tap in taps
-        if tap is not None and tap.reader == first.name
+        point: HookPoint(point.value, second.name)
+        for points in outputs.values()
+        for point in points
+        if point is not None and point.reader == first.name
     }
     return {
-        path: tuple(moves.get(tap, tap) if tap else tap for tap in taps) for path, taps in outputs.items()
+        path: tuple(moves.get(point, point) if point else point for point in points)
+        for path, points in outputs.items()
     }
 
 
@@ -82,12 +84,12 @@ def _drop_unread(graph: Graph) -> Graph:
         if node.name in read:
             kept.append(node)
             read.update(node.inputs)
-    aside = graph.aside.without_unread(frozenset(read))
-    return replace(graph, nodes=tuple(reversed(kept)), aside=aside)
+    auxiliary = graph.auxiliary.without_unread(frozenset(read))
+    return replace(graph, nodes=tuple(reversed(kept)), auxiliary=auxiliary)
 
 
 def _mark_intervals(graph: Graph) -> Graph:
-    known = dict.fromkeys((graph.input, *graph.aside.names), (-inf, inf))
+    known = dict.fromkeys((graph.input, *graph.auxiliary.names), (-inf, inf))
     nodes = []
     for node in graph:
         low, high = node.operation.interval([known[name] for name in node.inputs], graph.tensors)

@@ -1,4 +1,4 @@
-"""What people put around a model, and what takes its place: the model itself is what is explained, or the thing is refused by its name."""
+"""What people put around a model: the model inside is explained, or the wrapper is refused by its name."""
 
 import copy
 from collections.abc import Iterator
@@ -24,7 +24,8 @@ QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "bitsan
 """Where the classes of quantised modules and tensors are from."""
 
 ATTEMPTS = 5
-"""How often a copy is tried: in 200 rounds of 32 threads one failed, because a tensor was kept in the meantime."""
+"""How often a copy is tried: in 200 rounds of 32 threads one failed, because a tensor was kept in the
+meantime."""
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -48,21 +49,25 @@ def check_kind(model: nn.Module) -> None:
         own = f"{type(module).__module__}.{type(module).__name__}"
         if isinstance(module, torch.jit.ScriptModule):
             raise CaptureError(
-                f"{where} is TorchScript (scripted, traced or frozen by torch.jit), which torch.export can't read. Load the model from its "
-                "Python class, with the weights of this one: model.load_state_dict(scripted.state_dict())."
+                f"{where} is TorchScript (scripted, traced or frozen by torch.jit), which torch.export can't "
+                "read. Load the model from its Python class, with the weights of this one: "
+                "model.load_state_dict(scripted.state_dict())."
             )
         if own.startswith(QUANTISED) or any(_is_quantised(t) for t in _own_tensors(module)):
             raise CaptureError(
-                f"{where} is quantised ({own}), and its whole numbers hand no relevance on. Load the floating model that it was made from."
+                f"{where} is quantised ({own}), and its whole numbers hand no relevance on. Load the "
+                "floating model that it was made from."
             )
         if type(module).__name__ in ("FullyShardedDataParallel", "FSDPModule"):
             raise CaptureError(
-                f"{where} is sharded ({own}), and its weights lie in several processes. Load the whole state dict into the model without FSDP."
+                f"{where} is sharded ({own}), and its weights lie in several processes. Load the whole state "
+                "dict into the model without FSDP."
             )
         lazy = any(is_lazy(tensor) for tensor in _own_tensors(module))
         if lazy or any(tensor.is_meta for tensor in _own_tensors(module)):
             raise CaptureError(
-                f"{where} ({own}) has parameters without values ({'lazy' if lazy else 'on the device meta'}). Load its weights first"
+                f"{where} ({own}) has parameters without values "
+                f"({'lazy' if lazy else 'on the device meta'}). Load its weights first"
                 + (", and call the model once on images." if lazy else ".")
             )
 
@@ -79,9 +84,10 @@ def _own_tensors(module: nn.Module) -> Iterator[Tensor]:
 def shared_copy(model: nn.Module) -> nn.Module:
     """A model to work on: the same modules anew, with the very tensors of the user's own.
 
-    ``torch.export`` swaps the parameters of the module that it traces for stand-ins, and a forward may keep what it computed: both happen
-    to the copy, and the user's model can be used beside it. Wrappers inside are taken off; tensors of inference mode, which can't be
-    traced, are copied. A model that can't be copied, or whose functions know its modules by name, is worked on itself.
+    ``torch.export`` swaps the parameters of the module that it traces for stand-ins, and a forward may keep
+    what it computed: both happen to the copy, and the user's model can be used beside it. Wrappers inside are
+    taken off; tensors of inference mode, which can't be traced, are copied. A model that can't be copied, or
+    whose functions know its modules by name, is worked on itself.
     """
     if any(_knows_modules(value) for module in model.modules() for value in vars(module).values()):
         return model
@@ -98,7 +104,8 @@ def shared_copy(model: nn.Module) -> nn.Module:
 def _copied(model: nn.Module) -> nn.Module | None:
     """A copy that shares the tensors, None where there can't be one.
 
-    Inference beside it may keep another tensor in the model between the look at its tensors and the copy, so that is tried again.
+    Inference beside it may keep another tensor in the model between the look at its tensors and the copy, so
+    that is tried again.
     """
     for _ in range(ATTEMPTS):
         known: dict[int, object] = {}
@@ -118,7 +125,7 @@ def _copied(model: nn.Module) -> nn.Module | None:
 
 
 def _is_shared(name: str, value: object) -> bool:
-    """What a module keeps for itself (Lightning's trainer, with optimisers and data) is no part of its function, and may be large."""
+    """Whether a module keeps it for itself (Lightning's trainer): no part of its function, perhaps large."""
     return name.startswith("_") and not isinstance(value, nn.Module | dict | list | tuple | set)
 
 
@@ -139,7 +146,6 @@ def _filled(cell: CellType) -> bool:
 
 
 def _tensors_in(value: object, depth: int = 3) -> Iterator[Tensor]:
-    """The tensors that attributes hold, in dictionaries, lists and tuples too."""
     if isinstance(value, Tensor):
         yield value
     elif depth and isinstance(value, dict):

@@ -1,60 +1,41 @@
-"""What a captured network is made of: each operation computes its output and transports a gradient back.
+"""What a captured network is made of: a file for each kind of operation, with all that belongs to it.
 
-Shapes: values are (B, ...); gradients and relevances carry a leading axis of K seeds, (K, B, ...), so that many
-explanations of one image share its forward pass and are one batched pass back.
+That is how ATen spells it (``@spelt``, ``@lowers``), what it computes, how a gradient goes back, the limits
+of its output, and which rule of a composite it gets. The modules at the end are of operations that become
+several others.
+
+Shapes: values are (B, ...); gradients and relevances carry a leading axis of K seeds, (K, B, ...), so that
+many explanations of one image share its forward pass and are one batched pass back.
 """
 
-from clarp.operations.activation import (
-    ELU,
-    GELU,
-    Activation,
-    Erf,
-    HardSigmoid,
-    HardSwish,
-    LeakyReLU,
-    LogSigmoid,
-    Mish,
-    Power,
-    PReLU,
-    Reciprocal,
-    Sigmoid,
-    SiLU,
-    Softplus,
-    Sqrt,
-    Tanh,
-)
-from clarp.operations.affine import Affine
-from clarp.operations.attention import MatMul, Softmax
+from clarp.operations import distance, fourier, recurrent, results
+from clarp.operations.activation import ELU, GELU, Erf, LogSigmoid, Mish, Sigmoid, SiLU, Softplus, Tanh
+from clarp.operations.attention import LogSumExp, MatMul, Softmax
 from clarp.operations.average import AdaptiveAverage, Average, AveragePool, Fold, Interpolate, Mean
 from clarp.operations.base import Operation, Record
-from clarp.operations.condition import Compare, Shrink, Sign, Step, Threshold, Where
+from clarp.operations.condition import Compare, Sign, StepFunction, Where
 from clarp.operations.contraction import Contraction, Resample
-from clarp.operations.elementwise import Elementwise, HardTanh, Rectifier, ReLU
-from clarp.operations.linear import (
-    Convolution,
-    Dense,
-    Linear,
-    TransposedConvolution,
-    WeightedLinear,
+from clarp.operations.elementwise import (
+    Activation,
+    Elementwise,
+    HardSigmoid,
+    HardSwish,
+    HardTanh,
+    LeakyReLU,
+    PReLU,
+    Rectifier,
+    ReLU,
+    Shrink,
+    Threshold,
 )
+from clarp.operations.indexing import Concatenate, Extend, Flip, Pad, Rearrange, Roll, Slice
+from clarp.operations.linear import Affine, Convolution, Dense, Linear, TransposedConvolution, WeightedLinear
 from clarp.operations.merge import Add, Divide, Multiply, Shift
 from clarp.operations.normalisation import GroupNorm, LayerNorm, Normalisation, RMSNorm
 from clarp.operations.pooling import AdaptiveMax, Max, Maximum, MaxPool, TopK, VectorNorm
-from clarp.operations.power import Absolute, Exp, Log, LogOdds, LogSumExp, RealPower
+from clarp.operations.power import Absolute, Exp, Log, LogOdds, Power, RealPower, Reciprocal, Sqrt
 from clarp.operations.sampling import GridSample, Unpool
-from clarp.operations.shape import (
-    Concatenate,
-    Expand,
-    Extend,
-    Flip,
-    Pad,
-    Permute,
-    Rearrange,
-    Reshape,
-    Roll,
-    Routing,
-    Slice,
-)
+from clarp.operations.shape import Expand, Permute, Reshape, Routing
 
 __all__ = [
     "ELU",
@@ -126,7 +107,7 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Sqrt",
-    "Step",
+    "StepFunction",
     "Tanh",
     "Threshold",
     "TopK",
@@ -135,4 +116,8 @@ __all__ = [
     "VectorNorm",
     "WeightedLinear",
     "Where",
+    "distance",
+    "fourier",
+    "recurrent",
+    "results",
 ]

@@ -12,7 +12,8 @@ from torch import Size, Tensor
 Kept = Literal["inputs", "output"]
 Tensors = Mapping[str, Tensor]
 Interval = tuple[float, float]
-"""The least and the greatest value that an element can have, whatever the image; infinite where nothing is known."""
+"""The least and the greatest value that an element can have, whatever the image; infinite where nothing is
+known."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Record:
         assert value is not None, "the plan did not keep an input that a rule reads"
         return value
 
+    def remembered(self) -> Tensor:
+        """What the operation itself remembered."""
+        assert self.memo is not None
+        return self.memo
+
     def result(self) -> Tensor:
         """The kept output."""
         assert self.output is not None, "the plan did not keep an output that a rule reads"
@@ -48,6 +54,11 @@ class Operation(ABC):
 
     gradient_keeps: ClassVar[frozenset[Kept]] = frozenset()
     """What :meth:`gradient` reads of the forward pass."""
+    rule: ClassVar[str]
+    """Which rule it gets: a field of :class:`~clarp.rules.composites.Composite`, or one of the rules that are
+    the same in all."""
+    rule_at_pixels: ClassVar[str | None] = None
+    """The same where it reads the pixels; None: no exception there."""
 
     @abstractmethod
     def forward(self, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, Tensor | None]:
@@ -59,7 +70,6 @@ class Operation(ABC):
 
     def interval(self, inputs: Sequence[Interval], tensors: Tensors) -> Interval:
         """Within which limits the output lies, given those of the inputs."""
-        del inputs, tensors
         return -inf, inf
 
 
@@ -74,11 +84,18 @@ def over_seeds(function: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:
 
 
 def sample_sums(value: Tensor) -> Tensor:
-    """The sum over each sample, (K, B, ...) to (K, B); at least in float32, where half precision would overflow."""
+    """The sum over each sample, (K, B, ...) to (K, B); at least in float32: half precision would overflow."""
     dtype = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
     if value.ndim == 2:  # one logit without an axis of its own; a sum over no axes is one over all
         return value.to(dtype)
     return value.sum(tuple(range(2, value.ndim)), dtype=dtype)
+
+
+def unsqueezed(value: Tensor, axes: Sequence[int], *, keepdim: bool) -> Tensor:
+    """A value that was reduced over these axes (negative), in a shape that broadcasts over the input's."""
+    for axis in () if keepdim else sorted(axes, reverse=True):
+        value = value.unsqueeze(axis)
+    return value
 
 
 def channels_last(value: Tensor) -> bool:
@@ -87,7 +104,7 @@ def channels_last(value: Tensor) -> bool:
 
 
 def stand_in(value: Tensor, shape: Size) -> Tensor:
-    """What ATen's backwards want to see of an input of this shape (B, ...): its sizes and its layout, like those of (N, ...)."""
+    """What ATen's backwards read of an input of this shape (B, ...): sizes and layout, as of (N, ...)."""
     layout = torch.channels_last if len(shape) == 4 and channels_last(value) else torch.contiguous_format
     return torch.empty((len(value), *shape[1:]), dtype=value.dtype, device=value.device, memory_format=layout)
 

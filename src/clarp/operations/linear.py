@@ -1,20 +1,24 @@
-"""Linear operations, f(x, w) + b: bilinear in the input and the weight, which is all that a rule needs to know."""
+"""Linear operations, f(x, w) + b: bilinear in the input and the weight, all that a rule needs to know."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Size, Tensor
+from torch import Size, Tensor, fx
 
-from clarp.operations.base import Operation, Record, Tensors, over_seeds
+from clarp.operations.base import Interval, Operation, Record, Tensors, over_seeds
+from clarp.operations.call import Call, Lowered, Refused, Value, lowers, per_axis
+
+aten = torch.ops.aten
 
 Weight = Tensor | float
 
 
 class Linear(Operation):
-    """``z = f(x, w) + b``. The weight of an average is the number 1, a gain on its fixed non-negative weights."""
+    """``z = f(x, w) + b``. The weight of an average is 1, a gain on its fixed non-negative weights."""
 
     @abstractmethod
     def apply(self, x: Tensor, weight: Weight) -> Tensor:
@@ -22,7 +26,7 @@ class Linear(Operation):
 
     @abstractmethod
     def transpose(self, r: Tensor, weight: Weight, shape: Size) -> Tensor:
-        """``f`` transposed in its first argument: (N, ...) of the output to (N, ...) of the input of this shape."""
+        """``f`` transposed in x: (N, ...) of the output to (N, ...) of the input of this shape."""
 
     @abstractmethod
     def parameters(self, tensors: Tensors) -> tuple[Weight, Tensor | None]:
@@ -47,12 +51,10 @@ class WeightedLinear(Linear):
     bias: str | None
 
     def parameters(self, tensors: Tensors) -> tuple[Weight, Tensor | None]:
-        """The weight, and the bias in a shape that broadcasts over the output."""
         bias = None if self.bias is None else self.shaped_bias(tensors[self.bias])
         return tensors[self.weight], bias
 
     def shaped_bias(self, bias: Tensor) -> Tensor:
-        """The bias (C,) in a shape that broadcasts over the output."""
         return bias
 
 
@@ -70,6 +72,8 @@ class Convolution(WeightedLinear):
         extra: uneven zero padding before it, in the order of ``torch.nn.functional.pad``, or ().
     """
 
+    rule: ClassVar[str] = "convolution"
+    rule_at_pixels: ClassVar[str | None] = "first"
     stride: tuple[int, ...]
     padding: tuple[int, ...]
     dilation: tuple[int, ...]
@@ -77,12 +81,10 @@ class Convolution(WeightedLinear):
     extra: tuple[int, ...] = ()
 
     def forward(self, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, None]:
-        """``f(x, w) + b``."""
         bias = None if self.bias is None else tensors[self.bias]
         return self._convolve(inputs[0], tensors[self.weight], bias), None
 
     def apply(self, x: Tensor, weight: Weight) -> Tensor:
-        """``f(x, w)``."""
         assert isinstance(weight, Tensor)
         return self._convolve(x, weight, None)
 
@@ -104,7 +106,7 @@ class Convolution(WeightedLinear):
         )
 
     def transpose(self, r: Tensor, weight: Weight, shape: Size) -> Tensor:
-        """The input gradient of the convolution: a transposed convolution, faster than ATen's backward on CPU."""
+        """The input gradient as a transposed convolution, which is faster than ATen's backward on CPU."""
         assert isinstance(weight, Tensor)
         padded = list(shape[-len(self.stride) :])
         for axis in range(len(self.extra) // 2):
@@ -131,7 +133,6 @@ class Convolution(WeightedLinear):
         return F.pad(x, [-p for p in self.extra]) if self.extra else x
 
     def shaped_bias(self, bias: Tensor) -> Tensor:
-        """(C,) as (C, 1, ...)."""
         return bias.view(-1, *(1,) * len(self.stride))
 
     @property
@@ -142,7 +143,9 @@ class Convolution(WeightedLinear):
 
 @dataclass(frozen=True)
 class TransposedConvolution(Convolution):
-    """A convolution transposed, where each input adds the kernel to the output, x (N, C, ...), w (C', C / groups, ...).
+    """A transposed convolution: each input adds the kernel to the output.
+
+    x is (N, C, ...), w (C', C / groups, ...).
 
     Attributes:
         stride: how far apart two neighbours add it, per axis.
@@ -170,7 +173,6 @@ class TransposedConvolution(Convolution):
         )
 
     def transpose(self, r: Tensor, weight: Weight, shape: Size) -> Tensor:
-        """The convolution that it is the transpose of."""
         assert isinstance(weight, Tensor)
         none = (0,) * len(self.stride)
         x = self._each(
@@ -199,7 +201,7 @@ class TransposedConvolution(Convolution):
 
 
 def exchanged(weight: Tensor, groups: int) -> Tensor:
-    """A weight (C', C / groups, ...) as (C, C' / groups, ...), as ATen's transposed convolutions want it; and back."""
+    """A weight (C', C / groups, ...) as (C, C' / groups, ...), as ATen's transposed convolution has it."""
     return weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
 
 
@@ -207,18 +209,141 @@ def exchanged(weight: Tensor, groups: int) -> Tensor:
 class Dense(WeightedLinear):
     """A dense layer over the last axis, x (N, ..., C), w (C', C)."""
 
+    rule: ClassVar[str] = "dense"
+    rule_at_pixels: ClassVar[str | None] = "first"
+
     def forward(self, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, None]:
-        """``x w^T + b``."""
         bias = None if self.bias is None else tensors[self.bias]
         return F.linear(inputs[0], tensors[self.weight], bias), None
 
     def apply(self, x: Tensor, weight: Weight) -> Tensor:
-        """``x w^T``."""
         assert isinstance(weight, Tensor)
         return F.linear(x, weight)
 
     def transpose(self, r: Tensor, weight: Weight, shape: Size) -> Tensor:
-        """``r w``."""
-        del shape
         assert isinstance(weight, Tensor)
         return r @ weight
+
+
+@dataclass(frozen=True)
+class Affine(WeightedLinear):
+    """``w x + b`` with constants that broadcast over (B, ...): a batch norm that was not folded."""
+
+    rule: ClassVar[str] = "affine"
+    rule_at_pixels: ClassVar[str | None] = "Pass"
+
+    def forward(self, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, None]:
+        y = inputs[0] * tensors[self.weight]
+        return (y if self.bias is None else y + tensors[self.bias]), None
+
+    def apply(self, x: Tensor, weight: Weight) -> Tensor:
+        return x * weight
+
+    def transpose(self, r: Tensor, weight: Weight, shape: Size) -> Tensor:
+        return r * weight
+
+    def interval(self, inputs: Sequence[Interval], tensors: Tensors) -> Interval:
+        weight = tensors[self.weight].double()
+        bias = weight.new_zeros(()) if self.bias is None else tensors[self.bias].double()
+        ends = [(weight * end).masked_fill(weight == 0, 0) + bias for end in inputs[0]]
+        return torch.minimum(*ends).min().item(), torch.maximum(*ends).max().item()
+
+
+@lowers(aten.conv1d.default, aten.conv2d.default, aten.conv3d.default)
+def _convolution(call: Call) -> Lowered:
+    """Constant weights; its input has a batch axis."""
+    x, weight = call.value("input"), call.required("weight")
+    axes = _axes(call, x)
+    operation = Convolution(
+        weight,
+        call.constant("bias"),
+        per_axis(call["stride"], axes),
+        per_axis(call["padding"], axes),
+        per_axis(call["dilation"], axes),
+        call["groups"],
+    )
+    return operation, (_first(call, x),)
+
+
+@lowers(aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding)
+def _convolution_padded_by_name(call: Call) -> Lowered:
+    """Padding "same" or "valid"."""
+    x, weight = call.value("input"), call.required("weight")
+    kernel = call.constants[weight].shape[2:]
+    dilation = per_axis(call["dilation"], len(kernel))
+    total = [d * (k - 1) if call["padding"] == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
+    uneven = [amount for t in reversed(total) for amount in (0, t % 2)]
+    stride = per_axis(call["stride"], len(kernel))
+    padding = tuple(t // 2 for t in total)
+    extra = tuple(uneven) if any(uneven) else ()
+    operation = Convolution(weight, call.constant("bias"), stride, padding, dilation, call["groups"], extra)
+    return operation, (_first(call, x),)
+
+
+@lowers(aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input)
+def _transposed_convolution(call: Call) -> Lowered:
+    """Constant weights; its input has a batch axis."""
+    x, weight = call.value("input"), call.constants[call.required("weight")]
+    axes = _axes(call, x)
+    operation = TransposedConvolution(
+        call.new("exchanged", exchanged(weight, call["groups"]).contiguous()),
+        call.constant("bias"),
+        per_axis(call["stride"], axes),
+        per_axis(call["padding"], axes),
+        per_axis(call["dilation"], axes),
+        call["groups"],
+        output_padding=per_axis(call["output_padding"], axes),
+    )
+    return operation, (_first(call, x),)
+
+
+def _axes(call: Call, x: fx.Node) -> int:
+    """Over how many axes a convolution goes."""
+    axes = call.constants[call.required("weight")].ndim - 2
+    if len(x.meta["val"].shape) != axes + 2:
+        raise Refused("its input has no batch axis, expected (B, C, ...)")
+    return axes
+
+
+def _first(call: Call, x: fx.Node) -> fx.Node:
+    """A convolution's input, which may be several windows of each image."""
+    if call.layout(x).axis:
+        call.shape(x)  # refuses any other batch axis
+    return x
+
+
+@lowers(aten.linear.default)
+def _dense(call: Call) -> Lowered:
+    """Constant weights; over any axis but the batch."""
+    x = call.value("input")
+    call.axis(-1, x)
+    return Dense(call.required("weight"), call.constant("bias")), (x,)
+
+
+@lowers(aten.addmm.default, batch="first")
+def _addmm(call: Call) -> Lowered:
+    """Beta = alpha = 1; the matrix and the summand are constants."""
+    if call["beta"] != 1 or call["alpha"] != 1:
+        raise Refused(f"beta={call['beta']} and alpha={call['alpha']}, expected 1 and 1")
+    weight = call.new("weight", call.constants[call.required("mat2")].t().contiguous())
+    return Dense(weight, call.required("self")), (call.value("mat1"),)
+
+
+def affine(call: Call, x: Value, scale: Tensor, shift: Tensor | None = None) -> Lowered:
+    """``scale x + shift``; a scale of no axes is one for all elements."""
+    scale = scale.double().view((1,) * (len(call.sizes()) + 1)) if scale.ndim == 0 else scale.double()
+    bias = None if shift is None else call.new("bias", shift)
+    return Affine(call.new("weight", scale), bias), (x,)
+
+
+def line(call: Call, factor: float, summand: float | None = None, axes: int | None = None) -> Affine:
+    """``factor x + summand`` with numbers, for a value of this many axes (None: as the result has)."""
+    suffix = len(call.steps)
+    bias = None if summand is None else call.number(f"summand.{suffix}", summand, axes)
+    return Affine(call.number(f"factor.{suffix}", factor, axes), bias)
+
+
+def scaled(call: Call, x: Value, factor: float, shape: tuple[int, ...] | None = None) -> Value:
+    """A value of this shape (None: of the result's) times a number."""
+    shape = call.sizes() if shape is None else shape
+    return x if factor == 1 else call.step(line(call, factor, axes=len(shape)), (x,), shape)

@@ -1,29 +1,36 @@
 """Values taken from places that are computed: sampling at a grid, and what a max pooling left behind."""
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, fx
 
 from clarp.operations.base import Interval, Kept, Operation, Record, Tensors, over_seeds
+from clarp.operations.call import Call, Lowered, Refused, lowers, per_axis
+from clarp.operations.contraction import Contraction
+from clarp.operations.merge import is_constant
+from clarp.operations.pooling import POOLING
 
 aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
 class GridSample(Operation):
-    """``torch.nn.functional.grid_sample`` of (N, C, H, W): linear in what is sampled, at a grid that is held constant.
+    """``torch.nn.functional.grid_sample`` of (N, C, H, W): linear in the samples, at a grid held constant.
 
     Attributes:
         mode: 0 bilinear, 1 nearest, 2 bicubic.
         padding: 0 zeros, 1 border, 2 reflection.
         align_corners: as in PyTorch.
-        grid: the name of a constant grid (1, H', W', 2) among the graph's tensors; None: it is computed from the image.
+        grid: the name of a constant grid (1, H', W', 2) among the graph's tensors; None: it is computed from
+            the image.
     """
 
+    rule: ClassVar[str] = "Sampled"
     mode: int
     padding: int
     align_corners: bool
@@ -31,12 +38,10 @@ class GridSample(Operation):
     gradient_keeps: ClassVar[frozenset[Kept]] = frozenset({"inputs"})
 
     def forward(self, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, None]:
-        """The samples."""
         grid = inputs[1] if self.grid is None else tensors[self.grid].expand(len(inputs[0]), -1, -1, -1)
         return aten.grid_sampler.default(inputs[0], grid, self.mode, self.padding, self.align_corners), None
 
     def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
-        """Back to the values around each sample, and to the grid where it is computed."""
         x = record.input(0)
         grid = record.input(1) if self.grid is None else tensors[self.grid].expand(len(x), -1, -1, -1)
         found = [self._back(g, x, grid) for g in gradient]
@@ -53,7 +58,7 @@ class GridSample(Operation):
 
 @dataclass(frozen=True)
 class Unpool(Operation):
-    """``torch.nn.functional.max_unpool2d``: each value goes to the place of the winner in a max pooling, zeros elsewhere.
+    """``torch.nn.functional.max_unpool2d``: each value goes to where a max pooling's winner was, else zeros.
 
     The second input is what that pooling read, (N, C, H, W).
 
@@ -66,6 +71,7 @@ class Unpool(Operation):
         size: of the output, (H', W').
     """
 
+    rule: ClassVar[str] = "Chosen"
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
     padding: tuple[int, ...]
@@ -74,8 +80,6 @@ class Unpool(Operation):
     size: tuple[int, int]
 
     def forward(self, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, Tensor]:
-        """The values at their places, and the places."""
-        del tensors
         _, places = F.max_pool2d(
             inputs[1],
             self.kernel,
@@ -88,20 +92,58 @@ class Unpool(Operation):
         return aten.max_unpool2d.default(inputs[0].contiguous(), places.contiguous(), self.size), places
 
     def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
-        """From the places; none to what only says where they are."""
-        del tensors
-        assert record.memo is not None
-        places = record.memo.flatten(-2)
+        places = record.remembered().flatten(-2)
 
         def back(g: Tensor) -> Tensor:
             index = places.repeat(len(g) // len(places), 1, 1)
-            return g.flatten(-2).gather(-1, index).unflatten(-1, record.memo.shape[-2:])  # type: ignore[union-attr]
+            return g.flatten(-2).gather(-1, index).unflatten(-1, record.remembered().shape[-2:])
 
         return over_seeds(back, gradient), gradient.new_zeros(()).expand(
             *gradient.shape[:2], *record.shapes[1][1:]
         )
 
     def interval(self, inputs: Sequence[Interval], tensors: Tensors) -> Interval:
-        """Of the values, and of the zeros."""
-        del tensors
         return min(inputs[0][0], 0.0), max(inputs[0][1], 0.0)
+
+
+@lowers(aten.grid_sampler.default, aten.grid_sampler_2d.default, batch="first")
+def _grid_sample(call: Call) -> Lowered:
+    """(B, C, H, W), at a constant grid or one computed from the image, which is held constant."""
+    x = call.value("input")
+    if len(call.shape(x)) != 3:
+        raise Refused("it samples volumes, expected (B, C, H, W)")
+    modes = (call["interpolation_mode"], call["padding_mode"], call["align_corners"])
+    if not is_constant(call, "grid"):
+        return GridSample(*modes, None), (x, call.value("grid"))
+    given: Any = call["grid"]
+    return GridSample(*modes, call.new("grid", call.aligned(call.constants[given.name]).contiguous())), (x,)
+
+
+@lowers(aten.affine_grid_generator.default, batch="first")
+def _affine_grid(call: Call) -> Lowered:
+    """Of a matrix (B, 2, 3) that is computed from the image."""
+    theta, size = call.value("theta"), call["size"]
+    if len(size) != 4:
+        raise Refused("it makes a grid for volumes, expected (B, C, H, W)")
+    # At each position, what the numbers of a row of the matrix are multiplied by.
+    rows = torch.zeros(3, 2, 3, dtype=torch.float64)
+    rows[:, 0] = torch.eye(3, dtype=torch.float64)
+    grid = aten.affine_grid_generator.default(rows, [3, 1, *size[2:]], call["align_corners"])
+    base = grid[..., 0].permute(1, 2, 0).contiguous()
+    return Contraction(call.new("base", base), None, "bij", "hwj", "bhwi"), (theta,)
+
+
+@lowers(aten.max_unpool2d.default, batch="channels")
+def _max_unpool(call: Call) -> Lowered:
+    """With the places that a max pooling of the model remembered."""
+    places: Any = call["indices"]
+    pooling = places.args[0] if places.target is operator.getitem else None
+    if not isinstance(pooling, fx.Node) or pooling.target is not POOLING:
+        raise Refused("its indices are not those of a max pooling in the model")
+    pool = call.of(pooling)
+    kernel, stride, padding, dilation = (
+        per_axis(pool[name], 2) for name in ("kernel_size", "stride", "padding", "dilation")
+    )
+    size = (call.shape()[-2], call.shape()[-1])
+    operation = Unpool(kernel, stride or kernel, padding, dilation, pool["ceil_mode"], size)
+    return operation, (call.value("self"), pool.value("self"))

@@ -1,21 +1,24 @@
-"""Operations that move values and change none: each relevance goes back where its value came from."""
+"""Operations that keep every value: shapes, orders of axes, copies; relevance goes back where it was."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, fx
 
-from clarp.operations.base import Interval, Operation, Record, Tensors, over_seeds, summed_to
+from clarp.operations.base import Interval, Operation, Record, Tensors, summed_to
+from clarp.operations.call import COUNTS, FLOATING, Call, Layout, Lowered, Refused, Value, lowers
+
+aten = torch.ops.aten
 
 
 class Routing(Operation):
     """Each output element is one input element or a constant."""
 
+    rule: ClassVar[str] = "Transport"
+
     def interval(self, inputs: Sequence[Interval], tensors: Tensors) -> Interval:
-        """Moved values stay what they are."""
-        del tensors
         return min(low for low, _ in inputs), max(high for _, high in inputs)
 
 
@@ -30,13 +33,9 @@ class Reshape(Routing):
     shape: tuple[int, ...]
 
     def forward(self, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, None]:
-        """(B, ...) as (B, *shape)."""
-        del tensors
         return inputs[0].reshape(inputs[0].shape[0], *self.shape), None
 
     def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
-        """Back in the old shape."""
-        del tensors
         return (gradient.reshape(*gradient.shape[:2], *record.shapes[0][1:]),)
 
 
@@ -51,117 +50,11 @@ class Permute(Routing):
     axes: tuple[int, ...]
 
     def forward(self, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, None]:
-        """Permuted."""
-        del tensors
         return inputs[0].permute(self.axes), None
 
     def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
-        """Permuted back."""
-        del record, tensors
         back = sorted(range(len(self.axes)), key=self.axes.__getitem__)
         return (gradient.permute(0, *(axis + 1 for axis in back)),)
-
-
-@dataclass(frozen=True)
-class Slice(Routing):
-    """Every ``step``-th element from ``start`` to ``end`` along one axis (not the batch)."""
-
-    axis: int
-    start: int
-    end: int
-    step: int
-
-    def forward(self, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, None]:
-        """The slice."""
-        del tensors
-        return torch.ops.aten.slice.Tensor(inputs[0], self.axis, self.start, self.end, self.step), None
-
-    def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
-        """The slice in its place, zeros around it."""
-        del tensors
-
-        def back(g: Tensor) -> Tensor:
-            sizes = [g.shape[0], *record.shapes[0][1:]]
-            placed: Tensor = torch.ops.aten.slice_backward.default(
-                g, sizes, self.axis, self.start, self.end, self.step
-            )
-            return placed
-
-        return (over_seeds(back, gradient),)
-
-
-@dataclass(frozen=True)
-class Pad(Routing):
-    """Constant padding, or cropping where an amount is negative.
-
-    Attributes:
-        amounts: in the order of ``torch.nn.functional.pad``.
-        value: what is put around.
-    """
-
-    amounts: tuple[int, ...]
-    value: float
-
-    def forward(self, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, None]:
-        """The padded value."""
-        del tensors
-        return F.pad(inputs[0], self.amounts, value=self.value), None
-
-    def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
-        """What was put around is cut off, what was cut off gets zero."""
-        del record, tensors
-        return (F.pad(gradient, [-amount for amount in self.amounts]),)
-
-    def interval(self, inputs: Sequence[Interval], tensors: Tensors) -> Interval:
-        """Of the input and of the padding."""
-        del tensors
-        return min(inputs[0][0], self.value), max(inputs[0][1], self.value)
-
-
-@dataclass(frozen=True)
-class Concatenate(Routing):
-    """Several values side by side along one axis (not the batch)."""
-
-    axis: int
-
-    def forward(self, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, None]:
-        """All in one."""
-        del tensors
-        return torch.cat(tuple(inputs), self.axis), None
-
-    def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
-        """Each gets its own part."""
-        del tensors
-        sizes = [shape[self.axis] for shape in record.shapes]
-        return torch.split(gradient, sizes, self.axis + 1)
-
-
-@dataclass(frozen=True)
-class Extend(Operation):
-    """A value with constants before and behind it along one axis (not the batch): a class token and the patches.
-
-    Attributes:
-        axis: along which.
-        before: the name of a constant (1, ...) among the graph's tensors, or None.
-        behind: likewise.
-    """
-
-    axis: int
-    before: str | None
-    behind: str | None
-
-    def forward(self, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, None]:
-        """All in one."""
-        before, behind = (
-            () if name is None else (tensors[name].expand(inputs[0].shape[0], *tensors[name].shape[1:]),)
-            for name in (self.before, self.behind)
-        )
-        return torch.cat((*before, inputs[0], *behind), self.axis), None
-
-    def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
-        """The part of the value."""
-        start = 0 if self.before is None else tensors[self.before].shape[self.axis]
-        return (gradient.narrow(self.axis + 1, start, record.shapes[0][self.axis]),)
 
 
 @dataclass(frozen=True)
@@ -175,76 +68,166 @@ class Expand(Routing):
     shape: tuple[int, ...]
 
     def forward(self, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, None]:
-        """(B, ...) as (B, *shape)."""
-        del tensors
         return inputs[0].expand(inputs[0].shape[0], *self.shape), None
 
     def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
-        """The sum over all copies."""
-        del tensors
         return (summed_to(gradient, record.shapes[0]),)
 
 
-@dataclass(frozen=True)
-class Roll(Routing):
-    """Shifted around along some axes (not the batch), as ``torch.roll`` does."""
-
-    shifts: tuple[int, ...]
-    axes: tuple[int, ...]
-
-    def forward(self, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, None]:
-        """Rolled."""
-        del tensors
-        return inputs[0].roll(self.shifts, self.axes), None
-
-    def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
-        """Rolled back."""
-        del record, tensors
-        return (gradient.roll([-shift for shift in self.shifts], [axis + 1 for axis in self.axes]),)
-
-
-@dataclass(frozen=True)
-class Flip(Routing):
-    """The other way round along some axes (not the batch)."""
-
-    axes: tuple[int, ...]
-
-    def forward(self, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, None]:
-        """Flipped."""
-        del tensors
-        return inputs[0].flip(self.axes), None
-
-    def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
-        """Flipped back."""
-        del record, tensors
-        return (gradient.flip([axis + 1 for axis in self.axes]),)
+NOTHING = (
+    aten.alias.default,
+    aten.clone.default,
+    aten.contiguous.default,
+    aten.detach.default,
+    aten.lift_fresh_copy.default,
+    aten.dropout.default,
+    aten.feature_dropout.default,
+    aten.alpha_dropout.default,
+    aten.feature_alpha_dropout.default,
+    aten.to.dtype,
+    aten.to.device,
+    aten.to.dtype_layout,
+    aten.to.other,
+    aten.type_as.default,
+    aten.lift_fresh.default,
+    aten.positive.default,
+    aten._to_copy.default,  # noqa: SLF001  an ATen name
+    aten.nan_to_num.default,
+)
 
 
-@dataclass(frozen=True)
-class Rearrange(Routing):
-    """Values taken from anywhere in the sample: pixel shuffles, mirrored padding, windows side by side.
+"""In eval mode these return the values of their first argument, where these are finite."""
 
-    Attributes:
-        index: the name of the places in the flat sample, counted from 1, among the graph's tensors; 0 gives zero.
-        shape: the new shape without the batch axis.
-    """
 
-    index: str
-    shape: tuple[int, ...]
+SHAPES = (
+    aten.view.default,
+    aten.reshape.default,
+    aten.reshape_as.default,
+    aten.view_as.default,
+    aten.flatten.using_ints,
+    aten.unflatten.int,
+    aten.squeeze.default,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+    aten.unsqueeze.default,
+    aten._unsafe_view.default,  # noqa: SLF001  an ATen name
+)
 
-    def forward(self, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, None]:
-        """The value at each place."""
-        flat = F.pad(inputs[0].flatten(1), (1, 0))
-        return flat.index_select(1, tensors[self.index]).reshape(-1, *self.shape), None
 
-    def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
-        """Back to each place, the sum where it was read several times."""
-        shape = record.shapes[0]
-        back = gradient.new_zeros(*gradient.shape[:2], 1 + shape[1:].numel())
-        back.index_add_(2, tensors[self.index], gradient.flatten(2))
-        return (back[..., 1:].reshape(*gradient.shape[:2], *shape[1:]),)
+"""Other shapes of the first argument's values, in the same order."""
 
-    def interval(self, inputs: Sequence[Interval], tensors: Tensors) -> Interval:
-        """Of the input, and of the zeros."""
-        del tensors
-        return min(inputs[0][0], 0.0), max(inputs[0][1], 0.0)
+
+@lowers(*SHAPES)
+def _reshape(call: Call) -> Lowered:
+    """Each sample on its own; dropped where the shape stays the same."""
+    x = call.value("self")
+    same = call.sizes() == call.sizes(x)
+    return None if same else Reshape(call.sizes()), (x,)
+
+
+@lowers(
+    aten.permute.default,
+    aten.transpose.int,
+    aten.swapaxes.default,
+    aten.swapdims.default,
+    aten.t.default,
+    aten.numpy_T.default,
+    aten.mT.default,
+    aten.movedim.int,
+    aten.movedim.intlist,
+    aten.moveaxis.int,
+    aten.moveaxis.intlist,
+)
+def _permute(call: Call) -> Lowered:
+    """Any order; the batch comes first here wherever it is there."""
+    x = call.value("self")
+    layout, count = call.layout(x), len(x.meta["val"].shape)
+    # The call itself, made on axes whose size is their number, says what goes where.
+    operation: Any = call.node.target
+    order = operation(
+        torch.empty(tuple(range(count)), device="meta"), *call.node.args[1:], **call.node.kwargs
+    ).shape
+    inner = [layout.axis + 1] if layout.inner > 1 else []
+    axes = [0]
+    for axis in order:
+        axes += inner if axis == layout.axis else [call.axis(axis, x)]
+    return None if axes == sorted(axes) else Permute(tuple(axes)), (x,)
+
+
+@lowers(aten.expand.default, aten.expand_as.default, aten.broadcast_to.default)
+def _expand(call: Call) -> Lowered:
+    """Any axes but the batch; dropped where the shape stays the same."""
+    x = call.value("self")
+    if call.sizes() == call.sizes(x):
+        return None, (x,)
+    return Expand(call.sizes()), (stretched(call, x, call.node),)
+
+
+def stretched(call: Call, x: fx.Node, like: fx.Node) -> Value:
+    """A value with axes of size one in front, so that it broadcasts over another one."""
+    old, new = call.layout(x), call.layout(like)
+    more = len(like.meta["val"].shape) - len(x.meta["val"].shape)
+    if Layout(old.axis + more, old.inner) != new:
+        raise Refused("it broadcasts along the batch axis")
+    return call.step(Reshape((1,) * more + call.sizes(x)), (x,), (1,) * more + call.sizes(x)) if more else x
+
+
+@lowers(aten.copy.default)
+def _copy(call: Call) -> Lowered:
+    """Of a value of the same shape and type, or of another floating type."""
+    x = call.value("src")
+    _check_type(call, x)
+    if call.sizes() != call.sizes(x):
+        raise Refused("it copies a value of another shape")
+    return None, (x,)
+
+
+@lowers(aten.repeat.default, aten.tile.default)
+def _repeat(call: Call) -> Lowered:
+    """Any axes but the batch."""
+    x = call.value("self")
+    counts: list[int] = list(call.arguments["repeats" if "repeats" in call.arguments else "dims"])
+    counts = [1] * (len(call.node.meta["val"].shape) - len(counts)) + counts
+    value, sizes = stretched(call, x, call.node), call.sizes()
+    old = (1,) * (len(sizes) - len(call.sizes(x))) + call.sizes(x)
+    if call.layout().inner != call.layout(x).inner:
+        raise Refused("it repeats along the batch axis")
+    apart = tuple(size for pair in ((1, o) for o in old) for size in pair)
+    wide = tuple(size for pair in ((n // o, o) for n, o in zip(sizes, old, strict=True)) for size in pair)
+    value = call.step(Reshape(apart), (value,), apart)
+    return Reshape(sizes), (call.step(Expand(wide), (value,), wide),)
+
+
+@lowers(aten.repeat_interleave.self_int)
+def _repeat_interleave(call: Call) -> Lowered:
+    """Any axis, a number of repeats; repeats of an image are windows inside the batch's axis."""
+    x = call.value("self")
+    if call["dim"] is None:
+        raise Refused("it repeats over all axes, expected one, dim=...")
+    layout, sizes = call.layout(x), call.sizes(x)
+    whole = call["dim"] % len(x.meta["val"].shape) == layout.axis
+    axis = layout.axis + (layout.inner > 1) if whole else call.axis(call["dim"], x)
+    apart, wide = ((*sizes[:axis], count, *sizes[axis:]) for count in (1, call["repeats"]))
+    value = call.step(Reshape(apart), (x,), apart)
+    return Reshape(call.sizes()), (call.step(Expand(wide), (value,), wide),)
+
+
+@lowers(*NOTHING)
+def _nothing(call: Call) -> Lowered:
+    """Dropped; in eval mode, and a floating type stays one, whichever: the graph computes in one type."""
+    x = call.value(next(iter(call.arguments)))
+    if call.arguments.get("train"):
+        raise Refused(
+            "it drops at random: call model.eval() first, or pass training=self.training where the model "
+            "calls F.dropout"
+        )
+    _check_type(call, x)
+    return None, (x,)
+
+
+def _check_type(call: Call, x: fx.Node) -> None:
+    """Casts between floating types (a softmax in float32, say) are no part of the function."""
+    old, new = x.meta["val"].dtype, call.node.meta["val"].dtype
+    # Conditions and counts are computed as zeros, ones and their sums, whatever their type is called.
+    if old != new and not (new in FLOATING and (old in FLOATING or old in COUNTS)):
+        raise Refused(f"it changes the type from {old} to {new}, expected one floating type or another")

@@ -121,7 +121,7 @@ class Plan:
         Raises:
             ValueError: there are several, whose results are put together, or parts of the logits that none computes.
         """
-        makers, beside = {node.name: node for node in self.graph}, self.graph.beside()
+        makers, beside = {node.name: node for node in self.graph}, self.graph.image_independent()
         names, found = [self.graph.output], dict[str, Node | None]()
         for name in names:  # grows while it is read
             node = makers.get(name)
@@ -163,8 +163,8 @@ def last_spatial(nodes: Sequence[Node]) -> Node:
 def make_plan(graph: Graph, composite: Composite) -> Plan:
     """Give every operation its rule."""
     pixels = graph.pixels()
-    beside = graph.beside()
-    intervals = dict.fromkeys((graph.input, *graph.aside.names), (-inf, inf))
+    beside = graph.image_independent()
+    intervals = dict.fromkeys((graph.input, *graph.auxiliary.names), (-inf, inf))
     held = {graph.input: False, **dict.fromkeys(beside, True)}
     weighing = _weighing(graph)
     steps = []

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Size, Tensor
 
-from clarp.capture import Node, Tap
+from clarp.capture import HookPoint, Node
 from clarp.operations import Add, Convolution, Operation, Record, Rectifier, Resample, WeightedLinear
 from clarp.operations.base import in_dtype, sample_sums
 from clarp.operations.custom import Custom
@@ -16,7 +16,7 @@ from clarp.propagation.ledger import Entry
 from clarp.propagation.plan import Plan, Step
 from clarp.rules import Pass, Rule
 from clarp.rules.parts import Ones, Part, Value
-from clarp.rules.rule import Shares, Site
+from clarp.rules.rule import Context, Shares
 
 ONEDNN = {torch.float32, torch.bfloat16}
 """The types in which PyTorch's convolutions on a CPU are faster with the channels side by side in memory: 1.5 times for
@@ -79,7 +79,7 @@ class Relevance:
     """
 
     pixels: Tensor
-    kept: Mapping[Tap, Tensor]
+    kept: Mapping[HookPoint, Tensor]
     entries: tuple[Entry, ...]
 
 
@@ -98,7 +98,7 @@ class Program:
         self, plan: Plan, device: torch.device, dtype: torch.dtype, back: torch.dtype, *, gradients: bool
     ) -> None:
         self.plan = plan
-        self._beside = plan.graph.beside()
+        self._beside = plan.graph.image_independent()
         self._layout = torch.contiguous_format
         if device.type == "cpu" and {dtype, back} <= ONEDNN:
             self._layout = torch.channels_last
@@ -159,7 +159,7 @@ class Program:
     def forward(self, images: Tensor, rows: Sequence[Tensor] = ()) -> Tape:
         """Compute the logits of images (B, C, H, W) and further inputs (B, ...), and keep what the way back reads."""
         graph = self.plan.graph
-        beside = graph.aside.values(rows, self._forward_tensors, images)
+        beside = graph.auxiliary.values(rows, self._forward_tensors, images)
         values = {graph.input: self._laid_out(images), **beside}
         kept: dict[str, Tensor] = {}
         memos: dict[str, Tensor] = {}
@@ -213,7 +213,7 @@ class Program:
         bounds: tuple[Tensor, Tensor],
         selector: Selector | None = None,
         dual_from: int | None = None,
-        wanted: Collection[Tap] = (),
+        wanted: Collection[HookPoint] = (),
     ) -> Relevance:
         """Propagate the initial relevance to the pixels.
 
@@ -230,7 +230,7 @@ class Program:
         arrived, sums = {graph.output: seed}, {graph.output: sample_sums(seed)}
         moved = self._moved_bounds(bounds, tape)
         head = self.plan.head().name if dual_from is not None else None
-        kept: dict[Tap, Tensor] = {}
+        kept: dict[HookPoint, Tensor] = {}
         entries: list[Entry] = []
         for step in reversed(self.plan.steps):
             node = step.node
@@ -239,44 +239,44 @@ class Program:
                 continue
             relevance, left = _selected(selector, node.name, relevance, total)
             modulation = None if selector is None else selector.modulation(node.name, len(relevance))
-            site = self._site(step, tape.record(node), moved, modulation)
-            shares = _handed(step.rule, relevance, site, dual_from if node.name == head else None)
-            if Tap(node.name) in wanted:
-                kept[Tap(node.name)] = relevance
+            context = self._context(step, tape.record(node), moved, modulation)
+            shares = _handed(step.rule, relevance, context, dual_from if node.name == head else None)
+            if HookPoint(node.name) in wanted:
+                kept[HookPoint(node.name)] = relevance
             _check_shares(step, shares, [tape.shapes[name] for name in node.inputs])
             passes = isinstance(step.rule, Pass)
             handed, held = torch.zeros_like(total), torch.zeros_like(total)
             for name, share in zip(node.inputs, shares.inputs, strict=True):
                 if share is None:
                     continue
-                if Tap(name, node.name) in wanted:
-                    kept[Tap(name, node.name)] = share
+                if HookPoint(name, node.name) in wanted:
+                    kept[HookPoint(name, node.name)] = share
                 amount = left if passes else sample_sums(share)
                 if name in self._beside:  # held constant, as any constant of the model
                     held = held + amount
                     continue
                 handed = handed + amount
-                _add(arrived, name, share, fresh=shares.fresh and Tap(name, node.name) not in wanted)
+                _add(arrived, name, share, fresh=shares.fresh and HookPoint(name, node.name) not in wanted)
                 _add(sums, name, amount)
             taken = held if shares.bias is None else shares.bias + held
             entries.append(Entry(node, step.rule, total, handed, total - left, taken))
-        pixels = Tap(graph.input)
+        pixels = HookPoint(graph.input)
         if graph.input in arrived:
             kept[pixels] = arrived[graph.input]
-        for tap in {pixels, *wanted} - kept.keys():  # where nothing arrived
-            kept[tap] = seed.new_zeros(len(seed), *tape.shapes[tap.value])
-        plain = {tap: value.to(dtype).contiguous() for tap, value in kept.items()}
-        return Relevance(plain[pixels], {tap: plain[tap] for tap in wanted}, tuple(entries))
+        for point in {pixels, *wanted} - kept.keys():  # where nothing arrived
+            kept[point] = seed.new_zeros(len(seed), *tape.shapes[point.value])
+        plain = {point: value.to(dtype).contiguous() for point, value in kept.items()}
+        return Relevance(plain[pixels], {point: plain[point] for point in wanted}, tuple(entries))
 
-    def _site(
+    def _context(
         self,
         step: Step,
         record: Record,
         moved: Mapping[str, tuple[Tensor, Tensor]],
         modulation: Tensor | None,
-    ) -> Site:
+    ) -> Context:
         operation = step.node.operation
-        return Site(
+        return Context(
             operation,
             record,
             self._tensors,
@@ -321,15 +321,18 @@ def _check_shares(step: Step, shares: Shares, shapes: Sequence[Size]) -> None:
         )
 
 
-def _dual(site: Site) -> Site:
-    """The same site with its weight negated, and the output that follows from it."""
-    operation = site.operation
+def _dual(context: Context) -> Context:
+    """The same context with its weight negated, and the output that follows from it."""
+    operation = context.operation
     assert isinstance(operation, WeightedLinear)
-    negated = -site.tensors[operation.weight]
-    tensors = {**site.tensors, operation.weight: negated}
-    output, _ = operation.forward([site.record.input()], tensors)
+    negated = -context.tensors[operation.weight]
+    tensors = {**context.tensors, operation.weight: negated}
+    output, _ = operation.forward([context.record.input()], tensors)
     return replace(
-        site, tensors=tensors, weight=lambda part: part(negated), record=replace(site.record, output=output)
+        context,
+        tensors=tensors,
+        weight=lambda part: part(negated),
+        record=replace(context.record, output=output),
     )
 
 
@@ -341,18 +344,20 @@ def _selected(
     return selected, total if selected is relevance else sample_sums(selected)
 
 
-def _handed(rule: Rule, relevance: Tensor, site: Site, dual_from: int | None) -> Shares:
+def _handed(rule: Rule, relevance: Tensor, context: Context, dual_from: int | None) -> Shares:
     return (
-        rule.propagate(relevance, site) if dual_from is None else _hand_dual(rule, relevance, site, dual_from)
+        rule.propagate(relevance, context)
+        if dual_from is None
+        else _hand_dual(rule, relevance, context, dual_from)
     )
 
 
-def _hand_dual(rule: Rule, relevance: Tensor, site: Site, dual_from: int) -> Shares:
-    """The seeds up to ``dual_from`` through the site, the others through its dual."""
-    chosen = site.selected
+def _hand_dual(rule: Rule, relevance: Tensor, context: Context, dual_from: int) -> Shares:
+    """The seeds up to ``dual_from`` through the context, the others through its dual."""
+    chosen = context.selected
     own, other = (None, None) if chosen is None else (chosen[:dual_from], chosen[dual_from:])
-    first = rule.propagate(relevance[:dual_from], replace(site, selected=own))
-    second = rule.propagate(relevance[dual_from:], _dual(replace(site, selected=other)))
+    first = rule.propagate(relevance[:dual_from], replace(context, selected=own))
+    second = rule.propagate(relevance[dual_from:], _dual(replace(context, selected=other)))
     pairs = zip(first.inputs, second.inputs, strict=True)
     inputs = tuple(None if a is None or b is None else torch.cat([a, b]) for a, b in pairs)
     bias = None if first.bias is None or second.bias is None else torch.cat([first.bias, second.bias])

@@ -1,4 +1,4 @@
-"""How one operation hands relevance to its inputs. Each rule is a frozen dataclass with its formula in its docstring."""
+"""How one operation hands relevance to its inputs: frozen dataclasses with formulas in their docstrings."""
 
 from clarp.rules.attention import Halves, Hold, Taylor
 from clarp.rules.basic import AlphaBeta, Epsilon, Flat, Gamma, Norm, ScaledZPlus, WSquare, ZBox, Zero, ZPlus

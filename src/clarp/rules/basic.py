@@ -1,8 +1,8 @@
 """The field's rules for linear operations, each a table of terms.
 
-Overview: Montavon et al. 2019, "Layer-Wise Relevance Propagation: An Overview". Notation: input x, weight w, bias b,
-output ``z_j = sum_i x_i w_ij + b_j``, ``v+ = max(0, v)``, ``v- = min(0, v)``. Where a denominator is exactly zero, no
-input contributed and the relevance goes nowhere; the ledger shows it.
+Overview: Montavon et al. 2019, "Layer-Wise Relevance Propagation: An Overview". Notation: input x, weight w,
+bias b, output ``z_j = sum_i x_i w_ij + b_j``, ``v+ = max(0, v)``, ``v- = min(0, v)``. Where a denominator is
+exactly zero, no input contributed and the relevance goes nowhere; the ledger shows it.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from clarp.operations import Add, Shift
 from clarp.operations.base import Kept
 from clarp.rules.linear import LinearRule
-from clarp.rules.merge import proportional
-from clarp.rules.parts import NEGATIVE, POSITIVE, WHOLE, Beyond, Branch, Ones, Signed, Square, Term
-from clarp.rules.rule import Shares, Site
+from clarp.rules.parts import NEGATIVE, POSITIVE, WHOLE, Branch, FromBound, Ones, Signed, Square, Term
 
 _WHOLE_KEEPS: frozenset[Kept] = frozenset({"inputs", "output"})
 
@@ -33,12 +30,11 @@ def _number(rule: str, name: str, value: float, low: float) -> None:
 
 @dataclass(frozen=True)
 class Zero(LinearRule):
-    """LRP-0: ``R_i = sum_j x_i w_ij / z_j R_j`` (Bach et al. 2015, eq. 56 without stabiliser). The bias absorbs its share."""
+    """LRP-0: ``R_i = sum_j x_i w_ij / z_j R_j`` (Bach et al. 2015, eq. 56); the bias absorbs its share."""
 
     keeps: ClassVar[frozenset[Kept]] = _WHOLE_KEEPS
 
     def branches(self) -> tuple[Branch, ...]:
-        """(x, w), with bias."""
         return (Branch((Term(WHOLE, WHOLE),), bias=WHOLE),)
 
 
@@ -68,42 +64,33 @@ class Epsilon(LinearRule):
         return self.epsilon
 
     def branches(self) -> tuple[Branch, ...]:
-        """(x, w), with bias."""
         return (Branch((Term(WHOLE, WHOLE),), bias=WHOLE),)
-
-    def propagate(self, relevance: Tensor, site: Site) -> Shares:
-        """The share of each contribution, signs included."""
-        if isinstance(site.operation, Add | Shift):
-            return proportional(relevance, site, self.epsilon)
-        return super().propagate(relevance, site)
 
 
 @dataclass(frozen=True)
 class ZPlus(LinearRule):
     """z+, also called alpha1-beta0: ``R_i = sum_j (x_i w_ij)+ / sum_i' (x_i' w_i'j)+ R_j``.
 
-    For inputs of either sign, ``(x w)+ = x+ w+ + x- w-`` (Montavon et al. 2017, Deep Taylor). No bias: conserves wherever
-    an output has a positive contribution.
+    For inputs of either sign, ``(x w)+ = x+ w+ + x- w-`` (Montavon et al. 2017, Deep Taylor). No bias:
+    conserves wherever an output has a positive contribution.
     """
 
     def branches(self) -> tuple[Branch, ...]:
-        """(x+, w+), (x-, w-)."""
         return (Branch((Term(POSITIVE, POSITIVE), Term(NEGATIVE, NEGATIVE))),)
 
 
 @dataclass(frozen=True)
 class ScaledZPlus(ZPlus):
-    """z+, and what outputs without a positive contribution received goes to the others: ``R_i = f sum_j (x_i w_ij)+ / sum_i' (x_i' w_i'j)+ R_j``.
+    """z+, scaled: ``R_i = f sum_j (x_i w_ij)+ / sum_i' (x_i' w_i'j)+ R_j``.
 
-    ``f = sum_j |R_j| / sum_j' |R_j'|``, j' over the outputs that have a positive contribution, in each image. Such an output is positive by
-    its bias alone, and z+ leaves biases out. In a depthwise convolution, with one channel of inputs to each output, there are many.
-    Conserves amounts wherever any output has a positive contribution. Not linear in the seed: f depends on it.
+    What outputs without a positive contribution received goes to the others:
+    ``f = sum_j |R_j| / sum_j' |R_j'|``, j' over the outputs that have a positive contribution, in each image.
+    Such an output is positive by its bias alone, and z+ leaves biases out. In a depthwise convolution, with
+    one channel of inputs to each output, there are many. Conserves amounts wherever any output has a positive
+    contribution. Not linear in the seed: f depends on it.
     """
 
-    @property
-    def rescales(self) -> bool:
-        """It does."""
-        return True
+    rescales: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -142,10 +129,11 @@ class AlphaBeta(LinearRule):
 
 @dataclass(frozen=True)
 class Gamma(LinearRule):
-    """LRP-gamma, generalised to inputs of either sign: contributions of the output's own sign count 1 + gamma times.
+    """LRP-gamma for inputs of either sign: contributions of the output's own sign count 1 + gamma times.
 
-    ``R_i = sum_j (x_i w_ij + gamma (x_i w_ij)+) / (z_j + gamma sum_i' (x_i' w_i'j)+) R_j`` where z_j > 0, the same with
-    ``(.)-`` where z_j < 0 (Montavon et al. 2019; Andeol et al. 2021). The bias counts as one more contribution and absorbs its share.
+    ``R_i = sum_j (x_i w_ij + gamma (x_i w_ij)+) / (z_j + gamma sum_i' (x_i' w_i'j)+) R_j`` where z_j > 0, the
+    same with ``(.)-`` where z_j < 0 (Montavon et al. 2019; Andeol et al. 2021). The bias counts as one more
+    contribution and absorbs its share.
 
     Attributes:
         gamma: 0 gives :class:`Zero`, infinity tends to :class:`ZPlus` at positive outputs.
@@ -172,10 +160,9 @@ class Gamma(LinearRule):
 
 @dataclass(frozen=True)
 class Flat(LinearRule):
-    """Flat: ``R_i = sum_j 1 / n_j R_j``, evenly over the n_j inputs that an output reads (Lapuschkin et al. 2019)."""
+    """Flat: ``R_i = sum_j 1 / n_j R_j``, over the n_j inputs of an output (Lapuschkin et al. 2019)."""
 
     def branches(self) -> tuple[Branch, ...]:
-        """(1, 1)."""
         return (Branch((Term(Ones(), Ones()),)),)
 
 
@@ -184,7 +171,6 @@ class WSquare(LinearRule):
     """w^2: ``R_i = sum_j w_ij^2 / sum_i' w_i'j^2 R_j`` (Montavon et al. 2017)."""
 
     def branches(self) -> tuple[Branch, ...]:
-        """(1, w^2)."""
         return (Branch((Term(Ones(), Square()),)),)
 
 
@@ -195,7 +181,8 @@ class ZBox(LinearRule):
     Montavon et al. 2017, eq. 13.
 
     Attributes:
-        low: l, per channel, in the units of the network's input; None: what the explainer knows of its images.
+        low: l, per channel, in the units of the network's input; None: what the explainer knows of its
+            images.
         high: h, likewise.
 
     Raises:
@@ -213,8 +200,9 @@ class ZBox(LinearRule):
         low, high = _floats("low", self.low), _floats("high", self.high)
         if len(low) != len(high) or not all(a < b for a, b in zip(low, high, strict=True)):
             raise ValueError(
-                f"ZBox got low={low} and high={high}, expected as many numbers in both, each low below its high. "
-                "For pixels in 0..1 normalised by mean and std these are (0 - mean) / std and (1 - mean) / std."
+                f"ZBox got low={low} and high={high}, expected as many numbers in both, each low below its "
+                "high. For pixels in 0..1 normalised by mean and std these are (0 - mean) / std and (1 - "
+                "mean) / std."
             )
         object.__setattr__(self, "low", low)
         object.__setattr__(self, "high", high)
@@ -225,7 +213,7 @@ class ZBox(LinearRule):
 
     def branches(self) -> tuple[Branch, ...]:
         """(x - low, w+), (x - high, w-): the formula's three terms in two, all of one sign."""
-        return (Branch((Term(Beyond("low"), POSITIVE), Term(Beyond("high"), NEGATIVE))),)
+        return (Branch((Term(FromBound("low"), POSITIVE), Term(FromBound("high"), NEGATIVE))),)
 
 
 def _floats(name: str, values: Sequence[float] | Tensor | float) -> tuple[float, ...]:
@@ -239,16 +227,9 @@ def _floats(name: str, values: Sequence[float] | Tensor | float) -> tuple[float,
 
 @dataclass(frozen=True)
 class Norm(LinearRule):
-    """Proportional: ``R_i = sum_j x_i w_ij / sum_i' x_i' w_i'j R_j`` for averages, ``R_a = a / (a + b) R`` for a sum."""
+    """Proportional: ``R_i = sum_j x_i w_ij / sum_i' x_i' w_i'j R_j``; for a sum ``R_a = a / (a + b) R``."""
 
     keeps: ClassVar[frozenset[Kept]] = _WHOLE_KEEPS
 
     def branches(self) -> tuple[Branch, ...]:
-        """(x, w)."""
         return (Branch((Term(WHOLE, WHOLE),)),)
-
-    def propagate(self, relevance: Tensor, site: Site) -> Shares:
-        """The share of each contribution in the sum, signs included."""
-        if isinstance(site.operation, Add | Shift):
-            return proportional(relevance, site)
-        return super().propagate(relevance, site)

@@ -4,33 +4,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Literal
 
-from clarp.operations import (
-    Add,
-    Affine,
-    Average,
-    Contraction,
-    Convolution,
-    Dense,
-    Divide,
-    Elementwise,
-    Extend,
-    GridSample,
-    LogSumExp,
-    MatMul,
-    Maximum,
-    Normalisation,
-    Operation,
-    Reciprocal,
-    Resample,
-    Routing,
-    Shift,
-    Softmax,
-    Step,
-    Unpool,
-    VectorNorm,
-    Where,
-)
-from clarp.operations.contraction import RESIZING
+from clarp.operations import Affine, Operation, Softmax
 from clarp.operations.custom import Custom
 from clarp.rules.attention import Halves, Hold, Taylor
 from clarp.rules.basic import AlphaBeta, Epsilon, Flat, Gamma, Norm, ScaledZPlus, ZBox, Zero, ZPlus
@@ -41,6 +15,19 @@ from clarp.rules.merge import Gate, Ratio
 from clarp.rules.normalisation import Squares
 from clarp.rules.rule import Crop, Pass, Rule, Transport
 
+SAME_IN_ALL: dict[str, Rule] = {
+    "Chosen": Chosen(),
+    "Crop": Crop(),
+    "Gate": Gate(signal=0),
+    "Hold": Hold(),
+    "Pass": Pass(),
+    "Sampled": Sampled(),
+    "Squares": Squares(),
+    "Transport": Transport(),
+}
+"""What moves or passes values has only one sensible rule; an operation says which, by
+:attr:`Operation.rule`."""
+
 
 @dataclass(frozen=True)
 class Composite:
@@ -50,14 +37,16 @@ class Composite:
         name: for plans and manifests.
         convolution: for convolutions.
         dense: for dense layers and other products with constants.
-        first: for the linear operations that read the pixels, and for what makes them a larger or smaller image before; None for no
-            exception there.
+        first: for the linear operations that read the pixels, and for what makes them a larger or smaller
+            image before; None for no exception there.
         depthwise: for convolutions whose outputs read one channel each; None: as other convolutions.
         average: for average poolings, means, and images made larger or smaller.
         residual: for sums of two branches, or of a value and a constant (a position embedding, say).
         product: for products of two values, as in attention.
-        softmax: for softmaxes. :class:`Hold` holds constant those that only weigh other values, as attention weights do.
-        adapts: whether it gives way to its twin for depthwise convolutions where a network has some; see :func:`default`.
+        softmax: for softmaxes. :class:`Hold` holds constant those that only weigh other values, as attention
+            weights do.
+        adapts: whether it gives way to its twin for depthwise convolutions where a network has some; see
+            :func:`default`.
 
     Raises:
         TypeError: a field is not a rule of the right kind.
@@ -83,7 +72,8 @@ class Composite:
             _expect(rule, LinearRule, place)
             if rule.reads_pixels_only:
                 raise ValueError(
-                    f"Composite got {place}={rule!r}, which needs the bounds of the pixels. Put it at first=..., "
+                    f"Composite got {place}={rule!r}, which needs the bounds of the pixels. Put it at "
+                    "first=..., "
                     f"and another rule, for example ZPlus(), at {place}."
                 )
         if self.first is not None:
@@ -110,54 +100,32 @@ class Composite:
         """
         if isinstance(operation, Custom):
             return rule_of(operation)
+        name = operation.rule_at_pixels if reads_pixels else None
+        if name is None or (name == "first" and self.first is None):
+            name = operation.rule
+        if name in SAME_IN_ALL:
+            return SAME_IN_ALL[name]
         if isinstance(operation, Softmax) and not only_weighs:
             return Taylor()
-        if reads_pixels and self.first is not None and isinstance(operation, (Convolution, Dense, *RESIZING)):
-            return self.first
-        if isinstance(operation, Shift) and reads_pixels:
-            return Pass()  # pixels from which a mean image was taken are pixels still
         if isinstance(operation, Affine):
-            return self._affine(operation, reads_pixels=reads_pixels)
-        table: tuple[tuple[type[Operation], Rule], ...] = (
-            (Convolution, self.depthwise if depthwise and self.depthwise else self.convolution),
-            (Dense, self.dense),
-            (Resample, self.average),
-            (Contraction, self.dense),
-            (Average, self.average),
-            (Add, self.residual),
-            (Shift, self.residual),
-            (MatMul, self.product),
-            (Softmax, self.softmax),
-            (Normalisation, Pass()),
-            (Divide, Gate(signal=0)),
-            (Extend, Crop()),
-            (Reciprocal, Hold()),
-            (Step, Hold()),
-            (Elementwise, Pass()),
-            (Routing, Transport()),
-            (Maximum, Transport()),
-            (VectorNorm, Squares()),
-            (LogSumExp, Transport()),
-            (Where, Chosen()),
-            (Unpool, Chosen()),
-            (GridSample, Sampled()),
-        )
-        return next(rule for kind, rule in table if isinstance(operation, kind))
+            return self._affine(operation)
+        if name == "convolution" and depthwise and self.depthwise is not None:
+            return self.depthwise
+        rule: Rule = getattr(self, name)
+        return rule
 
-    def _affine(self, operation: Affine, *, reads_pixels: bool) -> Rule:
-        """As if it were folded into a convolution: its bias absorbs what that rule gives to a bias, most rules nothing.
-
-        Pixels in other units are the same pixels.
-        """
+    def _affine(self, operation: Affine) -> Rule:
+        """As if folded into a convolution: its bias absorbs what that rule gives to a bias."""
         takes_bias = any(branch.bias is not None for branch in self.convolution.branches())
-        return self.convolution if takes_bias and operation.bias and not reads_pixels else Pass()
+        return self.convolution if takes_bias and operation.bias else Pass()
 
 
 def _expect(rule: object, kind: type | tuple[type, ...], field: str) -> None:
     if not isinstance(rule, kind):
         names = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
         raise TypeError(
-            f"Composite got {field}={rule!r}, expected a {names}, for example ZPlus() or Ratio() of clarp.rules."
+            f"Composite got {field}={rule!r}, expected a {names}, for example ZPlus() or Ratio() of "
+            "clarp.rules."
         )
 
 
@@ -198,12 +166,12 @@ def names() -> tuple[str, ...]:
 
 
 def default(name: str) -> Composite:
-    """A preset as what a method has where nobody asked for a composite, so that :func:`settled` may change it."""
+    """A preset as a method's default, where nobody asked for a composite: :func:`settled` may change it."""
     return replace(get(name), adapts=True)
 
 
 def settled(composite: Composite, *, depthwise: bool) -> Composite:
-    """What a composite is in a network with or without depthwise convolutions: a default one gives way to its twin for these (docs/rules.md).
+    """A composite for a network with or without depthwise convolutions: a default gives way to its twin.
 
     >>> settled(default("zplus-box"), depthwise=True).name, settled(get("zplus-box"), depthwise=True).name
     ('zplus-scaled-box', 'zplus-box')
@@ -221,7 +189,8 @@ def get(composite: str | Composite, residual: Literal["ratio", "proportional"] |
 
     Args:
         composite: one of :func:`names`, or a composite, which is returned.
-        residual: how a sum of two branches splits its relevance; None: as the composite says (presets: "ratio", attnlrp: the epsilon rule).
+        residual: how a sum of two branches splits its relevance; None: as the composite says (presets:
+            "ratio", attnlrp: the epsilon rule).
 
     Raises:
         ValueError: no such preset or split.

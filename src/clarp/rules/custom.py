@@ -4,9 +4,8 @@ import torch
 from torch._library.custom_ops import CustomOpDef
 from torch._ops import OpOverload, OpOverloadPacket
 
-from clarp.capture.lowering import LOWERINGS
-from clarp.capture.lowering.custom import REGISTERED
-from clarp.operations.custom import Custom, Gradient
+from clarp.operations.call import LOWERINGS
+from clarp.operations.custom import REGISTERED, Custom, Gradient
 from clarp.rules.linear import LinearRule
 from clarp.rules.rule import Rule
 
@@ -20,15 +19,16 @@ def register(
 ) -> None:
     """Give an operation that clarp does not know a rule; explainers made from then on explain models with it.
 
-    The operation itself is what computes: a custom operation (``torch.library.custom_op``), or one of PyTorch's own that
-    was refused. It must treat each image of the batch on its own, and return one tensor.
+    The operation itself is what computes: a custom operation (``torch.library.custom_op``), or one of
+    PyTorch's own that was refused. It must treat each image of the batch on its own, and return one tensor.
 
     Args:
         operation: the operation, or its name, for example "mylib::snake" or "aten::cumsum".
         rule: how it hands relevance to its inputs, whatever the composite.
-        gradient: ``gradient(g, *arguments)`` gives the gradient of each input that depends on the images, from the gradient
-            g (B, ...) of the output and the operation's arguments; None: PyTorch's autograd formula of the operation. Only
-            methods with selection, and rules that ask for it (``Transport``), need a gradient at all.
+        gradient: ``gradient(g, *arguments)`` gives the gradient of each input that depends on the images,
+            from the gradient g (B, ...) of the output and the operation's arguments; None: PyTorch's autograd
+            formula of the operation. Only methods with selection, and rules that ask for it (``Transport``),
+            need a gradient at all.
 
     Raises:
         TypeError: an argument is not of its kind, or the rule is one for linear operations.
@@ -39,7 +39,8 @@ def register(
         raise TypeError(f"rule is {rule!r}, expected a rule, for example clarp.rules.Pass().")
     if isinstance(rule, LinearRule):
         raise TypeError(
-            f"rule is {rule!r}, which needs the weights of a linear operation, and nothing is known of those of {target}. "
+            f"rule is {rule!r}, which needs the weights of a linear operation, and nothing is known of those "
+            f"of {target}. "
             "Take Pass(), Transport() or Ratio(), or a rule of your own (docs/rules.md)."
         )
     if gradient is not None and not callable(gradient):
@@ -69,13 +70,15 @@ def _target(operation: object) -> OpOverload:
         found = getattr(getattr(torch.ops, space), name, None) if space and name else None
         if found is None:
             raise ValueError(
-                f"there is no operation {operation!r}, expected a name such as 'mylib::snake' that is registered."
+                f"there is no operation {operation!r}, expected a name such as 'mylib::snake' that is "
+                "registered."
             )
         operation = found
     if not isinstance(operation, OpOverloadPacket):
         raise TypeError(
-            f"operation is {operation!r}, expected a custom operation (torch.library.custom_op) or its name. An autograd.Function "
-            "or a module is traced into the operations that it does: make it a custom operation (docs/rules.md)."
+            f"operation is {operation!r}, expected a custom operation (torch.library.custom_op) or its name. "
+            "An autograd.Function or a module is traced into the operations that it does: make it a custom "
+            "operation (docs/rules.md)."
         )
     found = [getattr(operation, name) for name in operation.overloads()]
     pure: list[OpOverload] = [overload for overload in found if not overload._schema.is_mutable]  # noqa: SLF001

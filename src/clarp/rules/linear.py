@@ -1,15 +1,17 @@
 """The one propagation through linear operations. A rule is the short table of terms that it gives."""
 
 from abc import abstractmethod
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from clarp.operations import Average, Convolution, Dense, Linear, Operation
+from clarp.operations import Add, Average, Convolution, Dense, Linear, Operation, Shift
 from clarp.operations.base import Kept, over_seeds, sample_sums
-from clarp.rules.parts import WHOLE, Beyond, Branch, Part, Signed, Term, Value
-from clarp.rules.rule import TINY, Rule, Shares, Site, divide
+from clarp.rules.merge import proportional
+from clarp.rules.parts import WHOLE, Branch, FromBound, Part, Signed, Term, Value
+from clarp.rules.rule import TINY, Context, Rule, Shares, divide
 
 
 class LinearRule(Rule):
@@ -19,6 +21,8 @@ class LinearRule(Rule):
     """
 
     keeps: ClassVar[frozenset[Kept]] = frozenset({"inputs"})
+    rescales: ClassVar[bool] = False
+    """Whether the relevance of outputs without a contribution goes to the others, in proportion."""
 
     @abstractmethod
     def branches(self) -> tuple[Branch, ...]:
@@ -32,7 +36,7 @@ class LinearRule(Rule):
     @property
     def reads_pixels_only(self) -> bool:
         """Whether it makes sense at the pixels only, because it needs their bounds."""
-        return any(isinstance(term.input, Beyond) for branch in self.branches() for term in branch.terms)
+        return any(isinstance(term.input, FromBound) for branch in self.branches() for term in branch.terms)
 
     @property
     def reads_input(self) -> bool:
@@ -40,13 +44,8 @@ class LinearRule(Rule):
         return any(isinstance(term.input, Signed) for branch in self.branches() for term in branch.terms)
 
     @property
-    def rescales(self) -> bool:
-        """Whether the relevance of outputs without a contribution goes to the others, in proportion to what they have."""
-        return False
-
-    @property
     def one_sign(self) -> bool:
-        """Whether its denominators sum terms of one sign (z+, alpha-beta), so that they can't nearly cancel."""
+        """Whether its denominators sum terms of one sign (z+, alpha-beta), which can't nearly cancel."""
         return all(branch.one_sign for branch in self.branches())
 
     def weight_parts(self, operation: Operation, *, non_negative: bool) -> tuple[Part, ...]:
@@ -54,18 +53,20 @@ class LinearRule(Rule):
         branches = (b.given(**_known(operation, non_negative=non_negative)) for b in self.branches())
         return tuple({term.weight: None for branch in branches for term in branch.terms})
 
-    def propagate(self, relevance: Tensor, site: Site) -> Shares:
-        """Hand relevance (K, B, ...) of the output to the one input."""
+    def propagate(self, relevance: Tensor, context: Context) -> Shares:
+        """Hand relevance (K, B, ...) of the output to the one input, or of a sum to what is added."""
+        if isinstance(context.operation, Add | Shift):
+            return proportional(relevance, context, self.stabiliser)
         total: Tensor | None = None
         absorbed: Tensor | None = None
         for branch in self.branches():
-            handed, bias = _Fraction(branch, site).hand(relevance, self.stabiliser, rescale=self.rescales)
+            handed, bias = _Fraction(branch, context).hand(relevance, self.stabiliser, rescale=self.rescales)
             if handed is not None:
                 total = handed if total is None else total + handed
             if bias is not None:
                 absorbed = bias if absorbed is None else absorbed + bias
         if total is None:
-            total = relevance.new_zeros(*relevance.shape[:2], *site.record.shapes[0][1:])
+            total = relevance.new_zeros(*relevance.shape[:2], *context.record.shapes[0][1:])
         return Shares((total,), absorbed, fresh=True)
 
 
@@ -74,20 +75,21 @@ def _known(operation: Operation, *, non_negative: bool) -> dict[str, bool]:
 
 
 class _Fraction:
-    """One branch at one site: ``coefficient * sum_k x_k f_transposed(R / z, w_k)``."""
+    """One branch at one context: ``coefficient * sum_k x_k f_transposed(R / z, w_k)``."""
 
-    def __init__(self, branch: Branch, site: Site) -> None:
-        assert isinstance(site.operation, Linear)
-        known = _known(site.operation, non_negative=site.signs[0])
-        self.operation: Linear = site.operation
-        self.site = site
+    def __init__(self, branch: Branch, context: Context) -> None:
+        assert isinstance(context.operation, Linear)
+        known = _known(context.operation, non_negative=context.signs[0])
+        self.operation: Linear = context.operation
+        self.context = context
         self.branch = branch.given(**known)
         self.sure_sign = branch.sure_sign(**known)
         inputs = [self._input(term) for term in self.branch.terms]
-        weights = [site.weight(term.weight) for term in self.branch.terms]
+        weights = [context.weight(term.weight) for term in self.branch.terms]
         self.axis, self.stacked = self._stackable(len(inputs))
         if self.stacked:
-            # One operation on twice the channels: a convolution with few channels costs as much as one with twice as many.
+            # One operation on twice the channels: a convolution with few channels costs as much as one with
+            # twice as many.
             stacked = torch.cat([w for w in weights if isinstance(w, Tensor)], 1)
             self.pairs: list[tuple[Tensor, Value]] = [(torch.cat(inputs, self.axis), stacked)]
         else:
@@ -104,10 +106,10 @@ class _Fraction:
         return 0, 0
 
     def _input(self, term: Term) -> Tensor:
-        if isinstance(term.input, Beyond):
-            assert self.site.bounds is not None
-            return self.site.record.input() - self.site.bounds[0 if term.input.end == "low" else 1]
-        x = self.site.record.input() if self.site.selected is None else self.site.selected
+        if isinstance(term.input, FromBound):
+            assert self.context.bounds is not None
+            return self.context.record.input() - self.context.bounds[0 if term.input.end == "low" else 1]
+        x = self.context.record.input() if self.context.selected is None else self.context.selected
         part = term.input(x)
         assert isinstance(part, Tensor)
         return part
@@ -115,28 +117,28 @@ class _Fraction:
     def _bias(self) -> Tensor | None:
         if self.branch.bias is None:
             return None
-        _, bias = self.operation.parameters(self.site.tensors)
+        _, bias = self.operation.parameters(self.context.tensors)
         part = None if bias is None else self.branch.bias(bias)
         assert part is None or isinstance(part, Tensor)
         return part
 
     def _output(self) -> Tensor:
         """The operation's output, of the selected inputs where there is selection."""
-        if self.site.selected is None:
-            return self.site.record.result()
-        weight, bias = self.operation.parameters(self.site.tensors)
-        output = over_seeds(lambda v: self.operation.apply(v, weight), self.site.selected)
+        if self.context.selected is None:
+            return self.context.record.result()
+        weight, bias = self.operation.parameters(self.context.tensors)
+        output = over_seeds(lambda v: self.operation.apply(v, weight), self.context.selected)
         return output if bias is None else output + bias
 
     def _denominator(self, bias: Tensor | None) -> Tensor:
-        _, own_bias = self.operation.parameters(self.site.tensors)
+        _, own_bias = self.operation.parameters(self.context.tensors)
         whole = self.branch.terms == (Term(WHOLE, WHOLE),)
         complete = own_bias is None or self.branch.bias == WHOLE
-        if whole and complete and self.site.selected is None and self.site.record.output is not None:
-            return self.site.record.output
+        if whole and complete and self.context.selected is None and self.context.record.output is not None:
+            return self.context.record.output
         z: Tensor | None = None
         for x, weight in self.pairs:
-            if x.ndim > len(self.site.record.shapes[0]):
+            if x.ndim > len(self.context.record.shapes[0]):
                 y = over_seeds(lambda v, w=weight: self.operation.apply(v, w), x)  # type: ignore[misc]
             else:
                 y = self.operation.apply(x, weight)
@@ -170,20 +172,21 @@ class _Fraction:
         if self.branch.where != "everywhere":
             true = self._output()
             relevance = relevance * (true > 0 if self.branch.where == "positive" else true < 0)
-        reuse = z is not self.site.record.output
+        reuse = z is not self.context.record.output
         ratio = divide(relevance, z, epsilon, non_negative=self.sure_sign, reuse=reuse)
         if self.branch.coefficient != 1.0:
             ratio = ratio * self.branch.coefficient
         total: Tensor | None = None
         for x, weight in self.pairs:
-            shape = x.shape[-len(self.site.record.shapes[0]) :]
-            back = over_seeds(lambda r, w=weight, s=shape: self.operation.transpose(r, w, s), ratio)  # type: ignore[misc]
+            shape = x.shape[-len(self.context.record.shapes[0]) :]
+            transpose = partial(self.operation.transpose, weight=weight, shape=shape)
+            back = over_seeds(transpose, ratio)
             total = self._products(back, x) if total is None else total.addcmul_(back, x)
         return total, None if bias is None else _weighted_sum(ratio, bias)
 
 
 def _rescaled(relevance: Tensor, z: Tensor) -> Tensor:
-    """Relevance (K, B, ...) times ``sum |R_j|`` over all outputs, through that over the outputs with a contribution, in each sample."""
+    """Relevance (K, B, ...) times ``sum |R_j|``, through that sum over outputs with a contribution."""
     sizes = relevance.abs()
     every, served = sample_sums(sizes), sample_sums(sizes * (z > TINY))
     enough = served > torch.finfo(served.dtype).tiny * every  # else the quotient could overflow

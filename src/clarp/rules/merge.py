@@ -10,24 +10,23 @@ from torch import Tensor
 
 from clarp.operations import Shift
 from clarp.operations.base import Interval, Kept, sample_sums
-from clarp.rules.rule import Rule, Shares, Site, divide
+from clarp.rules.rule import Context, Rule, Shares, divide
 
 
 @dataclass(frozen=True)
 class Ratio(Rule):
-    """``R_a = |a| / (|a| + |b|) R``, and the rest to b; half each where both are zero. Bounded, and always conserves.
+    """``R_a = |a| / (|a| + |b|) R``, the rest to b; half each where both are zero. Bounded, conserves always.
 
     Otsuki et al., ECCV 2024, "Layer-Wise Relevance Propagation with Conservation Property for ResNet".
     """
 
     keeps: ClassVar[frozenset[Kept]] = frozenset({"inputs"})
 
-    def propagate(self, relevance: Tensor, site: Site) -> Shares:
-        """Split by size."""
-        if isinstance(site.operation, Shift):
-            return self._beside_constant(relevance, site)
-        a = site.record.input(0).abs()
-        b = site.record.input(1) if site.signs[1] else site.record.input(1).abs()
+    def propagate(self, relevance: Tensor, context: Context) -> Shares:
+        if isinstance(context.operation, Shift):
+            return self._beside_constant(relevance, context)
+        a = context.record.input(0).abs()
+        b = context.record.input(1) if context.signs[1] else context.record.input(1).abs()
         both = a + b
         share = a.div_(both).nan_to_num_(nan=0.5)
         if relevance.shape[0] > 1:
@@ -37,26 +36,26 @@ class Ratio(Rule):
         second = torch.sub(relevance[0], first, out=both)  # fresh memory costs more than the difference
         return Shares((first.unsqueeze(0), second.unsqueeze(0)))
 
-    def _beside_constant(self, relevance: Tensor, site: Site) -> Shares:
+    def _beside_constant(self, relevance: Tensor, context: Context) -> Shares:
         """What a constant gets is the bias's; one of zero gets nothing."""
-        assert isinstance(site.operation, Shift)
-        a, b = site.record.input().abs(), site.tensors[site.operation.constant].abs()
+        assert isinstance(context.operation, Shift)
+        a, b = context.record.input().abs(), context.tensors[context.operation.constant].abs()
         first = relevance * (a / (a + b)).masked_fill(b == 0, 1)
         return Shares((first,), sample_sums(relevance - first))
 
 
-def proportional(relevance: Tensor, site: Site, epsilon: float = 0.0) -> Shares:
-    """``R_a = a / (a + b + epsilon sign(a + b)) R``, signs included: large where a and b cancel; without epsilon nothing where they cancel exactly."""
-    ratio = divide(relevance, site.record.result(), epsilon)
-    if isinstance(site.operation, Shift):
-        taken = (ratio * site.tensors[site.operation.constant]).masked_fill(ratio == 0, 0)
-        return Shares((ratio * site.record.input(),), sample_sums(taken))
-    return Shares((ratio * site.record.input(0), ratio * site.record.input(1)))
+def proportional(relevance: Tensor, context: Context, epsilon: float = 0.0) -> Shares:
+    """``R_a = a / (a + b + epsilon sign(a + b)) R``: large where a and b nearly cancel, zero if exactly."""
+    ratio = divide(relevance, context.record.result(), epsilon)
+    if isinstance(context.operation, Shift):
+        taken = (ratio * context.tensors[context.operation.constant]).masked_fill(ratio == 0, 0)
+        return Shares((ratio * context.record.input(),), sample_sums(taken))
+    return Shares((ratio * context.record.input(0), ratio * context.record.input(1)))
 
 
 @dataclass(frozen=True)
 class Gate(Rule):
-    """``R_signal = R``: the other factor of a product is a gate, a weight that is held constant. A divisor is one too.
+    """``R_signal = R``: the other factor is a gate, a weight that is held constant. A divisor is one too.
 
     Arras et al. 2017, "Explaining Recurrent Neural Network Predictions in Sentiment Analysis" (LRP-all).
 
@@ -66,28 +65,25 @@ class Gate(Rule):
 
     signal: int
 
-    def propagate(self, relevance: Tensor, site: Site) -> Shares:
-        """Everything to the signal."""
-        del site
+    def propagate(self, relevance: Tensor, context: Context) -> Shares:
         return Shares((relevance, None) if self.signal == 0 else (None, relevance))
 
 
 @dataclass(frozen=True)
 class Half(Rule):
-    """``R_a = R_b = R / 2``: two signals multiplied, each half as important (AttnLRP, Achtibat et al. 2024, arXiv 2402.05602)."""
+    """``R_a = R_b = R / 2``: two signals multiplied, each half as important (AttnLRP, arXiv 2402.05602)."""
 
-    def propagate(self, relevance: Tensor, site: Site) -> Shares:
-        """Half each."""
-        del site
+    def propagate(self, relevance: Tensor, context: Context) -> Shares:
         return Shares((relevance / 2, relevance / 2))
 
 
 def product_rule(intervals: Sequence[Interval], held: Sequence[bool]) -> Gate | Half:
     """The rule for a product: which of two factors is a gate.
 
-    A gate is a factor that can't be negative and is bounded above by the operations that made it (a sigmoid, a softmax, a
-    clamp, perhaps scaled, averaged and broadcast), or one that is held constant already. Of two such factors the one with the
-    lower bound is the gate; where the bounds are equal, or neither is a gate, both are signals.
+    A gate is a factor that can't be negative and is bounded above by the operations that made it (a sigmoid,
+    a softmax, a clamp, perhaps scaled, averaged and broadcast), or one that is held constant already. Of two
+    such factors the one with the lower bound is the gate; where the bounds are equal, or neither is a gate,
+    both are signals.
 
     >>> product_rule([(-inf, inf), (0.0, 1.0)], (False, False))
     Gate(signal=0)

@@ -1,4 +1,4 @@
-"""Which part of the input meets which part of the weight: the vocabulary in which linear rules are written."""
+"""Which part of the input meets which part of the weight: the terms in which linear rules are written."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
@@ -31,7 +31,6 @@ class Signed(Part):
     negative: float = 1.0
 
     def __call__(self, value: Value) -> Value:
-        """``p v+ + n v-``."""
         p, n = self.positive, self.negative
         if p == n:
             return value if p == 1.0 else value * p
@@ -51,7 +50,6 @@ class Ones(Part):
     """``1``."""
 
     def __call__(self, value: Value) -> Value:
-        """Ones of the same shape."""
         return torch.ones_like(value) if isinstance(value, Tensor) else 1.0
 
 
@@ -60,12 +58,11 @@ class Square(Part):
     """``v^2``."""
 
     def __call__(self, value: Value) -> Value:
-        """Squared."""
         return value * value
 
 
 @dataclass(frozen=True)
-class Beyond:
+class FromBound:
     """``x - l`` or ``x - h``: how far a pixel is from the lowest or the highest value that it can have.
 
     Attributes:
@@ -89,13 +86,13 @@ class Term:
         weight: the part of the weight.
     """
 
-    input: Part | Beyond
+    input: Part | FromBound
     weight: Part
 
 
 @dataclass(frozen=True)
 class Branch:
-    """One fraction of a rule: ``coefficient * sum_k x_k f_transposed(R / z, w_k)`` with ``z = sum_k f(x_k, w_k) + b``.
+    """``coefficient * sum_k x_k f_transposed(R / z, w_k)`` with ``z = sum_k f(x_k, w_k) + b``: one fraction.
 
     Attributes:
         terms: the (x_k, w_k).
@@ -124,7 +121,7 @@ class Branch:
 
     @property
     def one_sign(self) -> bool:
-        """Whether all that is summed in z has one sign, whatever the values, so that nothing in it can cancel."""
+        """Whether all that is summed in z has one sign, whatever the values, so that nothing can cancel."""
         signs = {_sign(term.input, known=False) * _sign(term.weight, known=False) for term in self.terms}
         return self.bias is None and len(signs) == 1 and 0 not in signs
 
@@ -136,10 +133,10 @@ class Branch:
         )
 
 
-def _sign(part: Part | Beyond, *, known: bool) -> int:
+def _sign(part: Part | FromBound, *, known: bool) -> int:
     """The sign of a part of a value: 1, -1, or 0 for unknown; ``known``: the value is non-negative."""
     if not isinstance(part, Signed):
-        return 0 if isinstance(part, Beyond) else 1
+        return 0 if isinstance(part, FromBound) else 1
     if part.positive == 0:
         return -1
     return 1 if known or part.negative == 0 else 0

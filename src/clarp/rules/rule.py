@@ -14,7 +14,7 @@ from clarp.rules.parts import Part, Value
 
 
 @dataclass(frozen=True)
-class Site:
+class Context:
     """Everything that a rule may look at while it works on one operation.
 
     Attributes:
@@ -24,8 +24,10 @@ class Site:
         weight: gives a part of the operation's weight, prepared once.
         signs: for each input whether it can't be negative.
         bounds: the lowest and highest input, each (B or 1, ...), where the operation reads the pixels.
-        selected: what the rule reads in place of the input where there is selection in neuron form, (K, B, ...).
-        held: for each input whether it is held constant, as a weight is, so that relevance given to it ends there.
+        selected: what the rule reads in place of the input where there is selection in neuron form, (K, B,
+            ...).
+        held: for each input whether it is held constant, as a weight is, so that relevance given to it ends
+            there.
     """
 
     operation: Operation
@@ -62,12 +64,11 @@ class Rule(ABC):
     """Whether it asks for the operation's gradient, which may read more."""
 
     @abstractmethod
-    def propagate(self, relevance: Tensor, site: Site) -> Shares:
+    def propagate(self, relevance: Tensor, context: Context) -> Shares:
         """Hand relevance (K, B, ...) of the output to the inputs."""
 
     def weight_parts(self, operation: Operation, *, non_negative: bool) -> tuple[Part, ...]:
         """The parts of the operation's weight that it will ask for."""
-        del operation, non_negative
         return ()
 
 
@@ -75,9 +76,7 @@ class Rule(ABC):
 class Pass(Rule):
     """``R_in = R``: one element in, one element out, as in a ReLU."""
 
-    def propagate(self, relevance: Tensor, site: Site) -> Shares:
-        """Unchanged."""
-        del site
+    def propagate(self, relevance: Tensor, context: Context) -> Shares:
         return Shares((relevance,))
 
 
@@ -85,26 +84,24 @@ class Pass(Rule):
 class Transport(Rule):
     """``R_in = J^T R`` with the operation's Jacobian J of zeros and ones.
 
-    Each relevance goes where its value came from: through a view, a slice, a padding, and to the winner of a max
-    pooling (ties: the first).
+    Each relevance goes where its value came from: through a view, a slice, a padding, and to the winner of a
+    max pooling (ties: the first).
     """
 
     transports: ClassVar[bool] = True
 
-    def propagate(self, relevance: Tensor, site: Site) -> Shares:
-        """Back along the way that the values took."""
-        return Shares(site.operation.gradient(relevance, site.record, site.tensors))
+    def propagate(self, relevance: Tensor, context: Context) -> Shares:
+        return Shares(context.operation.gradient(relevance, context.record, context.tensors))
 
 
 @dataclass(frozen=True)
 class Crop(Rule):
-    """``R_in = R`` where the value was put, and what its constant surroundings received is the bias's: a class token, say."""
+    """``R_in = R`` where the value was put; what constants around it (a class token) got is the bias's."""
 
     transports: ClassVar[bool] = True
 
-    def propagate(self, relevance: Tensor, site: Site) -> Shares:
-        """What belongs to the value."""
-        shares = site.operation.gradient(relevance, site.record, site.tensors)
+    def propagate(self, relevance: Tensor, context: Context) -> Shares:
+        shares = context.operation.gradient(relevance, context.record, context.tensors)
         lost = sample_sums(relevance) - sum(sample_sums(share) for share in shares)
         return Shares(shares, lost)
 

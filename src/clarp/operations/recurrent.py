@@ -1,7 +1,8 @@
 """Recurrent layers, unrolled into the products, sums and gates that they are made of.
 
-That is their published LRP (Arras et al. 2017, arXiv 1706.07206; 2019, arXiv 1909.12114): what a step reads, its input and the state before
-it side by side, is one dense layer; a gate (a sigmoid) is held constant, and the signal that it lets through gets everything (LRP-all).
+That is their published LRP (Arras et al. 2017, arXiv 1706.07206; 2019, arXiv 1909.12114): what a step reads,
+its input and the state before it side by side, is one dense layer; a gate (a sigmoid) is held constant, and
+the signal that it lets through gets everything (LRP-all).
 """
 
 from dataclasses import dataclass
@@ -10,23 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from clarp.capture.lowering.call import Call, Lowered, Refused, Step, Value, anywhere, lowers
-from clarp.operations import (
-    Add,
-    Affine,
-    Concatenate,
-    Dense,
-    Flip,
-    Multiply,
-    Operation,
-    ReLU,
-    Reshape,
-    Sigmoid,
-    Slice,
-    Tanh,
-)
+from clarp.operations.activation import Sigmoid, Tanh
+from clarp.operations.base import Operation
+from clarp.operations.call import Call, Intermediate, Lowered, Refused, Value, lowers
+from clarp.operations.elementwise import ReLU
+from clarp.operations.indexing import Concatenate, Flip, Slice
+from clarp.operations.linear import Affine, Dense
+from clarp.operations.merge import Add, Multiply
+from clarp.operations.shape import Reshape
 
 aten = torch.ops.aten
+
 
 CELLS: dict[Any, tuple[str, int]] = {
     aten.lstm.input: ("lstm", 4),
@@ -113,7 +108,6 @@ class _Cell:
 
 
 @lowers(*CELLS)
-@anywhere
 def _recurrent(call: Call) -> Lowered:
     """Any number of layers, in one direction or both, from a state of zeros; unrolled."""
     kind, parts = CELLS[call.node.target]
@@ -145,7 +139,7 @@ def _recurrent(call: Call) -> Lowered:
         )
     rows = tuple(call.step(Reshape((1, hidden)), (end,), (1, hidden)) for end in last)
     call.steps.append(
-        Step(last_state(call.node), Concatenate(1), rows, (len(rows), hidden))
+        Intermediate(last_state(call.node), Concatenate(1), rows, (len(rows), hidden))
     )  # what its second result is
     return None, (value,)
 

@@ -1,7 +1,8 @@
-"""What lies between Fourier transforms: values are complex there, and the whole of it is one linear function of real values.
+"""Fourier transforms: what is between them is complex, and as a whole one linear function of real values.
 
-A product in the Fourier domain is a circular convolution, and becomes one (GFNet's filters, spectral convolutions, low passes). Any other
-linear function (FNet's real part, the transforms of a Fourier unit, between which there are activations) becomes its matrix, if that is small.
+A product in the Fourier domain is a circular convolution, and becomes one (GFNet's filters, spectral
+convolutions, low passes). Any other linear function (FNet's real part, the transforms of a Fourier unit,
+between which there are activations) becomes its matrix, if that is small.
 """
 
 from collections.abc import Callable
@@ -12,10 +13,13 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from clarp.capture.lowering.call import Call, Lowered, Refused, Value, lowers
-from clarp.operations import Convolution, Dense, Rearrange, Reshape
+from clarp.operations.call import Call, Lowered, Refused, Value, lowers
+from clarp.operations.indexing import Rearrange
+from clarp.operations.linear import Convolution, Dense
+from clarp.operations.shape import Reshape
 
 aten = torch.ops.aten
+
 
 LARGEST = 1 << 24
 """Elements of a matrix or of a filter's weights, at most."""
@@ -38,9 +42,9 @@ ENDS = (
 """What makes real values of complex ones."""
 
 
-@lowers(*ENDS)
+@lowers(*ENDS, batch="first")
 def _from_complex(call: Call) -> Lowered:
-    """The end of a linear function of one real value through complex ones: a filter, or any other whose matrix is small."""
+    """The end of a linear function of one real value through complex ones: a filter, or a small matrix."""
     entry, function, axes = _through_complex(call)
     generator = torch.Generator().manual_seed(0)
     probe = torch.randn(2, *call.shape(entry), generator=generator, dtype=torch.float64)
@@ -52,7 +56,8 @@ def _from_complex(call: Call) -> Lowered:
     size, count = prod(call.shape(entry)), prod(call.shape())
     if size * count > LARGEST:
         raise Refused(
-            f"it ends a function through Fourier transforms that is no filter, and whose matrix would have {count} x {size} elements"
+            f"it ends a function through Fourier transforms that is no filter, and whose matrix would have "
+            f"{count} x {size} elements"
         )
     matrix = _matrix(function, call.shape(entry)).reshape(size, count)
     if not _close(probe.flatten(1) @ matrix, result.flatten(1)):
@@ -71,7 +76,7 @@ def is_complex(node: fx.Node) -> bool:
 
 
 def _through_complex(call: Call) -> tuple[fx.Node, Function, tuple[int, ...]]:
-    """The real value that complex ones are made of, the function from it to the call's result, and the axes that are transformed."""
+    """The real value that complex ones are made of, the function from it to the result, and its axes."""
     region, entries = _region(call)
     if len(entries) != 1:
         raise Refused(
@@ -144,7 +149,7 @@ def _axes(order: list[fx.Node]) -> tuple[int, ...]:
 
 
 def _filters(function: Function, shape: tuple[int, ...], axes: tuple[int, ...]) -> Any:
-    """What one place gives to all others, (C', C / groups, ...): of each channel alone, and if that is small of each for all."""
+    """What one place gives to all others, (C', C / groups, ...): of each channel alone, or each for all."""
     sizes = [shape[axis - 1] for axis in axes]
     channels = prod(shape) // prod(sizes)
     delta = torch.zeros(channels, *sizes, dtype=torch.float64)

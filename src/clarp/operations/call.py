@@ -1,14 +1,16 @@
-"""One call of an ATen operation, and the register of the functions that lower them."""
+"""One call of an ATen operation, and the register of what it becomes."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, fx
 from torch._ops import OpOverload
 
-from clarp.operations import Operation, Reshape
+from clarp.operations.base import Operation
+
+Kind = TypeVar("Kind", bound=Operation)
 
 
 class Refused(Exception):  # noqa: N818  a signal between two functions, never seen by a user
@@ -22,11 +24,11 @@ COUNTS = (torch.bool, torch.int64)
 """Conditions, and sums of them."""
 
 Value = fx.Node | str
-"""A value in a lowering: one of the exported graph, or the name of a step."""
+"""A value in a lowering: one of the exported graph, or the name of an intermediate one."""
 
 
 @dataclass(frozen=True)
-class Step:
+class Intermediate:
     """One of several operations that an ATen operation becomes.
 
     Attributes:
@@ -46,8 +48,8 @@ class Step:
 class Layout:
     """Where the batch is among a value's axes in the exported graph; in ours it is always first.
 
-    An axis of size B m holds the batch outside and m others inside (the windows of an image, say); here it is split, so that
-    (p, B m, q) becomes (B, p, m, q).
+    An axis of size B m holds the batch outside and m others inside (the windows of an image, say); here it is
+    split, so that (p, B m, q) becomes (B, p, m, q).
 
     Attributes:
         axis: the batch's, as exported.
@@ -68,7 +70,8 @@ class Call:
         constants: the tensors that do not depend on the input, by the name of their node.
         tensors: where a lowering puts tensors that it computes.
         batch: the size of the batch axis while exporting, a symbol or a number.
-        steps: what comes before the operation that a lowering returns, where one ATen operation becomes several of ours.
+        steps: what comes before the operation that a lowering returns, where one ATen operation becomes
+            several of ours.
     """
 
     node: fx.Node
@@ -76,7 +79,7 @@ class Call:
     tensors: dict[str, Tensor]
     batch: Any
     arguments: dict[Any, Any] = field(init=False)
-    steps: list[Step] = field(default_factory=list, init=False)
+    steps: list[Intermediate] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.node.target, OpOverload):
@@ -90,6 +93,10 @@ class Call:
 
     def __getitem__(self, name: str | int) -> Any:
         return self.arguments[name]
+
+    def of(self, node: fx.Node) -> "Call":
+        """Another call of the same graph."""
+        return Call(node, self.constants, self.tensors, self.batch)
 
     def value(self, name: str | int) -> fx.Node:
         """An argument that must depend on the input."""
@@ -120,6 +127,11 @@ class Call:
         name = f"{self.node.name}.{suffix}"
         self.tensors[name] = tensor.to(_value(self.node).device)
         return name
+
+    def number(self, suffix: str, value: float, axes: int | None = None) -> str:
+        """Keep a number as a tensor for a value of this many axes (None: the result's); returns its name."""
+        axes = len(self.sizes()) if axes is None else axes
+        return self.new(suffix, torch.full((1,) * (axes + 1), value, dtype=torch.float64))
 
     def shape(self, node: fx.Node | None = None) -> tuple[int, ...]:
         """The shape without its batch axis of a value whose first axis is the batch and nothing else."""
@@ -171,7 +183,7 @@ class Call:
         return axis + 1 if axis < layout.axis else axis + (layout.inner > 1)
 
     def aligned(self, constant: Tensor, node: fx.Node | None = None) -> Tensor:
-        """A constant that the exported graph broadcasts over this value, as (1, ...) that broadcasts over ours."""
+        """A constant that broadcasts over this exported value, as (1, ...) that broadcasts over ours."""
         layout, axes = self.layout(node), len(_value(node or self.node).shape)
         constant = constant.reshape((1,) * (axes - constant.ndim) + constant.shape)
         whole = constant.shape[layout.axis] > 1
@@ -184,7 +196,7 @@ class Call:
     def step(self, operation: Operation, inputs: tuple[Value, ...], shape: tuple[int, ...]) -> str:
         """Add an operation before the one that is returned; gives the name of its output (B, *shape)."""
         name = f"{self.node.name}.{len(self.steps)}"
-        self.steps.append(Step(name, operation, inputs, shape))
+        self.steps.append(Intermediate(name, operation, inputs, shape))
         return name
 
 
@@ -201,79 +213,53 @@ def _value(node: fx.Node) -> Tensor:
 
 
 Lowered = tuple[Operation | None, tuple[Value, ...]]
-"""The operation and the values that it reads; None instead of an operation that only passes its one value on."""
+"""The operation and the values that it reads; None instead of an operation that only passes its one value
+on."""
+Lowering = Callable[[Call], Lowered]
+
+Batch = Literal["anywhere", "first", "channels"]
+"""Where the batch may be among the axes for a lowering to be right: anywhere (it asks for ``sizes`` and
+``axis`` in place of ``shape``), or first and alone; "channels": as "first", and it treats every channel by
+itself, so that the windows of an image, (B m, C, ...), may be more channels, (B, m C, ...)."""
+
+LOWERINGS: dict[Any, Lowering] = {}
+BATCH: dict[Lowering, Batch] = {}
+BECOMES: dict[Lowering, type[Operation]] = {}
+"""Which class a lowering gives that was registered beside it, by :func:`spelt`."""
 
 
-def no_lowering(call: Call) -> Lowered:
-    """What an operation without a rule gets."""
-    del call
-    raise Refused("not supported")
+def lowers(*targets: Any, batch: Batch = "anywhere") -> Callable[[Lowering], Lowering]:
+    """Register the lowering of these ATen operations; its docstring says when it holds."""
 
-
-LOWERINGS: dict[Any, Callable[[Call], Lowered]] = {}
-
-
-def lowers(*targets: Any) -> Callable[[Callable[[Call], Lowered]], Callable[[Call], Lowered]]:
-    """Register the lowering of these ATen operations."""
-
-    def register(function: Callable[[Call], Lowered]) -> Callable[[Call], Lowered]:
+    def register(function: Lowering) -> Lowering:
         LOWERINGS.update(dict.fromkeys(targets, function))
+        BATCH[function] = batch
         return function
 
     return register
 
 
-ANYWHERE: set[Callable[[Call], Lowered]] = set()
-"""Lowerings that are right wherever the batch is among the axes; the others need it first and alone."""
+def spelt(*targets: Any, fields: tuple[str, ...] = ()) -> Callable[[type[Kind]], type[Kind]]:
+    """Register how ATen spells an operation on each element of ``self`` alone.
 
+    Args:
+        targets: the ATen operations.
+        fields: the names of ATen's arguments that are the fields of the class, in their order; numbers become
+            floats.
+    """
 
-def anywhere(function: Callable[[Call], Lowered]) -> Callable[[Call], Lowered]:
-    """Mark a lowering as right wherever the batch is: it asks for ``sizes`` and ``axis`` in place of ``shape``."""
-    ANYWHERE.add(function)
-    return function
+    def register(kind: type[Kind]) -> type[Kind]:
+        def lowering(call: Call) -> Lowered:
+            given = [call[name] for name in fields]
+            return kind(*(value if isinstance(value, str) else float(value) for value in given)), (
+                call.value("self"),
+            )
 
+        lowers(*targets)(lowering)
+        BECOMES[lowering] = kind
+        return kind
 
-CHANNELWISE: set[Callable[[Call], Lowered]] = set()
-"""Lowerings of what treats every channel by itself: the windows of an image may then be more channels."""
-
-
-def channelwise(function: Callable[[Call], Lowered]) -> Callable[[Call], Lowered]:
-    """Mark a lowering as right for (B m, C, ...), m windows of each image, as soon as it is for (B, m C, ...)."""
-    CHANNELWISE.add(function)
-    return function
-
-
-class Windows(Call):
-    """A call on m windows of each image, (B m, C, ...), as one on (B, m C, ...)."""
-
-    def shape(self, node: fx.Node | None = None) -> tuple[int, ...]:
-        """The shape without its batch axis, with the windows among the channels."""
-        layout, sizes = self.layout(node), self.sizes(node)
-        if layout.axis or layout.inner == 1:
-            return super().shape(node)
-        return (sizes[0] * sizes[1], *sizes[2:])
-
-    def step(self, operation: Operation, inputs: tuple[Value, ...], shape: tuple[int, ...]) -> str:
-        """Add an operation that reads windows as channels."""
-        return super().step(operation, tuple(map(self._flat, inputs)), shape)
-
-    def _flat(self, value: Value) -> Value:
-        if isinstance(value, str) or self.layout(value).inner == 1:
-            return value
-        return super().step(Reshape(self.shape(value)), (value,), self.shape(value))
-
-
-def lowered(lowering: Callable[[Call], Lowered], call: Call) -> Lowered:
-    """What a lowering makes of a call, which may be on several windows of each image where that makes no difference."""
-    if lowering not in CHANNELWISE or call.layout().axis or call.layout().inner == 1:
-        return lowering(call)
-    flat = Windows(call.node, call.constants, call.tensors, call.batch)
-    operation, values = lowering(flat)
-    if operation is None:
-        return None, values
-    name = flat.step(operation, values, flat.shape())
-    call.steps += flat.steps
-    return Reshape(call.sizes()), (name,)
+    return register
 
 
 def per_axis(value: Any, length: int) -> tuple[int, ...]:

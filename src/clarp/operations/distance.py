@@ -6,33 +6,20 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from clarp.capture.lowering.call import Call, Lowered, Refused, Value, anywhere, lowers
-from clarp.capture.lowering.merge import is_constant
-from clarp.operations import (
-    Absolute,
-    Add,
-    Affine,
-    Dense,
-    Divide,
-    Expand,
-    HardTanh,
-    Mean,
-    Multiply,
-    Power,
-    RealPower,
-    Reshape,
-    Shift,
-    Sqrt,
-    VectorNorm,
-)
+from clarp.operations.average import norm, total
+from clarp.operations.call import Call, Lowered, Refused, Value, lowers
+from clarp.operations.elementwise import HardTanh
+from clarp.operations.linear import Affine, Dense, line, scaled
+from clarp.operations.merge import Add, Divide, Multiply, Shift, is_constant
+from clarp.operations.pooling import VectorNorm
+from clarp.operations.shape import Expand, Reshape
 
 aten = torch.ops.aten
 
 
 @lowers(aten.cosine_similarity.default)
-@anywhere
 def _cosine(call: Call) -> Lowered:
-    """Of two values, or of a value and constants (prototypes): as a dense layer on unit vectors where it compares with each of several."""
+    """Of two values, or a value and constants; of several prototypes a dense layer on unit vectors."""
     names, dim, eps = ("x1", "x2"), call["dim"], float(call["eps"])
     shape = _common(call, names)
     axes = len(call.node.meta["val"].shape) + 1
@@ -62,7 +49,7 @@ def _cosine(call: Call) -> Lowered:
         product = call.step(Affine(call.new("prototypes", unit), None), (units[0],), shape)
     else:
         product = call.step(Multiply(), tuple(units), shape)
-    return _total(call, product, shape, axis)
+    return total(call, product, shape, (axis - len(shape),))
 
 
 def _common(call: Call, names: tuple[str, str]) -> tuple[int, ...]:
@@ -100,17 +87,9 @@ def _unit(call: Call, x: Value, shape: tuple[int, ...], axis: int, eps: float) -
     return call.step(Divide(), (x, call.step(Expand(shape), (safe,), shape)), shape)
 
 
-def _total(call: Call, x: Value, shape: tuple[int, ...], axis: int) -> Lowered:
-    """The sum along an axis: a mean, times the number of values."""
-    mean = call.step(Mean((axis - len(shape),), keepdim=False), (x,), (*shape[:axis], *shape[axis + 1 :]))
-    count = torch.full((1,) * len(shape), float(shape[axis]), dtype=torch.float64)
-    return Affine(call.new("count", count), None), (mean,)
-
-
 @lowers(aten.cdist.default, aten._cdist_forward.default)  # noqa: SLF001  an ATen name
-@anywhere
 def _distance(call: Call) -> Lowered:
-    """Of values to constants (prototypes, centres) or to other values, of any order: differences, their powers, a sum and its root."""
+    """Of values to constants (centres) or values, of any order: differences, powers, a sum and its root."""
     order = _order(float(call["p"]))
     wide = (*call.sizes(), _rows(call, "x1")[-1])
     sides: list[Value] = []
@@ -120,11 +99,10 @@ def _distance(call: Call) -> Lowered:
             apart = (*own[:places], 1, *own[places:])
             value = call.step(Reshape(apart), (call.value(name),), apart)
             value = call.step(Expand(wide), (value,), wide)
-            sides.append(
-                _opposite(call, value, wide) if name == "x2" and not is_constant(call, "x1") else value
-            )
+            subtracts = name == "x2" and not is_constant(call, "x1")
+            sides.append(scaled(call, value, -1.0 if subtracts else 1.0, wide))
     if len(sides) == 2:
-        return _lengths(call, call.step(Add(), tuple(sides), wide), wide, order)
+        return norm(call, call.step(Add(), tuple(sides), wide), wide, (-1,), order)
     first = is_constant(call, "x1")
     given: Any = call["x1" if first else "x2"]
     centres = call.constants[given.name].double()
@@ -133,7 +111,7 @@ def _distance(call: Call) -> Lowered:
     count, width = centres.shape[-2:]
     around = (count, 1, width) if first else (1, count, width)
     shift = call.new("centres", -centres.reshape((1,) * (len(wide) - 2) + around))
-    return _lengths(call, call.step(Shift(shift), (sides[0],), wide), wide, order)
+    return norm(call, call.step(Shift(shift), (sides[0],), wide), wide, (-1,), order)
 
 
 def _rows(call: Call, name: str) -> tuple[int, ...]:
@@ -142,21 +120,12 @@ def _rows(call: Call, name: str) -> tuple[int, ...]:
     return tuple(call.constants[given.name].shape) if is_constant(call, name) else call.sizes(given)
 
 
-def _opposite(call: Call, value: Value, shape: tuple[int, ...]) -> Value:
-    minus = call.new(
-        f"minus.{len(call.steps)}", torch.full((1,) * (len(shape) + 1), -1.0, dtype=torch.float64)
-    )
-    return call.step(Affine(minus, None), (value,), shape)
-
-
 @lowers(aten.pairwise_distance.default)
-@anywhere
 def _pairwise(call: Call) -> Lowered:
     """Row by row, of values to constants or to other values, as :func:`_distance`."""
     names, order = ("x1", "x2"), _order(float(call["p"]))
     shape = _common(call, names)
     values: list[Value] = []
-    ones = torch.ones((1,) * (len(shape) + 1), dtype=torch.float64)
     centre: Tensor | None = None
     for name, sign in (("x1", 1.0), ("x2", -1.0)):
         if is_constant(call, name):
@@ -165,45 +134,16 @@ def _pairwise(call: Call) -> Lowered:
             continue
         x = call.value(name)
         value = _expanded(call, x, call.sizes(x), shape)
-        values.append(_opposite(call, value, shape) if sign < 0 else value)
+        values.append(scaled(call, value, sign, shape))
     if centre is not None:
         value = call.step(Shift(call.new("centre", centre)), (values[0],), shape)
     else:
         value = call.step(Add(), tuple(values), shape)
-    moved = Affine(call.new("one", ones), call.new("eps", float(call["eps"]) * ones))
-    value = call.step(moved, (value,), shape)
-    operation, inputs = _lengths(call, value, shape, order)
-    if not call["keepdim"]:
-        return operation, inputs
-    assert operation is not None
-    return Reshape(call.sizes()), (call.step(operation, inputs, shape[:-1]),)
+    value = call.step(line(call, 1.0, float(call["eps"]), len(shape)), (value,), shape)
+    return norm(call, value, shape, (-1,), order, keepdim=call["keepdim"])
 
 
 def _order(order: float) -> float:
     if order <= 0 or order == inf:
         raise Refused(f"its order is {order}, expected one above zero")
     return order
-
-
-def _lengths(call: Call, value: Value, wide: tuple[int, ...], order: float) -> Lowered:
-    """The norms of differences along their last axis."""
-    if order == 2:
-        value = call.step(Power(2), (value,), wide)
-    else:
-        value = call.step(Absolute(), (value,), wide)
-        value = (
-            value
-            if order == 1
-            else call.step(RealPower(_exponent(call, wide, order, "order")), (value,), wide)
-        )
-    operation, values = _total(call, value, wide, len(wide) - 1)
-    if order == 1:
-        return operation, values
-    assert operation is not None
-    total = call.step(operation, values, wide[:-1])
-    root = Sqrt() if order == 2 else RealPower(_exponent(call, wide[:-1], 1 / order, "root"))
-    return root, (total,)
-
-
-def _exponent(call: Call, shape: tuple[int, ...], value: float, name: str) -> str:
-    return call.new(name, torch.full((1,) * (len(shape) + 1), value, dtype=torch.float64))

@@ -1,4 +1,4 @@
-"""What a model computes from its further inputs alone: PyTorch's own operations, done anew for each batch, and held constant."""
+"""What a model computes from its further inputs alone: ATen operations for each batch, held constant."""
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +12,12 @@ from torch._ops import OpOverload
 from clarp.operations.base import in_dtype
 
 Argument = tuple[str, Any]
-"""A kind and what it holds: ("value", name), ("tensor", name), ("batch", how many times its size), ("type", "float32"), ("list", (...)),
-("plain", a number, a word or None)."""
+"""A kind and what it holds: ("value", name), ("tensor", name), ("batch", how many times its size), ("type",
+"float32"), ("list", (...)), ("plain", a number, a word or None)."""
 GETITEM = "getitem"
 
 
-class NoAside(Exception):  # noqa: N818  a signal between two functions, never seen by a user
+class NotAuxiliary(Exception):  # noqa: N818  a signal between two functions, never seen by a user
     """This can't be computed beside the graph; the message says why."""
 
 
@@ -39,13 +39,14 @@ class Operator:
 
 
 @dataclass(frozen=True)
-class Held:
+class AuxiliaryValue:
     """A value that the graph reads beside the image's.
 
     Attributes:
         name: of the value.
         axis: where its batch is.
-        inner: how many others the batch's axis holds inside, as in :class:`~clarp.capture.lowering.call.Layout`.
+        inner: how many others the batch's axis holds inside, as in
+            :class:`~clarp.capture.lowering.call.Layout`.
     """
 
     name: str
@@ -54,7 +55,7 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Aside:
+class Auxiliary:
     """From the further inputs (B, ...) to the values that the graph reads of them.
 
     Attributes:
@@ -65,7 +66,7 @@ class Aside:
 
     inputs: tuple[str, ...] = ()
     operators: tuple[Operator, ...] = ()
-    outputs: tuple[Held, ...] = ()
+    outputs: tuple[AuxiliaryValue, ...] = ()
 
     @property
     def names(self) -> frozenset[str]:
@@ -81,7 +82,7 @@ class Aside:
                 found |= _tensors(argument)
         return frozenset(found)
 
-    def without_unread(self, read: frozenset[str]) -> "Aside":
+    def without_unread(self, read: frozenset[str]) -> "Auxiliary":
         """With those outputs alone that somebody reads."""
         return replace(self, outputs=tuple(held for held in self.outputs if held.name in read))
 
@@ -117,14 +118,14 @@ def function(target: str) -> Callable[..., Any]:
     """The ATen operation of this name.
 
     Raises:
-        NoAside: it is none of ATen's, or writes into its arguments.
+        NotAuxiliary: it is none of ATen's, or writes into its arguments.
     """
     words = target.split(".")
     found = None
     if len(words) == 3 and words[0] == "aten":
         found = getattr(getattr(torch.ops.aten, words[1], None), words[2], None)
     if not isinstance(found, OpOverload) or found._schema.is_mutable:  # noqa: SLF001  no public name
-        raise NoAside(f"{target} is no operation without side effects of PyTorch's own")
+        raise NotAuxiliary(f"{target} is no operation without side effects of PyTorch's own")
     return found
 
 
@@ -140,39 +141,23 @@ def operator_of(
         batch: the size of the batch while exporting, a symbol or a number.
 
     Raises:
-        NoAside: it can't be done so.
+        NotAuxiliary: it can't be done so.
     """
     target = GETITEM if node.target is operator.getitem else str(node.target)
     if target != GETITEM:
         function(target)
-    writing = _Writing(tensors, numbers, batch)
-    return Operator(
-        node.name,
-        target,
-        tuple(writing.argument(value) for value in node.args),
-        tuple((name, writing.argument(value)) for name, value in node.kwargs.items()),
-    )
 
-
-@dataclass(frozen=True)
-class _Writing:
-    tensors: Mapping[str, Tensor]
-    numbers: Mapping[str, Any]
-    batch: Any
-
-    def argument(self, value: Any) -> Argument:
+    def argument(value: Any) -> Argument:
+        if isinstance(value, fx.Node) and value.name in numbers and value.name not in tensors:
+            return _size(value.meta["val"], batch)
         if isinstance(value, fx.Node):
-            return self._of_node(value)
+            return "tensor" if value.name in tensors else "value", value.name
         if isinstance(value, list | tuple):
-            return "list", tuple(self.argument(one) for one in value)
-        if isinstance(value, torch.SymInt):
-            return _size(value, self.batch)
-        return _plain(value)
+            return "list", tuple(argument(one) for one in value)
+        return _size(value, batch) if isinstance(value, torch.SymInt) else _plain(value)
 
-    def _of_node(self, node: fx.Node) -> Argument:
-        if node.name in self.tensors:
-            return "tensor", node.name
-        return _size(node.meta["val"], self.batch) if node.name in self.numbers else ("value", node.name)
+    named = tuple((name, argument(value)) for name, value in node.kwargs.items())
+    return Operator(node.name, target, tuple(argument(value) for value in node.args), named)
 
 
 def _plain(value: Any) -> Argument:
@@ -184,16 +169,15 @@ def _plain(value: Any) -> Argument:
         return "plain", None  # how values lie in memory is no part of the function
     if value is None or isinstance(value, bool | int | float | str):
         return "plain", value
-    raise NoAside(f"it has an argument {value!r}, which can't be written down")
+    raise NotAuxiliary(f"it has an argument {value!r}, which can't be written down")
 
 
 def _size(value: Any, batch: Any) -> Argument:
-    """A size: a number, or so many times the batch's."""
     if not isinstance(value, torch.SymInt):
         return "plain", value
     times = value.node.expr / batch.node.expr
     if not times.is_Integer:
-        raise NoAside(f"it computes with the size of the batch ({value}), expected a multiple of it")
+        raise NotAuxiliary(f"it computes with the size of the batch ({value}), expected a multiple of it")
     return "batch", int(times)
 
 
@@ -222,7 +206,7 @@ def _tensors(argument: Argument) -> set[str]:
     return {content} if kind == "tensor" else set()
 
 
-def _batch_first(value: Tensor, held: Held, batch: int) -> Tensor:
+def _batch_first(value: Tensor, held: AuxiliaryValue, batch: int) -> Tensor:
     """From the exported layout to ours, (B, ...)."""
     rows = value.unflatten(held.axis, (batch, held.inner)).movedim(held.axis, 0)
     return rows if held.inner > 1 else rows.squeeze(held.axis + 1)
