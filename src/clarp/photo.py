@@ -12,24 +12,23 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from clarp import models
-from clarp.explainer import Explainer
 from clarp.explanation import Explanation
-from clarp.framing import Framing
 from clarp.greys import deep_photo, notes_of
 from clarp.images import as_rgb, open_photo
 from clarp.method import Method
 from clarp.models import own
 from clarp.models.classifier import Classifier, Preprocess
 from clarp.rules.composites import Composite
+from clarp.session import Session
 from clarp.targets import Class
 from clarp.task import TaskName
 
-Photo = str | PathLike[str] | Image.Image | NDArray[Any]
+PhotoLike = str | PathLike[str] | Image.Image | NDArray[Any]
 """A file, a PIL photo, or an array (H, W) or (H, W, 3) of uint8, or (H, W) of uint16."""
 
 
 def explain(
-    photo: Photo,
+    photo: PhotoLike,
     model: str | nn.Module = "efficientnet-lite0",
     *,
     target: Class | Sequence[Class] | None = None,
@@ -72,24 +71,18 @@ def explain(
     opened = _opened(photo)
     file = None if weights is None else Path(weights)
     classifier = _classifier(model, file, preprocess, labels, task=task)
-    explainer = Explainer(
-        classifier.module,
-        method,
-        composite=composite,
-        bounds=classifier.bounds,
-        task=classifier.task,
-        labels=classifier.labels,
-    )
-    image = _preprocessed(classifier, opened).to(explainer.network.device)
+    session = Session(classifier)
+    explainer = session.explainer(method, composite)
+    image = _preprocessed(session, opened).to(session.network.device)
     wanted: Any = [target] if isinstance(target, list | tuple) else target
     e = explainer(image.unsqueeze(0), wanted, against)
-    seen = Framing(classifier).seen(opened, image.cpu())
+    seen = session.framing.seen(opened, image.cpu())
     return replace(
         e, assumed=(*classifier.notes, *notes_of(opened)), model=Path(classifier.name).name, photos=(seen,)
     )
 
 
-def _opened(photo: Photo) -> Image.Image:
+def _opened(photo: PhotoLike) -> Image.Image:
     if isinstance(photo, str | PathLike):
         return open_photo(Path(photo))
     if isinstance(photo, Image.Image):
@@ -138,11 +131,8 @@ def _classifier(
     return replace(found, preprocess=preprocess, notes=notes)
 
 
-def _preprocessed(classifier: Classifier, photo: Image.Image) -> Tensor:
-    try:
-        image = classifier.preprocess(photo)
-    except Exception as error:  # the user's own may raise anything
-        raise ValueError(f"the preprocessing failed with {type(error).__name__}: {error}.") from error
+def _preprocessed(session: Session, photo: Image.Image) -> Tensor:
+    image = session.preprocessed(photo)
     if not isinstance(image, Tensor) or image.ndim != 3 or not image.is_floating_point():
         raise ValueError(
             f"the preprocessing returned a {type(image).__name__}, expected a float tensor (C, H, W)."

@@ -11,9 +11,6 @@ PERCENTILE, NEARLY_ALL = 99.5, 0.99
 TINY = float(np.finfo(np.float64).tiny)
 
 
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
 @dataclass(frozen=True)
 class Scale:
     """The symmetric range of a heatmap that the colours cover.
@@ -93,19 +90,6 @@ def oddity(heatmap: ArrayLike) -> str:
     if not finite.any():
         return "all relevance is zero"
     return "the relevance is the same everywhere" if finite.min() == finite.max() else ""
-
-
-def number(value: float, digits: int = 3) -> str:
-    """A number for people.
-
-    >>> number(4.249e-6), number(-1.0e-6, 2), number(0.305), number(2.5e7), number(0.0)
-    ('4.25×10⁻⁶', '−1.0×10⁻⁶', '0.305', '2.50×10⁷', '0')
-    """
-    text = f"{value:.{digits}g}"
-    if "e" in text:  # with all its digits, so that numbers side by side have as many
-        mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
-        text = f"{mantissa}×10{str(int(exponent)).translate(_RAISED)}"
-    return text.replace("-", "−")
 
 
 def checked(heatmap: ArrayLike) -> Floats:

@@ -7,7 +7,7 @@ class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Problem(_Answer):
+class Refusal(_Answer):
     """Why a request was refused."""
 
     detail: str = Field(description="A sentence: what was given, what was expected, what to do.")
@@ -25,7 +25,7 @@ class Class(_Answer):
     )
 
 
-class Photo(_Answer):
+class SentPhoto(_Answer):
     """The photo as it was sent."""
 
     sha256: str = Field(description="Of the bytes.")
@@ -34,7 +34,7 @@ class Photo(_Answer):
     notes: list[str] = Field(default=[], description="What was assumed to open it.")
 
 
-class Seen(_Answer):
+class SeenPhoto(_Answer):
     """The photo as the model sees it: after resizing and cropping."""
 
     width: int = Field(description="In pixels; every heatmap has this size.")
@@ -46,8 +46,8 @@ class Predicted(_Answer):
     """The most probable classes of a photo."""
 
     model: str = Field(description="The model's name.")
-    photo: Photo
-    seen: Seen
+    photo: SentPhoto
+    seen: SeenPhoto
     task: str = Field(
         description="multiclass: one of the classes, whose probabilities sum to 1; binary: class 1 or class 0; multilabel: any of them."
     )
@@ -73,7 +73,7 @@ class ColourScale(_Answer):
     )
 
 
-class Picture(_Answer):
+class DrawnMap(_Answer):
     """A map in a style, as the page shows it."""
 
     title: str = Field(description="What stands over it, or an empty string.")
@@ -98,7 +98,7 @@ class Map(_Answer):
     heatmap: str = Field(
         description="Relevance per pixel, float32 (height, width), as the base64 of an .npy file."
     )
-    pictures: list[Picture] = Field(
+    pictures: list[DrawnMap] = Field(
         description="The map in the style that was asked for. Of `overlay` it is the heatmap in colour, the weaker the more transparent, "
         "to lay over the photo; of `signs` there are two, what speaks for the class and what speaks against it; of `versus` there is "
         "one for the two classes, and both maps have it."
@@ -107,13 +107,13 @@ class Map(_Answer):
     python: str = Field(description="The lines of Python that make this map.")
 
 
-class Explained(_Answer):
+class Explanations(_Answer):
     """Heatmaps of a photo."""
 
     clarp: str = Field(description="The version of clarp.")
     model: str = Field(description="The model's name.")
     weights_sha256: str = Field(description="Over the model's parameters and buffers.")
-    photo: Photo
+    photo: SentPhoto
     style: str = Field(description="How the maps are drawn.")
     colours: str = Field(description="In which colours.")
     smoothing: float = Field(
@@ -135,7 +135,7 @@ class Masked(_Answer):
     """What covering regions of a photo does to the probabilities."""
 
     model: str = Field(description="The model's name.")
-    photo: Photo
+    photo: SentPhoto
     fill: str = Field(description="What the covered pixels show.")
     covered: float = Field(description="The share of the pixels that are covered.")
     classes: list[Change] = Field(

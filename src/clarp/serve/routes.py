@@ -1,12 +1,12 @@
 """The HTTP API: arguments in, answers out. The photo is the body of each request; everything else is in the query."""
 
-from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from pydantic import AfterValidator, Field, StringConstraints
 
 from clarp import __version__
+from clarp.manifest import TOP
 from clarp.method import BASELINES, Method, methods
 from clarp.render import PALETTES, STYLES, Look, Style
 from clarp.render.look import SIZES, WIDEST
@@ -14,7 +14,7 @@ from clarp.render.palette import PaletteName
 from clarp.serve.answers import (
     About,
     ColoursRow,
-    Explained,
+    Explanations,
     Labels,
     LimitRow,
     Masked,
@@ -22,15 +22,13 @@ from clarp.serve.answers import (
     ModelRow,
     Named,
     Predicted,
-    Problem,
+    Refusal,
 )
 from clarp.serve.drawing import SIDE
-from clarp.serve.engine import TOP, Box, Engine, Question
+from clarp.serve.engine import COMPARED, OFFERED, Engine, Question, Region
 from clarp.serve.limits import Limits
-from clarp.serve.maps import COMPARED, OFFERED
 from clarp.serve.service import Service
 
-Answer = TypeVar("Answer")
 _MOST = Limits()
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 _Method = Annotated[
@@ -80,7 +78,7 @@ _Regions = Annotated[
 ]
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": what}
+    status: {"model": Refusal, "description": what}
     for status, what in {
         400: "Not meant for this server, or broken.",
         401: "The token is missing or wrong.",
@@ -90,7 +88,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     }.items()
 }
 _WITH_PHOTO: dict[int | str, dict[str, Any]] = _PROBLEMS | {
-    status: {"model": Problem, "description": what}
+    status: {"model": Refusal, "description": what}
     for status, what in {
         408: "The photo took too long to arrive.",
         413: "The photo has too many bytes or pixels.",
@@ -118,20 +116,11 @@ def _service(request: Request) -> Service:
     return found
 
 
-class Call:
-    """A request to one model."""
-
-    def __init__(self, request: Request, model: _Model = None) -> None:
-        self.service = _service(request)
-        self.engine: Engine = self.service.engine(model)
-        self._request = request
-
-    async def __call__(self, work: Callable[[bytes, Callable[[], bool]], Answer]) -> Answer:
-        """The model's answer; arguments and errors as of `Service.answer`."""
-        return await self.service.answer(self._request, self.engine, work)
+def _engine(request: Request, model: _Model = None) -> Engine:
+    return _service(request).engine(model)
 
 
-_Call = Annotated[Call, Depends()]
+_Served = Annotated[Engine, Depends(_engine)]
 
 
 def _look(
@@ -217,28 +206,31 @@ async def about(request: Request) -> About:
 
 
 @router.get("/classes", responses=_PROBLEMS)
-async def classes(call: _Call) -> Labels:
+async def classes(engine: _Served) -> Labels:
     """The names of a model's classes."""
-    return Labels(model=call.engine.name, labels=list(call.engine.classifier.labels))
+    return Labels(model=engine.name, labels=list(engine.classifier.labels))
 
 
 @router.get("/class", responses=_PROBLEMS)
 def class_(
-    call: _Call, name: Annotated[_Name, Query(description="As a request would name the class.")]
+    engine: _Served, name: Annotated[_Name, Query(description="As a request would name the class.")]
 ) -> Named:
     """Which class a name means; if none, the nearest names."""
-    return call.engine.named(name)
+    return engine.named(name)
 
 
 @router.post("/predict", responses=_WITH_PHOTO, openapi_extra=_BODY)
-async def predict(call: _Call, top: Annotated[int, Query(ge=1, le=100)] = TOP) -> Predicted:
+async def predict(
+    request: Request, engine: _Served, top: Annotated[int, Query(ge=1, le=100)] = TOP
+) -> Predicted:
     """The most probable classes of a photo, and the photo as the model sees it."""
-    return await call(lambda photo, _: call.engine.predict(photo, top))
+    return await _service(request).answer(request, engine, lambda photo, _: engine.predict(photo, top))
 
 
 @router.post("/explain", responses=_WITH_PHOTO, openapi_extra=_BODY)
 async def explain(
-    call: _Call,
+    request: Request,
+    engine: _Served,
     *,
     targets: _Targets = (),
     against: _Against = (),
@@ -247,23 +239,25 @@ async def explain(
         bool, Query(description="One colour scale over all maps of a method; else each map has its own.")
     ] = False,
     look: _Look,
-) -> Explained:
+) -> Explanations:
     """Heatmaps of a photo: for each method each target."""
-    maps = max(1, len(targets)) * len(chosen)
-    if maps > call.service.limits.maps:
+    maps, limits = max(1, len(targets)) * len(chosen), _service(request).limits
+    if maps > limits.maps:
         raise HTTPException(
             422,
-            f"{maps} maps were asked for (targets times methods), expected at most {call.service.limits.maps}.",
+            f"{maps} maps were asked for (targets times methods), expected at most {limits.maps}.",
         )
     side = look.size or SIDE
-    if maps * side**2 > call.service.limits.drawn:
+    if maps * side**2 > limits.drawn:
         raise HTTPException(
             422,
-            f"{maps} maps of {side} x {side} pixels were asked for, expected at most {call.service.limits.drawn:,} pixels in all; "
+            f"{maps} maps of {side} x {side} pixels were asked for, expected at most {limits.drawn:,} pixels in all; "
             "ask for fewer maps, or for a smaller size.",
         )
     question = Question(targets, against, tuple(dict.fromkeys(chosen)), same_scale, look)
-    return await call(lambda photo, given_up: call.engine.explain(photo, question, given_up))
+    return await _service(request).answer(
+        request, engine, lambda photo, given_up: engine.explain(photo, question, given_up)
+    )
 
 
 @router.post(
@@ -273,7 +267,8 @@ async def explain(
     response_class=Response,
 )
 async def picture(
-    call: _Call,
+    request: Request,
+    engine: _Served,
     *,
     targets: _OneOrTwo = (),
     against: _Against = (),
@@ -282,13 +277,16 @@ async def picture(
 ) -> Response:
     """One heatmap over the whole photo, with caption and colour bar; of the style `versus` that of two classes."""
     question = Question(targets, against, (method,), look=look)
-    drawn = await call(lambda photo, given_up: call.engine.picture(photo, question, given_up))
+    drawn = await _service(request).answer(
+        request, engine, lambda photo, given_up: engine.picture(photo, question, given_up)
+    )
     return Response(drawn, media_type="image/png")
 
 
 @router.post("/mask", responses=_WITH_PHOTO, openapi_extra=_BODY)
 async def mask(
-    call: _Call,
+    request: Request,
+    engine: _Served,
     regions: _Regions,
     names: Annotated[
         tuple[_Name, ...],
@@ -306,10 +304,12 @@ async def mask(
     ] = "colour",
 ) -> Masked:
     """Cover regions of a photo, and see how the probabilities change."""
-    boxes = [_box(region) for region in regions]
-    return await call(lambda photo, _: call.engine.mask(photo, boxes, fill, names))
+    covered = [_region(text) for text in regions]
+    return await _service(request).answer(
+        request, engine, lambda photo, _: engine.mask(photo, covered, fill, names)
+    )
 
 
-def _box(region: str) -> Box:
-    top, left, bottom, right = map(int, region.split(","))
+def _region(text: str) -> Region:
+    top, left, bottom, right = map(int, text.split(","))
     return top, left, bottom, right
