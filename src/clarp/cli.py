@@ -61,7 +61,8 @@ def explain(
     size: Annotated[
         int | None,
         typer.Option(
-            help="Pixels of the drawn photo's longer side; its own if left out, at least 448 and at most 1024."
+            help="Pixels of the drawn photo's longer side; its own if left out, at least 448 and at most "
+            "1024."
         ),
     ] = None,
     caption: Annotated[
@@ -103,7 +104,7 @@ def explain(
         method=method,
         composite=composite,
         layers=_listed(layers),
-        look=Look(style, colours, smoothing, opacity, size, caption),  # type: ignore[arg-type]  # it checks them
+        look=Look(style, colours, smoothing, opacity, size, caption),  # type: ignore[arg-type]  # checked
         pictures=pictures,
         kind=format_,
         out=out,
@@ -161,7 +162,7 @@ def compare(
         against=against or (),
         composite=composite,
         boxes=boxes or (),
-        look=Look(style, colours, smoothing, opacity),  # type: ignore[arg-type]  # it checks them
+        look=Look(style, colours, smoothing, opacity),  # type: ignore[arg-type]  # checked
         out=out,
         json=json,
     )
@@ -207,7 +208,8 @@ def evaluate(
     dataset: Annotated[
         str,
         typer.Argument(
-            help="A folder (class folders, labels.csv, boxes.json, ImageNet, VOC, COCO), mosaics:FOLDER, or composites:FOLDER."
+            help="A folder (class folders, labels.csv, boxes.json, ImageNet, VOC, COCO), mosaics:FOLDER, or "
+            "composites:FOLDER."
         ),
     ],
     *,
@@ -303,7 +305,8 @@ def serve(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"As of `clarp explain`; several by repeating it, the first is the default. {options.PROGRAMS}"
+            help="As of `clarp explain`; several by repeating it, the first is the default. "
+            f"{options.PROGRAMS}"
         ),
     ] = None,
     weights: options.Weights = None,
@@ -318,7 +321,8 @@ def serve(
         bool | None,
         typer.Option(
             "--token/--no-token",
-            help="Whether requests need a token ($CLARP_TOKEN, or a new one); only on loopback they need none if left out.",
+            help="Whether requests need a token ($CLARP_TOKEN, or a new one); only on loopback they need "
+            "none if left out.",
         ),
     ] = None,
 ) -> None:
@@ -366,7 +370,7 @@ def _options(
 
 @contextmanager
 def _importing() -> Iterator[None]:
-    """Without garbage collection: looking through PyTorch's modules for garbage takes a fifth of the time that importing them does."""
+    """Without garbage collection, which takes a fifth of the time of importing PyTorch."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -382,8 +386,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: without the program's name; None for those of the process.
     """
-    # PyTorch's threads read it once, when it is imported. Those that wait would spin otherwise, and on a machine that is busy with
-    # other work too, that takes several times as long as the explanation.
+    # PyTorch's threads read it once, when it is imported. Those that wait would spin otherwise, and on a
+    # machine that is busy with other work too, that takes several times as long as the explanation.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory()
     from clarp.errors import CaptureError

@@ -1,4 +1,4 @@
-"""The maps of one photo by one of clarp's methods, a baseline or a control, in one form; knows nothing of pictures."""
+"""The maps of one photo by one of clarp's methods, a baseline or a control, in one form."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

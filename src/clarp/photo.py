@@ -43,28 +43,34 @@ def explain(
     """Explain what a classifier says of one photo.
 
     Args:
-        photo: the path of a file (DICOM too), a PIL photo, or an array of uint8, (H, W) or (H, W, 3), or of uint16, (H, W).
-        model: a name as of ``clarp explain --model`` ("resnet50", "timm:NAME", "hf:REPO", "model.pt2", "file.py:function"), or a module
-            in eval mode. A .pt2 file or a Python file can execute code when it is loaded.
+        photo: the path of a file (DICOM too), a PIL photo, or an array of uint8, (H, W) or (H, W, 3), or of
+            uint16, (H, W).
+        model: a name as of ``clarp explain --model`` ("resnet50", "timm:NAME", "hf:REPO", "model.pt2",
+            "file.py:function"), or a module in eval mode. A .pt2 file or a Python file can execute code when
+            it is loaded.
         target: the class to explain, by name or number, or several; None: the most probable one.
         against: the classes that it is contrasted with, by name or number; None: those of the task.
         method: as of :class:`clarp.Explainer`.
         composite: likewise.
-        preprocess: from the photo (PIL, RGB) to the float tensor (C, H, W) that the model expects. None: the model's own where it is
-            known by name; else the usual one for its number of channels, which ``e.notes`` says.
+        preprocess: from the photo (PIL, RGB) to the float tensor (C, H, W) that the model expects. None: the
+            model's own where it is known by name; else the usual one for its number of channels, which
+            ``e.notes`` says.
         labels: the names of the classes; None: the model's own.
         task: "multiclass", "binary" or "multilabel"; None: as :class:`clarp.Explainer` finds it.
-        weights: a file with weights for a model by name: safetensors, a state dict, a checkpoint; None: its own.
+        weights: a file with weights for a model by name: safetensors, a state dict, a checkpoint; None: its
+            own.
 
     Returns:
-        The explanation, a batch of one image: its heatmap is (1, H, W), or (1, K, H, W) for K targets. ``e.notes`` has what was assumed.
+        The explanation, a batch of one image: its heatmap is (1, H, W), or (1, K, H, W) for K targets.
+        ``e.notes`` has what was assumed.
 
     Raises:
         FileNotFoundError: there is no such photo or model.
         TypeError, ValueError: the photo or an argument is not of its kind; and as :class:`clarp.Explainer`.
 
     >>> from importlib.resources import files
-    >>> e = explain(files("clarp") / "assets" / "cat_and_coffee.jpg", target="Egyptian cat", against="espresso")
+    >>> photo = files("clarp") / "assets" / "cat_and_coffee.jpg"
+    >>> e = explain(photo, target="Egyptian cat", against="espresso")
     >>> e.predictions(1)[0][0].label, e.heatmap.shape
     ('Egyptian cat', torch.Size([1, 224, 224]))
     """
@@ -100,7 +106,8 @@ def _opened(photo: PhotoLike) -> Image.Image:
     if isinstance(photo, np.ndarray | Tensor):
         found = f"{found} {tuple(photo.shape)} of {photo.dtype}"
     raise TypeError(
-        f"photo is a {found}, expected the path of a file, a PIL photo, or an array (H, W) or (H, W, 3) of uint8, or (H, W) of uint16. "
+        f"photo is a {found}, expected the path of a file, a PIL photo, or an array (H, W) or (H, W, 3) of "
+        "uint8, or (H, W) of uint16. "
         "A tensor that is preprocessed already goes to clarp.Explainer(model)(images)."
     )
 
@@ -116,13 +123,14 @@ def _classifier(
     if isinstance(model, nn.Module):
         if weights is not None:
             raise ValueError(
-                f"weights is {str(weights)!r} for a module, which has its own, expected a model by name. Load them into the module: "
-                "model.load_state_dict(...)."
+                f"weights is {str(weights)!r} for a module, which has its own, expected a model by name. "
+                "Load them into the module: model.load_state_dict(...)."
             )
         return own.of_module(model, preprocess, labels, task=task)
     if not isinstance(model, str):
         raise TypeError(
-            f"model is a {type(model).__name__}, expected a name such as 'resnet50', or a torch.nn.Module in eval mode."
+            f"model is a {type(model).__name__}, expected a name such as 'resnet50', or a torch.nn.Module in "
+            "eval mode."
         )
     found = models.load(model, weights, labels, task=task)
     if preprocess is None:

@@ -75,7 +75,8 @@ class Session:
             device: a name; None: the GPU if there is one, else the CPU.
 
         Raises:
-            ValueError, TypeError, OSError, ImportError: the device can't be used, or the model can't be loaded.
+            ValueError, TypeError, OSError, ImportError: the device can't be used, or the model can't be
+                loaded.
         """
         place = device_named(device)
         classifier = models.load(model, weights, labels, output, task=task)
@@ -240,7 +241,7 @@ class Session:
     def words(
         self, maps: PhotoMaps, k: int, probabilities: Tensor, look: Look, *more: str
     ) -> tuple[str, tuple[str, str] | None]:
-        """What stands with the picture of a map: a title and a line of small print; of "versus" with the names of its classes.
+        """The caption of the picture of a map: a title, and a line of small print.
 
         Args:
             maps: of the photo.

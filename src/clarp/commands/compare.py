@@ -30,7 +30,10 @@ from clarp.task import Task
 from clarp.text import document
 
 _SHOWN = 2  # classes, where none is named
-_INSIDE = "Inside: the share of the positive relevance in the class's own boxes; in brackets their share of the picture."
+_INSIDE = (
+    "Inside: the share of the positive relevance in the class's own boxes; "
+    "in brackets their share of the picture."
+)
 
 
 def run(
@@ -64,7 +67,8 @@ def run(
         0.
 
     Raises:
-        ValueError, TypeError, OSError, ImportError, CaptureError: something doesn't hold; nothing was written.
+        ValueError, TypeError, OSError, ImportError, CaptureError: something doesn't hold; nothing was
+            written.
     """
     with redirect_stdout(sys.stderr) if json else nullcontext(), lost_in_silence():
         _check_out(photo, boxes, out)
@@ -146,7 +150,7 @@ class _Comparison:
 
     @cached_property
     def inside(self) -> list[list[tuple[float, float] | None]]:
-        """Of each method and target the share of the positive relevance in the target's boxes, and their area."""
+        """Of each method and target the share of the positive relevance in its boxes, and their area."""
         if not self.objects:
             return [[None] * len(self.targets) for _ in self.attributors]
         masks = [

@@ -1,4 +1,4 @@
-"""``clarp evaluate``: a data set through a model, methods and metrics, into a folder that can be gone on with."""
+"""``clarp evaluate``: a data set through a model, methods and metrics, into a folder; it can be resumed."""
 
 import sys
 import time
@@ -68,8 +68,8 @@ def run(
         0 if every picture was asked, 1 if some could not be.
 
     Raises:
-        ValueError, TypeError, OSError, ImportError, CaptureError: something doesn't hold, or the folder has another
-            run; no row was written.
+        ValueError, TypeError, OSError, ImportError, CaptureError: something doesn't hold, or the folder has
+            another run; no row was written.
     """
     protocol = None if suite is None else Suite.named(suite)
     if protocol is not None and (settings.methods or metrics):
@@ -134,7 +134,8 @@ def _of_suite(suite: Suite, dataset: Dataset) -> tuple[str, ...]:
         return suite.metrics + suite.located
     if not suite.metrics:
         raise ValueError(
-            f"--suite {suite.name} asks where objects are, and {dataset.name} doesn't say: give Pascal VOC or COCO."
+            f"--suite {suite.name} asks where objects are, and {dataset.name} doesn't say: give Pascal VOC "
+            "or COCO."
         )
     note(f"{dataset.name} doesn't say where objects are, so these are left out: {', '.join(suite.located)}")
     return suite.metrics

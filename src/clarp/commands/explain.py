@@ -35,8 +35,8 @@ def run(prepare: Callable[[], Pipeline], *, json: bool) -> int:
         0 if every photo was explained, else 1.
 
     Raises:
-        ValueError, TypeError, ImportError, CaptureError: an argument does not hold, or the model can't be explained;
-            nothing was written.
+        ValueError, TypeError, ImportError, CaptureError: an argument does not hold, or the model can't be
+            explained; nothing was written.
         OSError: the same, or a file can't be written; what was is in the manifest, if that can be.
     """
     with redirect_stdout(sys.stderr) if json else nullcontext():
@@ -129,7 +129,8 @@ def explain(pipeline: Pipeline, *, report: bool) -> dict[str, Any]:
 def _run(pipeline: Pipeline, *, report: bool) -> None:
     """Explain all photos, and say of each what came of it."""
     console = Console(stderr=True, soft_wrap=True)
-    # On a terminal the report must not run into the bar, so rich prints it above; a redirected one stays as it is.
+    # On a terminal the report must not run into the bar, so rich prints it above; a redirected one stays as
+    # it is.
     bar = Progress(
         console=console,
         transient=True,

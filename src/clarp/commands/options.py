@@ -10,8 +10,8 @@ PROGRAMS = "A .pt2 file, an ultralytics file or a Python file can execute code w
 Model = Annotated[
     str,
     typer.Option(
-        help="A name from `clarp models`, timm:NAME, hf:REPO, ultralytics:FILE, a .pt2 file, or file.py:function (returns an nn.Module in eval mode). "
-        + PROGRAMS
+        help="A name from `clarp models`, timm:NAME, hf:REPO, ultralytics:FILE, a .pt2 file, or "
+        "file.py:function (returns an nn.Module in eval mode). " + PROGRAMS
     ),
 ]
 Weights = Annotated[
@@ -30,7 +30,8 @@ Output = Annotated[
 Task = Annotated[
     str | None,
     typer.Option(
-        help="What the last layer means: multiclass, binary or multilabel; seen by how the model ends if left out."
+        help="What the last layer means: multiclass, binary or multilabel; seen by how the model ends if "
+        "left out."
     ),
 ]
 Method = Annotated[str, typer.Option(help="A name from `clarp methods`.")]
@@ -41,14 +42,16 @@ Composite = Annotated[
 Style = Annotated[
     str,
     typer.Option(
-        help="How maps are drawn: overlay, pixels (the raw map), heatmap, contours, signs, region, or versus (two classes at once)."
+        help="How maps are drawn: overlay, pixels (the raw map), heatmap, contours, signs, region, or versus "
+        "(two classes at once)."
     ),
 ]
 Colours = Annotated[str, typer.Option(help="vik (red for, blue against) or bam (green for, pink against).")]
 Smoothing = Annotated[
     float | None,
     typer.Option(
-        help="Sigma of the Gaussian over maps, as a share of their longer side; 0 for none; the style's own if left out (overlay: 0.01)."
+        help="Sigma of the Gaussian over maps, as a share of their longer side; 0 for none; the style's own "
+        "if left out (overlay: 0.01)."
     ),
 ]
 Opacity = Annotated[float, typer.Option(help="How much of the photo the strongest relevance hides, 0 to 1.")]

@@ -1,4 +1,4 @@
-"""Photos through reading, explaining and writing, side by side: one is written while others are explained and read."""
+"""Reading, explaining and writing side by side: a photo is written while others are explained and read."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +12,7 @@ import torch
 from clarp import decoding
 from clarp.background import ahead, batches, behind, cores
 from clarp.commands.notes import lost_as_notes, note
-from clarp.commands.writing import Explained, Opened, Writer
+from clarp.commands.writing import ExplainedPhoto, Opened, Writer
 from clarp.explainer import Explainer
 from clarp.images import notes_of, open_photo
 from clarp.maps import PhotoMaps
@@ -22,7 +22,7 @@ from clarp.task import Task
 
 @dataclass(eq=False)
 class Pipeline:
-    """Reading in threads, ahead of what explains; explaining in the caller's thread; writing in threads behind it.
+    """Reads photos in threads, explains them in the caller's thread, and writes in threads.
 
     Batches are those that one photo after the other would make, so the numbers are the same to the last bit.
 
@@ -97,11 +97,11 @@ class Pipeline:
                 path, reason = photo
                 self.failed[path] = reason
 
-    def _explained(self, found: Iterable[list[Opened]]) -> Iterator[Explained]:
+    def _explained(self, found: Iterable[list[Opened]]) -> Iterator[ExplainedPhoto]:
         for batch in found:
             yield from self._explanations(batch)
 
-    def _explanations(self, batch: list[Opened]) -> Iterator[Explained]:
+    def _explanations(self, batch: list[Opened]) -> Iterator[ExplainedPhoto]:
         """Each photo with its maps; a photo that spoils its batch is left out."""
         target = [list(self.targets)] * len(batch) if self.targets else None
         labels = self.session.classifier.labels
@@ -127,9 +127,9 @@ class Pipeline:
             for assumed in explanation.notes:
                 note(assumed)
         probabilities = explanation.probabilities.double().cpu()
-        yield from map(Explained, batch, PhotoMaps.explained(explanation, self.against), probabilities)
+        yield from map(ExplainedPhoto, batch, PhotoMaps.explained(explanation, self.against), probabilities)
 
-    def _written(self, item: Explained) -> dict[str, Any] | None:
+    def _written(self, item: ExplainedPhoto) -> dict[str, Any] | None:
         try:
             entry = self.writer.write(item)
         except ValueError as error:

@@ -41,7 +41,7 @@ class Opened:
 
 
 @dataclass(frozen=True, eq=False)
-class Explained:
+class ExplainedPhoto:
     """A photo with its maps, and with the probabilities of all classes, (N,) float64."""
 
     photo: Opened
@@ -67,7 +67,7 @@ class Writer:
     out: Path
     stems: Mapping[Path, str]
 
-    def write(self, item: Explained) -> dict[str, Any]:
+    def write(self, item: ExplainedPhoto) -> dict[str, Any]:
         """Write the files of one photo.
 
         Returns:
@@ -94,9 +94,9 @@ class Writer:
         }
 
     def _write_map(
-        self, item: Explained, k: int, relevance: NDArray[np.float32], drawn: Mapping[str, Any]
+        self, item: ExplainedPhoto, k: int, relevance: NDArray[np.float32], drawn: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """The arrays and the entry of target number ``k``, of relevance (C, H, W); ``drawn`` is of its picture."""
+        """The arrays and the entry of target ``k``; ``drawn`` is what the entry says of its picture."""
         maps = item.maps
         name = self._name(item, maps.targets[k])
         self._write(f"{name}.npy", partial(np.save, arr=relevance))
@@ -115,16 +115,16 @@ class Writer:
             **({"layers": layers} if layers else {}),
         }
 
-    def _classes(self, item: Explained, indices: Sequence[int]) -> list[dict[str, Any]]:
+    def _classes(self, item: ExplainedPhoto, indices: Sequence[int]) -> list[dict[str, Any]]:
         return [class_entry(self.session.classifier, item.probabilities, index) for index in indices]
 
-    def _name(self, item: Explained, *targets: int) -> str:
+    def _name(self, item: ExplainedPhoto, *targets: int) -> str:
         """How the files of a photo's classes begin."""
         labels = self.session.classifier.labels
         classes = "-vs-".join(f"{target}-{slug(labels[target])}" for target in targets)
         return f"{self.stems[item.photo.path]}.{classes}.{item.maps.method}"
 
-    def _drawn(self, item: Explained, heatmaps: NDArray[np.float64]) -> list[dict[str, Any]]:
+    def _drawn(self, item: ExplainedPhoto, heatmaps: NDArray[np.float64]) -> list[dict[str, Any]]:
         """Draw the maps (K, H, W) of a photo, and return what each entry says of its picture."""
         targets = item.maps.targets
         if item.photo.seen is None:
@@ -136,7 +136,9 @@ class Writer:
             for k, target in enumerate(targets)
         ]
 
-    def _picture(self, item: Explained, k: int, heatmaps: NDArray[np.float64], name: str) -> dict[str, Any]:
+    def _picture(
+        self, item: ExplainedPhoto, k: int, heatmaps: NDArray[np.float64], name: str
+    ) -> dict[str, Any]:
         """Write the picture of map ``k``, or of two, and return its file and what its colours stand for."""
         assert self.format is not None
         skipped, remark = item.maps.skipped[k], item.maps.remarks[k]
@@ -156,7 +158,8 @@ class Writer:
         except OSError as error:
             reason = error.strerror or str(error)
             raise OSError(
-                f"{self.out / name} can't be written ({reason}); make room, or name another folder with --out."
+                f"{self.out / name} can't be written ({reason}); make room, or name another folder with "
+                "--out."
             ) from error
 
 

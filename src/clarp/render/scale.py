@@ -29,9 +29,10 @@ class Scale:
 
     @classmethod
     def of(cls, *heatmaps: ArrayLike) -> "Scale":
-        """Choose the limit: the 99.5th percentile of ``|R|``, so that a few extreme pixels don't pale the rest.
+        """Choose the limit: the 99.5th percentile of ``|R|``, so that a few extremes do not pale the rest.
 
-        Where what lies beyond is nearly all relevance (a map of few pixels), the median of these; values that are not finite don't count.
+        Where what lies beyond is nearly all relevance (a map of few pixels), the median of these; values that
+        are not finite don't count.
 
         Args:
             *heatmaps: (H, W) relevance; several maps get one scale, over all their pixels.
@@ -76,7 +77,7 @@ class Scale:
 
 
 def oddity(heatmap: ArrayLike) -> str:
-    """What is odd about a map (H, W): it has values that are not finite, is all zero, or constant; or nothing, "".
+    """What is odd about a map (H, W): values that are not finite, all zero, or constant; "" for nothing.
 
     >>> oddity([[1.0, float("nan")]])
     '1 of 2 values are not finite (yellow)'

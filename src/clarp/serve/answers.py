@@ -1,4 +1,4 @@
-"""What the API answers, as JSON with a schema."""
+"""What the API answers, as JSON with a schema: the classes' names are those of the published description."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -7,7 +7,7 @@ class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Refusal(_Answer):
+class Problem(_Answer):
     """Why a request was refused."""
 
     detail: str = Field(description="A sentence: what was given, what was expected, what to do.")
@@ -25,7 +25,7 @@ class Class(_Answer):
     )
 
 
-class SentPhoto(_Answer):
+class Photo(_Answer):
     """The photo as it was sent."""
 
     sha256: str = Field(description="Of the bytes.")
@@ -34,7 +34,7 @@ class SentPhoto(_Answer):
     notes: list[str] = Field(default=[], description="What was assumed to open it.")
 
 
-class SeenPhoto(_Answer):
+class Seen(_Answer):
     """The photo as the model sees it: after resizing and cropping."""
 
     width: int = Field(description="In pixels; every heatmap has this size.")
@@ -46,10 +46,11 @@ class Predicted(_Answer):
     """The most probable classes of a photo."""
 
     model: str = Field(description="The model's name.")
-    photo: SentPhoto
-    seen: SeenPhoto
+    photo: Photo
+    seen: Seen
     task: str = Field(
-        description="multiclass: one of the classes, whose probabilities sum to 1; binary: class 1 or class 0; multilabel: any of them."
+        description="multiclass: one of the classes, whose probabilities sum to 1; binary: class 1 or class "
+        "0; multilabel: any of them."
     )
     predictions: list[Class] = Field(description="The most probable class first.")
 
@@ -65,15 +66,16 @@ class ColourScale(_Answer):
         description="What is odd about the map (no relevance, not finite), or an empty string."
     )
     hues: tuple[str, str] = Field(
-        description="The names of the colours of what speaks for the class and of what speaks against it; of `versus` of the two classes."
+        description="The names of the colours of what speaks for the class and of what speaks against it; of "
+        "`versus` of the two classes."
     )
     bar: str = Field(
-        description="The colours from -peak to +peak, from left to right, a PNG in base64; of `versus` from the second class over both to "
-        "the first; of `region` an empty string."
+        description="The colours from -peak to +peak, from left to right, a PNG in base64; of `versus` from "
+        "the second class over both to the first; of `region` an empty string."
     )
 
 
-class DrawnMap(_Answer):
+class Picture(_Answer):
     """A map in a style, as the page shows it."""
 
     title: str = Field(description="What stands over it, or an empty string.")
@@ -92,28 +94,30 @@ class Map(_Answer):
     )
     selection_skipped: int = Field(description="At how many layers no gradient was positive.")
     ledger: dict[str, float | None] = Field(
-        description="Where the relevance went: seed = pixels + selection + bias + epsilon; empty for a baseline."
+        description="Where the relevance went: seed = pixels + selection + bias + epsilon; empty for a "
+        "baseline."
     )
     scale: ColourScale
     heatmap: str = Field(
         description="Relevance per pixel, float32 (height, width), as the base64 of an .npy file."
     )
-    pictures: list[DrawnMap] = Field(
-        description="The map in the style that was asked for. Of `overlay` it is the heatmap in colour, the weaker the more transparent, "
-        "to lay over the photo; of `signs` there are two, what speaks for the class and what speaks against it; of `versus` there is "
-        "one for the two classes, and both maps have it."
+    pictures: list[Picture] = Field(
+        description="The map in the style that was asked for. Of `overlay` it is the heatmap in colour, the "
+        "weaker the more transparent, to lay over the photo; of `signs` there are two, what speaks for the "
+        "class and what speaks against it; of `versus` there is one for the two classes, and both maps have "
+        "it."
     )
     note: str = Field(description="How to read the style: a sentence, or an empty string.")
     python: str = Field(description="The lines of Python that make this map.")
 
 
-class Explanations(_Answer):
+class Explained(_Answer):
     """Heatmaps of a photo."""
 
     clarp: str = Field(description="The version of clarp.")
     model: str = Field(description="The model's name.")
     weights_sha256: str = Field(description="Over the model's parameters and buffers.")
-    photo: SentPhoto
+    photo: Photo
     style: str = Field(description="How the maps are drawn.")
     colours: str = Field(description="In which colours.")
     smoothing: float = Field(
@@ -135,7 +139,7 @@ class Masked(_Answer):
     """What covering regions of a photo does to the probabilities."""
 
     model: str = Field(description="The model's name.")
-    photo: SentPhoto
+    photo: Photo
     fill: str = Field(description="What the covered pixels show.")
     covered: float = Field(description="The share of the pixels that are covered.")
     classes: list[Change] = Field(
@@ -193,7 +197,8 @@ class About(_Answer):
     models: list[ModelRow] = Field(description="The first is meant where a request names none.")
     methods: list[MethodRow]
     baselines: list[MethodRow] = Field(
-        description="What is no method of clarp's and can be asked for beside them, where the model allows it."
+        description="What is no method of clarp's and can be asked for beside them, where the model allows "
+        "it."
     )
     styles: list[str] = Field(description="How maps can be drawn.")
     colours: list[ColoursRow] = Field(description="In which colours; the first are the usual ones.")

@@ -1,4 +1,7 @@
-"""One model at work on photos: predictions, heatmaps, masks. Knows nothing of HTTP; used by one thread at a time."""
+"""One model at work on photos: predictions, heatmaps, masks.
+
+Knows nothing of HTTP; used by one thread at a time.
+"""
 
 import base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,18 +24,7 @@ from clarp.maps import PhotoMaps
 from clarp.method import Method, methods
 from clarp.models import Classifier
 from clarp.render import Look
-from clarp.serve.answers import (
-    Change,
-    Class,
-    ColourScale,
-    Explanations,
-    Map,
-    Masked,
-    Name,
-    Named,
-    Predicted,
-    SeenPhoto,
-)
+from clarp.serve import answers
 from clarp.serve.drawing import Drawn, drawn, png, whole
 from clarp.serve.limits import Limits
 from clarp.serve.photos import Photos, Prepared
@@ -41,8 +33,8 @@ from clarp.session import Session
 from clarp.task import Task
 
 COMPARED = {
-    "gradcam": "To compare with what most papers show. It is coarse, a value for each cell of the last convolution, and shows nothing "
-    "that speaks against a class."
+    "gradcam": "To compare with what most papers show. It is coarse, a value for each cell of the last "
+    "convolution, and shows nothing that speaks against a class."
 }
 """The baselines that are offered beside clarp's methods, and when to take each."""
 OFFERED = (*methods(), *COMPARED)
@@ -63,7 +55,8 @@ class Question:
         targets: classes by name or number; empty for the most probable one; two for the style "versus".
         against: classes that they are contrasted with; empty for those of the task.
         methods: names of methods or baselines, of :data:`OFFERED`.
-        same_scale: one colour scale over all maps of a method, so that its classes can be compared; else each map its own.
+        same_scale: one colour scale over all maps of a method, so that its classes can be compared; else each
+            map its own.
         look: how they are drawn.
     """
 
@@ -122,21 +115,21 @@ class Engine:
         photo = resources.files("clarp") / "assets" / "cat_and_coffee.jpg"
         self.explain(photo.read_bytes(), Question((), (), (method,)), lambda: False)
 
-    def named(self, name: str) -> Named:
+    def named(self, name: str) -> answers.Named:
         """Which class a name means, and where it is none, the nearest."""
         names, near, problem = self.classifier.class_names, list[int](), ""
         try:
             meant = names.index(name)
         except ValueError as error:
             meant, near, problem = None, names.matches(name) or names.nearest(name), str(error)
-        return Named(
+        return answers.Named(
             model=self.name,
             meant=meant,
-            near=[Name(index=index, label=names.labels[index]) for index in near],
+            near=[answers.Name(index=index, label=names.labels[index]) for index in near],
             problem=problem,
         )
 
-    def predict(self, data: bytes, count: int) -> Predicted:
+    def predict(self, data: bytes, count: int) -> answers.Predicted:
         """The most probable classes of a photo.
 
         Raises:
@@ -144,17 +137,17 @@ class Engine:
         """
         prepared = self._photos.prepared(data)
         height, width = prepared.seen.shape[:2]
-        return Predicted(
+        return answers.Predicted(
             model=self.name,
             photo=prepared.photo,
-            seen=SeenPhoto(width=width, height=height, png=png(Image.fromarray(prepared.seen))),
+            seen=answers.Seen(width=width, height=height, png=png(Image.fromarray(prepared.seen))),
             task=self.session.logits(prepared.image).task.name,
             predictions=[
                 self._class(prepared.probabilities, index) for index in top(prepared.probabilities, count)
             ],
         )
 
-    def explain(self, data: bytes, question: Question, given_up: Callable[[], bool]) -> Explanations:
+    def explain(self, data: bytes, question: Question, given_up: Callable[[], bool]) -> answers.Explained:
         """Heatmaps of a photo, for each method each target.
 
         Args:
@@ -167,11 +160,11 @@ class Engine:
             GivenUp: as ``given_up`` said.
         """
         prepared, look = self._photos.prepared(data), question.look
-        answers: list[Map] = []
+        found: list[answers.Map] = []
         for maps in self._maps(prepared, question, given_up):
             shown = drawn(maps.heatmaps, prepared.seen, look, same_scale=question.same_scale)
-            answers += [self._map(prepared, maps, k, look, each) for k, each in enumerate(shown)]
-        return Explanations(
+            found += [self._map(prepared, maps, k, look, each) for k, each in enumerate(shown)]
+        return answers.Explained(
             clarp=__version__,
             model=self.name,
             weights_sha256=self.weights_sha256,
@@ -179,11 +172,11 @@ class Engine:
             style=look.style,
             colours=look.colours,
             smoothing=look.sigma,
-            maps=answers,
+            maps=found,
         )
 
     def picture(self, data: bytes, question: Question, given_up: Callable[[], bool]) -> bytes:
-        """One heatmap, or of the style "versus" two, over the whole photo, as ``clarp explain`` draws it: a PNG.
+        """One heatmap, or two of the style "versus", over the whole photo: a PNG as of ``clarp explain``.
 
         Raises:
             ValueError, GivenUp: as in :meth:`explain`.
@@ -191,8 +184,8 @@ class Engine:
         prepared, look = self._photos.prepared(data), question.look
         if look.style != "versus" and len(question.targets) > 1:
             raise ValueError(
-                f"a picture in the style {look.style} is of one class, and target names {len(question.targets)}; ask for one after "
-                "the other, or for style=versus."
+                f"a picture in the style {look.style} is of one class, and target names "
+                f"{len(question.targets)}; ask for one after the other, or for style=versus."
             )
         maps = next(self._maps(prepared, question, given_up))
         empty = dict.fromkeys(maps.oddity(k) for k in range(len(maps.targets)) if maps.empty[k])
@@ -200,7 +193,9 @@ class Engine:
         seen = self._photos.whole(data, look.side(max(prepared.photo.width, prepared.photo.height)))
         return whole(maps.heatmaps, seen, look, words, names)
 
-    def mask(self, data: bytes, regions: Sequence[Region], fill: Fill, classes: Sequence[str]) -> Masked:
+    def mask(
+        self, data: bytes, regions: Sequence[Region], fill: Fill, classes: Sequence[str]
+    ) -> answers.Masked:
         """Cover regions of the photo, and see what becomes of the probabilities.
 
         Raises:
@@ -212,7 +207,8 @@ class Engine:
             upper, left, lower, right = region
             if not (0 <= upper < lower <= len(covered) and 0 <= left < right <= covered.shape[1]):
                 raise ValueError(
-                    f"the region {','.join(map(str, region))} is not inside the picture: expected top,left,bottom,right with "
+                    f"the region {','.join(map(str, region))} is not inside the picture: expected "
+                    "top,left,bottom,right with "
                     f"top < bottom <= {len(covered)} and left < right <= {covered.shape[1]}."
                 )
             covered[upper:lower, left:right] = True
@@ -220,13 +216,13 @@ class Engine:
         before = prepared.probabilities
         after = self.session.probabilities(torch.where(covered, filled, prepared.image))
         wanted = dict.fromkeys([*self._classes(classes), *top(before), *top(after)])
-        return Masked(
+        return answers.Masked(
             model=self.name,
             photo=prepared.photo,
             fill=fill,
             covered=float(covered.float().mean()),
             classes=[
-                Change(
+                answers.Change(
                     index=index,
                     label=self.classifier.labels[index],
                     before=finite(float(before[index])),
@@ -243,8 +239,8 @@ class Engine:
         chosen, against = self._classes(question.targets), self._classes(question.against)
         if question.look.style == "versus" and len(chosen) != 2:
             raise ValueError(
-                f"the style versus draws two classes at once, and target names {len(chosen)}; name two, as in target=0&target=1, "
-                "or take another style."
+                f"the style versus draws two classes at once, and target names {len(chosen)}; name two, as "
+                "in target=0&target=1, or take another style."
             )
         targets = chosen or top(prepared.probabilities, 1)
         for name in question.methods:
@@ -273,9 +269,9 @@ class Engine:
             self._sizes.clear()
         self._sizes.add(shape)
 
-    def _map(self, prepared: Prepared, maps: PhotoMaps, k: int, look: Look, shown: Drawn) -> Map:
+    def _map(self, prepared: Prepared, maps: PhotoMaps, k: int, look: Look, shown: Drawn) -> answers.Map:
         target, rivals = maps.targets[k], maps.rivals(k)
-        return Map(
+        return answers.Map(
             method=maps.method,
             definition=maps.definition,
             composite=maps.composite,
@@ -283,7 +279,7 @@ class Engine:
             against=[self._class(prepared.probabilities, index) for index in rivals] or maps.otherwise,
             selection_skipped=maps.skipped[k],
             ledger=maps.ledgers[k],
-            scale=ColourScale(
+            scale=answers.ColourScale(
                 limit=shown.scale.limit,
                 peak=shown.scale.peak,
                 smoothed=look.sigma > 0,
@@ -303,8 +299,8 @@ class Engine:
     def _classes(self, names: Sequence[str]) -> list[int]:
         return list(dict.fromkeys(self.classifier.class_index(name) for name in names))
 
-    def _class(self, probabilities: Tensor, index: int) -> Class:
-        return Class(
+    def _class(self, probabilities: Tensor, index: int) -> answers.Class:
+        return answers.Class(
             index=index,
             label=self.classifier.labels[index],
             probability=finite(float(probabilities[index])),

@@ -10,7 +10,7 @@ from clarp.images import decode_photo, notes_of
 from clarp.render import Seen
 from clarp.render.look import MOST
 from clarp.render.palette import Bytes
-from clarp.serve.answers import SentPhoto
+from clarp.serve import answers
 from clarp.serve.limits import Limits
 from clarp.session import Session
 
@@ -24,10 +24,11 @@ class Prepared:
         image: (C, H, W), preprocessed.
         probabilities: of all classes, (N,).
         seen: (H, W, 3), what the model sees.
-        whole: the photo itself, of at most :data:`~clarp.render.look.MOST` pixels a side; None until it is asked for.
+        whole: the photo itself, of at most :data:`~clarp.render.look.MOST` pixels a side; None until it is
+            asked for.
     """
 
-    photo: SentPhoto
+    photo: answers.Photo
     image: Tensor
     probabilities: Tensor
     seen: Bytes
@@ -64,7 +65,7 @@ class Photos:
             )
         image = self._session.preprocessed(photo)
         prepared = Prepared(
-            SentPhoto(sha256=key, width=photo.width, height=photo.height, notes=list(notes_of(photo))),
+            answers.Photo(sha256=key, width=photo.width, height=photo.height, notes=list(notes_of(photo))),
             image,
             self._session.probabilities(image),
             self._session.classifier.photo(image),
@@ -75,7 +76,9 @@ class Photos:
         return prepared
 
     def whole(self, data: bytes, side: int) -> Seen:
-        """The photo itself and the part of it that the model sees; pictures beyond the usual size are not kept.
+        """The photo itself and the part of it that the model sees.
+
+        Pictures beyond the usual size are not kept.
 
         Args:
             data: the photo's file.

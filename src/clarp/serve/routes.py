@@ -1,4 +1,4 @@
-"""The HTTP API: arguments in, answers out. The photo is the body of each request; everything else is in the query."""
+"""The HTTP API. The photo is the body of each request; everything else is in the query."""
 
 from typing import Annotated, Any, Literal
 
@@ -11,19 +11,7 @@ from clarp.method import BASELINES, Method, methods
 from clarp.render import PALETTES, STYLES, Look, Style
 from clarp.render.look import SIZES, WIDEST
 from clarp.render.palette import PaletteName
-from clarp.serve.answers import (
-    About,
-    ColoursRow,
-    Explanations,
-    Labels,
-    LimitRow,
-    Masked,
-    MethodRow,
-    ModelRow,
-    Named,
-    Predicted,
-    Refusal,
-)
+from clarp.serve import answers
 from clarp.serve.drawing import SIDE
 from clarp.serve.engine import COMPARED, OFFERED, Engine, Question, Region
 from clarp.serve.limits import Limits
@@ -46,7 +34,8 @@ _Targets = Annotated[
     Query(
         alias="target",
         max_length=_MOST.targets,
-        description="A class to explain, by name or number; the most probable one if left out. The style `versus` takes two.",
+        description="A class to explain, by name or number; the most probable one if left out. The style "
+        "`versus` takes two.",
     ),
 ]
 _OneOrTwo = Annotated[
@@ -54,14 +43,16 @@ _OneOrTwo = Annotated[
     Query(
         alias="target",
         max_length=2,
-        description="The class to explain, by name or number; the most probable one if left out. The style `versus` takes two, others one.",
+        description="The class to explain, by name or number; the most probable one if left out. The style "
+        "`versus` takes two, others one.",
     ),
 ]
 _Against = Annotated[
     tuple[_Name, ...],
     Query(
         max_length=_MOST.against,
-        description="A class to contrast it with. If left out: all others, or of a multilabel model none. Methods without rivals take no notice.",
+        description="A class to contrast it with. If left out: all others, or of a multilabel model none. "
+        "Methods without rivals take no notice.",
     ),
 ]
 _Methods = Annotated[
@@ -73,12 +64,13 @@ _Regions = Annotated[
         alias="region",
         min_length=1,
         max_length=_MOST.regions,
-        description="A rectangle to cover: top,left,bottom,right in the model's pixels, the last two outside.",
+        description="A rectangle to cover: top,left,bottom,right in the model's pixels, the last two "
+        "outside.",
     ),
 ]
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Refusal, "description": what}
+    status: {"model": answers.Problem, "description": what}
     for status, what in {
         400: "Not meant for this server, or broken.",
         401: "The token is missing or wrong.",
@@ -88,7 +80,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     }.items()
 }
 _WITH_PHOTO: dict[int | str, dict[str, Any]] = _PROBLEMS | {
-    status: {"model": Refusal, "description": what}
+    status: {"model": answers.Problem, "description": what}
     for status, what in {
         408: "The photo took too long to arrive.",
         413: "The photo has too many bytes or pixels.",
@@ -135,7 +127,8 @@ def _look(
             ge=0,
             le=WIDEST,
             allow_inf_nan=False,
-            description="Sigma of the Gaussian over the map that is drawn, as a share of its longer side; 0: none. If left out: the style's own.",
+            description="Sigma of the Gaussian over the map that is drawn, as a share of its longer side; "
+            "0: none. If left out: the style's own.",
         ),
     ] = None,
     opacity: Annotated[
@@ -152,14 +145,15 @@ def _look(
         Query(
             ge=SIZES[0],
             le=_MOST.side,
-            description="Pixels of the longer side of the photo under a map. If left out: of `picture` the photo's own, at least 448 and at "
-            f"most 1024; of `explain` {SIDE}.",
+            description="Pixels of the longer side of the photo under a map. If left out: of `picture` the "
+            f"photo's own, at least 448 and at most 1024; of `explain` {SIDE}.",
         ),
     ] = None,
     caption: Annotated[
         bool,
         Query(
-            description="Of `picture`: whether photo, colour bar and words stand with the map; else it is the map alone."
+            description="Of `picture`: whether photo, colour bar and words stand with the map; else it is "
+            "the map alone."
         ),
     ] = True,
 ) -> Look:
@@ -171,14 +165,14 @@ _Look = Annotated[Look, Depends(_look)]
 
 
 @router.get("/about", responses=_PROBLEMS)
-async def about(request: Request) -> About:
+async def about(request: Request) -> answers.About:
     """What this server offers: models, methods, limits."""
     service = _service(request)
     named = [Method.named(name) for name in methods()]
-    return About(
+    return answers.About(
         clarp=__version__,
         models=[
-            ModelRow(
+            answers.ModelRow(
                 name=name,
                 classes=len(engine.classifier.labels),
                 task=engine.task.name if engine.task else None,
@@ -187,34 +181,34 @@ async def about(request: Request) -> About:
             for name, engine in service.engines.items()
         ],
         methods=[
-            MethodRow(
+            answers.MethodRow(
                 name=method.name, when=method.when, has_rivals=method.has_rivals, definition=repr(method)
             )
             for method in named
         ],
         baselines=[
-            MethodRow(name=name, when=when, has_rivals=False, definition=BASELINES[name])
+            answers.MethodRow(name=name, when=when, has_rivals=False, definition=BASELINES[name])
             for name, when in COMPARED.items()
         ],
         styles=list(STYLES),
         colours=[
-            ColoursRow(name=name, speaks_for=one, speaks_against=other)
+            answers.ColoursRow(name=name, speaks_for=one, speaks_against=other)
             for name, (one, other) in PALETTES.items()
         ],
-        limits=LimitRow.model_validate(service.limits, from_attributes=True),
+        limits=answers.LimitRow.model_validate(service.limits, from_attributes=True),
     )
 
 
 @router.get("/classes", responses=_PROBLEMS)
-async def classes(engine: _Served) -> Labels:
+async def classes(engine: _Served) -> answers.Labels:
     """The names of a model's classes."""
-    return Labels(model=engine.name, labels=list(engine.classifier.labels))
+    return answers.Labels(model=engine.name, labels=list(engine.classifier.labels))
 
 
 @router.get("/class", responses=_PROBLEMS)
 def class_(
     engine: _Served, name: Annotated[_Name, Query(description="As a request would name the class.")]
-) -> Named:
+) -> answers.Named:
     """Which class a name means; if none, the nearest names."""
     return engine.named(name)
 
@@ -222,7 +216,7 @@ def class_(
 @router.post("/predict", responses=_WITH_PHOTO, openapi_extra=_BODY)
 async def predict(
     request: Request, engine: _Served, top: Annotated[int, Query(ge=1, le=100)] = TOP
-) -> Predicted:
+) -> answers.Predicted:
     """The most probable classes of a photo, and the photo as the model sees it."""
     return await _service(request).answer(request, engine, lambda photo, _: engine.predict(photo, top))
 
@@ -239,7 +233,7 @@ async def explain(
         bool, Query(description="One colour scale over all maps of a method; else each map has its own.")
     ] = False,
     look: _Look,
-) -> Explanations:
+) -> answers.Explained:
     """Heatmaps of a photo: for each method each target."""
     maps, limits = max(1, len(targets)) * len(chosen), _service(request).limits
     if maps > limits.maps:
@@ -251,8 +245,8 @@ async def explain(
     if maps * side**2 > limits.drawn:
         raise HTTPException(
             422,
-            f"{maps} maps of {side} x {side} pixels were asked for, expected at most {limits.drawn:,} pixels in all; "
-            "ask for fewer maps, or for a smaller size.",
+            f"{maps} maps of {side} x {side} pixels were asked for, expected at most {limits.drawn:,} "
+            "pixels in all; ask for fewer maps, or for a smaller size.",
         )
     question = Question(targets, against, tuple(dict.fromkeys(chosen)), same_scale, look)
     return await _service(request).answer(
@@ -275,7 +269,7 @@ async def picture(
     method: _Method = "ssglrp",
     look: _Look,
 ) -> Response:
-    """One heatmap over the whole photo, with caption and colour bar; of the style `versus` that of two classes."""
+    """One heatmap over the whole photo, with caption and colour bar; the style `versus` shows two classes."""
     question = Question(targets, against, (method,), look=look)
     drawn = await _service(request).answer(
         request, engine, lambda photo, given_up: engine.picture(photo, question, given_up)
@@ -299,10 +293,11 @@ async def mask(
     fill: Annotated[
         Literal["colour", "blur"],
         Query(
-            description="What covered pixels show: the mean colour of the model's preprocessing, or the photo blurred."
+            description="What covered pixels show: the mean colour of the model's preprocessing, or the "
+            "photo blurred."
         ),
     ] = "colour",
-) -> Masked:
+) -> answers.Masked:
     """Cover regions of a photo, and see how the probabilities change."""
     covered = [_region(text) for text in regions]
     return await _service(request).answer(
