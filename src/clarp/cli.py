@@ -58,20 +58,8 @@ def explain(
     colours: options.Colours = "vik",
     smoothing: options.Smoothing = None,
     opacity: options.Opacity = 1.0,
-    size: Annotated[
-        int | None,
-        typer.Option(
-            help="Pixels of the drawn photo's longer side; its own if left out, at least 448 and at most "
-            "1024."
-        ),
-    ] = None,
-    caption: Annotated[
-        bool,
-        typer.Option(
-            "--caption/--no-caption",
-            help="With the photo, a colour bar and words; without, the map alone over its photo.",
-        ),
-    ] = True,
+    size: options.Size = None,
+    caption: options.Caption = True,
     pictures: Annotated[
         bool,
         typer.Option("--pictures/--no-pictures", help="Draw each map; without, arrays and manifest only."),

@@ -1,10 +1,8 @@
 """Photos are decoded in processes of their own, which can be ended.
 
-A file of few bytes may ask for hours, or for all memory.
-
-Neither time nor memory of Pillow's readers can be bounded from inside: they run in C, and a progressive JPEG
-may have thousands of scans, a GIF megabytes of comments in pieces of 255 bytes. A process that is beyond its
-bounds, or that crashes, costs one photo.
+A file of few bytes may ask for hours, or for all memory. Neither can be bounded from inside: Pillow's readers
+run in C, and a progressive JPEG may have thousands of scans, a GIF megabytes of comments in pieces of 255
+bytes. A process that is beyond its bounds, or that crashes, costs one photo.
 """
 
 import atexit
@@ -65,9 +63,7 @@ class DecodingError(ValueError):
 def picture(
     job: str, source: Path | bytes, name: str, bounds: Bounds | None = None, **arguments: Any
 ) -> Image.Image:
-    """What a job of `clarp._decoder` makes of a photo.
-
-    A picture, with its notes and deep greys (`clarp.greys`).
+    """The picture that a job of `clarp._decoder` makes of a photo, with its notes and greys (`clarp.greys`).
 
     Args:
         job: ``rgb``, ``rgba`` or ``indices``.
@@ -277,10 +273,7 @@ def close() -> None:
 
 
 def interrupt() -> None:
-    """Kill the decoders at work.
-
-    Whoever waits for one, in whatever thread, gets a :class:`DecodingError` now.
-    """
+    """Kill the decoders at work: whoever waits for one gets a :class:`DecodingError` now."""
     with _lock:
         for decoder in _busy:
             decoder.kill()

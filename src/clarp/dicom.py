@@ -76,9 +76,7 @@ class _UnreadableError(Exception):
 
 @contextmanager
 def _in_own_words(name: str) -> Iterator[None]:
-    """Whatever pydicom raises on a damaged file becomes a ValueError, without its words.
-
-    They may quote the patient's data.
+    """Whatever pydicom raises becomes a ValueError without its words, which may quote the patient's data.
 
     Warnings of odd metadata are left out, which are no reason to leave a picture out.
     """

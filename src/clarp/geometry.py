@@ -147,9 +147,7 @@ class Geometry:
         return F.pad(image, (-left, right, -top, bottom))[0, 0] >= 0.5
 
     def map_to_original(self, heatmap: Tensor, unseen: float = 0.0) -> Tensor:
-        """A heatmap of the model's input on the photo.
-
-        Bilinear, edges repeated, as TorchRay resizes its maps.
+        """A heatmap of the model's input on the photo: bilinear, edges repeated, as TorchRay resizes maps.
 
         Args:
             heatmap: (h, w), of the size ``model``.
@@ -176,9 +174,11 @@ class Geometry:
         top, left, _, _ = self.crop
         rows = torch.arange(self.original[0], dtype=torch.float64) + 0.5
         columns = torch.arange(self.original[1], dtype=torch.float64) + 0.5
-        return rows * self.resized[0] / self.original[0] - top, columns * self.resized[1] / self.original[
-            1
-        ] - left
+        down, right = (
+            rows * self.resized[0] / self.original[0],
+            columns * self.resized[1] / self.original[1],
+        )
+        return down - top, right - left
 
     @staticmethod
     def _check(given: Tensor, expected: Size, what: str, whose: str) -> None:
@@ -191,10 +191,7 @@ class Geometry:
 
 
 def _between(values: Tensor, places: Tensor) -> Tensor:
-    """Rows of (n, m) interpolated at places (k,) in edges: (k, m).
-
-    Between equal values exactly that value.
-    """
+    """Rows of (n, m) interpolated at places (k,) in edges: (k, m); between equals exactly these."""
     positions = (places - 0.5).clamp(0, len(values) - 1)
     before = positions.floor().long()
     after = (before + 1).clamp(max=len(values) - 1)

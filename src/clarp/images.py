@@ -68,9 +68,7 @@ def open_photo(path: Path, *, upright: bool = True) -> Image.Image:
 
 
 def decode_photo(data: bytes, most_pixels: int) -> Image.Image:
-    """Decode a photo that a stranger sent.
-
-    As `open_photo`, but of the usual formats only, and of limited size.
+    """Decode a photo that a stranger sent: as `open_photo`, of the usual formats, and of limited size.
 
     The size is read from the picture's head and checked before any pixel is decoded.
 
@@ -144,10 +142,7 @@ def _check_pixels(name: str, size: tuple[int, int], most: int) -> None:
 
 
 def _check_scans(file: Image.Image) -> None:
-    """Each scan of a progressive JPEG goes over all pixels, and may be ten bytes.
-
-    Usual files have ten scans.
-    """
+    """Each scan of a progressive JPEG, which may be ten bytes, goes over all pixels; ten scans are usual."""
     if isinstance(file, JpegImageFile) and file.fp is not None:
         place = file.fp.tell()
         scans = file.fp.read().count(b"\xff\xda")  # within the pixels' data, 0xff is always followed by 0

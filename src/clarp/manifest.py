@@ -6,6 +6,7 @@ import shlex
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ import torch
 from torch import Tensor
 
 import clarp
+from clarp.files import write_atomically
 from clarp.method import Method
 from clarp.models import Classifier
 from clarp.render import Look, Scale
 from clarp.task import Task
+from clarp.text import document
 
 TOP = 5
 """How many predictions are listed."""
@@ -70,12 +73,7 @@ def look_entry(look: Look) -> dict[str, Any]:
 
 def scale_entry(scale: Scale) -> dict[str, Any]:
     """What the colours of a picture stand for."""
-    return {
-        "peak": scale.peak,
-        "full_colour": scale.limit,
-        "basis": scale.basis,
-        "warning": scale.warning,
-    }
+    return {"peak": scale.peak, "full_colour": scale.limit, "basis": scale.basis, "warning": scale.warning}
 
 
 def class_entry(classifier: Classifier, probabilities: Tensor, index: int) -> dict[str, Any]:
@@ -91,6 +89,17 @@ def top(probabilities: Tensor, count: int = TOP) -> list[int]:
     """The most probable classes, of (N,) probabilities."""
     found: list[int] = probabilities.topk(min(count, len(probabilities))).indices.tolist()
     return found
+
+
+def write(manifest: dict[str, Any], path: Path) -> str:
+    """Write a manifest, whole or not at all, and return its text.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    text = document(manifest) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+    return text
 
 
 def finite(value: float) -> float | None:

@@ -1,8 +1,8 @@
 """The maps of one photo by one of clarp's methods, a baseline or a control, in one form."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,7 +35,7 @@ class PhotoMaps:
         against: the rivals that were named.
         skipped: at how many layers selection was skipped, K numbers.
         empty: which maps have no relevance at all, K.
-        remarks: what a reader of each map must know, K; "" for nothing.
+        remark: what a reader of map k must know, or "".
         ledgers: where the relevance went, K; empty for a baseline.
         relevance: (K, C, H, W); None for a baseline.
         layers: the relevance at modules, (K, ...) each, by their names.
@@ -52,7 +52,7 @@ class PhotoMaps:
     against: list[int]
     skipped: list[int]
     empty: list[bool]
-    remarks: list[str]
+    remark: Callable[[int], str]
     ledgers: list[dict[str, float | None]]
     relevance: Tensor | None = None
     layers: Mapping[str, Tensor] = field(default_factory=dict)
@@ -61,25 +61,16 @@ class PhotoMaps:
     def explained(cls, explanation: Explanation, against: Sequence[int]) -> "list[PhotoMaps]":
         """Those of each image of an explanation, and the rivals that were named to it."""
         method, count = explanation.method, len(explanation.images)
-        several = explanation.target.ndim == 2
+        shape = (count, -1)
 
-        def columns(values: Tensor) -> Tensor:
+        def rows(values: Tensor) -> Tensor:
             """(B, K, ...)."""
-            return values if several else values[:, None]
+            return values if explanation.target.ndim == 2 else values[:, None]
 
-        targets, shown, relevance, skipped, empty = map(
-            columns,
-            (
-                explanation.target,
-                explanation.shown,
-                explanation.relevance,
-                explanation.selection_skipped,
-                explanation.empty,
-            ),
-        )
-        layers = {name: columns(values) for name, values in explanation.layers.items()}
-        summary = explanation.ledger.summary()
-        parts = {part: np.asarray(values).reshape(count, -1) for part, values in summary.items()}
+        targets, shown, relevance = map(rows, (explanation.target, explanation.shown, explanation.relevance))
+        skipped, empty = (part.view(shape) for part in (explanation.selection_skipped, explanation.empty))
+        layers = {name: rows(values) for name, values in explanation.layers.items()}
+        parts = {part: np.asarray(v).reshape(shape) for part, v in explanation.ledger.summary().items()}
         return [
             cls(
                 method=method.name,
@@ -93,7 +84,7 @@ class PhotoMaps:
                 against=list(against),
                 skipped=skipped[row].tolist(),
                 empty=empty[row].tolist(),
-                remarks=[explanation.remark(row, k) for k in range(targets.shape[1])],
+                remark=partial(explanation.remark, row),
                 ledgers=[
                     {part: finite(values[row, k].item()) for part, values in parts.items()}
                     for k in range(targets.shape[1])
@@ -131,7 +122,7 @@ class PhotoMaps:
             against=[],
             skipped=[0] * count,
             empty=[False] * count,
-            remarks=[""] * count,
+            remark=lambda _: "",
             ledgers=[{}] * count,
         )
 

@@ -1,7 +1,4 @@
-"""A session: a classifier at work on photos, for the commands and the server alike.
-
-photo --preprocessed--> tensor --probabilities, maps--> PhotoMaps --words--> captions of pictures
-"""
+"""A session: a classifier at work on photos, for the commands and the server alike."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -66,13 +63,7 @@ class Session:
     ) -> "Session":
         """A session with a model as the options of the command line name it, and with the usual cache.
 
-        Args:
-            model: as of :func:`clarp.models.load`, and so are the next four.
-            weights: of the model.
-            labels: of its classes.
-            output: which of several results are the logits.
-            task: what the last layer means.
-            device: a name; None: the GPU if there is one, else the CPU.
+        The arguments are those of :func:`clarp.models.load`, and the device of :func:`device_named`.
 
         Raises:
             ValueError, TypeError, OSError, ImportError: the device can't be used, or the model can't be
@@ -155,11 +146,7 @@ class Session:
         return self.logits(image).probabilities(image[None].to(self.device))[0]
 
     def explainer(self, method: str | Method, composite: str | Composite | None = None) -> Explainer:
-        """An explainer of the classifier: with its bounds, task and labels.
-
-        Raises:
-            ValueError, TypeError: as of :class:`clarp.Explainer`.
-        """
+        """A :class:`clarp.Explainer` with the classifier's bounds, task and labels."""
         return Explainer(
             self.network,
             method,
@@ -175,13 +162,7 @@ class Session:
     ) -> "tuple[Attributor, ...]":
         """Methods, baselines and controls by their names, in this order.
 
-        Args:
-            names: as of :func:`clarp.evaluation.attribution.attributors`.
-            image: (C, H, W) as the model will see it.
-            composite: for clarp's methods that name none.
-
-        Raises:
-            ValueError, TypeError, ModuleNotFoundError: an unknown name, or the model has none.
+        Arguments and errors as of :func:`clarp.evaluation.attribution.attributors`; an image (C, H, W).
         """
         from clarp.evaluation.attribution import attributors  # noqa: PLC0415  explain does without
 
@@ -219,7 +200,7 @@ class Session:
             image: (C, H, W).
             targets: K classes.
             against: the rivals, for what has rivals; empty: those of the task.
-            name: of the photo, for controls.
+            name: of the photo; controls depend on it.
 
         Raises:
             ValueError: as of :class:`clarp.Explainer`.

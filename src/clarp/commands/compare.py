@@ -18,16 +18,14 @@ from clarp.data.pairs import boxed_photos
 from clarp.data.sample import Object, checked_box
 from clarp.evaluation.attribution import Attributor, Relevance, lossy, warnings_of
 from clarp.evaluation.metrics import EnergyPointing
-from clarp.files import write_atomically
 from clarp.geometry import Box, Geometry
 from clarp.images import notes_of, open_photo
-from clarp.manifest import class_entry, finite, head, look_entry, percent, scale_entry, task_entry, top
+from clarp.manifest import class_entry, finite, head, look_entry, percent, scale_entry, task_entry, top, write
 from clarp.models import Classifier
 from clarp.render import Cell, Look, Row, Scale, prepared, save, sheet
 from clarp.render.paper import checked_format
 from clarp.session import Session
 from clarp.task import Task
-from clarp.text import document
 
 _SHOWN = 2  # classes, where none is named
 _INSIDE = (
@@ -51,17 +49,7 @@ def run(
 ) -> int:
     """Draw the sheet, write it and its manifest, and say where.
 
-    Args:
-        photo: a file.
-        load: the model, when it is needed.
-        methods: a row each.
-        targets: classes, a column each; empty: the two top classes.
-        against: the rivals; empty: those of the task.
-        composite: for methods that name none.
-        boxes: as of ``--boxes``.
-        look: how maps are drawn.
-        out: the sheet's file.
-        json: print the manifest, and nothing else.
+    ``load`` makes the session when it is needed; the other arguments are those of the command line.
 
     Returns:
         0.
@@ -94,8 +82,7 @@ def run(
         drawn = sheet(comparison.rows(), comparison.caption(), aside=comparison.aside(), style=look)
         out.parent.mkdir(parents=True, exist_ok=True)
         save(drawn, out)
-        text = document(comparison.manifest(notes, out)) + "\n"
-        write_atomically(out.with_suffix(".json"), lambda file: file.write(text.encode()))
+        text = write(comparison.manifest(notes, out), out.with_suffix(".json"))
         note_lost(lossy(attributors), warnings_of(attributors))
     sys.stdout.write(text if json else f"{out}\n{out.with_suffix('.json')}\n")
     return 0
@@ -131,7 +118,6 @@ class _Comparison:
 
     @property
     def task(self) -> Task:
-        """What the model's last layer means."""
         return self.session.logits(self.image).task
 
     @cached_property
@@ -145,7 +131,6 @@ class _Comparison:
 
     @cached_property
     def boxed(self) -> list[tuple[Object, ...]]:
-        """The boxes of each target."""
         return [tuple(thing for thing in self.objects if target in thing.label) for target in self.targets]
 
     @cached_property
@@ -166,11 +151,9 @@ class _Comparison:
 
     @cached_property
     def geometry(self) -> Geometry:
-        """From the photo to the model's pixels."""
         return Geometry.measured(self.session.classifier.preprocess, self.size)
 
     def rows(self) -> list[Row]:
-        """The sheet's rows."""
         photo = self.session.classifier.photo(self.image)
         rows = []
         for number, (attributor, heatmaps, inside) in enumerate(
@@ -207,16 +190,10 @@ class _Comparison:
         return "against all others" if self.task.name == "multiclass" else "by itself"
 
     def aside(self) -> list[str]:
-        """What the model says."""
         return ["The model says:", *map(self._said, top(self.probabilities))]
 
     def manifest(self, notes: Sequence[str], out: Path) -> dict[str, Any]:
-        """How the sheet was made, and its numbers.
-
-        Args:
-            notes: what was assumed to open the photo.
-            out: the sheet's file.
-        """
+        """How the sheet at ``out`` was made, and its numbers; ``notes`` are of the photo."""
         session = self.session
 
         def entries(classes: Sequence[int]) -> list[dict[str, Any]]:

@@ -53,16 +53,8 @@ def run(
 ) -> int:
     """Evaluate, and say on standard output what came of it.
 
-    Args:
-        dataset: as of :func:`clarp.data.opening.open_dataset`.
-        load: a model by its name.
-        settings: of the run; without methods those of the suite, or the usual ones, and without metrics.
-        model: its name; None: the suite's models, or the usual one.
-        weights: of the model.
-        metrics: as of ``--metrics``; empty: those of the suite, or the usual one.
-        suite: a protocol's name, or None.
-        out: the folder.
-        outside: whether photos and tables may lie outside of the data set's folder.
+    ``load`` makes a session from a model's name, and ``settings`` come without metrics; the other arguments
+    are those of the command line.
 
     Returns:
         0 if every picture was asked, 1 if some could not be.

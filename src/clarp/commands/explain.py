@@ -13,10 +13,9 @@ from rich.progress import Progress
 from clarp.commands.notes import note
 from clarp.commands.pipeline import Pipeline
 from clarp.commands.writing import Writer, output_stems
-from clarp.files import write_atomically
 from clarp.images import find_photos
 from clarp.layers import resolve_layers
-from clarp.manifest import bounds_of, head, look_entry, percent, task_entry
+from clarp.manifest import bounds_of, head, look_entry, percent, task_entry, write
 from clarp.method import Method
 from clarp.render import Look
 from clarp.render.encoding import PIXEL_FORMATS, Format
@@ -63,19 +62,8 @@ def prepared(
 ) -> Pipeline:
     """Check everything that can be checked before the first photo.
 
-    Args:
-        photos: files, or folders of them.
-        load: the model, when it is needed.
-        targets: classes; empty: the top one of each photo.
-        against: rivals; empty: those of the task.
-        method: its name.
-        composite: the name of other rules, or None.
-        layers: modules whose relevance is written too.
-        look: how maps are drawn.
-        pictures: whether they are.
-        kind: the format of the pictures.
-        out: the folder to write to.
-        batch_size: photos that are explained at once.
+    ``load`` makes the session when it is needed, and ``kind`` is the format of the pictures; the other
+    arguments are those of the command line.
 
     Raises:
         ValueError, TypeError, OSError, ImportError, CaptureError: as of :func:`run`.
@@ -132,10 +120,7 @@ def _run(pipeline: Pipeline, *, report: bool) -> None:
     # On a terminal the report must not run into the bar, so rich prints it above; a redirected one stays as
     # it is.
     bar = Progress(
-        console=console,
-        transient=True,
-        redirect_stdout=sys.stdout.isatty(),
-        disable=not console.is_terminal,
+        console=console, transient=True, redirect_stdout=sys.stdout.isatty(), disable=not console.is_terminal
     )
     with bar:
         task = bar.add_task("explaining", total=len(pipeline.paths))
@@ -166,8 +151,7 @@ def _finished(pipeline: Pipeline) -> dict[str, Any]:
         "photos": [pipeline.entries[path] for path in pipeline.paths if path in pipeline.entries],
         "failed": [{"file": str(path), "error": reason} for path, reason in failed.items()],
     }
-    text = document(manifest) + "\n"
-    write_atomically(_manifest_of(pipeline), lambda file: file.write(text.encode()))
+    write(manifest, _manifest_of(pipeline))
     return manifest
 
 
@@ -176,11 +160,6 @@ def _manifest_of(pipeline: Pipeline) -> Path:
 
 
 def _format_named(name: str) -> Format:
-    """The format of ``--format``.
-
-    Raises:
-        ValueError: there is none of that name.
-    """
     for known in PIXEL_FORMATS:
         if known == name:
             return known

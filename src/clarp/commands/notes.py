@@ -44,10 +44,7 @@ def lost_as_notes(named: Callable[[int, int], str], option: str = OPTION) -> Ite
 
 @contextmanager
 def lost_in_silence() -> Iterator[None]:
-    """Leave out warnings of lost relevance, for a command that ends with :func:`note_lost`.
-
-    Its pictures name empty maps.
-    """
+    """Leave out these warnings, for a command that ends with :func:`note_lost` and whose pictures tell."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RelevanceLost)
         warnings.simplefilter("ignore", EmptyMap)

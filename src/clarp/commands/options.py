@@ -55,6 +55,19 @@ Smoothing = Annotated[
     ),
 ]
 Opacity = Annotated[float, typer.Option(help="How much of the photo the strongest relevance hides, 0 to 1.")]
+Size = Annotated[
+    int | None,
+    typer.Option(
+        help="Pixels of the drawn photo's longer side; its own if left out, at least 448 and at most 1024."
+    ),
+]
+Caption = Annotated[
+    bool,
+    typer.Option(
+        "--caption/--no-caption",
+        help="With the photo, a colour bar and words; without, the map alone over its photo.",
+    ),
+]
 Device = Annotated[
     str | None, typer.Option(help="Where to compute; the GPU if left out and there is one, else the CPU.")
 ]

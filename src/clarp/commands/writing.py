@@ -108,7 +108,7 @@ class Writer:
             "against": self._classes(item, maps.rivals(k)) or maps.otherwise,
             "selection_skipped": maps.skipped[k],
             "empty": maps.empty[k],
-            "remark": maps.remarks[k],
+            "remark": maps.remark(k),
             "ledger": maps.ledgers[k],
             **drawn,
             "relevance": f"{name}.npy",
@@ -141,7 +141,7 @@ class Writer:
     ) -> dict[str, Any]:
         """Write the picture of map ``k``, or of two, and return its file and what its colours stand for."""
         assert self.format is not None
-        skipped, remark = item.maps.skipped[k], item.maps.remarks[k]
+        skipped, remark = item.maps.skipped[k], item.maps.remark(k)
         more = [item.photo.path.name]
         more += [f"selection was skipped at {skipped} layers"] if skipped else []
         more += [remark] if remark else []

@@ -56,10 +56,7 @@ def picture(
 def composed(
     seen: Seen, view: View, caption: str, look: Look, names: tuple[str, str] | None = None
 ) -> Image.Image:
-    """The picture of a map and a photo that are :func:`~clarp.render.styles.laid`.
-
-    The rest as of :func:`picture`.
-    """
+    """The :func:`picture` of a map and a photo that are :func:`~clarp.render.styles.laid`."""
     side = max(seen.size)
     gap = max(4, side // 60)
     stacked = seen.size[1] >= _WIDE * seen.size[0]
@@ -90,10 +87,7 @@ def tiles(
     *,
     rival: ArrayLike | None = None,
 ) -> tuple[list[tuple[str, Image.Image]], str]:
-    """The panels of a map alone, each with its title or "", and how to read them.
-
-    Arguments as of :func:`picture`.
-    """
+    """The panels of a map, each with its title or "", and how to read them; as of :func:`picture`."""
     seen, view = laid(heatmap, photo, look, scale, rival=rival)
     return [(panel.title, _tile(panel, max(seen.size))) for panel in view.panels], view.note
 

@@ -81,10 +81,7 @@ class Montage:
         return replace(look, smoothing=0.0) if self.shown else look
 
     def photo(self, image: Floats) -> Bytes | None:
-        """An image (C, ...) of unknown normalisation for the eye, (h, w, 3): its slices, or its curves.
-
-        None without visible colours.
-        """
+        """An image (C, ...) for the eye, (h, w, 3): its slices or curves; None without visible colours."""
         if len(self.shape) == 1:
             return self._curves(image)
         if len(image) not in COLOURS:

@@ -14,10 +14,7 @@ Pixels: TypeAlias = NDArray[np.float32]
 """Values of a picture's pixels: colours in 0 to 1, or relevance in units of the limit."""
 
 PaletteName = Literal["vik", "bam"]
-PALETTES: dict[PaletteName, tuple[str, str]] = {
-    "vik": ("red", "blue"),
-    "bam": ("green", "pink"),
-}
+PALETTES: dict[PaletteName, tuple[str, str]] = {"vik": ("red", "blue"), "bam": ("green", "pink")}
 """Crameri's diverging colour maps (https://doi.org/10.5281/zenodo.1243862), and the names of their ends.
 
 His others with a light middle, broc and cork, have ends that some colour-blind eyes can't tell apart."""

@@ -128,13 +128,7 @@ def sheet(
     paper = Paper(paper_width, top - GAP + foot + MARGIN)
     for row, cells, start in zip(rows, drawn, tops, strict=True):
         _draw_row(
-            paper,
-            row,
-            cells,
-            (start, start + _over(row, look)),
-            (width, height),
-            look=look,
-            photos=photos,
+            paper, row, cells, (start, start + _over(row, look)), (width, height), look=look, photos=photos
         )
     if aside:
         _draw_aside(paper, aside, tops[0] + _over(rows[0], look) + height + 0.12, width)

@@ -1,7 +1,4 @@
-"""One model at work on photos: predictions, heatmaps, masks.
-
-Knows nothing of HTTP; used by one thread at a time.
-"""
+"""A session as it is served: predictions, heatmaps, masks; used by one thread at a time."""
 
 import base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -235,7 +232,6 @@ class Engine:
     def _maps(
         self, prepared: Prepared, question: Question, given_up: Callable[[], bool]
     ) -> Iterator[PhotoMaps]:
-        """The maps of each method."""
         chosen, against = self._classes(question.targets), self._classes(question.against)
         if question.look.style == "versus" and len(chosen) != 2:
             raise ValueError(
@@ -301,9 +297,7 @@ class Engine:
 
     def _class(self, probabilities: Tensor, index: int) -> answers.Class:
         return answers.Class(
-            index=index,
-            label=self.classifier.labels[index],
-            probability=finite(float(probabilities[index])),
+            index=index, label=self.classifier.labels[index], probability=finite(float(probabilities[index]))
         )
 
 

@@ -135,10 +135,7 @@ class Protocol(H11Protocol):
         )
 
     def _wait_for_head(self) -> None:
-        """Between requests, the next head has to arrive in time.
-
-        What comes in crumbs doesn't prolong that.
-        """
+        """Bound the time until the next head; pieces of it don't prolong that."""
         if self.cycle is not None and not self.cycle.response_complete:
             self._forget_timer("_head")
         elif self._head is None and not self._refused:

@@ -26,8 +26,7 @@ _Method = Annotated[
 ]
 _Region = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,5},[0-9]{1,5},[0-9]{1,5},[0-9]{1,5}$")]
 _Model = Annotated[
-    str | None,
-    Query(max_length=200, description="A name from /api/about; the first one there if left out."),
+    str | None, Query(max_length=200, description="A name from /api/about; the first one there if left out.")
 ]
 _Targets = Annotated[
     tuple[_Name, ...],
@@ -238,8 +237,7 @@ async def explain(
     maps, limits = max(1, len(targets)) * len(chosen), _service(request).limits
     if maps > limits.maps:
         raise HTTPException(
-            422,
-            f"{maps} maps were asked for (targets times methods), expected at most {limits.maps}.",
+            422, f"{maps} maps were asked for (targets times methods), expected at most {limits.maps}."
         )
     side = look.size or SIDE
     if maps * side**2 > limits.drawn:

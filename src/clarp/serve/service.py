@@ -55,10 +55,7 @@ class Service:
             worker.close()
 
     async def answer(
-        self,
-        request: Request,
-        engine: Engine,
-        work: Callable[[bytes, Callable[[], bool]], Answer],
+        self, request: Request, engine: Engine, work: Callable[[bytes, Callable[[], bool]], Answer]
     ) -> Answer:
         """Read the photo, take a place in the queue, and let the model's thread do the work.
 

@@ -1,7 +1,4 @@
-"""One thread per model, and a bounded queue before it.
-
-PyTorch keeps a processor busy, so more at once would only be slower.
-"""
+"""One thread per model, and a bounded queue before it: two at once would only be slower."""
 
 import asyncio
 import math
