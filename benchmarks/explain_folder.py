@@ -56,17 +56,17 @@ def prepared(folder: Path, out: Path, options: list[str]) -> Any:
     from clarp import cli
     from clarp.commands import explain
 
-    asked: list[explain.Request] = []
+    asked: list[Callable[[], Any]] = []
 
-    def run(request: explain.Request, *, json: bool) -> int:
+    def run(prepare: Callable[[], Any], *, json: bool) -> int:
         del json
-        asked.append(request)
+        asked.append(prepare)
         return 0
 
     explain.run = run
     with suppress(SystemExit):
         cli.main(["explain", str(folder), "--out", str(out), *options])
-    return explain.Run.prepared(asked[0])
+    return asked[0]()
 
 
 def used() -> float:
@@ -89,11 +89,10 @@ def stages(run: Any) -> dict[str, dict[str, float]]:
     """Milliseconds of processor time of one photo in each stage, before and now."""
     from clarp import files
     from clarp.commands import writing
-    from clarp.commands.pipeline import Outcome
     from clarp.render import figure, rasterised
 
     took: dict[str, float] = {}
-    pipeline, write = run._pipeline(Outcome()), files.write_atomically
+    write = files.write_atomically
 
     def written(*arguments: Any) -> None:
         with timed(took, "write"):
@@ -105,12 +104,12 @@ def stages(run: Any) -> dict[str, dict[str, float]]:
         took.clear()  # the first is for warming up
         for begin in range(0, len(part), BATCH):
             with timed(took, "read"):
-                photos = [pipeline._opened(path) for path in part[begin : begin + BATCH]]
+                photos = [run._opened(path) for path in part[begin : begin + BATCH]]
             with timed(took, "explain"):
-                items = list(pipeline._explanations(photos))
+                items = list(run._explanations(photos))
             with timed(took, "draw and write"):
                 for item in items:
-                    pipeline.write(item)
+                    run.writer.write(item)
             with timed(took, "old draw"):
                 pictures = [_as_before(run, item, figure, rasterised) for item in items]
             with timed(took, "old compress"):
@@ -123,8 +122,8 @@ def stages(run: Any) -> dict[str, dict[str, float]]:
 
 
 def _as_before(run: Any, item: Any, figure: Any, rasterised: Any) -> Any:
-    heatmap = item.explanation.shown[item.row].double().numpy()
-    return rasterised(figure(heatmap, run.classifier.photo(item.photo.image), "title\nsmall print"))
+    heatmap = item.maps.shown[0].double().numpy()
+    return rasterised(figure(heatmap, run.session.classifier.photo(item.photo.image), "title\nsmall print"))
 
 
 def measured(call: Callable[[], object]) -> tuple[float, float]:
@@ -139,11 +138,11 @@ def whole(run: Any, repeats: int) -> dict[str, float]:
     import torch
 
     from clarp.background import batches
-    from clarp.commands.pipeline import Outcome
+    from clarp.commands.explain import explain
 
-    opened = [run._pipeline(Outcome())._opened(path) for path in run.paths]
+    opened = [run._opened(path) for path in run.paths]
     parts = [
-        torch.stack([photo.image for photo in batch]) for batch in batches(opened, run.request.batch_size)
+        torch.stack([photo.image for photo in batch]) for batch in batches(opened, run.batch_size)
     ]
     del opened
 
@@ -154,7 +153,7 @@ def whole(run: Any, repeats: int) -> dict[str, float]:
     run.explainer(parts[0], batch_size="auto")
     alone, complete = [measured(explanations)], []
     for _ in range(repeats):
-        complete.append(measured(lambda: run.explain(report=False)))
+        complete.append(measured(lambda: explain(run, report=False)))
         alone.append(measured(explanations))
     ratios = [
         [2 * complete[k][kind] / (alone[k][kind] + alone[k + 1][kind]) for k in range(repeats)]

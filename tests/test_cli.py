@@ -17,11 +17,11 @@ from PIL import Image
 
 from clarp import __version__
 from clarp.cli import main
-from clarp.commands.explain import classes
-from clarp.commands.manifest import percent
+from clarp.manifest import percent
 from clarp.method import Method, methods
 from clarp.models import Classifier
 from clarp.render.styles import smoothed
+from clarp.session import Session
 
 DEMO = Path(str(resources.files("clarp") / "assets" / "cat_and_coffee.jpg"))
 
@@ -522,7 +522,9 @@ class TestTheRest:
 
 
 class TestClasses:
-    toy = Classifier("toy", torch.nn.Linear(1, 1), ("ant", "bee", "cow", "dog, hound"), lambda image: image)
+    toy = Session(
+        Classifier("toy", torch.nn.Linear(1, 1), ("ant", "bee", "cow", "dog, hound"), lambda image: image)
+    )
 
     @pytest.mark.parametrize(
         ("written", "found"),
@@ -537,12 +539,12 @@ class TestClasses:
         ],
     )
     def test_names_numbers_and_commas(self, written, found):
-        assert classes(self.toy, written) == found
+        assert self.toy.classes(written) == found
 
     @pytest.mark.parametrize("written", ["", ",", "ant,,"])
     def test_a_comma_with_nothing_beside_it(self, written):
         with pytest.raises(ValueError, match="no class"):
-            classes(self.toy, [written])
+            self.toy.classes([written])
 
 
 def test_a_class_that_was_asked_for_has_its_probability_in_the_report(toy, tmp_path, capsys):

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clarp.allocation import keep_freed_memory
+from clarp.commands import options
 
 if TYPE_CHECKING:
     from clarp.task import TaskName
@@ -26,68 +28,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_PROGRAMS = "A .pt2 file, an ultralytics file or a Python file can execute code when it is loaded."
-
-Model = Annotated[
-    str,
-    typer.Option(
-        help="A name from `clarp models`, timm:NAME, hf:REPO, ultralytics:FILE, a .pt2 file, or file.py:function (returns an nn.Module in eval mode). "
-        + _PROGRAMS
-    ),
-]
-Weights = Annotated[
-    Path | None,
-    typer.Option(
-        help="Weights for the model: safetensors, a state dict, or a checkpoint; nothing in it is executed."
-    ),
-]
-Labels = Annotated[Path | None, typer.Option(help="A text file with one class name a line.")]
-Output = Annotated[
-    str | None,
-    typer.Option(
-        help="Which of several results of a model of file.py:function are its logits: a key, or a number."
-    ),
-]
-Task = Annotated[
-    str | None,
-    typer.Option(
-        help="What the last layer means: multiclass, binary or multilabel; seen by how the model ends if left out."
-    ),
-]
-Method = Annotated[str, typer.Option(help="A name from `clarp methods`.")]
-Composite = Annotated[
-    str | None,
-    typer.Option(help="Rules in place of the method's own, such as epsilon-plus; a wrong name lists all."),
-]
-Style = Annotated[
-    str,
-    typer.Option(
-        help="How maps are drawn: overlay, pixels (the raw map), heatmap, contours, signs, region, or versus (two classes at once)."
-    ),
-]
-Colours = Annotated[str, typer.Option(help="vik (red for, blue against) or bam (green for, pink against).")]
-Smoothing = Annotated[
-    float | None,
-    typer.Option(
-        help="Sigma of the Gaussian over maps, as a share of their longer side; 0 for none; the style's own if left out (overlay: 0.01)."
-    ),
-]
-Opacity = Annotated[float, typer.Option(help="How much of the photo the strongest relevance hides, 0 to 1.")]
-Device = Annotated[
-    str | None, typer.Option(help="Where to compute; the GPU if left out and there is one, else the CPU.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-
 
 @app.command()
 def explain(
     photos: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")],
     *,
-    model: Model = "efficientnet-lite0",
-    weights: Weights = None,
-    labels: Labels = None,
-    output: Output = None,
-    task: Task = None,
+    model: options.Model = "efficientnet-lite0",
+    weights: options.Weights = None,
+    labels: options.Labels = None,
+    output: options.Output = None,
+    task: options.Task = None,
     target: Annotated[
         list[str] | None,
         typer.Option(
@@ -98,29 +48,18 @@ def explain(
         list[str] | None,
         typer.Option(help="Classes to contrast it with, several with commas; all others if left out."),
     ] = None,
-    method: Method = "ssglrp",
-    composite: Composite = None,
+    method: options.Method = "ssglrp",
+    composite: options.Composite = None,
     layers: Annotated[
         str | None,
         typer.Option(help="Modules whose relevance to write too, with commas, such as layer4,features.29."),
     ] = None,
-    style: Style = "overlay",
-    colours: Colours = "vik",
-    smoothing: Smoothing = None,
-    opacity: Opacity = 1.0,
-    size: Annotated[
-        int | None,
-        typer.Option(
-            help="Pixels of the drawn photo's longer side; its own if left out, at least 448 and at most 1024."
-        ),
-    ] = None,
-    caption: Annotated[
-        bool,
-        typer.Option(
-            "--caption/--no-caption",
-            help="With the photo, a colour bar and words; without, the map alone over its photo.",
-        ),
-    ] = True,
+    style: options.Style = "overlay",
+    colours: options.Colours = "vik",
+    smoothing: options.Smoothing = None,
+    opacity: options.Opacity = 1.0,
+    size: options.Size = None,
+    caption: options.Caption = True,
     pictures: Annotated[
         bool,
         typer.Option("--pictures/--no-pictures", help="Draw each map; without, arrays and manifest only."),
@@ -132,48 +71,45 @@ def explain(
         Path, typer.Option(help="Folder for the pictures, the raw relevance, and manifest.json.")
     ] = Path("clarp-out"),
     batch_size: Annotated[int, typer.Option(min=1, help="Photos that are opened at once.")] = 8,
-    device: Device = None,
-    json: Json = False,
+    device: options.Device = None,
+    json: options.Json = False,
 ) -> None:
     """Explain photos: a heatmap over each, and the top predictions."""
     with _importing():
         from clarp.decoding import prepare
 
         prepare()
-        from clarp.commands.explain import Request, run
+        from clarp.commands.explain import prepared, run
         from clarp.render import Look
+        from clarp.session import Session
 
-    request = Request(
-        photos=tuple(photos),
-        model=model,
-        weights=weights,
-        labels=labels,
-        output=output,
-        task=_task(task),
-        targets=tuple(target or ()),
-        against=tuple(against or ()),
+    work = partial(
+        prepared,
+        photos,
+        partial(Session.load, model, weights, labels, output, task=_task(task), device=device),
+        targets=target or (),
+        against=against or (),
         method=method,
         composite=composite,
         layers=_listed(layers),
-        look=Look(style, colours, smoothing, opacity, size, caption),  # type: ignore[arg-type]  # it checks them
+        look=Look(style, colours, smoothing, opacity, size, caption),  # type: ignore[arg-type]  # checked
         pictures=pictures,
-        format=format_,
+        kind=format_,
         out=out,
         batch_size=batch_size,
-        device=device,
     )
-    raise typer.Exit(run(request, json=json))
+    raise typer.Exit(run(work, json=json))
 
 
 @app.command()
 def compare(
     photo: Annotated[Path, typer.Argument(help="A photo.")],
     *,
-    model: Model = "efficientnet-lite0",
-    weights: Weights = None,
-    labels: Labels = None,
-    output: Output = None,
-    task: Task = None,
+    model: options.Model = "efficientnet-lite0",
+    weights: options.Weights = None,
+    labels: options.Labels = None,
+    output: options.Output = None,
+    task: options.Task = None,
     methods: Annotated[
         str, typer.Option(help="With commas, a row each: as of `clarp evaluate`.")
     ] = "lrp,slrp,sglrp,ssglrp",
@@ -185,47 +121,44 @@ def compare(
         list[str] | None,
         typer.Option(help="Classes to contrast them with, several with commas; all others if left out."),
     ] = None,
-    composite: Composite = None,
+    composite: options.Composite = None,
     boxes: Annotated[
         list[str] | None,
         typer.Option(help="Where things are: CLASS:left,top,right,bottom in pixels, or a boxes.json."),
     ] = None,
-    style: Style = "overlay",
-    colours: Colours = "vik",
-    smoothing: Smoothing = None,
-    opacity: Opacity = 1.0,
+    style: options.Style = "overlay",
+    colours: options.Colours = "vik",
+    smoothing: options.Smoothing = None,
+    opacity: options.Opacity = 1.0,
     out: Annotated[
         Path, typer.Option(help="The sheet, .png, .svg or .pdf; its manifest goes beside it.")
     ] = Path("comparison.png"),
-    device: Device = None,
-    json: Json = False,
+    device: options.Device = None,
+    json: options.Json = False,
 ) -> None:
     """Draw several methods and classes of one photo on one sheet."""
     with _importing():
-        from clarp.commands.compare import Request, run
+        from clarp.commands.compare import run
         from clarp.render import Look
+        from clarp.session import Session
 
-    request = Request(
-        photo=photo,
-        model=model,
-        weights=weights,
-        labels=labels,
-        output=output,
-        task=_task(task),
+    code = run(
+        photo,
+        partial(Session.load, model, weights, labels, output, task=_task(task), device=device),
         methods=_listed(methods),
-        targets=tuple(target or ()),
-        against=tuple(against or ()),
+        targets=target or (),
+        against=against or (),
         composite=composite,
-        boxes=tuple(boxes or ()),
-        look=Look(style, colours, smoothing, opacity),  # type: ignore[arg-type]  # it checks them
+        boxes=boxes or (),
+        look=Look(style, colours, smoothing, opacity),  # type: ignore[arg-type]  # checked
         out=out,
-        device=device,
+        json=json,
     )
-    raise typer.Exit(run(request, json=json))
+    raise typer.Exit(code)
 
 
 @app.command()
-def models(json: Json = False) -> None:
+def models(json: options.Json = False) -> None:
     """List the models by name."""
     from clarp.commands import listing
 
@@ -233,7 +166,7 @@ def models(json: Json = False) -> None:
 
 
 @app.command()
-def methods(json: Json = False) -> None:
+def methods(json: options.Json = False) -> None:
     """List the methods: when to take each, and its seed, selection and rules."""
     from clarp.commands import listing
 
@@ -242,15 +175,15 @@ def methods(json: Json = False) -> None:
 
 @app.command()
 def plan(
-    model: Annotated[str, typer.Argument(help=f"As --model of `clarp explain`. {_PROGRAMS}")],
+    model: Annotated[str, typer.Argument(help=f"As --model of `clarp explain`. {options.PROGRAMS}")],
     *,
-    weights: Weights = None,
-    labels: Labels = None,
-    output: Output = None,
-    task: Task = None,
-    method: Method = "ssglrp",
-    composite: Composite = None,
-    json: Json = False,
+    weights: options.Weights = None,
+    labels: options.Labels = None,
+    output: options.Output = None,
+    task: options.Task = None,
+    method: options.Method = "ssglrp",
+    composite: options.Composite = None,
+    json: options.Json = False,
 ) -> None:
     """Print which rule every operation of a model gets."""
     from clarp.commands import listing
@@ -263,18 +196,21 @@ def evaluate(
     dataset: Annotated[
         str,
         typer.Argument(
-            help="A folder (class folders, labels.csv, boxes.json, ImageNet, VOC, COCO), mosaics:FOLDER, or composites:FOLDER."
+            help="A folder (class folders, labels.csv, boxes.json, ImageNet, VOC, COCO), mosaics:FOLDER, or "
+            "composites:FOLDER."
         ),
     ],
     *,
     out: Annotated[Path, typer.Option(help="Folder of the run; the same command goes on where it stopped.")],
     model: Annotated[
         str | None,
-        typer.Option(help=f"As of `clarp explain`; efficientnet-lite0, or the suite's models. {_PROGRAMS}"),
+        typer.Option(
+            help=f"As of `clarp explain`; efficientnet-lite0, or the suite's models. {options.PROGRAMS}"
+        ),
     ] = None,
-    weights: Weights = None,
-    labels: Labels = None,
-    task: Task = None,
+    weights: options.Weights = None,
+    labels: options.Labels = None,
+    task: options.Task = None,
     methods: Annotated[
         str | None,
         typer.Option(
@@ -285,13 +221,13 @@ def evaluate(
         str | None, typer.Option(help="With commas: patch-masking, pointing:smoothing=0.02, deletion, ...")
     ] = None,
     suite: Annotated[str | None, typer.Option(help="A named protocol: ssglrp-paper, or torchray.")] = None,
-    composite: Composite = None,
+    composite: options.Composite = None,
     target: Annotated[
         str, typer.Option(help="Explain each `label` of a photo, or the class `predicted` for it.")
     ] = "label",
     limit: Annotated[int | None, typer.Option(min=1, help="So many photos, evenly spread.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Photos that are explained at once.")] = 8,
-    device: Device = None,
+    device: options.Device = None,
     seed: Annotated[int, typer.Option(help="Of mosaics and composites.")] = 0,
     pictures: Annotated[
         bool, typer.Option(help="Keep a small picture of each photo and map, for the report's page.")
@@ -305,30 +241,34 @@ def evaluate(
     ] = False,
 ) -> None:
     """Measure how good heatmaps are, on a data set; stop it and go on as you like."""
-    from clarp.commands.evaluate import Request, run
+    from clarp.commands.evaluate import run
+    from clarp.evaluation.run import Settings
+    from clarp.session import Session
 
     if target not in {"label", "predicted"}:
         raise ValueError(f"--target is {target!r}, expected label or predicted.")
-    request = Request(
-        dataset=dataset,
-        model=model,
-        weights=weights,
-        labels=labels,
-        task=_task(task),
+    settings = Settings(
         methods=_listed(methods),
-        metrics=_listed(metrics),
-        suite=suite,
+        metrics={},
         composite=composite,
         target="label" if target == "label" else "predicted",
-        out=out,
         limit=limit,
         batch_size=batch_size,
-        device=device,
         seed=seed,
         pictures=pictures,
+    )
+    code = run(
+        dataset,
+        partial(Session.load, weights=weights, labels=labels, task=_task(task), device=device),
+        settings,
+        model=model,
+        weights=weights,
+        metrics=_listed(metrics),
+        suite=suite,
+        out=out,
         outside=outside,
     )
-    raise typer.Exit(run(request))
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -353,13 +293,14 @@ def serve(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"As of `clarp explain`; several by repeating it, the first is the default. {_PROGRAMS}"
+            help="As of `clarp explain`; several by repeating it, the first is the default. "
+            f"{options.PROGRAMS}"
         ),
     ] = None,
-    weights: Weights = None,
-    labels: Labels = None,
-    output: Output = None,
-    task: Task = None,
+    weights: options.Weights = None,
+    labels: options.Labels = None,
+    output: options.Output = None,
+    task: options.Task = None,
     host: Annotated[
         str, typer.Option(help="Where to listen; 0.0.0.0 is every address of this machine.")
     ] = "127.0.0.1",
@@ -368,7 +309,8 @@ def serve(
         bool | None,
         typer.Option(
             "--token/--no-token",
-            help="Whether requests need a token ($CLARP_TOKEN, or a new one); only on loopback they need none if left out.",
+            help="Whether requests need a token ($CLARP_TOKEN, or a new one); only on loopback they need "
+            "none if left out.",
         ),
     ] = None,
 ) -> None:
@@ -416,7 +358,7 @@ def _options(
 
 @contextmanager
 def _importing() -> Iterator[None]:
-    """Without garbage collection: looking through PyTorch's modules for garbage takes a fifth of the time that importing them does."""
+    """Without garbage collection, which takes a fifth of the time of importing PyTorch."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -432,8 +374,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: without the program's name; None for those of the process.
     """
-    # PyTorch's threads read it once, when it is imported. Those that wait would spin otherwise, and on a machine that is busy with
-    # other work too, that takes several times as long as the explanation.
+    # PyTorch's threads read it once, when it is imported. Those that wait would spin otherwise, and on a
+    # machine that is busy with other work too, that takes several times as long as the explanation.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory()
     from clarp.errors import CaptureError

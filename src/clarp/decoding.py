@@ -1,7 +1,8 @@
-"""Photos are decoded in processes of their own, which can be ended: a file of few bytes may ask for hours, or for all memory.
+"""Photos are decoded in processes of their own, which can be ended.
 
-Neither time nor memory of Pillow's readers can be bounded from inside: they run in C, and a progressive JPEG may have thousands of
-scans, a GIF megabytes of comments in pieces of 255 bytes. A process that is beyond its bounds, or that crashes, costs one photo.
+A file of few bytes may ask for hours, or for all memory. Neither can be bounded from inside: Pillow's readers
+run in C, and a progressive JPEG may have thousands of scans, a GIF megabytes of comments in pieces of 255
+bytes. A process that is beyond its bounds, or that crashes, costs one photo.
 """
 
 import atexit
@@ -33,7 +34,8 @@ class Bounds:
 
     Attributes:
         seconds: of processor time; three times as many by the clock. Operating systems count whole ones.
-        memory: bytes of the process, Python and Pillow among them. Linux only: other systems have no such limit.
+        memory: bytes of the process, Python and Pillow among them. Linux only: other systems have no such
+            limit.
     """
 
     seconds: int
@@ -61,7 +63,7 @@ class DecodingError(ValueError):
 def picture(
     job: str, source: Path | bytes, name: str, bounds: Bounds | None = None, **arguments: Any
 ) -> Image.Image:
-    """What a job of `clarp._decoder` makes of a photo: a picture, with its notes and deep greys (`clarp.greys`).
+    """The picture that a job of `clarp._decoder` makes of a photo, with its notes and greys (`clarp.greys`).
 
     Args:
         job: ``rgb``, ``rgba`` or ``indices``.
@@ -225,7 +227,8 @@ def _asked(
     except TimeoutError:
         decoder.end()
         raise DecodingError(
-            f"{name}: the picture takes more than {bounds.seconds} s to decode; save it anew as a plain JPEG or PNG."
+            f"{name}: the picture takes more than {bounds.seconds} s to decode; save it anew as a plain JPEG "
+            "or PNG."
         ) from None
     except _DiedError as death:
         decoder.end()
@@ -256,7 +259,7 @@ def _taken() -> _Decoder:
 
 
 def prepare() -> None:
-    """Start a decoder for the first photo, so that it is there when the photo's turn comes: while PyTorch is imported, say."""
+    """Start a decoder for the first photo, so that it is there when the photo's turn comes."""
     decoder = _Decoder()
     with _lock:
         _idle.append(decoder)
@@ -270,7 +273,7 @@ def close() -> None:
 
 
 def interrupt() -> None:
-    """Kill the decoders at work: whoever waits for one, in whatever thread, gets a :class:`DecodingError` now."""
+    """Kill the decoders at work: whoever waits for one gets a :class:`DecodingError` now."""
     with _lock:
         for decoder in _busy:
             decoder.kill()

@@ -47,10 +47,12 @@ def dicom_size(path: Path, name: str) -> tuple[int, int]:
 def open_dicom(path: Path, name: str) -> Image.Image:
     """Open the picture in a file as RGB, as people see it; of greys its notes and full depth are kept.
 
-    Only `clarp._decoder` calls it, in a process with bounds: tables, frames and compressed pixels may ask for anything.
+    Only `clarp._decoder` calls it, in a process with bounds: tables, frames and compressed pixels may ask for
+    anything.
 
-    Greys: rescale slope and intercept (or the modality table), then the first window or table of the file, else from the
-    smallest to the greatest value without padding; MONOCHROME1 is inverted. Of several frames the first counts.
+    Greys: rescale slope and intercept (or the modality table), then the first window or table of the file,
+    else from the smallest to the greatest value without padding; MONOCHROME1 is inverted. Of several frames
+    the first counts.
 
     Args:
         path: the file.
@@ -64,17 +66,17 @@ def open_dicom(path: Path, name: str) -> Image.Image:
     with _in_own_words(name):
         dataset = _read(path, pixels=True)
         if dataset.Rows * dataset.Columns > 2 * (Image.MAX_IMAGE_PIXELS or np.inf):
-            raise _Refusal(f"too many pixels, {dataset.Columns} x {dataset.Rows}.")
+            raise _UnreadableError(f"too many pixels, {dataset.Columns} x {dataset.Rows}.")
         return _photo(dataset, _decoded(dataset))
 
 
-class _Refusal(Exception):  # noqa: N818  told as ValueError
+class _UnreadableError(Exception):
     """Why a file is not opened, in words of ours."""
 
 
 @contextmanager
 def _in_own_words(name: str) -> Iterator[None]:
-    """Whatever pydicom raises on a damaged file becomes a ValueError, without its words: they may quote the patient's data.
+    """Whatever pydicom raises becomes a ValueError without its words, which may quote the patient's data.
 
     Warnings of odd metadata are left out, which are no reason to leave a picture out.
     """
@@ -84,7 +86,7 @@ def _in_own_words(name: str) -> Iterator[None]:
             yield
     except (MemoryError, ModuleNotFoundError):
         raise
-    except _Refusal as error:
+    except _UnreadableError as error:
         raise ValueError(f"{name}: {error}") from error
     except Exception as error:
         reason = f"the DICOM file can't be read, it is damaged or not DICOM ({type(error).__name__})."
@@ -101,7 +103,7 @@ def _read(path: Path, *, pixels: bool) -> Any:
     kinds = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
     if not usable or (pixels and not any(kind in dataset for kind in kinds)):
         kind = f" (it is a {named.name})" if named and named.name != named else ""
-        raise _Refusal(f"no picture in this DICOM file{kind}.")
+        raise _UnreadableError(f"no picture in this DICOM file{kind}.")
     return dataset
 
 
@@ -141,7 +143,9 @@ def _decoded(dataset: Any) -> NDArray[Any]:
             else "no decoder is installed"
         )
         remedy = f"; pip install one of these: {'; '.join(others)}" if others else "; save it uncompressed"
-        raise _Refusal(f"its pixels are compressed as {syntax.name} ({syntax}): {reason}{remedy}.") from error
+        raise _UnreadableError(
+            f"its pixels are compressed as {syntax.name} ({syntax}): {reason}{remedy}."
+        ) from error
     return stored
 
 
@@ -159,7 +163,7 @@ def _photo(dataset: Any, stored: NDArray[Any]) -> Image.Image:
     elif kind == "RGB" or kind.startswith("YBR"):  # which pydicom has made RGB
         white = 2 ** int(dataset.BitsStored) - 1
     else:
-        raise _Refusal(f"its colours are {kind or 'not told'}, which is not read; save it as PNG")
+        raise _UnreadableError(f"its colours are {kind or 'not told'}, which is not read; save it as PNG")
     colours = (stored[..., :3].astype(np.float64) / white * 255).round().astype(np.uint8)
     return noted(Image.fromarray(colours), notes)
 
@@ -178,7 +182,10 @@ def _levels(dataset: Any, stored: NDArray[Any], *, inverted: bool) -> tuple[NDAr
     if levels is None:
         low, high = _range(dataset, stored, values)
         levels = (values - low) / ((high - low) or 1.0)
-        said = f"DICOM: no window in the file, so its smallest value ({low:g}) is {ends[0]}, and its greatest ({high:g}) {ends[1]}"
+        said = (
+            f"DICOM: no window in the file, so its smallest value ({low:g}) is {ends[0]}, "
+            f"and its greatest ({high:g}) {ends[1]}"
+        )
     levels = np.clip(levels, 0, 1)
     return (1 - levels, f"{said}; inverted (MONOCHROME1)") if inverted else (levels, said)
 
@@ -199,7 +206,8 @@ def _by_window(library: Any, dataset: Any, values: NDArray[Any]) -> tuple[NDArra
         return None
     centre, width = float(centres[0]), float(widths[0])
     try:
-        # The lowest and the highest grey that the window gives: pydicom has a range of its own for each kind of file.
+        # The lowest and the highest grey that the window gives: pydicom has a range of its own for each kind
+        # of file.
         black, white = library.apply_windowing(
             np.array([centre - 10 * width, centre + 10 * width]), dataset, index=0
         )

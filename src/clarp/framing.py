@@ -24,9 +24,9 @@ Resize = int | Size | None
 class Framing:
     """Finds the part of a photo that the model sees.
 
-    The preprocessing is measured on two small pictures (:meth:`Geometry.measured`). If it resizes the shorter side, or to one size, or not
-    at all, and cuts the middle, it is taken to do so with every photo whose middle looks like what the model got; other photos are
-    measured, if they are not too large.
+    The preprocessing is measured on two small pictures (:meth:`Geometry.measured`). If it resizes the shorter
+    side, or to one size, or not at all, and cuts the middle, it is taken to do so with every photo whose
+    middle looks like what the model got; other photos are measured, if they are not too large.
 
     Attributes:
         classifier: whose preprocessing it is.
@@ -44,8 +44,8 @@ class Framing:
             side: pixels of the longer side in which the photo is kept, if it has more.
 
         Returns:
-            The whole photo; or what the model saw and nothing else, where that is no part of the photo (the preprocessing turns, warps
-            or draws lots), or none that could be found.
+            The whole photo; or what the model saw and nothing else, where that is no part of the photo (the
+            preprocessing turns, warps or draws lots), or none that could be found.
         """
         got = self.classifier.photo(image)
         size = (photo.height, photo.width)
@@ -94,7 +94,7 @@ class Framing:
     def _measured(self, size: Size) -> Geometry | None:
         try:
             return Geometry.measured(self.classifier.preprocess, size)
-        except Exception:  # noqa: BLE001  the user's own preprocessing may raise anything for a picture of greys
+        except Exception:  # noqa: BLE001  the user's own preprocessing may raise anything
             return None
 
 

@@ -84,7 +84,8 @@ class Geometry:
             along = ((np.arange(original[axis]) + 0.5) / original[axis]).reshape(
                 (-1, 1) if axis == 0 else (1, -1)
             )
-            # Pictures have 256 levels; several pictures, each for a part of the way, tell places apart more finely.
+            # Pictures have 256 levels; several pictures, each for a part of the way, tell places apart more
+            # finely.
             parts = [
                 np.broadcast_to(np.clip(along * _PARTS - part, 0, 1), original) for part in range(_PARTS)
             ]
@@ -146,7 +147,7 @@ class Geometry:
         return F.pad(image, (-left, right, -top, bottom))[0, 0] >= 0.5
 
     def map_to_original(self, heatmap: Tensor, unseen: float = 0.0) -> Tensor:
-        """A heatmap of the model's input on the photo: bilinear, edges repeated, as TorchRay resizes its maps.
+        """A heatmap of the model's input on the photo: bilinear, edges repeated, as TorchRay resizes maps.
 
         Args:
             heatmap: (h, w), of the size ``model``.
@@ -173,21 +174,24 @@ class Geometry:
         top, left, _, _ = self.crop
         rows = torch.arange(self.original[0], dtype=torch.float64) + 0.5
         columns = torch.arange(self.original[1], dtype=torch.float64) + 0.5
-        return rows * self.resized[0] / self.original[0] - top, columns * self.resized[1] / self.original[
-            1
-        ] - left
+        down, right = (
+            rows * self.resized[0] / self.original[0],
+            columns * self.resized[1] / self.original[1],
+        )
+        return down - top, right - left
 
     @staticmethod
     def _check(given: Tensor, expected: Size, what: str, whose: str) -> None:
         if tuple(given.shape) != expected:
             raise ValueError(
-                f"this {what} has the shape {tuple(given.shape)}, but the {whose} is {expected[0]} x {expected[1]} "
+                f"this {what} has the shape {tuple(given.shape)}, but the {whose} is {expected[0]} x "
+                f"{expected[1]} "
                 f"(height x width): give the {what} of that picture, or the geometry of this one"
             )
 
 
 def _between(values: Tensor, places: Tensor) -> Tensor:
-    """Rows of (n, m) interpolated at places (k,) in edges: (k, m); between equal values exactly that value."""
+    """Rows of (n, m) interpolated at places (k,) in edges: (k, m); between equals exactly these."""
     positions = (places - 0.5).clamp(0, len(values) - 1)
     before = positions.floor().long()
     after = (before + 1).clamp(max=len(values) - 1)
@@ -202,7 +206,7 @@ def _grey(preprocess: Callable[[Image.Image], Tensor], levels: NDArray[np.float6
 
 
 def _line(share: Tensor, length: int) -> tuple[int, int]:
-    """Where the crop begins, and the length before the crop, from the share of the photo's way at each pixel, (n,)."""
+    """Where the crop begins, and the length before it, from the place in the photo of each pixel, (n,)."""
     positions = np.arange(len(share)) + 0.5
     values = share.numpy()
     # At both ends the border's pixels are repeated, up to half a pixel of the photo, or padding begins (NaN).
@@ -215,8 +219,8 @@ def _line(share: Tensor, length: int) -> tuple[int, int]:
         if rises and np.abs(slope * positions[inner] + offset - values[inner]).max() < 0.02:
             return round(offset / slope), round(1 / slope)
     raise ValueError(
-        "this preprocessing does more than resize and crop, so boxes and masks can't follow it: use one that doesn't turn, "
-        "warp or choose at random, or give a Geometry made by hand"
+        "this preprocessing does more than resize and crop, so boxes and masks can't follow it: use one that "
+        "doesn't turn, warp or choose at random, or give a Geometry made by hand"
     )
 
 

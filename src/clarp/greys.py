@@ -19,7 +19,8 @@ class NotedPhoto(Image.Image):
     Pictures made from it (resized, cropped, copied) are plain ones.
 
     Attributes:
-        levels: all greys of a file that has more than 8 bits; None where there are no more than the pixels have.
+        levels: all greys of a file that has more than 8 bits; None where there are no more than the pixels
+            have.
         notes: what was assumed, a sentence each.
     """
 
@@ -50,7 +51,7 @@ def notes_of(photo: Image.Image) -> tuple[str, ...]:
 
 
 def noted(photo: Image.Image, notes: tuple[str, ...], levels: Levels | None = None) -> Image.Image:
-    """A photo that shall have notes and greys, which gives its pixels away to the one returned; itself where there are none."""
+    """The photo with notes and greys, and with the same pixels; itself where there are none."""
     if not notes and levels is None:
         return photo
     found = NotedPhoto()
@@ -75,8 +76,8 @@ def deep_photo(values: NDArray[Any], bits: int | None, *, inverted: bool) -> Ima
 
     Args:
         values: (H, W).
-        bits: how many of them the file says to be used; None: as many as the values need, of 8, 10, 12, 14 or 16,
-            which a note tells.
+        bits: how many of them the file says to be used; None: as many as the values need, of 8, 10, 12, 14 or
+            16, which a note tells.
         inverted: 0 is white.
 
     Raises:
@@ -90,7 +91,10 @@ def deep_photo(values: NDArray[Any], bits: int | None, *, inverted: bool) -> Ima
         bits = next(depth for depth in _DEPTHS if greatest < 2**depth) if greatest else 16
         if bits < 16:
             end = "black" if inverted else "white"
-            said = f"greys: no value of its 16 bits is above {greatest}, so {bits} bits were taken for used: {2**bits - 1} is {end}"
+            said = (
+                f"greys: no value of its 16 bits is above {greatest}, so {bits} bits were taken for used: "
+                f"{2**bits - 1} is {end}"
+            )
             notes = (said,)
     levels = values.astype(np.float32)  # half the memory, and exact to a grey
     levels /= np.float32(2**bits - 1)

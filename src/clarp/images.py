@@ -46,9 +46,9 @@ class TooManyPixels(ValueError):  # noqa: N818  the name says what is wrong
 def open_photo(path: Path, *, upright: bool = True) -> Image.Image:
     """Open a photo as people see it: turned as its EXIF data says, RGB with 8 bits a channel.
 
-    Transparent parts are laid on white, CMYK, palettes and greys become RGB, and of a moving picture the first frame
-    counts. Greys of 16 bits are scaled by the bits that are used, and DICOM's by their window; :func:`greys` has their
-    full depth, and :func:`notes_of` what was assumed.
+    Transparent parts are laid on white, CMYK, palettes and greys become RGB, and of a moving picture the
+    first frame counts. Greys of 16 bits are scaled by the bits that are used, and DICOM's by their window;
+    :func:`greys` has their full depth, and :func:`notes_of` what was assumed.
 
     Args:
         path: the file; of DICOM the extra ``dicom`` reads it.
@@ -68,7 +68,7 @@ def open_photo(path: Path, *, upright: bool = True) -> Image.Image:
 
 
 def decode_photo(data: bytes, most_pixels: int) -> Image.Image:
-    """Decode a photo that a stranger sent: as `open_photo`, but of the usual formats only, and of limited size.
+    """Decode a photo that a stranger sent: as `open_photo`, of the usual formats, and of limited size.
 
     The size is read from the picture's head and checked before any pixel is decoded.
 
@@ -84,7 +84,8 @@ def decode_photo(data: bytes, most_pixels: int) -> Image.Image:
         raise ValueError("the photo is empty: 0 bytes.")
     if dicom.has_mark(data):
         raise ValueError(
-            "the photo is a DICOM file, which is not read here: explain it on the command line, or save it as PNG."
+            "the photo is a DICOM file, which is not read here: explain it on the command line, or save it "
+            "as PNG."
         )
     return _opened(data, "the photo", decoding.STRANGERS, formats=FORMATS, most_pixels=most_pixels)
 
@@ -135,12 +136,13 @@ def decoded_here(
 def _check_pixels(name: str, size: tuple[int, int], most: int) -> None:
     if size[0] * size[1] > most:
         raise TooManyPixels(
-            f"{name}: {size[0]} x {size[1]} pixels, expected at most {most / 1e6:.3g} million; make it smaller."
+            f"{name}: {size[0]} x {size[1]} pixels, expected at most {most / 1e6:.3g} million; make it "
+            "smaller."
         )
 
 
 def _check_scans(file: Image.Image) -> None:
-    """Each scan of a progressive JPEG goes over all pixels, and may be ten bytes; usual files have ten scans."""
+    """Each scan of a progressive JPEG, which may be ten bytes, goes over all pixels; ten scans are usual."""
     if isinstance(file, JpegImageFile) and file.fp is not None:
         place = file.fp.tell()
         scans = file.fp.read().count(b"\xff\xda")  # within the pixels' data, 0xff is always followed by 0
@@ -202,8 +204,8 @@ def _rgb(image: Image.Image, stored: _Stored) -> Image.Image:
     brightest = int(np.asarray(image).max()) if stored.deep_colours else 255
     if brightest < 2**_NEARLY_BLACK:
         said = (
-            f"colours: of its 16 bits the upper 8 are read, and no value of these is above {brightest} of 255, so it is nearly black; "
-            "save it with 8 bits a channel"
+            f"colours: of its 16 bits the upper 8 are read, and no value of these is above {brightest} of "
+            "255, so it is nearly black; save it with 8 bits a channel"
         )
         return noted(image, (said,))
     return image
@@ -242,7 +244,8 @@ def _inside(folder: Path) -> list[Path]:
 def is_photo(path: Path) -> bool:
     """Whether a file of a folder is taken for a photo: by its suffix, or without one if it has DICOM's mark.
 
-    Archives of DICOM files call them ``IM000001`` or ``1.2.840.113619``, and have a table of contents, ``DICOMDIR``.
+    Archives of DICOM files call them ``IM000001`` or ``1.2.840.113619``, and have a table of contents,
+    ``DICOMDIR``.
     """
     suffix = path.suffix.lower().removeprefix(".")
     if suffix and not suffix.isdecimal():

@@ -16,9 +16,8 @@ from clarp.render import STYLES, Look, Scale, Seen, prepared
 from clarp.render import picture as drawn_picture
 from clarp.render.styles import View, faded
 from clarp.serve import photos
-from clarp.serve.engine import Engine, GivenUp, Question
+from clarp.serve.engine import COMPARED, Engine, GivenUp, Question
 from clarp.serve.limits import Limits
-from clarp.serve.maps import COMPARED
 from serve.servers import LABELS, SIDE, classifier, engine, photo, preprocess
 
 
@@ -458,7 +457,7 @@ class TestLimits:
         for side in (8, 9, 8, 10):
             answer = explained(found, photo((side, side)), methods=("lrp",))
             assert heatmap(answer.maps[0]).shape == (side, side)
-            networks.add(id(found._network))
+            networks.add(id(found.session.network))
         assert len(networks) == 2
         assert len(found._sizes) == 1
 

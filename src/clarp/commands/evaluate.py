@@ -1,10 +1,10 @@
-"""``clarp evaluate``: a data set through a model, methods and metrics, into a folder that can be gone on with."""
+"""``clarp evaluate``: a data set through a model, methods and metrics, into a folder; it can be resumed."""
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -19,21 +19,18 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from clarp import models
 from clarp.cache import default_folder
-from clarp.commands.explain import device_named
 from clarp.commands.notes import lost_in_silence, note, note_assumed, note_lost
 from clarp.data.dataset import Dataset
 from clarp.data.opening import open_dataset
 from clarp.data.problems import GAVE_NONE
 from clarp.evaluation.attribution import warnings_of
 from clarp.evaluation.confident import confident
-from clarp.evaluation.questions import TargetKind
 from clarp.evaluation.run import Outcome, Run, Settings
-from clarp.evaluation.specs import metrics
+from clarp.evaluation.specs import metrics as parsed
 from clarp.evaluation.suites import Suite
 from clarp.models import registry
-from clarp.task import TaskName
+from clarp.session import Session
 from clarp.text import printable
 
 _SHOWN = 10
@@ -42,85 +39,73 @@ _METRICS = ("patch-masking",)
 _SECONDS_BETWEEN_LINES = 30
 
 
-@dataclass(frozen=True)
-class Request:
-    """The arguments of the command, as they were given; None and () where they were left out."""
-
-    dataset: str
-    model: str | None
-    weights: Path | None
-    labels: Path | None
-    task: TaskName | None
-    methods: tuple[str, ...]
-    metrics: tuple[str, ...]
-    suite: str | None
-    composite: str | None
-    target: TargetKind
-    out: Path
-    limit: int | None
-    batch_size: int
-    device: str | None
-    seed: int
-    pictures: bool
-    outside: bool = False
-
-
-def run(request: Request) -> int:
+def run(
+    dataset: str,
+    load: Callable[[str], Session],
+    settings: Settings,
+    *,
+    model: str | None,
+    weights: Path | None,
+    metrics: Sequence[str],
+    suite: str | None,
+    out: Path,
+    outside: bool,
+) -> int:
     """Evaluate, and say on standard output what came of it.
+
+    ``load`` makes a session from a model's name, and ``settings`` come without metrics; the other arguments
+    are those of the command line.
 
     Returns:
         0 if every picture was asked, 1 if some could not be.
 
     Raises:
-        ValueError, TypeError, OSError, ImportError, CaptureError: something doesn't hold, or the folder has another
-            run; no row was written.
+        ValueError, TypeError, OSError, ImportError, CaptureError: something doesn't hold, or the folder has
+            another run; no row was written.
     """
-    suite = None if request.suite is None else Suite.named(request.suite)
-    if suite is not None and (request.methods or request.metrics):
+    protocol = None if suite is None else Suite.named(suite)
+    if protocol is not None and (settings.methods or metrics):
         raise ValueError(
-            f"--suite {suite.name} names its methods and metrics: leave out --methods and --metrics."
+            f"--suite {protocol.name} names its methods and metrics: leave out --methods and --metrics."
         )
-    names = (request.model,) if request.model else suite.models if suite else (registry.DEFAULT,)
-    if len(names) > 1 and request.weights:
-        raise ValueError(
-            f"--weights are for one model, and {request.suite} has {', '.join(names)}: add --model."
-        )
+    names = (model,) if model else protocol.models if protocol else (registry.DEFAULT,)
+    if len(names) > 1 and weights:
+        raise ValueError(f"--weights are for one model, and {suite} has {', '.join(names)}: add --model.")
     problems = 0
     for name in names:
-        out = request.out / name if len(names) > 1 else request.out
-        problems += len(_evaluated(request, suite, name, out).problems)
+        folder = out / name if len(names) > 1 else out
+        session = load(name)
+        for assumed in session.classifier.notes:
+            note(assumed)
+        opened = _opened(dataset, session, settings, folder, outside=outside)
+        chosen = _of_suite(protocol, opened) if protocol else tuple(metrics) or _METRICS
+        methods = protocol.methods if protocol else settings.methods or _METHODS
+        limit = None if _made(dataset) else settings.limit
+        complete = replace(settings, methods=methods, metrics=parsed(chosen), limit=limit)
+        problems += len(_evaluated(opened, session, complete, folder).problems)
     return 1 if problems else 0
 
 
-def _evaluated(request: Request, suite: Suite | None, model: str, out: Path) -> Outcome:
+def _made(dataset: str) -> bool:
+    """Whether its pictures are put together of others, so many as ``--limit`` says."""
+    return dataset.partition(":")[0] in {"mosaics", "composites"}
+
+
+def _opened(dataset: str, session: Session, settings: Settings, out: Path, *, outside: bool) -> Dataset:
+    return open_dataset(
+        dataset,
+        session.classifier.labels,
+        count=settings.limit if _made(dataset) else None,
+        seed=settings.seed,
+        choose=lambda photos: confident(photos, session.classifier, out, session.device),
+        outside=outside,
+    )
+
+
+def _evaluated(dataset: Dataset, session: Session, settings: Settings, out: Path) -> Outcome:
     """One model's run."""
-    classifier = models.load(model, request.weights, request.labels, task=request.task)
-    for assumed in classifier.notes:
-        note(assumed)
-    made = request.dataset.partition(":")[0] in {"mosaics", "composites"}
-    device = device_named(request.device)
-    dataset = open_dataset(
-        request.dataset,
-        classifier.labels,
-        count=request.limit if made else None,
-        seed=request.seed,
-        choose=lambda photos: confident(photos, classifier, out, device),
-        outside=request.outside,
-    )
-    methods, specs = request.methods or _METHODS, request.metrics or _METRICS
-    if suite is not None:
-        methods, specs = suite.methods, _of_suite(suite, dataset)
-    settings = Settings(
-        methods,
-        metrics(specs),
-        composite=request.composite,
-        target=request.target,
-        limit=None if made else request.limit,
-        batch_size=request.batch_size,
-        seed=request.seed,
-        pictures=request.pictures,
-    )
-    evaluation = Run(dataset, classifier, settings, out, device, default_folder())
+    classifier = session.classifier
+    evaluation = Run(dataset, classifier, settings, out, session.device, default_folder())
     for assumed in evaluation.task.notes if evaluation.task else ():
         note(assumed)
     with _progress(f"{classifier.name} on {dataset.name}") as advance, lost_in_silence():
@@ -141,7 +126,8 @@ def _of_suite(suite: Suite, dataset: Dataset) -> tuple[str, ...]:
         return suite.metrics + suite.located
     if not suite.metrics:
         raise ValueError(
-            f"--suite {suite.name} asks where objects are, and {dataset.name} doesn't say: give Pascal VOC or COCO."
+            f"--suite {suite.name} asks where objects are, and {dataset.name} doesn't say: give Pascal VOC "
+            "or COCO."
         )
     note(f"{dataset.name} doesn't say where objects are, so these are left out: {', '.join(suite.located)}")
     return suite.metrics

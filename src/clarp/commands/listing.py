@@ -20,8 +20,8 @@ from clarp.network import Network
 from clarp.task import TaskName
 
 OTHERS = (
-    "other models: timm's by their names (timm:NAME where torchvision has it too), transformers' by repository or folder (hf:REPO), "
-    "a .pt2 file, file.py:function."
+    "other models: timm's by their names (timm:NAME where torchvision has it too), transformers' by "
+    "repository or folder (hf:REPO), a .pt2 file, file.py:function."
 )
 _WIDTH = 110
 

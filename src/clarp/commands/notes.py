@@ -44,7 +44,7 @@ def lost_as_notes(named: Callable[[int, int], str], option: str = OPTION) -> Ite
 
 @contextmanager
 def lost_in_silence() -> Iterator[None]:
-    """Warnings of lost relevance are left out, for a command that says :func:`note_lost` at its end and whose pictures name empty maps."""
+    """Leave out these warnings, for a command that ends with :func:`note_lost` and whose pictures tell."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RelevanceLost)
         warnings.simplefilter("ignore", EmptyMap)
@@ -62,13 +62,14 @@ def note_lost(methods: Sequence[str], warned: Iterable[RelevanceLost]) -> None:
         named = " and ".join(filter(None, (", ".join(methods[:-1]), methods[-1])))
         remedies = {lost.remedy(OPTION): None for lost in warned if lost.better}
         note(
-            f"with {named} more than half of the relevance never reached the pixels (looked at once for each size of picture): the maps "
-            f"show where the rest of it lies, and what is missing may be elsewhere.{''.join(f' {said}' for said in remedies)}"
+            f"with {named} more than half of the relevance never reached the pixels (looked at once for each "
+            "size of picture): the maps show where the rest of it lies, and what is missing may be "
+            f"elsewhere.{''.join(f' {said}' for said in remedies)}"
         )
 
 
 def note_assumed(assumed: Iterable[tuple[str, str]]) -> None:
-    """Say once of each kind of assumption about pictures (greys, DICOM) of how many it was made, and one of them.
+    """Say of each kind of assumption about pictures (greys, DICOM) for how many it was made, and name one.
 
     Args:
         assumed: a picture's name with a sentence that begins with its kind and a colon.

@@ -32,8 +32,8 @@ def serve(
         **options: weights, labels, output and task of the model, as of :func:`clarp.models.load`.
 
     Raises:
-        ValueError, TypeError, OSError, ImportError, CaptureError: a model can't be loaded or explained, or the address can't
-            be listened at.
+        ValueError, TypeError, OSError, ImportError, CaptureError: a model can't be loaded or explained, or
+            the address can't be listened at.
     """
     secret = token_for(address, token)
     with address.listen() as listening, lost_in_silence():
@@ -65,12 +65,14 @@ def load(specs: Sequence[str], limits: Limits, **options: Path | str | None) -> 
         **options: weights, labels, output and task of the model, where it is one.
 
     Raises:
-        ValueError: a model is named twice, or there are several and options; or as `clarp.models.load` and :class:`~clarp.explainer.Explainer`.
+        ValueError: a model is named twice, or there are several and options; or as `clarp.models.load` and
+            :class:`~clarp.explainer.Explainer`.
     """
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if given and len(specs) > 1:
         raise ValueError(
-            f"--{' and --'.join(given)} would be for one model, and --model names {len(specs)}: serve each by itself."
+            f"--{' and --'.join(given)} would be for one model, and --model names {len(specs)}: serve each "
+            "by itself."
         )
     engines: list[Engine] = []
     for spec in specs:

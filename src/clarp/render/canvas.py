@@ -29,11 +29,14 @@ def picture(
     rival: ArrayLike | None = None,
     names: tuple[str, str] | None = None,
 ) -> Image.Image:
-    """Draw a map as a picture of pixels; :func:`~clarp.render.figures.figure` draws the same as a figure, more slowly.
+    """Draw a map as a picture of pixels.
+
+    :func:`~clarp.render.figures.figure` draws the same as a figure, more slowly.
 
     Args:
         heatmap: (h, w) relevance.
-        photo: (h, w, 3) bytes, RGB, as the model saw it; or the whole photo with what the model saw of it; None: white ground.
+        photo: (h, w, 3) bytes, RGB, as the model saw it; or the whole photo with what the model saw of it;
+            None: white ground.
         caption: what is explained; its first line is the title, more lines are small print.
         style: a style, or a whole look.
         scale: one over several maps; None: the map's own.
@@ -53,7 +56,7 @@ def picture(
 def composed(
     seen: Seen, view: View, caption: str, look: Look, names: tuple[str, str] | None = None
 ) -> Image.Image:
-    """The picture of a map and a photo that are :func:`~clarp.render.styles.laid`; the rest as of :func:`picture`."""
+    """The :func:`picture` of a map and a photo that are :func:`~clarp.render.styles.laid`."""
     side = max(seen.size)
     gap = max(4, side // 60)
     stacked = seen.size[1] >= _WIDE * seen.size[0]
@@ -84,7 +87,7 @@ def tiles(
     *,
     rival: ArrayLike | None = None,
 ) -> tuple[list[tuple[str, Image.Image]], str]:
-    """The panels of a map alone, each with its title or "", and how to read them; arguments as of :func:`picture`."""
+    """The panels of a map, each with its title or "", and how to read them; as of :func:`picture`."""
     seen, view = laid(heatmap, photo, look, scale, rival=rival)
     return [(panel.title, _tile(panel, max(seen.size))) for panel in view.panels], view.note
 

@@ -44,8 +44,8 @@ def encoded(picture: Image.Image, kind: Format = "png") -> bytes:
 def _png(picture: Image.Image) -> bytes:
     """A PNG (ISO/IEC 15948) whose rows all have the filter "up", packed by run lengths.
 
-    Pillow tries five filters for each row, which takes as long as drawing the picture; this takes half as long, for files a tenth larger
-    (docs/performance.md).
+    Pillow tries five filters for each row, which takes as long as drawing the picture; this takes half as
+    long, for files a tenth larger (docs/performance.md).
     """
     pixels = np.asarray(picture)
     height, width = pixels.shape[:2]

@@ -1,4 +1,4 @@
-"""The figure of one map: what :mod:`~clarp.render.canvas` draws in pixels, for papers, with words and lines as shapes."""
+"""The figure of one map: as :mod:`~clarp.render.canvas` draws it, with words and lines as shapes."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,11 +31,12 @@ def figure(
 ) -> Figure:
     """Draw a heatmap.
 
-    Red speaks for the class, blue against it. A colour bar gives percent of the peak, the largest ``|R|`` that is drawn, and the
-    caption says where colour is full and what is odd about the map. The styles:
+    Red speaks for the class, blue against it. A colour bar gives percent of the peak, the largest ``|R|``
+    that is drawn, and the caption says where colour is full and what is odd about the map. The styles:
 
-    - "overlay": the photo, and the smoothed map over the same photo in greys: the stronger the relevance, the more opaque, and where
-      there is none the photo shows through. What speaks against the class is striped too.
+    - "overlay": the photo, and the smoothed map over the same photo in greys: the stronger the relevance, the
+      more opaque, and where there is none the photo shows through. What speaks against the class is striped
+      too.
     - "pixels": likewise the raw map, without stripes.
     - "heatmap": the raw map alone.
     - "contours": the photo, and lines of equal relevance on the faded photo, of the smoothed map.
@@ -45,8 +46,8 @@ def figure(
 
     Args:
         heatmap: (h, w) relevance.
-        photo: (h, w, 3) bytes, RGB, as the model saw it; or the whole photo with what the model saw of it, of which the rest is dimmed;
-            None to draw the heatmap alone, on white.
+        photo: (h, w, 3) bytes, RGB, as the model saw it; or the whole photo with what the model saw of it, of
+            which the rest is dimmed; None to draw the heatmap alone, on white.
         caption: what is explained; its first line is the title, more lines are small print.
         style: a style, or a whole look.
         scale: one over several maps; None: the map's own.

@@ -9,7 +9,9 @@ from clarp.render.styles import GROUND, blend
 
 
 def bar(scale: Scale, look: Look, size: tuple[int, int], *, faded: bool) -> Pixels:
-    """The colours from the negative peak to the positive one, drawn like the map; of two classes from the second's to the first's.
+    """The colours from the negative peak to the positive one, drawn like the map.
+
+    Of two classes from the second's to the first's.
 
     Args:
         scale: of the map.
@@ -28,7 +30,9 @@ def bar(scale: Scale, look: Look, size: tuple[int, int], *, faded: bool) -> Pixe
 
 
 def ticks(scale: Scale, look: Look, names: tuple[str, str] | None = None) -> list[tuple[float, str]]:
-    """The places of a bar, -1 to 1, with their words, the most important first; a map without a scale has none but zero.
+    """The places of a bar, -1 to 1, with their words, the most important first.
+
+    A map without a scale has none but zero.
 
     Args:
         scale: of the map.

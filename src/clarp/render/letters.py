@@ -1,4 +1,4 @@
-"""Text that can be drawn, whatever is in it: other fonts where the usual one has no sign for a letter, else its code."""
+"""Text that can be drawn: another font where the usual one lacks a letter, and else the letter's code."""
 
 import logging
 import textwrap

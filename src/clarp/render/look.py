@@ -8,9 +8,9 @@ from clarp.render.palette import OF_TWO, PALETTES, PaletteName
 
 Style = Literal["overlay", "pixels", "heatmap", "contours", "signs", "region", "versus"]
 STYLES: tuple[Style, ...] = get_args(Style)
-"""``overlay``: smoothed, over the photo; ``pixels``: the raw map over the photo; ``heatmap``: the raw map alone; ``contours``:
-lines of equal relevance; ``signs``: what speaks for and what speaks against apart; ``region``: where the most relevant tenth
-lies; ``versus``: two classes at once."""
+"""``overlay``: smoothed, over the photo; ``pixels``: the raw map over the photo; ``heatmap``: the raw map
+alone; ``contours``: lines of equal relevance; ``signs``: what speaks for and what speaks against apart;
+``region``: where the most relevant tenth lies; ``versus``: two classes at once."""
 
 LEAST, MOST = 448, 1024  # pixels, the longer side of a drawn photo where no size is given
 WITH_PHOTO = ("overlay", "pixels", "contours", "signs", "versus")
@@ -27,11 +27,13 @@ class Look:
     Attributes:
         style: one of :data:`STYLES`.
         colours: one of :data:`~clarp.render.palette.PALETTES`.
-        smoothing: sigma of the Gaussian over the map, as a share of its longer side, 0 to 0.25; 0: none; None: the style's own,
-            which is 0.01 for "overlay", "signs" and "versus", 0.02 for "contours" and "region" (TorchRay's), and 0 for "pixels" and "heatmap".
+        smoothing: sigma of the Gaussian over the map, as a share of its longer side, 0 to 0.25; 0: none;
+            None: the style's own, which is 0.01 for "overlay", "signs" and "versus", 0.02 for "contours" and
+            "region" (TorchRay's), and 0 for "pixels" and "heatmap".
         opacity: how much of the photo the strongest relevance hides, 0 to 1.
         size: pixels of the drawn photo's longer side; None: the photo's own, at least 448 and at most 1024.
-        caption: whether the photo, the colour bar and words stand with the map; without them the picture is the map alone.
+        caption: whether the photo, the colour bar and words stand with the map; without them the picture is
+            the map alone.
 
     Raises:
         ValueError: a value is not among those.
@@ -54,7 +56,8 @@ class Look:
             raise ValueError(f"colours is {self.colours!r}, expected one of {', '.join(PALETTES)}.")
         if self.smoothing is not None and not 0 <= self.smoothing <= WIDEST:  # NaN is caught here too
             raise ValueError(
-                f"smoothing is {self.smoothing}, expected a share of the longer side between 0 (none) and {WIDEST}; 0.01 is usual."
+                f"smoothing is {self.smoothing}, expected a share of the longer side between 0 (none) and "
+                f"{WIDEST}; 0.01 is usual."
             )
         if not 0 <= self.opacity <= 1:
             raise ValueError(f"opacity is {self.opacity}, expected a number between 0 and 1.")
@@ -82,7 +85,7 @@ class Look:
 
     @property
     def words(self) -> tuple[str, str]:
-        """The names of the colours of what speaks for the class and of what speaks against it; of "versus", of the two classes."""
+        """The names of the colours that speak for and against the class; of "versus", of the two classes."""
         return OF_TWO if self.style == "versus" else PALETTES[self.colours]
 
     def side(self, own: int) -> int:

@@ -41,8 +41,8 @@ class Montage:
     def of(cls, maps: Floats, kind: str = "slices") -> "Montage":
         """For these maps, (n, H, W), (n, D, H, W) or (n, L).
 
-        Where a volume has more than :data:`MOST` slices, it is cut into as many parts, and each shows the slice with the most
-        relevance of either sign, over all these maps.
+        Where a volume has more than :data:`MOST` slices, it is cut into as many parts, and each shows the
+        slice with the most relevance of either sign, over all these maps.
         """
         shape = maps.shape[1:]
         if len(shape) != 3:
@@ -81,7 +81,7 @@ class Montage:
         return replace(look, smoothing=0.0) if self.shown else look
 
     def photo(self, image: Floats) -> Bytes | None:
-        """An image (C, ...) of unknown normalisation for the eye, (h, w, 3): its slices, or its curves; None without visible colours."""
+        """An image (C, ...) for the eye, (h, w, 3): its slices or curves; None without visible colours."""
         if len(self.shape) == 1:
             return self._curves(image)
         if len(image) not in COLOURS:

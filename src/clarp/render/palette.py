@@ -14,11 +14,8 @@ Pixels: TypeAlias = NDArray[np.float32]
 """Values of a picture's pixels: colours in 0 to 1, or relevance in units of the limit."""
 
 PaletteName = Literal["vik", "bam"]
-PALETTES: dict[PaletteName, tuple[str, str]] = {
-    "vik": ("red", "blue"),
-    "bam": ("green", "pink"),
-}
-"""Crameri's diverging colour maps (https://doi.org/10.5281/zenodo.1243862), with the names of their ends: for, and against.
+PALETTES: dict[PaletteName, tuple[str, str]] = {"vik": ("red", "blue"), "bam": ("green", "pink")}
+"""Crameri's diverging colour maps (https://doi.org/10.5281/zenodo.1243862), and the names of their ends.
 
 His others with a light middle, broc and cork, have ends that some colour-blind eyes can't tell apart."""
 
@@ -45,7 +42,7 @@ def _table(name: PaletteName) -> Pixels:
 
 
 def paint(strength: Floats | Pixels, colours: PaletteName = "vik") -> Pixels:
-    """Colours in 0 to 1 for relevance in units of the limit: any shape becomes that shape and 3; NaN is yellow."""
+    """Colours in 0 to 1 for relevance (...) in units of the limit: (..., 3); NaN is yellow."""
     table = _table(colours)
     missing = np.isnan(strength)
     middle = (len(table) - 1) / 2
@@ -57,7 +54,9 @@ def paint(strength: Floats | Pixels, colours: PaletteName = "vik") -> Pixels:
 
 
 def mix(first: Floats | Pixels, second: Floats | Pixels) -> Floats:
-    """The colour of two strengths of one shape, in 0 to 1: that shape and 3. Their difference is the hue: orange, violet, white for both.
+    """The colour of two strengths of one shape, in 0 to 1: that shape and 3.
+
+    Their difference is the hue: orange, violet, white for both.
 
     >>> mix(np.array(1.0), np.array(1.0)).tolist()
     [1.0, 1.0, 1.0]

@@ -1,4 +1,4 @@
-"""A sheet of paper measured in inches, and how it becomes a picture or a file; no state outside the figure."""
+"""A sheet of paper measured in inches, as a picture or a file; no state outside the figure."""
 
 import io
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ FORMATS = ("png", "svg", "pdf")
 
 
 class Drawing(Figure):
-    """A matplotlib figure that a notebook shows when it is a cell's last line, whichever backend is chosen."""
+    """A matplotlib figure that a notebook shows as a cell's last line, whichever backend is chosen."""
 
     def _repr_png_(self) -> bytes:
         file = io.BytesIO()
@@ -48,7 +48,7 @@ class Paper:
         return self.figure.add_axes(place)
 
     def write(self, left: float, top: float, text: str, *, size: float, **looks: Any) -> None:
-        """Text whose upper left corner is there; a dollar sign is a dollar sign, and what no font has is a code."""
+        """Text whose upper left corner is there: dollar signs are plain, and what no font has is a code."""
         text = drawable(text)
         self.figure.text(
             left / self.width,

@@ -11,9 +11,6 @@ PERCENTILE, NEARLY_ALL = 99.5, 0.99
 TINY = float(np.finfo(np.float64).tiny)
 
 
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
 @dataclass(frozen=True)
 class Scale:
     """The symmetric range of a heatmap that the colours cover.
@@ -32,9 +29,10 @@ class Scale:
 
     @classmethod
     def of(cls, *heatmaps: ArrayLike) -> "Scale":
-        """Choose the limit: the 99.5th percentile of ``|R|``, so that a few extreme pixels don't pale the rest.
+        """Choose the limit: the 99.5th percentile of ``|R|``, so that a few extremes do not pale the rest.
 
-        Where what lies beyond is nearly all relevance (a map of few pixels), the median of these; values that are not finite don't count.
+        Where what lies beyond is nearly all relevance (a map of few pixels), the median of these; values that
+        are not finite don't count.
 
         Args:
             *heatmaps: (H, W) relevance; several maps get one scale, over all their pixels.
@@ -79,7 +77,7 @@ class Scale:
 
 
 def oddity(heatmap: ArrayLike) -> str:
-    """What is odd about a map (H, W): it has values that are not finite, is all zero, or constant; or nothing, "".
+    """What is odd about a map (H, W): values that are not finite, all zero, or constant; "" for nothing.
 
     >>> oddity([[1.0, float("nan")]])
     '1 of 2 values are not finite (yellow)'
@@ -93,19 +91,6 @@ def oddity(heatmap: ArrayLike) -> str:
     if not finite.any():
         return "all relevance is zero"
     return "the relevance is the same everywhere" if finite.min() == finite.max() else ""
-
-
-def number(value: float, digits: int = 3) -> str:
-    """A number for people.
-
-    >>> number(4.249e-6), number(-1.0e-6, 2), number(0.305), number(2.5e7), number(0.0)
-    ('4.25×10⁻⁶', '−1.0×10⁻⁶', '0.305', '2.50×10⁷', '0')
-    """
-    text = f"{value:.{digits}g}"
-    if "e" in text:  # with all its digits, so that numbers side by side have as many
-        mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
-        text = f"{mantissa}×10{str(int(exponent)).translate(_RAISED)}"
-    return text.replace("-", "−")
 
 
 def checked(heatmap: ArrayLike) -> Floats:

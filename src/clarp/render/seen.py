@@ -31,7 +31,8 @@ class Seen:
         """What a map lies over.
 
         Args:
-            photo: a photo as the model saw it, (h, w, 3) bytes; or a photo of any size with its window; None: white ground.
+            photo: a photo as the model saw it, (h, w, 3) bytes; or a photo of any size with its window; None:
+                white ground.
             size: (h, w), of the map.
 
         Raises:
@@ -41,7 +42,8 @@ class Seen:
             return photo
         if photo is not None and (photo.shape != (*size, 3) or photo.dtype != np.uint8):
             raise ValueError(
-                f"the photo must be ({size[0]}, {size[1]}, 3) bytes like the heatmap, got {photo.shape} of {photo.dtype}."
+                f"the photo must be ({size[0]}, {size[1]}, 3) bytes like the heatmap, got {photo.shape} of "
+                f"{photo.dtype}."
             )
         return cls(photo, (0.0, 0.0, float(size[1]), float(size[0])), (size[0], size[1]))
 
@@ -56,7 +58,8 @@ class Seen:
 
         Args:
             side: pixels of the longer side.
-            squares: whether pixels become squares, each of as many pixels; the size is then rounded down to a multiple.
+            squares: whether pixels become squares, each of as many pixels; the size is then rounded down to a
+                multiple.
         """
         factor = side / max(self.size)
         if squares:
@@ -73,7 +76,7 @@ class Seen:
         return Seen(photo, (left * x, top * y, right * x, bottom * y), (height, width))
 
     def placed(self, values: Floats, *, squares: bool = False) -> Pixels:
-        """A map (h, w) where the model saw it, (H, W); 0 elsewhere; between its pixels in straight lines, or with edges.
+        """A map (h, w) where the model saw it, (H, W), interpolated or as squares; 0 elsewhere.
 
         Args:
             values: within -1 to 1, or NaN, which stays.
@@ -112,7 +115,7 @@ class Seen:
         return inside
 
     def framed(self, pixels: Pixels, dimmed: float) -> Pixels:
-        """A picture (H, W, 3) of this size with what the model did not see dimmed, and a white line around what it saw."""
+        """A picture (H, W, 3) with what the model did not see dimmed, and a white line around what it saw."""
         if not self.cut:
             return pixels
         framed = np.array(pixels)

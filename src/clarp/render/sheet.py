@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
+from clarp.geometry import Box
 from clarp.render.figures import BAR, NUMBERS, draw_bar, draw_panel
 from clarp.render.look import Look, Style
 from clarp.render.palette import Bytes, Floats
@@ -16,9 +16,6 @@ from clarp.render.paper import DPI, GAP, MARGIN, PRINT, TITLE, Paper, wrapped
 from clarp.render.scale import Scale, oddity
 from clarp.render.seen import Seen
 from clarp.render.styles import View, laid, photo_panel, prepared
-
-Box: TypeAlias = tuple[float, float, float, float]
-"""(left, top, right, bottom) in pixel edges."""
 
 _CELL = 2.3  # inches, the longer side of a map
 _PART = 0.18  # inches over a map, for what a part of it shows
@@ -54,7 +51,8 @@ class Row:
 
     Attributes:
         title: what the row is of.
-        photo: (H, W, 3) bytes, what the maps are of; or a photo with the part that the model saw; None: white ground.
+        photo: (H, W, 3) bytes, what the maps are of; or a photo with the part that the model saw; None: white
+            ground.
         cells: the maps, all of the photo's size.
         shows_photo: whether the photo itself stands left of the maps.
     """
@@ -72,7 +70,8 @@ class Row:
         """
         if len(self.cells) != 2:
             raise ValueError(
-                f"the style versus draws two classes at once, and there are {len(self.cells)} targets: name two."
+                f"the style versus draws two classes at once, and there are {len(self.cells)} targets: name "
+                "two."
             )
         first, second = self.cells
         title = f"{first.title} (orange), {second.title} (violet, striped)"
@@ -129,13 +128,7 @@ def sheet(
     paper = Paper(paper_width, top - GAP + foot + MARGIN)
     for row, cells, start in zip(rows, drawn, tops, strict=True):
         _draw_row(
-            paper,
-            row,
-            cells,
-            (start, start + _over(row, look)),
-            (width, height),
-            look=look,
-            photos=photos,
+            paper, row, cells, (start, start + _over(row, look)), (width, height), look=look, photos=photos
         )
     if aside:
         _draw_aside(paper, aside, tops[0] + _over(rows[0], look) + height + 0.12, width)

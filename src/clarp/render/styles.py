@@ -83,8 +83,8 @@ class View:
 
         Args:
             heatmap: (h, w) relevance.
-            photo: (h, w, 3) bytes, RGB, as the model saw it; or a photo of any size, and where in it the map lies, in which size
-                the panels are; None: white ground.
+            photo: (h, w, 3) bytes, RGB, as the model saw it; or a photo of any size, and where in it the map
+                lies, in which size the panels are; None: white ground.
             look: a look, or the name of a style.
             scale: of several maps :func:`prepared` in this look; None: the map's own.
             rival: (h, w), the second class's map, for the style "versus", and for no other.
@@ -95,7 +95,8 @@ class View:
         values, look = checked(heatmap), Look.of(look)
         if (rival is not None) != (look.style == "versus"):
             raise ValueError(
-                "the style versus draws the maps of two classes, and other styles one: give rival= with it alone."
+                "the style versus draws the maps of two classes, and other styles one: give rival= with it "
+                "alone."
             )
         seen = Seen.of(photo, values.shape)
         maps = [prepared(part, look) for part in (values, *([] if rival is None else [_like(rival, values)]))]
@@ -169,7 +170,7 @@ class _Drawing:
         return Panel(self._framed(blend(strength, self.ground, self.look, striped=self.look.striped)))
 
     def versus(self, first: Pixels, second: Pixels) -> Panel:
-        """What speaks for either class: the stronger of the two is the brightness, their difference the hue."""
+        """What speaks for either class: the stronger is the brightness, their difference the hue."""
         one, other = (np.nan_to_num(part).clip(0, 1) for part in (first, second))
         share = opacity(np.maximum(one, other)) * self.look.opacity
         share = np.where((other > one) & _stripes(share.shape), _THINNED * share, share)[..., None]
@@ -250,7 +251,9 @@ def prepared(heatmap: ArrayLike, look: Look | str) -> Floats:
 
 
 def smoothed(heatmap: ArrayLike, share: float) -> Floats:
-    """A map under a Gaussian whose sigma is a share of the longer side, (H, W), mirrored at the border; what is not finite counts as 0, and stays.
+    """A map under a Gaussian whose sigma is a share of the longer side, (H, W), mirrored at the border.
+
+    What is not finite counts as 0, and stays.
 
     >>> bool(np.allclose(smoothed(np.full((50, 80), 3.0), 0.02), 3.0))
     True
@@ -273,7 +276,9 @@ def smoothed(heatmap: ArrayLike, share: float) -> Floats:
 
 
 def region(heatmap: ArrayLike, share: float = REGION) -> NDArray[np.bool_]:
-    """The most relevant pixels, (H, W): ``share`` of them, of equal ones the first; fewer where fewer speak for the class.
+    """The most relevant pixels, (H, W): ``share`` of them, of equal ones the first.
+
+    Fewer where fewer speak for the class.
 
     >>> int(region(np.arange(100.0).reshape(10, 10)).sum())
     10
@@ -287,7 +292,7 @@ def region(heatmap: ArrayLike, share: float = REGION) -> NDArray[np.bool_]:
 
 
 def faded(photo: Bytes) -> Pixels:
-    """The photo in greys, (H, W, 1) within 0.3 to 1: recognisable, without a colour that could be taken for relevance."""
+    """The photo in greys, (H, W, 1) within 0.3 to 1, without a colour that could be taken for relevance."""
     weights = np.array(_LUMA, np.float32) * np.float32((1 - _DARKEST) / 255)
     pale: Pixels = photo.astype(np.float32) @ weights[:, None] + np.float32(_DARKEST)
     return pale
@@ -323,7 +328,7 @@ def blend(
 
 
 def opacity(strength: Floats | Pixels) -> Floats | Pixels:
-    """How much of the ground relevance hides: its strength to the power of 0.7, so that weak relevance is seen; all where not finite."""
+    """How much of the ground relevance hides: its strength to the power of 0.7; all where not finite."""
     return np.abs(np.nan_to_num(strength, nan=1.0)) ** _POWER
 
 
@@ -369,7 +374,7 @@ def _painted(
 
 @cache
 def _shades(colours: PaletteName, opaque: float | None) -> tuple[Pixels, Pixels]:
-    """Of evenly spaced strengths from -1 to 1 and of NaN what :func:`_painted` gives, (n, 4); the same between stripes."""
+    """What :func:`_painted` gives of evenly spaced strengths and of NaN, (n, 4); the same between stripes."""
     strength = np.append(np.arange(-_STEPS, _STEPS + 1) / _STEPS, np.nan)
     share = np.ones(len(strength)) if opaque is None else opacity(strength) * opaque
     share[-1] = 1.0

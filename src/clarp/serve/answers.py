@@ -1,4 +1,4 @@
-"""What the API answers, as JSON with a schema."""
+"""What the API answers, as JSON with a schema: the classes' names are those of the published description."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -49,7 +49,8 @@ class Predicted(_Answer):
     photo: Photo
     seen: Seen
     task: str = Field(
-        description="multiclass: one of the classes, whose probabilities sum to 1; binary: class 1 or class 0; multilabel: any of them."
+        description="multiclass: one of the classes, whose probabilities sum to 1; binary: class 1 or class "
+        "0; multilabel: any of them."
     )
     predictions: list[Class] = Field(description="The most probable class first.")
 
@@ -65,11 +66,12 @@ class ColourScale(_Answer):
         description="What is odd about the map (no relevance, not finite), or an empty string."
     )
     hues: tuple[str, str] = Field(
-        description="The names of the colours of what speaks for the class and of what speaks against it; of `versus` of the two classes."
+        description="The names of the colours of what speaks for the class and of what speaks against it; of "
+        "`versus` of the two classes."
     )
     bar: str = Field(
-        description="The colours from -peak to +peak, from left to right, a PNG in base64; of `versus` from the second class over both to "
-        "the first; of `region` an empty string."
+        description="The colours from -peak to +peak, from left to right, a PNG in base64; of `versus` from "
+        "the second class over both to the first; of `region` an empty string."
     )
 
 
@@ -92,16 +94,18 @@ class Map(_Answer):
     )
     selection_skipped: int = Field(description="At how many layers no gradient was positive.")
     ledger: dict[str, float | None] = Field(
-        description="Where the relevance went: seed = pixels + selection + bias + epsilon; empty for a baseline."
+        description="Where the relevance went: seed = pixels + selection + bias + epsilon; empty for a "
+        "baseline."
     )
     scale: ColourScale
     heatmap: str = Field(
         description="Relevance per pixel, float32 (height, width), as the base64 of an .npy file."
     )
     pictures: list[Picture] = Field(
-        description="The map in the style that was asked for. Of `overlay` it is the heatmap in colour, the weaker the more transparent, "
-        "to lay over the photo; of `signs` there are two, what speaks for the class and what speaks against it; of `versus` there is "
-        "one for the two classes, and both maps have it."
+        description="The map in the style that was asked for. Of `overlay` it is the heatmap in colour, the "
+        "weaker the more transparent, to lay over the photo; of `signs` there are two, what speaks for the "
+        "class and what speaks against it; of `versus` there is one for the two classes, and both maps have "
+        "it."
     )
     note: str = Field(description="How to read the style: a sentence, or an empty string.")
     python: str = Field(description="The lines of Python that make this map.")
@@ -193,7 +197,8 @@ class About(_Answer):
     models: list[ModelRow] = Field(description="The first is meant where a request names none.")
     methods: list[MethodRow]
     baselines: list[MethodRow] = Field(
-        description="What is no method of clarp's and can be asked for beside them, where the model allows it."
+        description="What is no method of clarp's and can be asked for beside them, where the model allows "
+        "it."
     )
     styles: list[str] = Field(description="How maps can be drawn.")
     colours: list[ColoursRow] = Field(description="In which colours; the first are the usual ones.")

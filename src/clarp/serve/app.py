@@ -19,8 +19,9 @@ from clarp.serve.routes import router
 from clarp.serve.service import Service
 
 _ABOUT = (
-    "Which pixels made an image classifier say this class, and not that one? Send a photo as the body of a request; "
-    "nothing of it is written to disk. Where the server has a token, send the header `Authorization: Bearer TOKEN`."
+    "Which pixels made an image classifier say this class, and not that one? Send a photo as the body of a "
+    "request; nothing of it is written to disk. Where the server has a token, send the header "
+    "`Authorization: Bearer TOKEN`."
 )
 
 

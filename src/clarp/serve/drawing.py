@@ -13,7 +13,7 @@ from clarp.render.encoding import encoded
 from clarp.render.legend import bar
 from clarp.render.palette import Bytes
 from clarp.render.scale import as_bytes
-from clarp.serve.answers import Picture
+from clarp.serve import answers
 
 Heatmaps = NDArray[np.float32]
 """(K, H, W)."""
@@ -34,7 +34,7 @@ class Drawn:
         bar: the colours from the negative peak to the positive one, a PNG in base64; or nothing.
     """
 
-    pictures: list[Picture]
+    pictures: list[answers.Picture]
     note: str
     scale: Scale
     bar: str
@@ -46,8 +46,8 @@ def drawn(heatmaps: Heatmaps, photo: Bytes, look: Look, *, same_scale: bool) -> 
     Args:
         heatmaps: K maps.
         photo: (H, W, 3), as the model sees it.
-        look: how they are drawn. Of "overlay" the picture is the map alone, to lay over the photo: the weaker the more
-            transparent. Of "versus" there are two maps, and one picture of both.
+        look: how they are drawn. Of "overlay" the picture is the map alone, to lay over the photo: the weaker
+            the more transparent. Of "versus" there are two maps, and one picture of both.
         same_scale: whether they have one scale, as those of "versus" have.
 
     Returns:
@@ -92,8 +92,8 @@ def _scale(heatmaps: Iterable[_Heatmap], look: Look) -> Scale:
 def _drawn(heatmap: _Heatmap, photo: Bytes, look: Look, scale: Scale, rival: _Heatmap | None = None) -> Drawn:
     colours = png(Image.fromarray(as_bytes(bar(scale, look, _BAR, faded=look.style != "heatmap"))))
     if look.style == "overlay":
-        alone = Picture(title="", png=png(Image.fromarray(layer(heatmap, scale, look))))
+        alone = answers.Picture(title="", png=png(Image.fromarray(layer(heatmap, scale, look))))
         return Drawn([alone], look.smoothed_by(max(heatmap.shape)), scale, colours)
     found, note = tiles(heatmap, photo, look, scale, rival=rival)
-    pictures = [Picture(title=title, png=png(tile)) for title, tile in found]
+    pictures = [answers.Picture(title=title, png=png(tile)) for title, tile in found]
     return Drawn(pictures, note, scale, "" if look.style == "region" else colours)

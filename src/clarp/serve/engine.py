@@ -1,54 +1,43 @@
-"""One model at work on photos: predictions, heatmaps, masks. Knows nothing of HTTP; used by one thread at a time."""
+"""A session as it is served: predictions, heatmaps, masks; used by one thread at a time."""
 
 import base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import resources
 from io import BytesIO
 from pathlib import Path
-from threading import Lock
 from types import MappingProxyType
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
-from torch.export import ExportedProgram
+from torch import Tensor
 
 from clarp import __version__
-from clarp.commands.manifest import finite, of_two, spoken, titled
-from clarp.evaluation.baselines import Baseline
 from clarp.evaluation.metrics.perturbation import Fill, filling
-from clarp.explainer import Explainer
+from clarp.manifest import finite, top
+from clarp.maps import PhotoMaps
+from clarp.method import Method, methods
 from clarp.models import Classifier
-from clarp.models.logits import Logits
-from clarp.network import Network
 from clarp.render import Look
-from clarp.serve.answers import (
-    Change,
-    Class,
-    ColourScale,
-    Explained,
-    Map,
-    Masked,
-    Name,
-    Named,
-    Predicted,
-    Seen,
-)
+from clarp.serve import answers
 from clarp.serve.drawing import Drawn, drawn, png, whole
 from clarp.serve.limits import Limits
-from clarp.serve.maps import COMPARED, Maps
 from clarp.serve.photos import Photos, Prepared
 from clarp.serve.recipe import recipe
+from clarp.session import Session
 from clarp.task import Task
 
-TOP = 5
-Box = tuple[int, int, int, int]
+COMPARED = {
+    "gradcam": "To compare with what most papers show. It is coarse, a value for each cell of the last "
+    "convolution, and shows nothing that speaks against a class."
+}
+"""The baselines that are offered beside clarp's methods, and when to take each."""
+OFFERED = (*methods(), *COMPARED)
+"""What a request may name."""
+Region = tuple[int, int, int, int]
 """(top, left, bottom, right) in the model's pixels; bottom and right are outside."""
-_capturing = Lock()  # torch.export is not made for two threads
 
 
 class GivenUp(Exception):  # noqa: N818  nothing went wrong
@@ -62,8 +51,9 @@ class Question:
     Attributes:
         targets: classes by name or number; empty for the most probable one; two for the style "versus".
         against: classes that they are contrasted with; empty for those of the task.
-        methods: names of methods or baselines, of :data:`clarp.serve.maps.OFFERED`.
-        same_scale: one colour scale over all maps of a method, so that its classes can be compared; else each map its own.
+        methods: names of methods or baselines, of :data:`OFFERED`.
+        same_scale: one colour scale over all maps of a method, so that its classes can be compared; else each
+            map its own.
         look: how they are drawn.
     """
 
@@ -75,10 +65,10 @@ class Question:
 
 
 class Engine:
-    """A classifier with its explainers.
+    """A session under the name and the limits with which it is served.
 
     Args:
-        name: what requests call it.
+        name: what requests call the model.
         spec: what the command line called it.
         classifier: is not changed.
         limits: see :class:`Limits`.
@@ -97,29 +87,21 @@ class Engine:
         options: Mapping[str, Path | str] = MappingProxyType({}),
     ) -> None:
         self.name, self.spec, self.classifier, self.limits = name, spec, classifier, limits
-        self._cache, self._options = cache, options
+        self.session = Session(classifier, cache=cache)
         self.weights_sha256 = classifier.weights_sha256()
-        module = classifier.module
-        self._model: nn.Module = module.module() if isinstance(module, ExportedProgram) else module
-        self._logits: Logits | None = None
-        self._photos = Photos(classifier, limits, self._probabilities)
-        self._forget_sizes()
-
-    def _forget_sizes(self) -> None:
-        self._network = Network(self.classifier.module, cache=self._cache)
-        self._explainers: dict[str, Explainer] = {}
-        self._baselines: dict[str, Baseline] = {}
+        self._options = options
+        self._photos = Photos(self.session, limits)
         self._sizes: set[tuple[int, ...]] = set()
 
     @property
     def task(self) -> Task | None:
         """What the last layer means; None before the first photo, because the captured model tells."""
-        return None if self._logits is None else self._logits.task
+        return self.session.task
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What was assumed about the model."""
-        return self.classifier.notes + (self.task.notes if self.task else ())
+        return self.session.notes
 
     def try_out(self, method: str) -> None:
         """Explain the demo's photo, so that a model that can't be explained is refused at the start.
@@ -130,21 +112,21 @@ class Engine:
         photo = resources.files("clarp") / "assets" / "cat_and_coffee.jpg"
         self.explain(photo.read_bytes(), Question((), (), (method,)), lambda: False)
 
-    def named(self, name: str) -> Named:
+    def named(self, name: str) -> answers.Named:
         """Which class a name means, and where it is none, the nearest."""
         names, near, problem = self.classifier.class_names, list[int](), ""
         try:
             meant = names.index(name)
         except ValueError as error:
             meant, near, problem = None, names.matches(name) or names.nearest(name), str(error)
-        return Named(
+        return answers.Named(
             model=self.name,
             meant=meant,
-            near=[Name(index=index, label=names.labels[index]) for index in near],
+            near=[answers.Name(index=index, label=names.labels[index]) for index in near],
             problem=problem,
         )
 
-    def predict(self, data: bytes, top: int) -> Predicted:
+    def predict(self, data: bytes, count: int) -> answers.Predicted:
         """The most probable classes of a photo.
 
         Raises:
@@ -152,17 +134,17 @@ class Engine:
         """
         prepared = self._photos.prepared(data)
         height, width = prepared.seen.shape[:2]
-        return Predicted(
+        return answers.Predicted(
             model=self.name,
             photo=prepared.photo,
-            seen=Seen(width=width, height=height, png=png(Image.fromarray(prepared.seen))),
-            task=self._asked(prepared.image).task.name,
+            seen=answers.Seen(width=width, height=height, png=png(Image.fromarray(prepared.seen))),
+            task=self.session.logits(prepared.image).task.name,
             predictions=[
-                self._class(prepared.probabilities, index) for index in _top(prepared.probabilities, top)
+                self._class(prepared.probabilities, index) for index in top(prepared.probabilities, count)
             ],
         )
 
-    def explain(self, data: bytes, question: Question, given_up: Callable[[], bool]) -> Explained:
+    def explain(self, data: bytes, question: Question, given_up: Callable[[], bool]) -> answers.Explained:
         """Heatmaps of a photo, for each method each target.
 
         Args:
@@ -175,11 +157,11 @@ class Engine:
             GivenUp: as ``given_up`` said.
         """
         prepared, look = self._photos.prepared(data), question.look
-        answers: list[Map] = []
+        found: list[answers.Map] = []
         for maps in self._maps(prepared, question, given_up):
             shown = drawn(maps.heatmaps, prepared.seen, look, same_scale=question.same_scale)
-            answers += [self._map(prepared, maps, k, look, each) for k, each in enumerate(shown)]
-        return Explained(
+            found += [self._map(prepared, maps, k, look, each) for k, each in enumerate(shown)]
+        return answers.Explained(
             clarp=__version__,
             model=self.name,
             weights_sha256=self.weights_sha256,
@@ -187,11 +169,11 @@ class Engine:
             style=look.style,
             colours=look.colours,
             smoothing=look.sigma,
-            maps=answers,
+            maps=found,
         )
 
     def picture(self, data: bytes, question: Question, given_up: Callable[[], bool]) -> bytes:
-        """One heatmap, or of the style "versus" two, over the whole photo, as ``clarp explain`` draws it: a PNG.
+        """One heatmap, or two of the style "versus", over the whole photo: a PNG as of ``clarp explain``.
 
         Raises:
             ValueError, GivenUp: as in :meth:`explain`.
@@ -199,137 +181,93 @@ class Engine:
         prepared, look = self._photos.prepared(data), question.look
         if look.style != "versus" and len(question.targets) > 1:
             raise ValueError(
-                f"a picture in the style {look.style} is of one class, and target names {len(question.targets)}; ask for one after "
-                "the other, or for style=versus."
+                f"a picture in the style {look.style} is of one class, and target names "
+                f"{len(question.targets)}; ask for one after the other, or for style=versus."
             )
         maps = next(self._maps(prepared, question, given_up))
-        words, names = self._caption(prepared, maps, look), None
-        if look.style == "versus":
-            names = (spoken(self.classifier, maps.targets[0]), spoken(self.classifier, maps.targets[1]))
-            words = of_two(names, words)
+        empty = dict.fromkeys(maps.oddity(k) for k in range(len(maps.targets)) if maps.empty[k])
+        words, names = self.session.words(maps, 0, prepared.probabilities, look, *empty)
         seen = self._photos.whole(data, look.side(max(prepared.photo.width, prepared.photo.height)))
         return whole(maps.heatmaps, seen, look, words, names)
 
-    def _caption(self, prepared: Prepared, maps: Maps, look: Look) -> str:
-        """What stands with the picture of the first map."""
-        empty = [maps.oddity(k) for k in range(len(maps.targets)) if maps.empty[k]]
-        return titled(
-            self.classifier,
-            maps.targets[0],
-            float(prepared.probabilities[maps.targets[0]]),
-            maps.rivals(0),
-            *dict.fromkeys(empty),
-            task=self._asked(prepared.image).task.name,
-            made=maps.made,
-            contrasts=maps.has_rivals,
-            colours=look.words,
-        )
-
-    def mask(self, data: bytes, boxes: Sequence[Box], fill: Fill, classes: Sequence[str]) -> Masked:
-        """Cover boxes of the photo, and see what becomes of the probabilities.
+    def mask(
+        self, data: bytes, regions: Sequence[Region], fill: Fill, classes: Sequence[str]
+    ) -> answers.Masked:
+        """Cover regions of the photo, and see what becomes of the probabilities.
 
         Raises:
-            ValueError: the photo, a class or a box is not as it should be.
+            ValueError: the photo, a class or a region is not as it should be.
         """
         prepared = self._photos.prepared(data)
-        covered = torch.zeros(prepared.image.shape[2:], dtype=torch.bool)
-        for box in boxes:
-            top, left, bottom, right = box
-            if not (0 <= top < bottom <= len(covered) and 0 <= left < right <= covered.shape[1]):
+        covered = torch.zeros(prepared.image.shape[1:], dtype=torch.bool)
+        for region in regions:
+            upper, left, lower, right = region
+            if not (0 <= upper < lower <= len(covered) and 0 <= left < right <= covered.shape[1]):
                 raise ValueError(
-                    f"the region {','.join(map(str, box))} is not inside the picture: expected top,left,bottom,right with "
+                    f"the region {','.join(map(str, region))} is not inside the picture: expected "
+                    "top,left,bottom,right with "
                     f"top < bottom <= {len(covered)} and left < right <= {covered.shape[1]}."
                 )
-            covered[top:bottom, left:right] = True
-        after = self._probabilities(torch.where(covered, filling(prepared.image, fill), prepared.image))
+            covered[upper:lower, left:right] = True
+        filled = filling(prepared.image[None], fill)[0]
         before = prepared.probabilities
-        wanted = [*self._classes(classes), *_top(before, TOP), *_top(after, TOP)]
-        return Masked(
+        after = self.session.probabilities(torch.where(covered, filled, prepared.image))
+        wanted = dict.fromkeys([*self._classes(classes), *top(before), *top(after)])
+        return answers.Masked(
             model=self.name,
             photo=prepared.photo,
             fill=fill,
             covered=float(covered.float().mean()),
             classes=[
-                Change(
+                answers.Change(
                     index=index,
                     label=self.classifier.labels[index],
                     before=finite(float(before[index])),
                     after=finite(float(after[index])),
                 )
-                for index in dict.fromkeys(wanted)
+                for index in wanted
             ],
         )
 
-    def _probabilities(self, images: Tensor) -> Tensor:
-        """Of one image, (N,)."""
-        return self._asked(images).probabilities(images)[0]
-
-    def _asked(self, images: Tensor) -> Logits:
-        """The model, without what it ends in."""
-        if self._logits is None:
-            with _capturing:
-                self._logits = Logits.of(self._model, self._network, images[0], self.classifier.task)
-        return self._logits
-
-    def _maps(self, prepared: Prepared, question: Question, given_up: Callable[[], bool]) -> Iterator[Maps]:
-        """The maps of each method."""
-        chosen = self._classes(question.targets)
+    def _maps(
+        self, prepared: Prepared, question: Question, given_up: Callable[[], bool]
+    ) -> Iterator[PhotoMaps]:
+        chosen, against = self._classes(question.targets), self._classes(question.against)
         if question.look.style == "versus" and len(chosen) != 2:
             raise ValueError(
-                f"the style versus draws two classes at once, and target names {len(chosen)}; name two, as in target=0&target=1, "
-                "or take another style."
+                f"the style versus draws two classes at once, and target names {len(chosen)}; name two, as "
+                "in target=0&target=1, or take another style."
             )
-        targets = chosen or _top(prepared.probabilities, 1)
-        named = self._classes(question.against)
+        targets = chosen or top(prepared.probabilities, 1)
         for name in question.methods:
             if given_up():
                 raise GivenUp
-            if name in COMPARED:
-                baseline = self._baseline(name, prepared.image)
-                yield Maps.compared(baseline, prepared.image, targets, self._asked(prepared.image).task)
-            else:
-                yield self._explained(name, prepared.image, targets, named)
+            if name not in COMPARED:
+                self._check_rivals(name, targets, against)
+                self._make_room(tuple(prepared.image.shape))
+            try:
+                attributor = self.session.attributor(name, prepared.image)
+            except ModuleNotFoundError as error:
+                raise ValueError(str(error)) from error
+            yield self.session.maps(attributor, prepared.image, targets, against)
 
-    def _explained(self, name: str, image: Tensor, targets: list[int], named: list[int]) -> Maps:
-        shape = tuple(image.shape)
-        explainer = self._explainer(name, shape)
-        against = named if explainer.method.has_rivals else []
-        for target in targets:
+    def _check_rivals(self, method: str, targets: Sequence[int], against: Sequence[int]) -> None:
+        for target in targets if Method.named(method).has_rivals else ():
             if against and set(against) <= {target}:
                 raise ValueError(
                     f"target and against are both {self.classifier.labels[target]!r}; name another class."
                 )
-        with nullcontext() if shape in self._sizes else _capturing:
-            explanation = explainer(image, target=[targets], against=against or None)
-        self._sizes.add(shape)
-        return Maps.explained(explanation, against)
 
-    def _explainer(self, method: str, shape: tuple[int, ...]) -> Explainer:
+    def _make_room(self, shape: tuple[int, ...]) -> None:
+        """Forget what was captured where there are too many sizes of images."""
         if shape not in self._sizes and len(self._sizes) >= self.limits.sizes:
-            self._forget_sizes()
-        if method not in self._explainers:
-            self._explainers[method] = Explainer(
-                self._network, method, bounds=self.classifier.bounds, task=self.classifier.task
-            )
-        return self._explainers[method]
+            self.session.forget()
+            self._sizes.clear()
+        self._sizes.add(shape)
 
-    def _baseline(self, name: str, image: Tensor) -> Baseline:
-        """A baseline on a copy of the model, made when it is first asked for.
-
-        Raises:
-            ValueError, TypeError: the model has none, or captum is not installed.
-        """
-        if name not in self._baselines:
-            try:
-                with _capturing:
-                    self._baselines[name] = Baseline.of(name, self._network, image[0])
-            except ModuleNotFoundError as error:
-                raise ValueError(str(error)) from error
-        return self._baselines[name]
-
-    def _map(self, prepared: Prepared, maps: Maps, k: int, look: Look, shown: Drawn) -> Map:
+    def _map(self, prepared: Prepared, maps: PhotoMaps, k: int, look: Look, shown: Drawn) -> answers.Map:
         target, rivals = maps.targets[k], maps.rivals(k)
-        return Map(
+        return answers.Map(
             method=maps.method,
             definition=maps.definition,
             composite=maps.composite,
@@ -337,7 +275,7 @@ class Engine:
             against=[self._class(prepared.probabilities, index) for index in rivals] or maps.otherwise,
             selection_skipped=maps.skipped[k],
             ledger=maps.ledgers[k],
-            scale=ColourScale(
+            scale=answers.ColourScale(
                 limit=shown.scale.limit,
                 peak=shown.scale.peak,
                 smoothed=look.sigma > 0,
@@ -357,17 +295,10 @@ class Engine:
     def _classes(self, names: Sequence[str]) -> list[int]:
         return list(dict.fromkeys(self.classifier.class_index(name) for name in names))
 
-    def _class(self, probabilities: Tensor, index: int) -> Class:
-        return Class(
-            index=index,
-            label=self.classifier.labels[index],
-            probability=finite(float(probabilities[index])),
+    def _class(self, probabilities: Tensor, index: int) -> answers.Class:
+        return answers.Class(
+            index=index, label=self.classifier.labels[index], probability=finite(float(probabilities[index]))
         )
-
-
-def _top(probabilities: Tensor, count: int) -> list[int]:
-    found: list[int] = probabilities.topk(min(count, len(probabilities))).indices.tolist()
-    return found
 
 
 def _npy(values: NDArray[np.float32]) -> str:

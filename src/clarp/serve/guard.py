@@ -31,11 +31,14 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class Hosts:
-    """By which names a browser may reach the server. A page elsewhere that points its own name here (DNS rebinding) uses another.
+    """By which names a browser may reach the server.
+
+    A page elsewhere that points its own name here (DNS rebinding) uses another.
 
     Attributes:
         names: besides localhost and the loopback addresses; in lower case.
-        any_address: every address counts, because the server listens on all of the machine's. No name can pose as an address.
+        any_address: every address counts, because the server listens on all of the machine's. No name can
+            pose as an address.
     """
 
     names: frozenset[str] = frozenset()
@@ -97,10 +100,8 @@ class Guard:
     def _refusal(self, headers: Headers, *, api: bool) -> tuple[int, str] | None:
         host = headers.get("host", "")
         if _name(host) not in self.hosts:
-            return (
-                400,
-                "the Host header is not a name of this server; open it by the address that it printed at the start.",
-            )
+            told = "the Host header is not a name of this server; "
+            return 400, told + "open it by the address that it printed at the start."
         origin = headers.get("origin")
         elsewhere = origin is not None and _place(origin) != host.lower()
         if elsewhere or (api and headers.get("sec-fetch-site") in {"cross-site", "same-site"}):
@@ -111,7 +112,8 @@ class Guard:
 
     def _bears(self, authorization: str) -> bool:
         kind, _, given = authorization.partition(" ")
-        # Digests have one length, so that the time of the comparison tells nothing, not even the token's length.
+        # Digests have one length, so that the time of the comparison tells nothing, not even the token's
+        # length.
         known, shown = (hashlib.sha256(text.encode()).digest() for text in (self.token or "", given.strip()))
         return hmac.compare_digest(known, shown) and kind.lower() == "bearer"
 

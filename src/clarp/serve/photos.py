@@ -2,19 +2,17 @@
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from clarp.framing import Framing
 from clarp.images import decode_photo, notes_of
-from clarp.models import Classifier
 from clarp.render import Seen
 from clarp.render.look import MOST
 from clarp.render.palette import Bytes
-from clarp.serve.answers import Photo
+from clarp.serve import answers
 from clarp.serve.limits import Limits
+from clarp.session import Session
 
 
 @dataclass(eq=False)
@@ -23,13 +21,14 @@ class Prepared:
 
     Attributes:
         photo: what was sent.
-        image: (1, C, H, W), preprocessed.
+        image: (C, H, W), preprocessed.
         probabilities: of all classes, (N,).
         seen: (H, W, 3), what the model sees.
-        whole: the photo itself, of at most :data:`~clarp.render.look.MOST` pixels a side; None until it is asked for.
+        whole: the photo itself, of at most :data:`~clarp.render.look.MOST` pixels a side; None until it is
+            asked for.
     """
 
-    photo: Photo
+    photo: answers.Photo
     image: Tensor
     probabilities: Tensor
     seen: Bytes
@@ -40,16 +39,12 @@ class Photos:
     """Prepares photos, and keeps the last few, because people ask again and again about one.
 
     Args:
-        classifier: whose preprocessing they get.
+        session: with the model.
         limits: see :class:`Limits`.
-        probabilities: of the classes, (N,), of one image (1, C, H, W).
     """
 
-    def __init__(
-        self, classifier: Classifier, limits: Limits, probabilities: Callable[[Tensor], Tensor]
-    ) -> None:
-        self._classifier, self._limits, self._probabilities = classifier, limits, probabilities
-        self._framing = Framing(classifier)
+    def __init__(self, session: Session, limits: Limits) -> None:
+        self._session, self._limits = session, limits
         self._kept: OrderedDict[str, Prepared] = OrderedDict()
 
     def prepared(self, data: bytes) -> Prepared:
@@ -68,15 +63,12 @@ class Photos:
                 f"the photo has {photo.width} x {photo.height} pixels, expected a longer side of at most "
                 f"{self._limits.aspect} times the shorter one; cut out the part that matters."
             )
-        try:
-            image = self._classifier.preprocess(photo)
-        except Exception as error:  # the user's own preprocessing may raise anything
-            raise ValueError(f"the preprocessing failed with {type(error).__name__}: {error}.") from error
+        image = self._session.preprocessed(photo)
         prepared = Prepared(
-            Photo(sha256=key, width=photo.width, height=photo.height, notes=list(notes_of(photo))),
-            image.unsqueeze(0),
-            self._probabilities(image.unsqueeze(0)),
-            self._classifier.photo(image),
+            answers.Photo(sha256=key, width=photo.width, height=photo.height, notes=list(notes_of(photo))),
+            image,
+            self._session.probabilities(image),
+            self._session.classifier.photo(image),
         )
         self._kept[key] = prepared
         if len(self._kept) > self._limits.photos:
@@ -84,7 +76,9 @@ class Photos:
         return prepared
 
     def whole(self, data: bytes, side: int) -> Seen:
-        """The photo itself and the part of it that the model sees; pictures beyond the usual size are not kept.
+        """The photo itself and the part of it that the model sees.
+
+        Pictures beyond the usual size are not kept.
 
         Args:
             data: the photo's file.
@@ -102,4 +96,4 @@ class Photos:
 
     def _seen(self, data: bytes, prepared: Prepared, side: int) -> Seen:
         photo = decode_photo(data, self._limits.pixels)
-        return self._framing.seen(photo, prepared.image[0], side)
+        return self._session.framing.seen(photo, prepared.image, side)

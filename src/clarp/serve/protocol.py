@@ -1,6 +1,7 @@
-"""Connections: how long they may be silent, how many there may be, and what is told to those that speak no HTTP.
+"""Connections: how long they may be silent, how many there may be, and what is answered to what is no HTTP.
 
-uvicorn's parser h11, with bounds of time and a refusal in the API's own form. Its other parser, httptools, has no bound for headers.
+uvicorn's parser h11, with bounds of time and a refusal in the API's own form. Its other parser, httptools,
+has no bound for headers.
 """
 
 import asyncio
@@ -34,7 +35,7 @@ _REASONS = {
 
 
 class _Connection(h11.Connection):
-    """Refuses bodies in crumbs: each costs as much as a whole piece, and while it is parsed nobody else is served."""
+    """Refuses bodies in pieces of a few bytes: each costs as much as a whole piece, and blocks all others."""
 
     def __init__(self) -> None:
         super().__init__(h11.SERVER, HEAD_BYTES)
@@ -134,7 +135,7 @@ class Protocol(H11Protocol):
         )
 
     def _wait_for_head(self) -> None:
-        """Between requests, the next head has to arrive in time; what comes in crumbs doesn't prolong that."""
+        """Bound the time until the next head; pieces of it don't prolong that."""
         if self.cycle is not None and not self.cycle.response_complete:
             self._forget_timer("_head")
         elif self._head is None and not self._refused:

@@ -1,36 +1,22 @@
-"""The HTTP API: arguments in, answers out. The photo is the body of each request; everything else is in the query."""
+"""The HTTP API. The photo is the body of each request; everything else is in the query."""
 
-from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from pydantic import AfterValidator, Field, StringConstraints
 
 from clarp import __version__
+from clarp.manifest import TOP
 from clarp.method import BASELINES, Method, methods
 from clarp.render import PALETTES, STYLES, Look, Style
 from clarp.render.look import SIZES, WIDEST
 from clarp.render.palette import PaletteName
-from clarp.serve.answers import (
-    About,
-    ColoursRow,
-    Explained,
-    Labels,
-    LimitRow,
-    Masked,
-    MethodRow,
-    ModelRow,
-    Named,
-    Predicted,
-    Problem,
-)
+from clarp.serve import answers
 from clarp.serve.drawing import SIDE
-from clarp.serve.engine import TOP, Box, Engine, Question
+from clarp.serve.engine import COMPARED, OFFERED, Engine, Question, Region
 from clarp.serve.limits import Limits
-from clarp.serve.maps import COMPARED, OFFERED
 from clarp.serve.service import Service
 
-Answer = TypeVar("Answer")
 _MOST = Limits()
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 _Method = Annotated[
@@ -40,15 +26,15 @@ _Method = Annotated[
 ]
 _Region = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,5},[0-9]{1,5},[0-9]{1,5},[0-9]{1,5}$")]
 _Model = Annotated[
-    str | None,
-    Query(max_length=200, description="A name from /api/about; the first one there if left out."),
+    str | None, Query(max_length=200, description="A name from /api/about; the first one there if left out.")
 ]
 _Targets = Annotated[
     tuple[_Name, ...],
     Query(
         alias="target",
         max_length=_MOST.targets,
-        description="A class to explain, by name or number; the most probable one if left out. The style `versus` takes two.",
+        description="A class to explain, by name or number; the most probable one if left out. The style "
+        "`versus` takes two.",
     ),
 ]
 _OneOrTwo = Annotated[
@@ -56,14 +42,16 @@ _OneOrTwo = Annotated[
     Query(
         alias="target",
         max_length=2,
-        description="The class to explain, by name or number; the most probable one if left out. The style `versus` takes two, others one.",
+        description="The class to explain, by name or number; the most probable one if left out. The style "
+        "`versus` takes two, others one.",
     ),
 ]
 _Against = Annotated[
     tuple[_Name, ...],
     Query(
         max_length=_MOST.against,
-        description="A class to contrast it with. If left out: all others, or of a multilabel model none. Methods without rivals take no notice.",
+        description="A class to contrast it with. If left out: all others, or of a multilabel model none. "
+        "Methods without rivals take no notice.",
     ),
 ]
 _Methods = Annotated[
@@ -75,12 +63,13 @@ _Regions = Annotated[
         alias="region",
         min_length=1,
         max_length=_MOST.regions,
-        description="A rectangle to cover: top,left,bottom,right in the model's pixels, the last two outside.",
+        description="A rectangle to cover: top,left,bottom,right in the model's pixels, the last two "
+        "outside.",
     ),
 ]
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": what}
+    status: {"model": answers.Problem, "description": what}
     for status, what in {
         400: "Not meant for this server, or broken.",
         401: "The token is missing or wrong.",
@@ -90,7 +79,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     }.items()
 }
 _WITH_PHOTO: dict[int | str, dict[str, Any]] = _PROBLEMS | {
-    status: {"model": Problem, "description": what}
+    status: {"model": answers.Problem, "description": what}
     for status, what in {
         408: "The photo took too long to arrive.",
         413: "The photo has too many bytes or pixels.",
@@ -118,20 +107,11 @@ def _service(request: Request) -> Service:
     return found
 
 
-class Call:
-    """A request to one model."""
-
-    def __init__(self, request: Request, model: _Model = None) -> None:
-        self.service = _service(request)
-        self.engine: Engine = self.service.engine(model)
-        self._request = request
-
-    async def __call__(self, work: Callable[[bytes, Callable[[], bool]], Answer]) -> Answer:
-        """The model's answer; arguments and errors as of `Service.answer`."""
-        return await self.service.answer(self._request, self.engine, work)
+def _engine(request: Request, model: _Model = None) -> Engine:
+    return _service(request).engine(model)
 
 
-_Call = Annotated[Call, Depends()]
+_Served = Annotated[Engine, Depends(_engine)]
 
 
 def _look(
@@ -146,7 +126,8 @@ def _look(
             ge=0,
             le=WIDEST,
             allow_inf_nan=False,
-            description="Sigma of the Gaussian over the map that is drawn, as a share of its longer side; 0: none. If left out: the style's own.",
+            description="Sigma of the Gaussian over the map that is drawn, as a share of its longer side; "
+            "0: none. If left out: the style's own.",
         ),
     ] = None,
     opacity: Annotated[
@@ -163,14 +144,15 @@ def _look(
         Query(
             ge=SIZES[0],
             le=_MOST.side,
-            description="Pixels of the longer side of the photo under a map. If left out: of `picture` the photo's own, at least 448 and at "
-            f"most 1024; of `explain` {SIDE}.",
+            description="Pixels of the longer side of the photo under a map. If left out: of `picture` the "
+            f"photo's own, at least 448 and at most 1024; of `explain` {SIDE}.",
         ),
     ] = None,
     caption: Annotated[
         bool,
         Query(
-            description="Of `picture`: whether photo, colour bar and words stand with the map; else it is the map alone."
+            description="Of `picture`: whether photo, colour bar and words stand with the map; else it is "
+            "the map alone."
         ),
     ] = True,
 ) -> Look:
@@ -182,14 +164,14 @@ _Look = Annotated[Look, Depends(_look)]
 
 
 @router.get("/about", responses=_PROBLEMS)
-async def about(request: Request) -> About:
+async def about(request: Request) -> answers.About:
     """What this server offers: models, methods, limits."""
     service = _service(request)
     named = [Method.named(name) for name in methods()]
-    return About(
+    return answers.About(
         clarp=__version__,
         models=[
-            ModelRow(
+            answers.ModelRow(
                 name=name,
                 classes=len(engine.classifier.labels),
                 task=engine.task.name if engine.task else None,
@@ -198,47 +180,50 @@ async def about(request: Request) -> About:
             for name, engine in service.engines.items()
         ],
         methods=[
-            MethodRow(
+            answers.MethodRow(
                 name=method.name, when=method.when, has_rivals=method.has_rivals, definition=repr(method)
             )
             for method in named
         ],
         baselines=[
-            MethodRow(name=name, when=when, has_rivals=False, definition=BASELINES[name])
+            answers.MethodRow(name=name, when=when, has_rivals=False, definition=BASELINES[name])
             for name, when in COMPARED.items()
         ],
         styles=list(STYLES),
         colours=[
-            ColoursRow(name=name, speaks_for=one, speaks_against=other)
+            answers.ColoursRow(name=name, speaks_for=one, speaks_against=other)
             for name, (one, other) in PALETTES.items()
         ],
-        limits=LimitRow.model_validate(service.limits, from_attributes=True),
+        limits=answers.LimitRow.model_validate(service.limits, from_attributes=True),
     )
 
 
 @router.get("/classes", responses=_PROBLEMS)
-async def classes(call: _Call) -> Labels:
+async def classes(engine: _Served) -> answers.Labels:
     """The names of a model's classes."""
-    return Labels(model=call.engine.name, labels=list(call.engine.classifier.labels))
+    return answers.Labels(model=engine.name, labels=list(engine.classifier.labels))
 
 
 @router.get("/class", responses=_PROBLEMS)
 def class_(
-    call: _Call, name: Annotated[_Name, Query(description="As a request would name the class.")]
-) -> Named:
+    engine: _Served, name: Annotated[_Name, Query(description="As a request would name the class.")]
+) -> answers.Named:
     """Which class a name means; if none, the nearest names."""
-    return call.engine.named(name)
+    return engine.named(name)
 
 
 @router.post("/predict", responses=_WITH_PHOTO, openapi_extra=_BODY)
-async def predict(call: _Call, top: Annotated[int, Query(ge=1, le=100)] = TOP) -> Predicted:
+async def predict(
+    request: Request, engine: _Served, top: Annotated[int, Query(ge=1, le=100)] = TOP
+) -> answers.Predicted:
     """The most probable classes of a photo, and the photo as the model sees it."""
-    return await call(lambda photo, _: call.engine.predict(photo, top))
+    return await _service(request).answer(request, engine, lambda photo, _: engine.predict(photo, top))
 
 
 @router.post("/explain", responses=_WITH_PHOTO, openapi_extra=_BODY)
 async def explain(
-    call: _Call,
+    request: Request,
+    engine: _Served,
     *,
     targets: _Targets = (),
     against: _Against = (),
@@ -247,23 +232,24 @@ async def explain(
         bool, Query(description="One colour scale over all maps of a method; else each map has its own.")
     ] = False,
     look: _Look,
-) -> Explained:
+) -> answers.Explained:
     """Heatmaps of a photo: for each method each target."""
-    maps = max(1, len(targets)) * len(chosen)
-    if maps > call.service.limits.maps:
+    maps, limits = max(1, len(targets)) * len(chosen), _service(request).limits
+    if maps > limits.maps:
         raise HTTPException(
-            422,
-            f"{maps} maps were asked for (targets times methods), expected at most {call.service.limits.maps}.",
+            422, f"{maps} maps were asked for (targets times methods), expected at most {limits.maps}."
         )
     side = look.size or SIDE
-    if maps * side**2 > call.service.limits.drawn:
+    if maps * side**2 > limits.drawn:
         raise HTTPException(
             422,
-            f"{maps} maps of {side} x {side} pixels were asked for, expected at most {call.service.limits.drawn:,} pixels in all; "
-            "ask for fewer maps, or for a smaller size.",
+            f"{maps} maps of {side} x {side} pixels were asked for, expected at most {limits.drawn:,} "
+            "pixels in all; ask for fewer maps, or for a smaller size.",
         )
     question = Question(targets, against, tuple(dict.fromkeys(chosen)), same_scale, look)
-    return await call(lambda photo, given_up: call.engine.explain(photo, question, given_up))
+    return await _service(request).answer(
+        request, engine, lambda photo, given_up: engine.explain(photo, question, given_up)
+    )
 
 
 @router.post(
@@ -273,22 +259,26 @@ async def explain(
     response_class=Response,
 )
 async def picture(
-    call: _Call,
+    request: Request,
+    engine: _Served,
     *,
     targets: _OneOrTwo = (),
     against: _Against = (),
     method: _Method = "ssglrp",
     look: _Look,
 ) -> Response:
-    """One heatmap over the whole photo, with caption and colour bar; of the style `versus` that of two classes."""
+    """One heatmap over the whole photo, with caption and colour bar; the style `versus` shows two classes."""
     question = Question(targets, against, (method,), look=look)
-    drawn = await call(lambda photo, given_up: call.engine.picture(photo, question, given_up))
+    drawn = await _service(request).answer(
+        request, engine, lambda photo, given_up: engine.picture(photo, question, given_up)
+    )
     return Response(drawn, media_type="image/png")
 
 
 @router.post("/mask", responses=_WITH_PHOTO, openapi_extra=_BODY)
 async def mask(
-    call: _Call,
+    request: Request,
+    engine: _Served,
     regions: _Regions,
     names: Annotated[
         tuple[_Name, ...],
@@ -301,15 +291,18 @@ async def mask(
     fill: Annotated[
         Literal["colour", "blur"],
         Query(
-            description="What covered pixels show: the mean colour of the model's preprocessing, or the photo blurred."
+            description="What covered pixels show: the mean colour of the model's preprocessing, or the "
+            "photo blurred."
         ),
     ] = "colour",
-) -> Masked:
+) -> answers.Masked:
     """Cover regions of a photo, and see how the probabilities change."""
-    boxes = [_box(region) for region in regions]
-    return await call(lambda photo, _: call.engine.mask(photo, boxes, fill, names))
+    covered = [_region(text) for text in regions]
+    return await _service(request).answer(
+        request, engine, lambda photo, _: engine.mask(photo, covered, fill, names)
+    )
 
 
-def _box(region: str) -> Box:
-    top, left, bottom, right = map(int, region.split(","))
+def _region(text: str) -> Region:
+    top, left, bottom, right = map(int, text.split(","))
     return top, left, bottom, right

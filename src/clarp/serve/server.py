@@ -59,7 +59,7 @@ class Address:
             ) from error
 
     def url(self, port: int, token: str | None) -> str:
-        """What to open. The token is behind the #, which browsers keep to themselves, so no log ever has it."""
+        """What to open. The token is behind the #, which browsers do not send, so no log has it."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{port}/" + (f"#token={token}" if token else "")
 
@@ -84,8 +84,8 @@ def token_for(address: Address, wanted: bool | None) -> str | None:
         return secrets.token_urlsafe(24)
     if len(given) < _SHORTEST or not given.isascii() or not given.isprintable() or " " in given:
         raise ValueError(
-            f"{TOKEN_VARIABLE} is no token: expected at least {_SHORTEST} letters, digits or signs without spaces; or leave it "
-            "out, and a random one is made."
+            f"{TOKEN_VARIABLE} is no token: expected at least {_SHORTEST} letters, digits or signs without "
+            "spaces; or leave it out, and a random one is made."
         )
     return given
 
@@ -130,7 +130,7 @@ class _Server(uvicorn.Server):
 
 
 def _in_one_line(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Of a connection that went wrong a traceback says nothing more, and the same a second later says nothing new."""
+    """Log a connection that went wrong in one line, and the same message once a minute."""
     error, now = context.get("exception"), time.monotonic()
     if now - _said.get(context["message"], -_QUIET) >= _QUIET:
         _said[context["message"]] = now
@@ -144,7 +144,7 @@ _said: dict[str, float] = {}
 
 
 class _Once(logging.Filter):
-    """A traceback is logged once, and then in a line; requests that the end of the server broke off leave none."""
+    """Logs a traceback once, and then one line; requests that the end of the server broke off leave none."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ class _Once(logging.Filter):
 
 
 def _connections() -> int:
-    """How many at once: fewer than the descriptors that this process may have, for photos and files need some too."""
+    """How many at once: fewer than the file descriptors, for photos and files need some too."""
     if sys.platform == "win32":
         return CONNECTIONS
     import resource  # noqa: PLC0415  not on Windows

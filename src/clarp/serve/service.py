@@ -1,4 +1,4 @@
-"""From a request to a model's answer: a place in the queue, the upload, the work, and a refusal for everything that goes wrong."""
+"""From a request to a model's answer: the queue, the upload, the work, and refusals."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -55,10 +55,7 @@ class Service:
             worker.close()
 
     async def answer(
-        self,
-        request: Request,
-        engine: Engine,
-        work: Callable[[bytes, Callable[[], bool]], Answer],
+        self, request: Request, engine: Engine, work: Callable[[bytes, Callable[[], bool]], Answer]
     ) -> Answer:
         """Read the photo, take a place in the queue, and let the model's thread do the work.
 
@@ -70,7 +67,8 @@ class Service:
             work: from the photo and ``given_up`` (see :class:`~clarp.serve.worker.Place`) to the answer.
 
         Raises:
-            HTTPException: 503 busy, 504 too slow, 413 too many pixels, 422 can't be done, or as in :meth:`_photo`.
+            HTTPException: 503 busy, 504 too slow, 413 too many pixels, 422 can't be done, or as in
+            :meth:`_photo`.
         """
         worker = self.workers[engine.name]
         try:
@@ -110,7 +108,9 @@ class Service:
             hung_up.cancel()
 
     async def _photo(self, request: Request) -> bytes:
-        """The body, read into memory only, and no further than the limit; it counts as held until the caller is done with it.
+        """The body, read into memory only, and no further than the limit.
+
+        It counts as held until the caller is done with it.
 
         Raises:
             HTTPException: 413 too large, 415 a form, 408 too slow, 503 too much at once, 400 broken off.

@@ -1,4 +1,4 @@
-"""One thread per model, and a bounded queue before it: PyTorch keeps a processor busy, so more at once would only be slower."""
+"""One thread per model, and a bounded queue before it: two at once would only be slower."""
 
 import asyncio
 import math
@@ -89,8 +89,8 @@ class Worker:
 class Place:
     """A place in a worker's queue.
 
-    Leaving it takes a waiting job out of the queue, with all that it holds. A job that already runs goes on until it looks at
-    ``given_up``, and the place is free when it ends.
+    Leaving it takes a waiting job out of the queue, with all that it holds. A job that already runs goes on
+    until it looks at ``given_up``, and the place is free when it ends.
     """
 
     def __init__(self, worker: Worker) -> None:

@@ -1,0 +1,74 @@
+"""The options that several commands have, with what ``--help`` says of them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PROGRAMS = "A .pt2 file, an ultralytics file or a Python file can execute code when it is loaded."
+
+Model = Annotated[
+    str,
+    typer.Option(
+        help="A name from `clarp models`, timm:NAME, hf:REPO, ultralytics:FILE, a .pt2 file, or "
+        "file.py:function (returns an nn.Module in eval mode). " + PROGRAMS
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        help="Weights for the model: safetensors, a state dict, or a checkpoint; nothing in it is executed."
+    ),
+]
+Labels = Annotated[Path | None, typer.Option(help="A text file with one class name a line.")]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        help="Which of several results of a model of file.py:function are its logits: a key, or a number."
+    ),
+]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        help="What the last layer means: multiclass, binary or multilabel; seen by how the model ends if "
+        "left out."
+    ),
+]
+Method = Annotated[str, typer.Option(help="A name from `clarp methods`.")]
+Composite = Annotated[
+    str | None,
+    typer.Option(help="Rules in place of the method's own, such as epsilon-plus; a wrong name lists all."),
+]
+Style = Annotated[
+    str,
+    typer.Option(
+        help="How maps are drawn: overlay, pixels (the raw map), heatmap, contours, signs, region, or versus "
+        "(two classes at once)."
+    ),
+]
+Colours = Annotated[str, typer.Option(help="vik (red for, blue against) or bam (green for, pink against).")]
+Smoothing = Annotated[
+    float | None,
+    typer.Option(
+        help="Sigma of the Gaussian over maps, as a share of their longer side; 0 for none; the style's own "
+        "if left out (overlay: 0.01)."
+    ),
+]
+Opacity = Annotated[float, typer.Option(help="How much of the photo the strongest relevance hides, 0 to 1.")]
+Size = Annotated[
+    int | None,
+    typer.Option(
+        help="Pixels of the drawn photo's longer side; its own if left out, at least 448 and at most 1024."
+    ),
+]
+Caption = Annotated[
+    bool,
+    typer.Option(
+        "--caption/--no-caption",
+        help="With the photo, a colour bar and words; without, the map alone over its photo.",
+    ),
+]
+Device = Annotated[
+    str | None, typer.Option(help="Where to compute; the GPU if left out and there is one, else the CPU.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
