@@ -22,7 +22,7 @@ from clarp.commands.notes import lost_in_silence, note, note_lost
 from clarp.commands.writing import TOP
 from clarp.data.pairs import boxed_photos
 from clarp.data.sample import Object, checked_box
-from clarp.evaluation.attribution import Attributor, Relevance, attributors, lossy, warnings_of
+from clarp.evaluation.attribution import Attributor, ClarpMethod, attributors, lossy, warnings_of
 from clarp.evaluation.metrics import EnergyPointing
 from clarp.files import write_atomically
 from clarp.geometry import Box, Geometry
@@ -167,14 +167,14 @@ class _Comparison:
     @staticmethod
     def has_rivals(method: Attributor) -> bool:
         """Whether ``--against`` changes its maps."""
-        return isinstance(method, Relevance) and method.explainer.method.has_rivals
+        return isinstance(method, ClarpMethod) and method.explainer.method.has_rivals
 
     @cached_property
     def maps(self) -> list[Tensor]:
         """Of each method (K, H, W) float64 on the CPU; what has no relevance but rounding is zero."""
         found = []
         for method in self.methods:
-            if isinstance(method, Relevance):
+            if isinstance(method, ClarpMethod):
                 against = self.against if self.against and self.has_rivals(method) else None
                 explanation = method.explainer(self.image[None], target=[self.targets], against=against)
                 explained = explanation.shown[0]
@@ -227,7 +227,7 @@ class _Comparison:
                     note = "no box of this class"
                 boxes = [self.geometry.box_to_model(thing.box) for thing in self.own_boxes[k] if thing.box]
                 cells.append(Cell(maps[k].numpy(), title, note, tuple(box for box in boxes if box)))
-            title = method.name.upper() if isinstance(method, Relevance) else method.name
+            title = method.name.upper() if isinstance(method, ClarpMethod) else method.name
             row = Row(title, photo, tuple(cells), shows_photo=number == 0)
             rows.append(row.versus() if self.request.look.style == "versus" else row)
         return rows

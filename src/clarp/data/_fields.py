@@ -5,7 +5,7 @@ import reprlib
 from collections.abc import Callable
 from typing import TypeVar
 
-from clarp.data._located import Record
+from clarp.data._located import RepeatedKeys
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ def field(record: object, name: str, kind: Callable[[object], T]) -> T:
     """
     if not isinstance(record, dict):
         raise FieldError(f"{reprlib.repr(record)} is no object, expected one with {name!r}")
-    if isinstance(record, Record):
+    if isinstance(record, RepeatedKeys):
         raise FieldError(f"{', '.join(map(repr, record.repeated))} is there twice: keep the right one")
     if name not in record:
         raise FieldError(f"there is no {name!r}: add it")

@@ -26,7 +26,7 @@ class MalformedFileError(ValueError):
     """A file that can't be parsed; the message begins with the line."""
 
 
-class Record(dict[str, Any]):
+class RepeatedKeys(dict[str, Any]):
     """A JSON object in which a name is there more than once; the last one's value counts."""
 
     def __init__(self, members: Sequence[tuple[str, Any]]) -> None:
@@ -146,7 +146,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path, remedy: str) -> tuple[str, Any]:
-    """The text of a JSON file and its content; an object with a name twice is a :class:`Record`.
+    """The text of a JSON file and its content; an object with a name twice is a :class:`RepeatedKeys`.
 
     Raises:
         ValueError: it is not JSON or not UTF-8, with file and line; ``remedy`` ends the message.
@@ -183,7 +183,7 @@ def _longest(text: str) -> int:
 
 def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(members)
-    return record if len(record) == len(members) else Record(members)
+    return record if len(record) == len(members) else RepeatedKeys(members)
 
 
 def header(path: Path) -> list[str]:

@@ -7,8 +7,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from clarp.data._draw import below, draw
 from clarp.data.dataset import Dataset
+from clarp.data.draws import below, draw
 from clarp.data.photo import Photo
 from clarp.data.problems import AnnotationError, Contradiction
 from clarp.data.sample import Object, Sample

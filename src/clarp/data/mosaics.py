@@ -7,8 +7,8 @@ from heapq import heappop, heappush
 
 from PIL import Image, ImageOps
 
-from clarp.data._draw import draw
 from clarp.data.dataset import Dataset
+from clarp.data.draws import draw
 from clarp.data.photo import Photo
 from clarp.data.sample import Label, Object, Sample
 from clarp.geometry import Size

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clarp.data._fields import FieldError, field, four, items, label, text_of, whole
-from clarp.data._located import Record, json_keys, read_json
+from clarp.data._located import RepeatedKeys, json_keys, read_json
 from clarp.data.dataset import Dataset
 from clarp.data.folder import existing_folder
 from clarp.data.photo import Photo, within
@@ -52,7 +52,7 @@ def boxed_photos(root: str | Path, table: str = "boxes.json", *, outside: bool =
             problems.append(error.problem)
         else:
             samples.append(Sample(file, photo, unique(thing.label for thing in objects), objects))
-    if wrong or isinstance(content, Record):
+    if wrong or isinstance(content, RepeatedKeys):
         raise AnnotationError(_located(table, json_keys(text), wrong))
     return Dataset(root.name, tuple(samples), (), tuple(problems))
 

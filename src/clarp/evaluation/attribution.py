@@ -49,7 +49,7 @@ class Attributor(Protocol):
 
 
 @dataclass(frozen=True)
-class Relevance:
+class ClarpMethod:
     """One of clarp's methods."""
 
     explainer: Explainer
@@ -66,10 +66,10 @@ class Relevance:
         del ids
         return self.explainer(images, target=targets).shown
 
-    def on(self, model: nn.Module) -> "Relevance":
+    def on(self, model: nn.Module) -> "ClarpMethod":
         """Another network, captured anew."""
         own = self.explainer
-        return Relevance(Explainer(model, own.method, bounds=own.bounds, task=own.task), self.name)
+        return ClarpMethod(Explainer(model, own.method, bounds=own.bounds, task=own.task), self.name)
 
 
 @dataclass(frozen=True)
@@ -102,12 +102,12 @@ class Control:
 
 def lossy(methods: Sequence[Attributor]) -> list[str]:
     """Which of them gave a :class:`~clarp.errors.RelevanceLost` warning so far, by name."""
-    return [method.name for method in methods if isinstance(method, Relevance) and method.explainer.lost]
+    return [method.name for method in methods if isinstance(method, ClarpMethod) and method.explainer.lost]
 
 
 def warnings_of(methods: Sequence[Attributor]) -> list[RelevanceLost]:
     """What these methods warned of."""
-    return [lost for method in methods if isinstance(method, Relevance) for lost in method.explainer.lost]
+    return [lost for method in methods if isinstance(method, ClarpMethod) for lost in method.explainer.lost]
 
 
 def attributors(
@@ -149,7 +149,7 @@ def attributors(
             explainer = Explainer(network, method, bounds=bounds, device=device, task=task)
             if image is not None and method.rules.adapts:
                 explainer.plan(tuple(image.shape))
-            found.append(Relevance(explainer, name))
+            found.append(ClarpMethod(explainer, name))
         elif head in BASELINES:
             found.append(Baseline.of(name, network, image))
         else:

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from clarp.data._draw import below
+from clarp.data.draws import below
 
 
 @dataclass(frozen=True)

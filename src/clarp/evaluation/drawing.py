@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from matplotlib.ticker import MaxNLocator
 
-from clarp.evaluation.tables import Curve, Interval, Line
+from clarp.evaluation.tables import Curve, Estimate, TableLine
 
 WIDTH, HEIGHT = 560, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 12, 44
@@ -72,7 +72,7 @@ class Whisker:
     zero: float
 
 
-def whiskers(lines: Sequence[Line]) -> list[Whisker | None]:
+def whiskers(lines: Sequence[TableLine]) -> list[Whisker | None]:
     """The intervals of a table on one axis, zero included; None where a line has no mean."""
     ends = [end for line in lines for end in _ends(line.value) if math.isfinite(end)]
     if not ends:
@@ -90,7 +90,7 @@ def whiskers(lines: Sequence[Line]) -> list[Whisker | None]:
     return found
 
 
-def _ends(value: Interval) -> tuple[float, float, float]:
+def _ends(value: Estimate) -> tuple[float, float, float]:
     if math.isnan(value.low):
         return value.mean, value.mean, value.mean
     return value.low, value.mean, value.high

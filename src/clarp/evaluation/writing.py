@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from clarp.evaluation.statistics import LEAST_PICTURES
-from clarp.evaluation.tables import RATIO_TO, Curve, Interval, Line, Report
+from clarp.evaluation.tables import RATIO_TO, Curve, Estimate, Report, TableLine
 from clarp.files import write_atomically
 from clarp.text import cell, printable
 
@@ -161,7 +161,7 @@ def _put(data: bytes, file: BinaryIO) -> None:
     file.write(data)
 
 
-def _cells(line: Line) -> list[str]:
+def _cells(line: TableLine) -> list[str]:
     p = DASH if math.isnan(line.p_holm) else "<0.001" if line.p_holm < 0.001 else f"{line.p_holm:.3f}"
     ratio = DASH if math.isnan(line.ratio) else f"{line.ratio:.3f}"
     counted = f"{line.n}" + (f" (+{line.absent} not asked)" if line.absent else "")
@@ -176,7 +176,7 @@ def _cells(line: Line) -> list[str]:
     ]
 
 
-def _interval(value: Interval, *, sign: bool = False) -> str:
+def _interval(value: Estimate, *, sign: bool = False) -> str:
     if math.isnan(value.mean):
         return DASH
     form = "+.4f" if sign else ".4f"
@@ -185,7 +185,7 @@ def _interval(value: Interval, *, sign: bool = False) -> str:
     return f"{value.mean:{form}} [{value.low:{form}}, {value.high:{form}}]"
 
 
-def _flat(line: Line) -> dict[str, Any]:
+def _flat(line: TableLine) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in asdict(line).items():
         if isinstance(value, dict):
