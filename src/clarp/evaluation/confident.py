@@ -5,15 +5,14 @@ import json
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.export import ExportedProgram
+from torch import Tensor
 
 from clarp.background import ahead
 from clarp.data.dataset import Dataset
 from clarp.data.problems import UnreadableImageError
 from clarp.data.sample import Sample
 from clarp.evaluation.fingerprint import of_classifier
-from clarp.evaluation.inputs import AHEAD, Loader
+from clarp.evaluation.inputs import AHEAD, Loader, module_on
 from clarp.files import whole, write_summed
 from clarp.models import Classifier
 from clarp.models.logits import Logits
@@ -54,9 +53,7 @@ def _key(photos: Dataset, classifier: Classifier) -> str:
 
 
 def _found(photos: Dataset, classifier: Classifier, device: torch.device) -> list[str]:
-    module = classifier.module
-    model: nn.Module = (module.module() if isinstance(module, ExportedProgram) else module).to(device)
-    network = Network(module)
+    model, network = module_on(classifier, device), Network(classifier.module)
     logits: Logits | None = None
     loader = Loader(classifier, as_is=photos.as_is, located=False, placed=False)
 

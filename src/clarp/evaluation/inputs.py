@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from clarp.data.dataset import Dataset
 from clarp.data.problems import Problem, UnreadableImageError
@@ -169,6 +170,12 @@ class Loader:
             f"the preprocessing of {self.classifier.name} is not linear in the colours, so pictures that already have the "
             "model's size (mosaics, composites) can't be normalised without it: use a data set of photos."
         )
+
+
+def module_on(classifier: Classifier, device: torch.device) -> nn.Module:
+    """The classifier's model as a module on a device; that of an exported program is made anew."""
+    module = classifier.module
+    return (module.module() if isinstance(module, ExportedProgram) else module).to(device)
 
 
 def label_limit(dataset: Dataset, classes: int) -> None:

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.export import ExportedProgram
 
 from clarp.background import ahead, batches
 from clarp.data.dataset import Dataset, file_digest
@@ -21,19 +20,10 @@ from clarp.evaluation import pictures
 from clarp.evaluation.attribution import Attributor, Control, attributors, lossy
 from clarp.evaluation.baselines import Baseline
 from clarp.evaluation.fingerprint import of_classifier, of_machine
-from clarp.evaluation.inputs import AHEAD, Loader, Unit, label_limit, spread
-from clarp.evaluation.metrics import (
-    ClassSensitivity,
-    GridPointingGame,
-    Metric,
-    ParameterRandomisation,
-    PatchMasking,
-    PointingGame,
-    mean_image,
-)
+from clarp.evaluation.inputs import AHEAD, Loader, Unit, label_limit, module_on, spread
+from clarp.evaluation.metrics import Metric, mean_image
 from clarp.evaluation.pictures import Cells
 from clarp.evaluation.questions import Batch, TargetKind, check_truth
-from clarp.evaluation.randomised import Randomised
 from clarp.evaluation.store import MEAN_IMAGE, Store
 from clarp.files import whole, write_summed
 from clarp.models import Classifier
@@ -126,11 +116,14 @@ class Run:
             )
         self.loader.check(self.samples[0])
         self.store = Store(self.folder)
-        module = self.classifier.module
-        self.model: nn.Module = (module.module() if isinstance(module, ExportedProgram) else module).to(
-            self.device
+        self.model = module_on(self.classifier, self.device)
+        self.network = Network(self.classifier.module, cache=self.cache)
+        self._copies: Callable[[Any], list[nn.Module]] = cache(
+            lambda metric: list(metric.randomised(self.model))
         )
-        self.network = Network(module, cache=self.cache)
+        self._on_copy: Callable[[Attributor, nn.Module], Attributor] = cache(
+            lambda method, model: method.on(model)
+        )
         self.attributors = attributors(
             self.settings.methods,
             self.network,
@@ -152,11 +145,6 @@ class Run:
     def task(self) -> Task | None:
         """What the model's last layer means; None where no picture can be read."""
         return None if self._first_image() is None else self.logits.task
-
-    @cached_property
-    def randomised(self) -> Randomised:
-        """The copies of the model that a metric asks for."""
-        return Randomised(self.model)
 
     @cached_property
     def samples(self) -> Sequence[Sample]:
@@ -306,12 +294,12 @@ class Run:
         targets = self._targets(scores, units)
         shares = task.probabilities(logits.to("cpu", torch.float64))
         before = shares.gather(1, targets[:, None])[:, 0]
-        asked = Batch(units, images, scores, targets, before)
+        batch = Batch(units, images, scores, targets, before)
         values: list[dict[str, Tensor]] = []
         cells: list[list[Cells | None]] = []
         for method in self.attributors:
-            maps = method(asked.images, asked.targets, asked.ids)
-            values.append(self._asked(method, maps, asked))
+            maps = method(images, targets, batch.ids)
+            values.append(self._measured(method, maps, batch))
             shown = self.settings.pictures and not isinstance(method, Control)
             cells.append([Cells.of(heatmap) if shown else None for heatmap in maps])
         methods, count = len(self.attributors), len(units)
@@ -351,36 +339,21 @@ class Run:
         rows = zip(units, scores.tolist(), strict=True)
         return torch.tensor([max(unit.label, key=row.__getitem__) for unit, row in rows])
 
-    def _asked(self, method: Attributor, maps: Tensor, asked: Batch) -> dict[str, Tensor]:
+    def _measured(self, method: Attributor, maps: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Every metric of one method's maps (B, H, W), (B,) each."""
         found: dict[str, Tensor] = {}
         for name, metric in self.settings.metrics.items():
-            chosen = metric
-            if isinstance(metric, PointingGame) and method.coarse:
-                chosen = replace(metric, smoothing=0.0)
-            truth = self._truth(chosen, method, asked)
-            rows = chosen(self.logits, asked.images, maps, targets=asked.targets, **truth)
+            chosen = metric.for_coarse_maps() if method.coarse else metric
+            truth = batch.truth(
+                chosen,
+                method,
+                on_copy=self._on_copy,
+                copies=self._copies,
+                mean_image=lambda: self.mean_image,
+            )
+            rows = chosen(self.logits, batch.images, maps, targets=batch.targets, **truth)
             found |= {f"{name}/{column}": rows[column] for column in rows}
         return found
-
-    def _truth(self, metric: Metric, method: Attributor, asked: Batch) -> dict[str, Any]:
-        """What a metric needs to know of a batch."""
-        if isinstance(metric, PointingGame):
-            return asked.located()
-        if isinstance(metric, GridPointingGame):
-            return {"cells": torch.tensor([unit.cell for unit in asked.units])}
-        if "masks" in metric.truth:
-            return {"masks": asked.masks}
-        if isinstance(metric, ClassSensitivity):
-            return {"other_maps": method(asked.images, asked.rivals, asked.ids)}
-        if isinstance(metric, ParameterRandomisation):
-            return dict(self.randomised.truth(metric, method, asked.ids))
-        truth: dict[str, Any] = {}
-        if getattr(metric, "fill", None) == "mean":
-            truth["mean_image"] = self.mean_image
-        if isinstance(metric, PatchMasking):
-            truth["before"] = asked.before
-        return truth
 
     @cached_property
     def mean_image(self) -> Tensor:

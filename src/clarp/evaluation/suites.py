@@ -1,7 +1,8 @@
 """Named protocols: models, methods and metrics that belong together."""
 
 from dataclasses import dataclass
-from difflib import get_close_matches
+
+from clarp.hints import unknown
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,7 @@ class Suite:
         ('vgg16', 'resnet50')
         """
         if name not in SUITES:
-            near = get_close_matches(name, SUITES, n=2, cutoff=0.4)
-            hint = f" Did you mean {' or '.join(near)}?" if near else ""
-            raise ValueError(f"unknown suite {name!r}, expected one of {', '.join(SUITES)}.{hint}")
+            raise ValueError(unknown("suite", name, SUITES, most=2))
         return SUITES[name]
 
 

@@ -12,8 +12,8 @@ from clarp.explainer import Explainer
 from clarp.models.logits import Logits
 
 Model = Callable[[Tensor], Tensor] | Logits | Explainer
-"""Who is asked: images (B, C, H, W) to logits (B, N), whose softmax counts (one logit: its sigmoid); or an explainer of the model, which knows
-the task and how the model ends."""
+"""Who is asked: images (B, C, H, W) to logits (B, N), whose softmax counts (one logit: its sigmoid); or an explainer of
+the model, which knows the task and how the model ends."""
 Direction = Literal["higher", "lower", "none"]
 """Which values of a column are better; "none" for columns that only describe."""
 
@@ -72,6 +72,26 @@ class Metric(ABC):
     """Whether it runs the model; if not, ``model``, ``images`` and ``targets`` may be anything."""
     truth: ClassVar[tuple[str, ...]] = ()
     """The keyword arguments that it can't do without, besides ``targets``."""
+
+    @property
+    def optional_truth(self) -> tuple[str, ...]:
+        """The keyword arguments that it uses where they are known."""
+        return ()
+
+    def for_coarse_maps(self) -> "Metric":
+        """The metric for maps of few cells, or with one tip."""
+        return self
+
+    def check_dataset(self, own: str, dataset: str) -> None:  # noqa: B027  most are made for all pictures
+        """Refuse a data set that it is not made for.
+
+        Args:
+            own: what the user calls this metric.
+            dataset: the name of the data set.
+
+        Raises:
+            ValueError: it is not made for such pictures.
+        """
 
     @property
     @abstractmethod

@@ -97,6 +97,11 @@ class ParameterRandomisation(Metric):
     needs_model: ClassVar[bool] = True
     truth: ClassVar[tuple[str, ...]] = ("attribute",)
 
+    @property
+    def optional_truth(self) -> tuple[str, ...]:
+        """The randomised copies, made once for all batches."""
+        return ("copies",)
+
     def __post_init__(self) -> None:
         if self.order not in {"cascading", "independent"}:
             raise ValueError(f"order={self.order!r}: give one of the orders cascading, independent")

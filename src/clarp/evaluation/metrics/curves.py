@@ -13,6 +13,7 @@ from clarp.evaluation.metrics.perturbation import (
     check_fill,
     filling,
     masked_probabilities,
+    mean_image_for,
     predicted,
 )
 
@@ -36,6 +37,11 @@ class _Game(Metric):
     @abstractmethod
     def ends(self, images: Tensor, fill: Tensor) -> tuple[Tensor, Tensor]:
         """The picture before the first step and that after the last, each (B, C, H, W)."""
+
+    @property
+    def optional_truth(self) -> tuple[str, ...]:
+        """The mean image where it fills with that."""
+        return mean_image_for(self.fill)
 
     @property
     def columns(self) -> dict[str, Direction]:
@@ -157,6 +163,11 @@ class AOPC(Metric):
         _check_steps(self.steps)
         check_whole(size=self.size, chunk=self.chunk)
         check_fill(self.fill)
+
+    @property
+    def optional_truth(self) -> tuple[str, ...]:
+        """The mean image where it fills with that."""
+        return mean_image_for(self.fill)
 
     @property
     def columns(self) -> dict[str, Direction]:

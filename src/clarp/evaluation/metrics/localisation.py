@@ -181,6 +181,13 @@ class GridPointingGame(Metric):
     def __post_init__(self) -> None:
         check_whole(n=self.n)
 
+    def check_dataset(self, own: str, dataset: str) -> None:
+        """Refuse all but mosaics of n x n photos, whose data sets are named ``...-mosaic-NxN``."""
+        if not dataset.endswith(f"-mosaic-{self.n}x{self.n}"):
+            raise ValueError(
+                f"{own} is played on mosaics of {self.n} x {self.n} photos, and {dataset} is none: give mosaics:FOLDER."
+            )
+
     @property
     def columns(self) -> dict[str, Direction]:
         """``energy``, ``hit``, ``degenerate``."""

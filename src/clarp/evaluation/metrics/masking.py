@@ -14,6 +14,7 @@ from clarp.evaluation.metrics.perturbation import (
     check_fill,
     filling,
     masked_probabilities,
+    mean_image_for,
     predicted,
     probabilities,
 )
@@ -82,6 +83,11 @@ class PatchMasking(Metric):
     def sizes(self) -> tuple[int, ...]:
         """The sizes as a tuple."""
         return tuple(self.size) if isinstance(self.size, Sequence) else (self.size,)
+
+    @property
+    def optional_truth(self) -> tuple[str, ...]:
+        """The mean image where it fills with that, and the probabilities of the whole images."""
+        return (*mean_image_for(self.fill), "before")
 
     @property
     def columns(self) -> dict[str, Direction]:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clarp.capture.output import in_rows
 from clarp.evaluation.metrics.base import Model
 from clarp.explainer import Explainer
 from clarp.models.logits import Logits
@@ -36,6 +35,11 @@ def check_fill(fill: str) -> None:
     """
     if fill not in get_args(Fill):
         raise ValueError(f"fill={fill!r}: give one of the fills {', '.join(get_args(Fill))}")
+
+
+def mean_image_for(fill: Fill) -> tuple[str, ...]:
+    """What a metric with this fill uses besides the images: the mean image for "mean"."""
+    return ("mean_image",) if fill == "mean" else ()
 
 
 def probabilities(model: Model, images: Tensor, targets: Tensor | None = None, *, chunk: int = 64) -> Tensor:
@@ -189,7 +193,9 @@ def _shares(model: Model, images: Tensor) -> Tensor:
             "the model is in training mode, where images change each other's results: call model.eval() first"
         )
     with torch.no_grad():
-        logits = in_rows(model(images))
+        logits = model(images)
+    if logits.ndim == 1 or (logits.ndim > 2 and logits.shape[2:].numel() == 1):
+        logits = logits[:, None] if logits.ndim == 1 else logits.flatten(1)
     if logits.ndim != 2 or len(logits) != len(images):
         raise ValueError(
             f"the model's output has the shape {tuple(logits.shape)}: metrics need logits ({len(images)}, N)"

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -58,6 +58,15 @@ class PointingGame(Metric):
                 f"tolerance={self.tolerance}, smoothing={self.smoothing}: give distances of at least 0 (15 pixels and "
                 f"0.02 of the longer side in TorchRay)"
             )
+
+    @property
+    def optional_truth(self) -> tuple[str, ...]:
+        """With the geometries, the masks are in the photos' pixels."""
+        return "geometries", "difficult", "skip"
+
+    def for_coarse_maps(self) -> "PointingGame":
+        """Without smoothing, as TorchRay's protocol has it."""
+        return replace(self, smoothing=0.0)
 
     @property
     def columns(self) -> dict[str, Direction]:
