@@ -2,6 +2,7 @@
 
 import warnings
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def coco(annotations: str | Path, images: str | Path, *, outside: bool = False) 
     Args:
         annotations: the json file.
         images: the folder of the photos.
-        outside: files may lie outside of the folder, where links, ``..`` and absolute paths lead; otherwise those are problems.
+        outside: files may lie outside of the folder (links, ``..``, absolute paths); else those are problems.
 
     Returns:
         Samples in the order of the image ids; their ids are the file names. An image without objects is a
@@ -73,56 +74,47 @@ def coco(annotations: str | Path, images: str | Path, *, outside: bool = False) 
     path, folder = Path(annotations), existing_folder(images)
     text, content = _content(path)
     wrong: list[_Wrong] = []
-    reader = _Reader.of(content["categories"], wrong)
+    categories = _categories(content["categories"], wrong)
     pictures = _pictures(content["images"], wrong)
     objects = _by_image(content["annotations"], _ids(content["images"]), wrong)
     samples: list[Sample] = []
     problems: list[Problem] = []
-    for identity, picture in sorted(pictures.items()):
-        photo = Photo(picture.file, folder, as_stored=True, outside=outside)
+    for identity, (place, file, stated) in sorted(pictures.items()):
+        photo = Photo(file, folder, as_stored=True, outside=outside)
         try:
             size = photo.size()
         except UnreadableImageError as error:
             problems.append(error.problem)
             continue
-        if picture.size != size:
-            sizes = f"{_by(picture.size)} pixels, the photo has {_by(size)}"
-            wrong.append(("images", picture.number, f"{photo.file}: the size is {sizes}"))
+        if stated != size:
+            sizes = f"{_by(stated)} pixels, the photo has {_by(size)}"
+            wrong.append(("images", place, f"{file}: the size is {sizes}"))
             continue
         things: list[Object] = []
         for number, record in objects[identity]:
             try:
-                things.append(reader.object(record, size))
+                things.append(_object(record, size, categories))
             except FieldError as error:
-                wrong.append(("annotations", number, f"{photo.file}: {error}"))
-        samples.append(Sample(photo.file, photo, unique(thing.label for thing in things), tuple(things)))
+                wrong.append(("annotations", number, f"{file}: {error}"))
+        samples.append(Sample(file, photo, unique(thing.label for thing in things), tuple(things)))
     if wrong:
         lines = {key: json_lines(text, key) for key in {key for key, _, _ in wrong}}
         raise AnnotationError(Contradiction(path.name, lines[key][n], reason) for key, n, reason in wrong)
-    return Dataset(path.stem, tuple(samples), tuple(reader.names), tuple(problems))
+    return Dataset(path.stem, tuple(samples), tuple(name for _, name in categories.values()), tuple(problems))
 
 
 _Wrong = tuple[str, int, str]
 """The list in the file, the element's number in it, and why it can't be true."""
 
 
-@dataclass(frozen=True)
-class _Image:
-    """A record of ``images``: its number in the list, its file, and the stated (height, width)."""
-
-    number: int
-    file: str
-    size: Size
-
-
-def _pictures(records: list[object], wrong: list[_Wrong]) -> dict[int, _Image]:
-    """The images by their ids; no id and no file twice."""
-    found: dict[int, _Image] = {}
+def _pictures(records: list[object], wrong: list[_Wrong]) -> dict[int, tuple[int, str, Size]]:
+    """By the id of each image its number in the list, its file, and the stated (height, width); no id and no file twice."""
+    found: dict[int, tuple[int, str, Size]] = {}
     files: set[str] = set()
     for number, record in enumerate(records):
         try:
             identity, file = field(record, "id", whole), field(record, "file_name", text_of)
-            image = _Image(number, file, (field(record, "height", whole), field(record, "width", whole)))
+            image = number, file, (field(record, "height", whole), field(record, "width", whole))
         except FieldError as error:
             wrong.append(("images", number, str(error)))
             continue
@@ -158,47 +150,39 @@ def _by_image(
     return found
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """Turns annotation records into objects."""
+def _categories(records: list[object], wrong: list[_Wrong]) -> dict[int, tuple[int, str]]:
+    """By the id of each category its number, in the order of the ids, and its name; no id twice."""
+    names: dict[int, str] = {}
+    for number, record in enumerate(records):
+        try:
+            identity, name = field(record, "id", whole), field(record, "name", text_of)
+        except FieldError as error:
+            wrong.append(("categories", number, str(error)))
+            continue
+        if identity in names:
+            wrong.append(("categories", number, f"the category id {identity} is there twice"))
+        names[identity] = name
+    return {identity: (number, names[identity]) for number, identity in enumerate(sorted(names))}
 
-    index: dict[int, int]
-    names: list[str]
 
-    @classmethod
-    def of(cls, categories: list[object], wrong: list[_Wrong]) -> "_Reader":
-        """By the categories, numbered in the order of their ids; no id twice."""
-        names: dict[int, str] = {}
-        for number, record in enumerate(categories):
-            try:
-                identity, name = field(record, "id", whole), field(record, "name", text_of)
-            except FieldError as error:
-                wrong.append(("categories", number, str(error)))
-                continue
-            if identity in names:
-                wrong.append(("categories", number, f"the category id {identity} is there twice"))
-            names[identity] = name
-        ordered = sorted(names)
-        return cls({identity: n for n, identity in enumerate(ordered)}, [names[each] for each in ordered])
+def _object(record: object, size: Size, categories: Mapping[int, tuple[int, str]]) -> Object:
+    """The object of an annotation.
 
-    def object(self, record: object, size: Size) -> Object:
-        """The object.
-
-        Raises:
-            FieldError: there can't be such a one.
-        """
-        category = field(record, "category_id", whole)
-        if category not in self.index:
-            raise FieldError(f"category id {category} is not in the file")
-        left, top, width, height = field(record, "bbox", four)
-        region = _region(field(record, "segmentation", lambda value: value), size)
-        # COCO has a few boxes without width or height beside a good mask; the mask is the object's place.
-        flat = min(width, height) == 0
-        box = None if flat else checked_box((left, top, left + width, top + height), size)
-        if isinstance(box, str):
-            raise FieldError(box)
-        index = self.index[category]
-        return Object((index,), self.names[index], box, region=region)
+    Raises:
+        FieldError: there can't be such a one.
+    """
+    category = field(record, "category_id", whole)
+    if category not in categories:
+        raise FieldError(f"category id {category} is not in the file")
+    left, top, width, height = field(record, "bbox", four)
+    region = _region(field(record, "segmentation", lambda value: value), size)
+    # COCO has a few boxes without width or height beside a good mask; the mask is the object's place.
+    flat = min(width, height) == 0
+    box = None if flat else checked_box((left, top, left + width, top + height), size)
+    if isinstance(box, str):
+        raise FieldError(box)
+    index, name = categories[category]
+    return Object((index,), name, box, region=region)
 
 
 def _region(segmentation: object, size: Size) -> RunLengths:
@@ -228,7 +212,7 @@ def _region(segmentation: object, size: Size) -> RunLengths:
 def _polygons(segmentation: object, size: Size) -> list[list[float]]:
     """The polygons with three corners at least; each must lie in the photo, whether it has an area or not.
 
-    pycocotools writes where a corner outside says, and holds a hundred bytes for each pixel that the polygons go around.
+    pycocotools writes to memory where a corner outside says, and holds a hundred bytes for each pixel of the outlines.
     """
     try:
         polygons = [numbers(polygon) for polygon in items(segmentation)]
@@ -246,9 +230,8 @@ def _polygons(segmentation: object, size: Size) -> list[list[float]]:
         x, y = np.array(polygon[::2]), np.array(polygon[1::2])
         if x.min() < -1 or y.min() < -1 or x.max() > width + 1 or y.max() > height + 1:
             corners = ", ".join(f"{edge:g}" for edge in (x.min(), y.min(), x.max(), y.max()))
-            raise FieldError(
-                f"the polygon in ({corners}) (left, top, right, bottom) leaves the image of {width} x {height} pixels"
-            )
+            of = f"leaves the image of {width} x {height} pixels"
+            raise FieldError(f"the polygon in ({corners}) (left, top, right, bottom) {of}")
         around += float(np.maximum(abs(np.diff(x, append=x[0])), abs(np.diff(y, append=y[0]))).sum())
     if around > _MOST_AROUND:
         raise FieldError(f"the polygons go {around:.3g} pixels around, expected at most {_MOST_AROUND:.3g}")

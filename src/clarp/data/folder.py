@@ -33,7 +33,7 @@ def image_folder(
         classes: the model's class names by index; a folder gets the index of its name. None: the folders in
             the order of their names are classes 0, 1, 2, ...
         as_stored: leave rotation tags (EXIF) alone.
-        outside: files may lie outside of the folder, where links, ``..`` and absolute paths lead; otherwise those are problems.
+        outside: files may lie outside of the folder (links, ``..``, absolute paths); else those are problems.
 
     Returns:
         Samples sorted by path; their ids are their paths below ``root``. Other files, and folders that can't
@@ -82,7 +82,7 @@ def image_table(
         class_column: the column with the classes: an index, several indices separated by spaces (any of them
             is right, the best first), or one name of ``classes``.
         classes: the model's class names by index.
-        outside: files may lie outside of the folder, where links, ``..`` and absolute paths lead; otherwise those are problems.
+        outside: files may lie outside of the folder (links, ``..``, absolute paths); else those are problems.
 
     Returns:
         Samples in the table's order; their ids are their paths in their shortest form. Photos below ``root`` that the table doesn't

@@ -30,7 +30,7 @@ def imagenet(root: str | Path, split: Literal["val", "train"] = "val", *, outsid
     Args:
         root: the folder that holds the split.
         split: "val" or "train".
-        outside: files may lie outside of the folder, where links, ``..`` and absolute paths lead; otherwise those are problems.
+        outside: files may lie outside of the folder (links, ``..``, absolute paths); else those are problems.
 
     Returns:
         Samples sorted by path; ids are paths below the folder of the split.

@@ -22,7 +22,7 @@ def boxed_photos(root: str | Path, table: str = "boxes.json", *, outside: bool =
     Args:
         root: the folder of the photos.
         table: the table's path below ``root``.
-        outside: files may lie outside of the folder, where links, ``..`` and absolute paths lead; otherwise those are problems.
+        outside: files may lie outside of the folder (links, ``..``, absolute paths); else those are problems.
 
     Returns:
         Samples in the order of the file names, which are their ids.
