@@ -98,17 +98,46 @@ class Metric(ABC):
     def columns(self) -> dict[str, Direction]:
         """The columns of its rows in order; the first is the one for a table with one number per method."""
 
-    @abstractmethod
-    def __call__(self, model: Model, images: Tensor, maps: Tensor, *args: Any, **truth: Any) -> Rows:
-        """Ask.
+    def __call__(
+        self,
+        model: Model | None,
+        images: Tensor | None,
+        maps: Tensor,
+        *,
+        targets: Tensor | None = None,
+        **truth: Any,
+    ) -> Rows:
+        """Measure heatmaps.
 
         Args:
-            model: in evaluation mode; never changed.
+            model: in evaluation mode; never changed. Not used where :attr:`needs_model` is False, nor are images and
+                targets.
             images: (B, C, H, W), preprocessed as the model wants them.
             maps: heatmaps (B, H, W), or relevance (B, C, H, W), which is summed over C.
+            targets: (B,) class ids, what each map explains; None: the model's arg-max.
+            **truth: what the metric needs to know of the images, each with B entries: the keyword arguments of its
+                ``measure``.
+
+        Returns:
+            A row for each image, with the columns of :attr:`columns`.
+
+        Raises:
+            ValueError: maps of another shape than the images, and what :meth:`measure` says.
+        """
+        heatmaps = Heatmaps.of(maps, like=images if self.needs_model else None)
+        asked = {"model": model, "images": images, "targets": targets} if self.needs_model else {}
+        found = self.measure(heatmaps, **asked, **truth)
+        return Rows({**found, "degenerate": found.get("degenerate", heatmaps.degenerate)})
+
+    @abstractmethod
+    def measure(self, heatmaps: "Heatmaps", *args: Any, **truth: Any) -> dict[str, Tensor]:
+        """The columns but for ``degenerate``, (B,) each.
+
+        Args:
+            heatmaps: of B images.
             *args: none; here for the type checker only.
-            **truth: what the metric needs to know of the images, each with B entries, ``targets`` among them:
-                LongTensor (B,), the class that each map explains, None for the model's arg-max.
+            **truth: by name what :attr:`truth` and :attr:`optional_truth` list; ``model``, ``images`` and ``targets`` too
+                where :attr:`needs_model` is True.
         """
 
 
@@ -144,8 +173,8 @@ class Heatmaps:
         values = values.sum(dim=1) if maps.ndim == 4 else values
         if like is not None and (len(values) != len(like) or values.shape[1:] != like.shape[2:]):
             raise ValueError(
-                f"{tuple(values.shape)} are no heatmaps of images of the shape {tuple(like.shape)}: give one map per "
-                f"image and target, in the size of the model's input"
+                f"{tuple(values.shape)} are no heatmaps of images of the shape {tuple(like.shape)}: give one map "
+                "per image and target, in the size of the model's input"
             )
         finite = values.isfinite().flatten(1).all(dim=1)
         values = torch.where(finite[:, None, None], values, torch.zeros_like(values))
@@ -198,8 +227,8 @@ def checked_masks(masks: Tensor | Sequence[Tensor], maps: Heatmaps) -> Tensor:
     stacked = stacked.detach().cpu()
     if stacked.shape != maps.values.shape:
         raise ValueError(
-            f"masks of the shape {tuple(stacked.shape)} do not fit maps of the shape {tuple(maps.values.shape)}: give one "
-            f"mask per map in the model's pixels (clarp.data.Geometry.mask_to_model makes them)"
+            f"masks of the shape {tuple(stacked.shape)} do not fit maps of the shape {tuple(maps.values.shape)}: "
+            "give one mask per map in the model's pixels (clarp.data.Geometry.mask_to_model makes them)"
         )
     if stacked.dtype != torch.bool and not bool(((stacked == 0) | (stacked == 1)).all()):
         raise ValueError(

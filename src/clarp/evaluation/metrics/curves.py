@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, Rows, check_whole, ranks
+from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, check_whole, ranks
 from clarp.evaluation.metrics.perturbation import (
     Fill,
     check_fill,
@@ -20,7 +20,7 @@ from clarp.evaluation.metrics.perturbation import (
 
 @dataclass(frozen=True)
 class _Game(Metric):
-    """A picture becomes another one, pixel by pixel, the most relevant first and equal ones row by row, in ``steps`` equal steps."""
+    """A picture becomes another one in ``steps`` equal steps: the most relevant pixels first, equal ones row by row."""
 
     steps: int
     fill: Fill
@@ -45,24 +45,22 @@ class _Game(Metric):
 
     @property
     def columns(self) -> dict[str, Direction]:
-        """``auc``, then the curve from ``p@0.0000`` (before the first step) to ``p@1.0000`` (after the last), ``degenerate``."""
+        """``auc``, the curve from ``p@0.0000`` (before the first step) to ``p@1.0000`` (after the last), ``degenerate``."""
         return {"auc": self.better, **dict.fromkeys(self._curve, "none"), "degenerate": "none"}
 
     @property
     def _curve(self) -> list[str]:
         return [f"p@{i / self.steps:.4f}" for i in range(self.steps + 1)]
 
-    def __call__(
+    def measure(
         self,
+        heatmaps: Heatmaps,
+        *,
         model: Model,
         images: Tensor,
-        maps: Tensor,
-        *,
-        targets: Tensor | None = None,
+        targets: Tensor | None,
         mean_image: Tensor | None = None,
-    ) -> Rows:
-        """Play; arguments as in :meth:`PatchMasking.__call__ <clarp.evaluation.PatchMasking>`."""
-        heatmaps = Heatmaps.of(maps, like=images)
+    ) -> dict[str, Tensor]:
         before, after = self.ends(images, filling(images, self.fill, mean_image))
         order = heatmaps.ranks()
         counts = torch.tensor([round(i * order[0].numel() / self.steps) for i in range(self.steps + 1)])
@@ -76,8 +74,7 @@ class _Game(Metric):
             chunk=self.chunk,
         )
         auc = torch.trapezoid(curve, dim=1) / self.steps
-        points = dict(zip(self._curve, curve.unbind(1), strict=True))
-        return Rows({"auc": auc, **points, "degenerate": heatmaps.degenerate})
+        return {"auc": auc, **dict(zip(self._curve, curve.unbind(1), strict=True))}
 
 
 @dataclass(frozen=True)
@@ -149,6 +146,9 @@ class AOPC(Metric):
         steps: L, 100 in the paper.
         fill: see :data:`~clarp.evaluation.metrics.perturbation.Fill`.
         chunk: at most so many images go through the model at once.
+
+    Raises:
+        ValueError: when it is called, that the image has fewer regions than steps.
     """
 
     size: int = 9
@@ -175,21 +175,15 @@ class AOPC(Metric):
         curve: dict[str, Direction] = {f"drop@{k}": "none" for k in range(1, self.steps + 1)}
         return {"aopc": "higher", **curve, "degenerate": "none"}
 
-    def __call__(
+    def measure(
         self,
+        heatmaps: Heatmaps,
+        *,
         model: Model,
         images: Tensor,
-        maps: Tensor,
-        *,
-        targets: Tensor | None = None,
+        targets: Tensor | None,
         mean_image: Tensor | None = None,
-    ) -> Rows:
-        """Fill regions; arguments as in :meth:`PatchMasking.__call__ <clarp.evaluation.PatchMasking>`.
-
-        Raises:
-            ValueError: the image has fewer regions than steps.
-        """
-        heatmaps = Heatmaps.of(maps, like=images)
+    ) -> dict[str, Tensor]:
         order = self._region_ranks(heatmaps.values)
         probability = masked_probabilities(
             model,
@@ -202,7 +196,7 @@ class AOPC(Metric):
         )
         drops = probability[:, :1] - probability
         curve = {f"drop@{k}": drops[:, k] for k in range(1, self.steps + 1)}
-        return Rows({"aopc": drops.mean(dim=1), **curve, "degenerate": heatmaps.degenerate})
+        return {"aopc": drops.mean(dim=1), **curve}
 
     def _region_ranks(self, values: Tensor) -> Tensor:
         """(B, H, W) long: for each pixel the place of its region in the order."""
@@ -213,8 +207,8 @@ class AOPC(Metric):
         count = int(region.max()) + 1
         if count < self.steps:
             raise ValueError(
-                f"{height} x {width} pixels have {count} regions of {self.size} x {self.size}, but steps={self.steps}: "
-                f"give at most {count} steps, or smaller regions"
+                f"{height} x {width} pixels have {count} regions of {self.size} x {self.size}, but "
+                f"steps={self.steps}: give at most {count} steps, or smaller regions"
             )
         # From the minimum on, so that of a constant map nothing is left whose rounding could order it.
         above = (values - values.amin(dim=(1, 2), keepdim=True)).flatten(1)

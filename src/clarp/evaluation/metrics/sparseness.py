@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, Rows
+from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,10 @@ class Sparseness(Metric):
         """``gini``, ``degenerate``."""
         return {"gini": "higher", "degenerate": "none"}
 
-    def __call__(
-        self, model: Model | None, images: Tensor | None, maps: Tensor, *, targets: Tensor | None = None
-    ) -> Rows:
-        """Measure ``maps`` (B, H, W) or (B, C, H, W); the other arguments are not used."""
-        del model, images, targets
-        heatmaps = Heatmaps.of(maps)
+    def measure(self, heatmaps: Heatmaps) -> dict[str, Tensor]:
         sizes = heatmaps.values.abs().flatten(1).sort(dim=1).values
         n = sizes.shape[1]
         weights = 2 * torch.arange(1, n + 1, dtype=torch.float64) - n - 1
         total = sizes.sum(dim=1)
         gini = (sizes * weights).sum(dim=1) / (n * total.where(total > 0, torch.ones_like(total)))
-        return Rows({"gini": gini, "degenerate": heatmaps.degenerate})
+        return {"gini": gini}
