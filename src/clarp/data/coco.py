@@ -45,7 +45,6 @@ class RunLengths:
         return torch.from_numpy(pixels.astype(bool))
 
     def files(self) -> tuple[Photo, ...]:
-        """None: the run lengths are here."""
         return ()
 
 
@@ -108,7 +107,7 @@ _Wrong = tuple[str, int, str]
 
 
 def _pictures(records: list[object], wrong: list[_Wrong]) -> dict[int, tuple[int, str, Size]]:
-    """By the id of each image its number in the list, its file, and the stated (height, width); no id and no file twice."""
+    """By image id the number in the list, the file, and the stated (height, width); none is there twice."""
     found: dict[int, tuple[int, str, Size]] = {}
     files: set[str] = set()
     for number, record in enumerate(records):
@@ -212,7 +211,8 @@ def _region(segmentation: object, size: Size) -> RunLengths:
 def _polygons(segmentation: object, size: Size) -> list[list[float]]:
     """The polygons with three corners at least; each must lie in the photo, whether it has an area or not.
 
-    pycocotools writes to memory where a corner outside says, and holds a hundred bytes for each pixel of the outlines.
+    pycocotools writes to memory where a corner outside says, and holds a hundred bytes for each pixel of the
+    outlines.
     """
     try:
         polygons = [numbers(polygon) for polygon in items(segmentation)]

@@ -37,7 +37,6 @@ class Cutout:
 
     @property
     def box(self) -> Box:
-        """Its place as edges."""
         return self.left, self.top, self.left + self.width, self.top + self.height
 
     def image(self) -> Image.Image:
@@ -53,7 +52,6 @@ class Cutout:
         return mask
 
     def files(self) -> tuple[Photo, ...]:
-        """The cut-out's file."""
         return (self.photo,)
 
 
@@ -76,11 +74,9 @@ class ComposedPicture:
         return f"Composite(side={self.side!r}, cutouts={self.cutouts!r}, background={self.background!r})"
 
     def size(self) -> Size:
-        """(height, width) in pixels."""
         return self.side, self.side
 
     def open(self) -> Image.Image:
-        """The composite, RGB."""
         if isinstance(self.background, Photo):
             canvas = ImageOps.fit(self.background.open(), (self.side, self.side), Image.Resampling.BILINEAR)
         else:
@@ -91,7 +87,6 @@ class ComposedPicture:
         return canvas
 
     def files(self) -> tuple[Photo, ...]:
-        """The cut-outs' files, then the background's."""
         behind = (self.background,) if isinstance(self.background, Photo) else ()
         return (*(cutout.photo for cutout in self.cutouts), *behind)
 
@@ -161,7 +156,7 @@ def _two(cutouts: Dataset, seed: int, index: int) -> tuple[Sample, Sample]:
 def _placed(
     photo: Photo, size: Size, side: int, names: tuple[int, int, int], half: int, *, beside: bool
 ) -> Cutout:
-    """A cut-out of (height, width) at a random place in its half of the canvas; ``names`` are those of the draws."""
+    """A cut-out of (height, width) at a random place in its half of the canvas, drawn by ``names``."""
     thickness = side // 2
     room = (side, thickness) if beside else (thickness, side)
     share = 0.75 + 0.25 * draw(*names, "scale")
@@ -182,7 +177,7 @@ def _behind(
         return background
     sample = background[below(len(background), seed, index, "background")]
     if not isinstance(sample.picture, Photo):
-        raise ValueError(f"{sample.id} is no file: backgrounds are photos")  # noqa: TRY004  a wrong value of the right type
+        raise ValueError(f"{sample.id} is no file: backgrounds are photos")  # noqa: TRY004  a sample of the wrong kind
     return sample.picture
 
 

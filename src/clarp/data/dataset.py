@@ -72,10 +72,11 @@ class Dataset:
         return replace(self, samples=tuple(good), problems=tuple(problems))
 
     def fingerprint(self) -> str:
-        """SHA-256 of ids, labels, objects, and of each picture's and region's file: name, length, first and last 4 KiB.
+        """SHA-256 of ids, labels, objects, and each file's name, length, first and last 4 KiB.
 
-        Folders and dates are no part of it: a copy has the same fingerprint. Pixels in the middle of a file
-        that change without changing its length are not seen; that keeps it fast for a million files.
+        The files are those of pictures and regions. Folders and dates are no part of it: a copy has the same
+        fingerprint. Pixels in the middle of a file that change without changing its length are not seen; that
+        keeps it fast for a million files.
         """
         digest = hashlib.sha256(repr((self.name, self.classes, self.as_is)).encode())
         for sample in self.samples:

@@ -40,7 +40,6 @@ class Instance:
         return torch.from_numpy(self.picture.indices() == self.index)
 
     def files(self) -> tuple[Photo, ...]:
-        """The picture of all objects' pixels."""
         return (self.picture,)
 
 

@@ -1,8 +1,9 @@
 """Everything that makes heatmaps, behind one call: clarp's methods, captum's baselines, and the controls.
 
-Each has a ``name`` for the tables; a ``definition``, its whole configuration in words, for the fingerprint of a run;
-``coarse``, whether its maps have few cells or one tip; a call with images (B, C, H, W), targets (B,) and the B ids of the
-samples that returns heatmaps (B, H, W); and ``on(model)``, the same method for another model of the same architecture.
+Each has a ``name`` for the tables; a ``definition``, its whole configuration in words, for the fingerprint of
+a run; ``coarse``, whether its maps have few cells or one tip; a call with images (B, C, H, W), targets (B,)
+and the B ids of the samples that returns heatmaps (B, H, W); and ``on(model)``, the same method for another
+model of the same architecture.
 """
 
 from collections.abc import Sequence
@@ -43,7 +44,6 @@ class ClarpMethod:
         return self.explainer(images, target=targets).shown
 
     def on(self, model: nn.Module) -> "ClarpMethod":
-        """The same method for another network, captured anew."""
         own = self.explainer
         return ClarpMethod(Explainer(model, own.method, bounds=own.bounds, task=own.task), self.name)
 
@@ -57,7 +57,6 @@ class Control:
 
     @property
     def name(self) -> str:
-        """``random`` or ``centre``."""
         return self.position.name
 
     @property
@@ -70,7 +69,6 @@ class Control:
         return self.position(images, ids)
 
     def on(self, model: nn.Module) -> "Control":
-        """The same: no model is looked at."""
         del model
         return self
 
@@ -84,7 +82,6 @@ def lossy(methods: Sequence[Attributor]) -> list[str]:
 
 
 def warnings_of(methods: Sequence[Attributor]) -> list[RelevanceLost]:
-    """What these methods warned of."""
     return [lost for method in methods if isinstance(method, ClarpMethod) for lost in method.explainer.lost]
 
 
@@ -101,13 +98,14 @@ def attributors(
     """The methods by their names, then the controls.
 
     Args:
-        names: clarp's methods (``lrp``; ``lrp@epsilon-plus`` with another composite), captum's baselines (``gradient``;
-            ``gradcam@layer4`` names the layer). ``random`` and ``centre`` may be named, and are always in.
+        names: clarp's methods (``lrp``; ``lrp@epsilon-plus`` with another composite), captum's baselines
+            (``gradient``; ``gradcam@layer4`` names the layer). ``random`` and ``centre`` may be named, and
+            are always in.
         network: the model, captured once for all.
         bounds: of the pixels, for the z^B rule.
         composite: for clarp's methods without an ``@``.
-        image: (C, H, W) as the model will see it, to find Grad-CAM's layer and the composite that clarp's methods have in
-            this model.
+        image: (C, H, W) as the model will see it, to find Grad-CAM's layer and the composite that clarp's
+            methods have in this model.
         device: where clarp's methods compute; None: where the model is.
         task: what the last layer means; None: as the model ends.
 

@@ -26,8 +26,8 @@ class Baseline:
 
     Attributes:
         name: a name of :data:`clarp.method.BASELINES`; ``gradcam@MODULE`` names Grad-CAM's layer.
-        module: the copy, without in-place operations, which captum's hooks don't allow; with two columns where the
-            model has one.
+        module: the copy, without in-place operations, which captum's hooks don't allow; with two columns
+            where the model has one.
         layer: Grad-CAM's module by its path, "" for the others.
     """
 
@@ -68,21 +68,17 @@ class Baseline:
 
     @property
     def kind(self) -> str:
-        """The name without Grad-CAM's layer."""
         return self.name.partition("@")[0]
 
     @property
     def definition(self) -> str:
-        """Name, settings and layer."""
         return f"captum {self.kind}: {BASELINES[self.kind]}" + (f", layer {self.layer}" if self.layer else "")
 
     @property
     def coarse(self) -> bool:
-        """Whether its maps have few cells."""
         return self.kind == "gradcam"
 
     def on(self, model: nn.Module) -> "Baseline":
-        """The same for another model of the same architecture."""
         return Baseline(self.name, Columns.of(model), self.layer)
 
     def __call__(self, images: Tensor, targets: Tensor, ids: Sequence[str] = ()) -> Tensor:
@@ -129,7 +125,6 @@ class Columns(LogitsOf):
 
     @classmethod
     def of(cls, model: nn.Module, output: Output = None) -> "Columns":
-        """Those of a copy of the model."""
         if isinstance(model, LogitsOf):
             return cls(_copied(model.model), model.output)
         return cls(_copied(model), output)

@@ -58,7 +58,8 @@ class Loader:
     """Opens samples for one model.
 
     Attributes:
-        classifier: its preprocessing is used; pictures that already have the model's size are only normalised.
+        classifier: its preprocessing is used; pictures that already have the model's size are only
+            normalised.
         as_is: whether the pictures have.
         located: load masks.
         placed: find out how each photo becomes a tensor.
@@ -78,8 +79,8 @@ class Loader:
         """Refuse a preprocessing that can't do what is asked, before anything starts.
 
         Raises:
-            ValueError: it isn't linear in the colours, and pictures are to be normalised only; or it does more
-                than resize and crop, and masks are to follow it.
+            ValueError: it isn't linear in the colours, and pictures are to be normalised only; or it does
+                more than resize and crop, and masks are to follow it.
         """
         if self.as_is:
             self._check_scale()

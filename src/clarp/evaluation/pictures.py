@@ -30,7 +30,8 @@ _STEPS = 127
 class Cells:
     """A map in few cells and one byte each.
 
-    A code c stands for ``sign(c) (c / 127)^2 peak``: small values, of which a map has most, are told apart more finely.
+    A code c stands for ``sign(c) (c / 127)^2 peak``: small values, of which a map has most, are told apart
+    more finely.
 
     Attributes:
         codes: (h, w) int8; -128: not finite.
@@ -83,9 +84,11 @@ def columns(
     """A batch's pictures in the order of its rows: unit by unit, and within a unit method by method.
 
     Args:
-        photos: B JPEGs, each in the row of the first method only; None where the photo is that of the unit before.
+        photos: B JPEGs, each in the row of the first method only; None where the photo is that of the unit
+            before.
         cells: for each method B maps, or None where a method has none to show.
-        boxes: for each photo those of its label, in shares of its width and height; in the row of the first method only.
+        boxes: for each photo those of its label, in shares of its width and height; in the row of the first
+            method only.
     """
     placed = [[] for _ in photos] if boxes is None else boxes
     rows = [

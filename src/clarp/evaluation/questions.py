@@ -38,7 +38,6 @@ class Batch:
 
     @property
     def ids(self) -> list[str]:
-        """The samples' ids."""
         return [unit.sample.id for unit in self.units]
 
     @cached_property
@@ -99,7 +98,8 @@ def check_truth(dataset: Dataset, metrics: Mapping[str, Metric], target: TargetK
     """Refuse metrics that the data set can't answer.
 
     Raises:
-        ValueError: a metric needs to know where the objects are and nobody says, or it is not made for such pictures.
+        ValueError: a metric needs to know where the objects are and nobody says, or it is not made for such
+            pictures.
     """
     located = [name for name, metric in metrics.items() if LOCATED & set(metric.truth)]
     asks, needs, them = ("asks", "needs", "it") if len(located) == 1 else ("ask", "need", "them")

@@ -48,8 +48,8 @@ class Settings:
         limit: so many samples, evenly spread; None: all.
         batch_size: images that are explained at once.
         seed: another seed, other random draws (mosaics, composites); part of the fingerprint.
-        pictures: keep a small picture of each photo and map, for the report's page. They change no row, so they are no
-            part of the fingerprint; parts that are there already are not made again for them.
+        pictures: keep a small picture of each photo and map, for the report's page. They change no row, so
+            they are no part of the fingerprint; parts that are there already are not made again for them.
     """
 
     methods: tuple[str, ...]
@@ -94,8 +94,8 @@ class Run:
         cache: a folder where captured graphs are kept for other processes; None: nothing is written.
 
     Raises:
-        ValueError: a name, a class or a combination that doesn't hold; for example a metric that needs to know
-            where the objects are, and a data set that doesn't say.
+        ValueError: a name, a class or a combination that doesn't hold; for example a metric that needs to
+            know where the objects are, and a data set that doesn't say.
         TypeError: a baseline for an exported program.
     """
 
@@ -148,12 +148,10 @@ class Run:
 
     @cached_property
     def samples(self) -> Sequence[Sample]:
-        """The samples of the run, in order."""
         return spread(self.dataset, self.settings.limit)
 
     @cached_property
     def loader(self) -> Loader:
-        """Opens them."""
         return Loader(
             self.classifier,
             as_is=self.dataset.as_is,
@@ -176,7 +174,8 @@ class Run:
             advance: told after every batch how many samples of how many to compute now are done.
 
         Raises:
-            ValueError: the folder has another run, or another process is at work in it, or a photo changed meanwhile.
+            ValueError: the folder has another run, or another process is at work in it, or a photo changed
+                meanwhile.
         """
         with self.store.locked(), _repeatable(self.device):
             self.store.begin(self.fingerprint(), self.about())

@@ -41,7 +41,6 @@ class Store:
 
     @property
     def rows_path(self) -> Path:
-        """The table of all rows."""
         return self.folder / _ROWS
 
     @contextmanager
@@ -72,8 +71,8 @@ class Store:
         """Say what the run is of, or check that it still is.
 
         Raises:
-            ValueError: the folder has a run of something else; the message says what changed. Or it has no ``run.json``,
-                but files of a run.
+            ValueError: the folder has a run of something else; the message says what changed. Or it has no
+                ``run.json``, but files of a run.
         """
         path = self.folder / _RUN
         document = json.loads(json.dumps({"fingerprint": fingerprint, **about}, allow_nan=False))

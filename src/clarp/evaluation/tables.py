@@ -36,9 +36,9 @@ class TableLine:
         n: rows that count.
         absent: rows that don't (NaN: the question didn't arise).
         value: the mean over rows.
-        classes: the mean over classes of each class's mean (the pointing game's accuracy); without an interval where
-            a class has fewer than 10 rows that count, because resampling would leave such classes out. Classes without
-            any are left out, and so are rows without a class.
+        classes: the mean over classes of each class's mean (the pointing game's accuracy); without an
+            interval where a class has fewer than 10 rows that count, because resampling would leave such
+            classes out. Classes without any are left out, and so are rows without a class.
         ratio: ``value`` over LRP's, NaN where LRP's interval reaches zero, or lower is better.
         difference: the reference minus this method, over the rows that both have.
         p: of that difference being zero, two-sided sign-flip test.

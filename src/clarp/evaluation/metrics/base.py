@@ -110,13 +110,13 @@ class Metric(ABC):
         """Measure heatmaps.
 
         Args:
-            model: in evaluation mode; never changed. Not used where :attr:`needs_model` is False, nor are images and
-                targets.
+            model: in evaluation mode; never changed. Not used where :attr:`needs_model` is False, nor are
+                images and targets.
             images: (B, C, H, W), preprocessed as the model wants them.
             maps: heatmaps (B, H, W), or relevance (B, C, H, W), which is summed over C.
             targets: (B,) class ids, what each map explains; None: the model's arg-max.
-            **truth: what the metric needs to know of the images, each with B entries: the keyword arguments of its
-                ``measure``.
+            **truth: what the metric needs to know of the images, each with B entries: the keyword arguments
+                of its ``measure``.
 
         Returns:
             A row for each image, with the columns of :attr:`columns`.
@@ -136,8 +136,8 @@ class Metric(ABC):
         Args:
             heatmaps: of B images.
             *args: none; here for the type checker only.
-            **truth: by name what :attr:`truth` and :attr:`optional_truth` list; ``model``, ``images`` and ``targets`` too
-                where :attr:`needs_model` is True.
+            **truth: by name what :attr:`truth` and :attr:`optional_truth` list; ``model``, ``images`` and
+                ``targets`` too where :attr:`needs_model` is True.
         """
 
 

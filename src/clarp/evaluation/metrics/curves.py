@@ -40,7 +40,6 @@ class _Game(Metric):
 
     @property
     def optional_truth(self) -> tuple[str, ...]:
-        """The mean image where it fills with that."""
         return mean_image_for(self.fill)
 
     @property
@@ -82,7 +81,8 @@ class Deletion(_Game):
     """The deletion game (RISE, Petsiuk 2018, arXiv 1806.07421): lower is better.
 
     Pixels are filled from the most relevant on, equal ones row by row, in ``steps`` equal steps. With p_i the
-    target's probability after step i (softmax, or as the model's task has it), ``auc = sum_i (p_i + p_(i+1)) / (2 steps)``.
+    target's probability after step i (softmax, or as the model's task has it), ``auc = sum_i (p_i + p_(i+1))
+    / (2 steps)``.
 
     Attributes:
         steps: number of steps; RISE takes one per row of the image (224).
@@ -98,7 +98,6 @@ class Deletion(_Game):
     better: ClassVar[Direction] = "lower"
 
     def ends(self, images: Tensor, fill: Tensor) -> tuple[Tensor, Tensor]:
-        """From the image to the fill."""
         return images, fill
 
 
@@ -122,7 +121,6 @@ class Insertion(_Game):
     better: ClassVar[Direction] = "higher"
 
     def ends(self, images: Tensor, fill: Tensor) -> tuple[Tensor, Tensor]:
-        """From the fill to the image."""
         return fill, images
 
 
@@ -166,7 +164,6 @@ class AOPC(Metric):
 
     @property
     def optional_truth(self) -> tuple[str, ...]:
-        """The mean image where it fills with that."""
         return mean_image_for(self.fill)
 
     @property

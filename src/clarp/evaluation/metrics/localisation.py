@@ -46,7 +46,6 @@ class StrictPointing(Metric):
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        """The thresholds as a tuple."""
         return tuple(self.threshold) if isinstance(self.threshold, Sequence) else (self.threshold,)
 
     @property

@@ -27,9 +27,10 @@ SURE = 1e-7
 class PatchMasking(Metric):
     """Maximal patch masking (SGLRP, Iwana 2019, arXiv 1908.04351).
 
-    ``drop@k = y_t(image) - y_t(image with a k x k patch filled)``, y_t the target's probability (softmax, or as the
-    model's task has it), and ``odds@k`` the same for its log-odds ``log(y_t / (1 - y_t))``, with y_t kept 1e-7 away from
-    0 and 1. Where the model is sure, probabilities hardly move and a few photos make their mean; log-odds weigh all photos.
+    ``drop@k = y_t(image) - y_t(image with a k x k patch filled)``, y_t the target's probability (softmax, or
+    as the model's task has it), and ``odds@k`` the same for its log-odds ``log(y_t / (1 - y_t))``, with y_t
+    kept 1e-7 away from 0 and 1. Where the model is sure, probabilities hardly move and a few photos make
+    their mean; log-odds weigh all photos.
 
     The patch sits where the map (channels summed) is greatest:
 
@@ -80,7 +81,6 @@ class PatchMasking(Metric):
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The sizes as a tuple."""
         return tuple(self.size) if isinstance(self.size, Sequence) else (self.size,)
 
     @property

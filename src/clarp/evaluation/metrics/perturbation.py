@@ -163,8 +163,9 @@ def _convolved(
 ) -> Tensor:
     """Along one axis, by weights (2 r + 1,).
 
-    Products with a matrix are faster than torch's convolutions of float64, and one as long and as wide as the axis would be
-    mostly zeros for a large photo. So a strip of rows is a product of its neighbourhood and one small band of weights.
+    Products with a matrix are faster than torch's convolutions of float64, and one as long and as wide as the
+    axis would be mostly zeros for a large photo. So a strip of rows is a product of its neighbourhood and one
+    small band of weights.
     """
     radius, length = len(weights) // 2, images.shape[axis]
     step = min(length, max(radius // 2, _STRIP))

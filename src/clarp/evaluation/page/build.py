@@ -30,13 +30,14 @@ _STEPS = 255
 def write_page(report: Report, store: Store, folder: Path) -> Path:
     """Write ``index.html``, and ``data/`` where the pictures are too many for one file.
 
-    The page needs no network and no server. Its policy allows its own style and script by their hashes, pictures inside
-    it, and scripts beside it where the data is there; nothing else.
+    The page needs no network and no server. Its policy allows its own style and script by their hashes,
+    pictures inside it, and scripts beside it where the data is there; nothing else.
 
     Args:
         report: the numbers.
         store: the run's folder, for rows and pictures.
-        folder: where the report is, made if it isn't there; what an earlier page left in ``data/`` is removed.
+        folder: where the report is, made if it isn't there; what an earlier page left in ``data/`` is
+            removed.
 
     Returns:
         The path of the page.
