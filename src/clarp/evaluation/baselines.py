@@ -1,4 +1,4 @@
-"""Methods that are not ours, from captum: one adapter, on a copy of the model, because captum works with hooks."""
+"""Methods from captum: one adapter, on a copy of the model, because captum works with hooks."""
 
 import copy
 import math
@@ -51,9 +51,8 @@ class Baseline:
         kind, _, option = name.partition("@")
         optional("captum", _PURPOSE)
         if not isinstance(network.model, nn.Module):
-            raise TypeError(
-                f"{name} is captum's, which needs a torch.nn.Module; given was a {network.name}. Leave {name} out."
-            )
+            given = f"given was a {network.name}. Leave {name} out."
+            raise TypeError(f"{name} is captum's, which needs a torch.nn.Module; {given}")
         if option and kind != "gradcam":
             raise ValueError(f"{name}: only gradcam takes something after the @, the layer's name.")
         if kind == "guided-backprop" and not any(

@@ -59,13 +59,13 @@ class Index:
             },
         }
         sizes = [rows // count for rows in store.part_rows()]
-        # A run that isn't complete, or whose parts were removed after its end, may have fewer parts than rows.
+        # A run that isn't complete, or whose parts were removed later, may have fewer parts than rows.
         known = sum(sizes) == len(labels)
         return cls(document, tuple(sizes) if known else ())
 
 
 def parts(store: Store, methods: int) -> Iterator[dict[str, Any] | None]:
-    """The pictures of each part: ``photos``, a JPEG for each unit, ``boxes``, of its label, and ``maps``, for each unit and method.
+    """The pictures of each part: JPEGs and boxes for each unit, and maps for each unit and method.
 
     A photo is None where it is that of the unit before. A map is ``[height, width, peak, limit, codes]``, the
     codes in base64, and None where there is none. A part without pictures is None.

@@ -23,9 +23,10 @@ CONFIDENCE = 0.9
 
 
 def confident(photos: Dataset, classifier: Classifier, folder: Path, device: torch.device) -> Dataset:
-    """The photos whose label the model gives at least :data:`CONFIDENCE` (Boehle 2021 asks for such, without a number).
+    """The photos whose label the model gives at least :data:`CONFIDENCE`.
 
-    What was found is kept in the folder, so that a run that goes on does not look again.
+    Boehle 2021 asks for such photos, without a number. What was found is kept in the folder, so that a run
+    that goes on does not look again.
 
     Raises:
         ValueError: there are none.
@@ -37,8 +38,9 @@ def confident(photos: Dataset, classifier: Classifier, folder: Path, device: tor
         kept = {"of": key, "confidence": CONFIDENCE, "photos": _found(photos, classifier, device)}
         if not kept["photos"]:
             raise ValueError(
-                f"{classifier.name} gives none of the {len(photos)} photos of {photos.name} its label with a probability of "
-                f"{CONFIDENCE}, so there is nothing to make mosaics of: give photos of classes that it knows."
+                f"{classifier.name} gives none of the {len(photos)} photos of {photos.name} its label with "
+                f"a probability of {CONFIDENCE}, so there is nothing to make mosaics of: give photos of "
+                "classes that it knows."
             )
         folder.mkdir(parents=True, exist_ok=True)
         write_summed(path, lambda file: file.write(json.dumps(kept, indent=1).encode()))
@@ -47,7 +49,7 @@ def confident(photos: Dataset, classifier: Classifier, folder: Path, device: tor
 
 
 def _key(photos: Dataset, classifier: Classifier) -> str:
-    """A hash of all that decides which photos they are: the preprocessing and the architecture too, not the weights only."""
+    """A hash of all that decides which photos they are."""
     of = {"data set": photos.fingerprint(), "model": of_classifier(classifier), "task": classifier.task}
     return hashlib.sha256(json.dumps(of | {"confidence": CONFIDENCE}, sort_keys=True).encode()).hexdigest()
 

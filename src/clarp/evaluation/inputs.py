@@ -44,7 +44,7 @@ class Unit:
 
     @property
     def boxes(self) -> list[Box]:
-        """The label's boxes as the model sees them, in shares of the picture's width and height; none where nobody asks."""
+        """The label's boxes as shares of the input's width and height; none where nobody asks."""
         if self.place is None:
             return []
         height, width = self.image.shape[1:]
@@ -104,9 +104,8 @@ class Loader:
             reason = f"the preprocessing failed with {type(error).__name__}: {error}"
             raise UnreadableImageError(Problem("damaged", sample.id, reason)) from error
         if not bool(torch.isfinite(image).all()):
-            raise UnreadableImageError(
-                Problem("damaged", sample.id, "the preprocessing made NaN or infinity of it")
-            )
+            reason = "the preprocessing made NaN or infinity of it"
+            raise UnreadableImageError(Problem("damaged", sample.id, reason))
         return image
 
     def units(self, numbered: tuple[int, Sample]) -> list[Unit] | Problem:
@@ -118,16 +117,11 @@ class Loader:
             place, truths = self._located(sample, labels)
         except UnreadableImageError as error:
             return error.problem
+        cells: dict[Label, int] = {}
+        for cell, thing in enumerate(sample.objects):
+            cells.setdefault(thing.label, cell)
         return [
-            Unit(
-                number,
-                sample,
-                label,
-                image,
-                place,
-                truth,
-                next((n for n, thing in enumerate(sample.objects) if thing.label == label), -1),
-            )
+            Unit(number, sample, label, image, place, truth, cells.get(label, -1))
             for label, truth in zip(labels, truths, strict=True)
         ]
 
@@ -168,8 +162,9 @@ class Loader:
             if bool(torch.isclose(self.classifier.preprocess(grey).float(), expected, atol=1e-4).all()):
                 return
         raise ValueError(
-            f"the preprocessing of {self.classifier.name} is not linear in the colours, so pictures that already have the "
-            "model's size (mosaics, composites) can't be normalised without it: use a data set of photos."
+            f"the preprocessing of {self.classifier.name} is not linear in the colours, so pictures that "
+            "already have the model's size (mosaics, composites) can't be normalised without it: use a "
+            "data set of photos."
         )
 
 
@@ -187,15 +182,14 @@ def label_limit(dataset: Dataset, classes: int) -> None:
     """
     if dataset.classes and len(dataset.classes) != classes:
         raise ValueError(
-            f"{dataset.name} numbers {len(dataset.classes)} classes, and the model has {classes}: their ids don't mean the "
-            "same. Give a model that was trained on these classes (--weights, --labels)."
+            f"{dataset.name} numbers {len(dataset.classes)} classes, and the model has {classes}: their ids "
+            "don't mean the same. Give a model that was trained on these classes (--weights, --labels)."
         )
     for sample in dataset:
-        for label in sample.labels:
-            if max(label) >= classes:
-                raise ValueError(
-                    f"{sample.id} has the class {max(label)}, and the model's {classes} classes are 0 to {classes - 1}."
-                )
+        greatest = max(map(max, sample.labels), default=-1)
+        if greatest >= classes:
+            own = f"the model's {classes} classes are 0 to {classes - 1}."
+            raise ValueError(f"{sample.id} has the class {greatest}, and {own}")
 
 
 def spread(dataset: Dataset, limit: int | None) -> Sequence[Sample]:

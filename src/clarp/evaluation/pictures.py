@@ -1,4 +1,4 @@
-"""Small pictures of what a run saw, the photo of each unit and its maps in few cells; for the report's page."""
+"""Small pictures of the photos and maps of a run, for the report's page."""
 
 import io
 from collections.abc import Sequence
@@ -62,7 +62,7 @@ class Cells:
         return cls(codes, peak, Scale.of(pooled).limit)
 
     def values(self) -> Floats:
-        """The cells' means (h, w), to within a part in 127 of the root of the largest; NaN where not finite."""
+        """The cells' means (h, w), with 127 steps of the square root; NaN where not finite."""
         share = self.codes.astype(np.float64) / _STEPS
         return np.where(self.codes == _MISSING, np.nan, np.sign(share) * share**2 * self.peak)
 

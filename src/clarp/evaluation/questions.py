@@ -109,8 +109,8 @@ def check_truth(dataset: Dataset, metrics: Mapping[str, Metric], target: TargetK
         )
     if located and not any(sample.objects for sample in dataset):
         raise ValueError(
-            f"{', '.join(located)} {needs} to know where the objects are, and {dataset.name} doesn't say: leave "
-            f"{them} out, or give a data set with boxes or masks (VOC, COCO, ImageNet with its boxes, "
+            f"{', '.join(located)} {needs} to know where the objects are, and {dataset.name} doesn't say: "
+            f"leave {them} out, or give a data set with boxes or masks (VOC, COCO, ImageNet with its boxes, "
             "mosaics:FOLDER, composites:FOLDER)."
         )
     for name, metric in metrics.items():

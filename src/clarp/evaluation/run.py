@@ -1,4 +1,4 @@
-"""A run: a data set, a model, methods and metrics become rows, part by part; it goes on where it was stopped."""
+"""A run: a data set, a model, methods and metrics become rows, part by part; it can be resumed."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -207,8 +207,9 @@ class Run:
         for number, was in enumerate(self._begun[start:stop], start):
             if file_digest(self.samples[number]) != was:
                 raise ValueError(
-                    f"{self.samples[number].id} changed while the run was at work, and what was made of it was not kept. Give the same "
-                    "command again if it is as it was at the beginning, or another --out."
+                    f"{self.samples[number].id} changed while the run was at work, and what was made of it "
+                    "was not kept. Give the same command again if it is as it was at the beginning, or "
+                    "another --out."
                 )
 
     def fingerprint(self) -> dict[str, Any]:
@@ -223,7 +224,7 @@ class Run:
             },
             "methods": {method.name: method.definition for method in self.attributors},
             "metrics": {name: repr(metric) for name, metric in settings.metrics.items()},
-            # Rows are in the methods' order and columns in the metrics', and a dictionary is compared without its order.
+            # Rows and columns are in this order, and a dictionary is compared without its order.
             "order": {
                 "methods": [method.name for method in self.attributors],
                 "metrics": list(settings.metrics),
@@ -332,7 +333,7 @@ class Run:
         ]
 
     def _targets(self, scores: Tensor, units: list[Unit]) -> Tensor:
-        """(B,) on the CPU: of the ids that name the label the one with the greatest score, or the prediction."""
+        """(B,) on the CPU: of the label's ids the one with the greatest score, or the prediction."""
         if self.settings.target == "predicted":
             return scores.argmax(dim=1).cpu()
         rows = zip(units, scores.tolist(), strict=True)

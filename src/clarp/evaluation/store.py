@@ -57,7 +57,8 @@ class Store:
             lock.acquire(timeout=0)
         except filelock.Timeout as error:
             raise ValueError(
-                f"{self.folder}: another process is at work in this folder. Wait for it, or give another --out."
+                f"{self.folder}: another process is at work in this folder. Wait for it, or give another "
+                "--out."
             ) from error
         try:
             for place in (".", "parts", "pictures"):
@@ -80,8 +81,8 @@ class Store:
             left = [pattern for pattern in _OF_A_RUN if any(self.folder.glob(pattern))]
             if left:
                 raise ValueError(
-                    f"{self.folder} has {', '.join(left)} but no {_RUN}, so nobody knows of which run they are: give another "
-                    "--out, or remove them."
+                    f"{self.folder} has {', '.join(left)} but no {_RUN}, so nobody knows of which run they "
+                    "are: give another --out, or remove them."
                 )
             self._write(path, document)
             return
@@ -101,12 +102,12 @@ class Store:
         """
         path = self.folder / _RUN
         if not path.is_file():
-            raise ValueError(
-                f"{self.folder} has no {_RUN}: give the folder that `clarp evaluate --out` wrote."
-            )
+            remedy = "give the folder that `clarp evaluate --out` wrote"
+            raise ValueError(f"{self.folder} has no {_RUN}: {remedy}.")
         if has_sum(path) and not whole(path):
             raise ValueError(
-                f"{path} is damaged: its bytes are not those that were written. Put a copy in its place, or give another --out."
+                f"{path} is damaged: its bytes are not those that were written. Put a copy in its place, or "
+                "give another --out."
             )
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found
@@ -153,7 +154,7 @@ class Store:
     def write_pictures(
         self, start: int, stop: int, columns: Mapping[str, Sequence[Any]], schema: Any
     ) -> None:
-        """Write the pictures of a part, row by row, whole or not at all; before its rows, so that none go without."""
+        """Write the pictures of a part, row by row, whole or not at all; before its rows."""
         arrow, parquet = optional("pyarrow", _PURPOSE), optional("pyarrow.parquet", _PURPOSE)
         table = arrow.table(dict(columns), schema=schema)
         path = self._pictures_path(self.part_path(start, stop))
@@ -245,7 +246,7 @@ class Store:
         return [path for path in sorted(self.folder.glob("parts/*.parquet")) if whole(path)]
 
     def lost(self) -> tuple[str, ...]:
-        """Methods with which more than half of the relevance never reached the pixels, as far as the parts say."""
+        """Methods that lost more than half of the relevance on the way to the pixels, by the parts so far."""
         return tuple(
             dict.fromkeys(name for path in self._whole_parts() for name in self._sealed(path).get("lost", ()))
         )

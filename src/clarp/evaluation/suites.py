@@ -50,8 +50,8 @@ SUITES = {
             methods=("lrp", "slrp", "sglrp", "ssglrp"),
             metrics=("patch-masking:size=9", "patch-masking:size=9:centre=window"),
             located=("pointing:smoothing=0.02", "strict-pointing"),
-            source="SSGLRP, Chen et al. 2025, 10.11772/j.issn.1001-9081.2025070906: what its abstract says, the rest from "
-            "SGLRP's code; only the abstract was at hand",
+            source="SSGLRP, Chen et al. 2025, 10.11772/j.issn.1001-9081.2025070906: what its abstract says, "
+            "the rest from SGLRP's code; only the abstract was at hand",
         ),
         Suite(
             "torchray",
@@ -59,7 +59,7 @@ SUITES = {
             methods=("gradient", "guided-backprop", "gradcam", "lrp", "sglrp", "slrp", "ssglrp"),
             metrics=(),
             located=("pointing:tolerance=15:smoothing=0.02",),
-            source="TorchRay's pointing game (Fong 2019, arXiv 1910.08485); maps of few cells are not smoothed",
+            source="TorchRay's pointing game (Fong 2019, arXiv 1910.08485); coarse maps are not smoothed",
         ),
     )
 }

@@ -115,8 +115,9 @@ class RunTable:
         count = len(methods)
         if table.column("method").to_pylist() != [*methods] * (len(table) // count):
             raise ValueError(
-                f"{store.folder}: the rows are not those of the methods {', '.join(methods)} in this order for every label, "
-                "as run.json says, so no number could be told whose it is: make the run anew with another --out."
+                f"{store.folder}: the rows are not those of the methods {', '.join(methods)} in this order "
+                "for every label, as run.json says, so no number could be told whose it is: make the run "
+                "anew with another --out."
             )
         columns = {name: table.column(name).to_numpy().reshape(-1, count) for name in about["columns"]}
         _, clusters = np.unique(table.column("sample").to_numpy()[::count], return_inverse=True)

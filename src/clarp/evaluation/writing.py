@@ -27,8 +27,10 @@ _FEW = 12  # points of a curve that are shown as such
 _LATEX = {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", DASH: "--", "±": r"$\pm$"}
 
 _OF_TASK = {
-    "binary": " The model's task is binary: one question with two answers, whose maps by clarp's methods are each other's negatives.",
-    "multilabel": " The model's task is multilabel: each class is a question of its own, with its own probability and without rivals.",
+    "binary": " The model's task is binary: one question with two answers, whose maps by clarp's methods are "
+    "each other's negatives.",
+    "multilabel": " The model's task is multilabel: each class is a question of its own, with its own "
+    "probability and without rivals.",
 }
 
 
@@ -83,9 +85,8 @@ def headline(report: Report) -> str:
     if report.problems:
         text += f" {report.problems} files gave no rows: problems.json."
     if report.damaged:
-        text += (
-            f" Damaged, and not used: {', '.join(report.damaged)}; the same `clarp evaluate` makes them anew."
-        )
+        names = ", ".join(report.damaged)
+        text += f" Damaged, and not used: {names}; the same `clarp evaluate` makes them anew."
     if report.lost:
         text += f" With {', '.join(report.lost)} more than half of the relevance never reached the pixels."
     return text
@@ -94,9 +95,9 @@ def headline(report: Report) -> str:
 def explanation(report: Report) -> str:
     """How to read the tables."""
     return (
-        f"Intervals: percentile bootstrap over pictures, 95 %, from {LEAST_PICTURES} pictures on. Differences are paired, picture by picture; "
-        "p: sign-flip test, two-sided, Holm-corrected over all tests of this report. "
-        f"The ratio stands only where the interval of {RATIO_TO} lies above zero. "
+        f"Intervals: percentile bootstrap over pictures, 95 %, from {LEAST_PICTURES} pictures on. "
+        "Differences are paired, picture by picture; p: sign-flip test, two-sided, Holm-corrected over all "
+        f"tests of this report. The ratio stands only where the interval of {RATIO_TO} lies above zero. "
         f"The reference is {report.reference}." + _OF_TASK.get(str(report.about.get("task")), "")
     )
 

@@ -12,8 +12,8 @@ from clarp.explainer import Explainer
 from clarp.models.logits import Logits
 
 Model = Callable[[Tensor], Tensor] | Logits | Explainer
-"""Who is asked: images (B, C, H, W) to logits (B, N), whose softmax counts (one logit: its sigmoid); or an explainer of
-the model, which knows the task and how the model ends."""
+"""Who is asked: images (B, C, H, W) to logits (B, N), whose softmax counts (one logit: its sigmoid); or an
+explainer of the model, which knows the task and how the model ends."""
 Direction = Literal["higher", "lower", "none"]
 """Which values of a column are better; "none" for columns that only describe."""
 
@@ -166,15 +166,14 @@ class Heatmaps:
             ValueError: another shape.
         """
         if maps.ndim not in {3, 4} or maps.numel() == 0:
-            raise ValueError(
-                f"heatmaps are (B, H, W) or (B, C, H, W), given was the shape {tuple(maps.shape)}"
-            )
+            shape = tuple(maps.shape)
+            raise ValueError(f"heatmaps are (B, H, W) or (B, C, H, W), given was the shape {shape}")
         values = maps.detach().to("cpu", torch.float64)
         values = values.sum(dim=1) if maps.ndim == 4 else values
         if like is not None and (len(values) != len(like) or values.shape[1:] != like.shape[2:]):
             raise ValueError(
-                f"{tuple(values.shape)} are no heatmaps of images of the shape {tuple(like.shape)}: give one map "
-                "per image and target, in the size of the model's input"
+                f"{tuple(values.shape)} are no heatmaps of images of the shape {tuple(like.shape)}: give "
+                "one map per image and target, in the size of the model's input"
             )
         finite = values.isfinite().flatten(1).all(dim=1)
         values = torch.where(finite[:, None, None], values, torch.zeros_like(values))
@@ -212,9 +211,8 @@ def ranks(values: Tensor) -> Tensor:
 def share(part: Tensor, whole: Tensor) -> Tensor:
     """Sum of ``part`` over sum of ``whole``, (B,), from (B, H, W); 0 where the whole is zero."""
     total = whole.flatten(1).sum(dim=1)
-    return torch.where(
-        total > 0, part.flatten(1).sum(dim=1) / total.where(total > 0, torch.ones_like(total)), 0.0
-    )
+    there = total > 0
+    return torch.where(there, part.flatten(1).sum(dim=1) / total.where(there, torch.ones_like(total)), 0.0)
 
 
 def checked_masks(masks: Tensor | Sequence[Tensor], maps: Heatmaps) -> Tensor:
@@ -227,12 +225,14 @@ def checked_masks(masks: Tensor | Sequence[Tensor], maps: Heatmaps) -> Tensor:
     stacked = stacked.detach().cpu()
     if stacked.shape != maps.values.shape:
         raise ValueError(
-            f"masks of the shape {tuple(stacked.shape)} do not fit maps of the shape {tuple(maps.values.shape)}: "
-            "give one mask per map in the model's pixels (clarp.data.Geometry.mask_to_model makes them)"
+            f"masks of the shape {tuple(stacked.shape)} do not fit maps of the shape "
+            f"{tuple(maps.values.shape)}: give one mask per map in the model's pixels "
+            "(clarp.data.Geometry.mask_to_model makes them)"
         )
     if stacked.dtype != torch.bool and not bool(((stacked == 0) | (stacked == 1)).all()):
         raise ValueError(
-            f"masks are true or false; these are {stacked.dtype} with values from {stacked.min()} to {stacked.max()}"
+            f"masks are true or false; these are {stacked.dtype} with values from {stacked.min()} to "
+            f"{stacked.max()}"
         )
     return stacked.bool()
 

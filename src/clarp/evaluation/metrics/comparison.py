@@ -20,7 +20,7 @@ _PURPOSE = "Comparing heatmaps"
 
 @dataclass(frozen=True)
 class ClassSensitivity(Metric):
-    """How alike the maps of two classes in one image are: lower is better, for a map should depend on its class.
+    """How alike the maps of two classes in one image are: lower is better, a map should depend on its class.
 
     - ``overlap``: ``sum min(P, Q) / sum max(P, Q)``, P and Q the positive parts, each divided by its sum.
     - ``correlation``: Pearson's, over pixels.
@@ -37,7 +37,7 @@ class ClassSensitivity(Metric):
 
     @property
     def columns(self) -> dict[str, Direction]:
-        """``overlap``, ``correlation``, ``rank_correlation``, ``degenerate`` (at least one of the two maps)."""
+        """``overlap``, ``correlation``, ``rank_correlation``, ``degenerate`` (at least one of both)."""
         return {"overlap": "lower", "correlation": "lower", "rank_correlation": "lower", "degenerate": "none"}
 
     def measure(self, heatmaps: Heatmaps, *, other_maps: Tensor) -> dict[str, Tensor]:
@@ -95,7 +95,7 @@ class ParameterRandomisation(Metric):
 
     @property
     def columns(self) -> dict[str, Direction]:
-        """``rank``, then ``rank@f`` and ``ssim@f`` for each point, ``degenerate`` (the trained model's map)."""
+        """``rank``, ``rank@f`` and ``ssim@f`` for each point, ``degenerate`` (of the trained model's map)."""
         shares = [point / self.points for point in range(1, self.points + 1)]
         curve = [f"{what}@{share:.2f}" for share in shares for what in ("rank", "ssim")]
         return {**dict.fromkeys(("rank", *curve), "lower"), "degenerate": "none"}

@@ -20,7 +20,7 @@ from clarp.evaluation.metrics.perturbation import (
 
 @dataclass(frozen=True)
 class _Game(Metric):
-    """A picture becomes another one in ``steps`` equal steps: the most relevant pixels first, equal ones row by row."""
+    """A picture becomes another one in equal steps: the most relevant pixels first, equal ones row by row."""
 
     steps: int
     fill: Fill
@@ -44,7 +44,7 @@ class _Game(Metric):
 
     @property
     def columns(self) -> dict[str, Direction]:
-        """``auc``, the curve from ``p@0.0000`` (before the first step) to ``p@1.0000`` (after the last), ``degenerate``."""
+        """``auc``, ``p@0.0000`` (before the first step) to ``p@1.0000`` (after the last), ``degenerate``."""
         return {"auc": self.better, **dict.fromkeys(self._curve, "none"), "degenerate": "none"}
 
     @property

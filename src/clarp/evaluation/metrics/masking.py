@@ -90,7 +90,7 @@ class PatchMasking(Metric):
 
     @property
     def columns(self) -> dict[str, Direction]:
-        """``drop@k`` for each size, ``odds@k`` likewise, ``before`` (y_t of the whole image), ``degenerate``."""
+        """``drop@k``, then ``odds@k`` for each size, ``before`` (y_t of the whole image), ``degenerate``."""
         names = [f"{what}@{k}" for what in ("drop", "odds") for k in self.sizes]
         return {**dict.fromkeys(names, "higher"), "before": "none", "degenerate": "none"}
 

@@ -1,4 +1,4 @@
-"""Running the model on images with some pixels filled in: all variants of a batch together, in bounded pieces."""
+"""Running the model on images with some pixels filled in: all variants of a batch together, in pieces."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -43,7 +43,7 @@ def mean_image_for(fill: Fill) -> tuple[str, ...]:
 
 
 def probabilities(model: Model, images: Tensor, targets: Tensor | None = None, *, chunk: int = 64) -> Tensor:
-    """The model's probability of each image's target, (B,) float64 on the CPU: as its task has it, see :data:`Model`.
+    """The model's probability of each image's target, (B,) float64 on the CPU, as its task has it.
 
     Args:
         model: who is asked.
@@ -74,8 +74,8 @@ def filling(images: Tensor, fill: Fill, mean_image: Tensor | None = None) -> Ten
     """
     if mean_image is not None and (fill != "mean" or mean_image.shape != images.shape[1:]):
         raise ValueError(
-            f"mean_image has the shape {tuple(mean_image.shape)} and the fill is {fill!r}: a mean image goes with the fill "
-            f"'mean' and has the shape of one image, {tuple(images.shape[1:])}"
+            f"mean_image has the shape {tuple(mean_image.shape)} and the fill is {fill!r}: a mean image "
+            f"goes with the fill 'mean' and has the shape of one image, {tuple(images.shape[1:])}"
         )
     if fill == "blur":
         return gaussian_blur(images, _BLUR * max(images.shape[2:]), mode="replicate")
@@ -99,8 +99,8 @@ def mean_image(batches: Iterable[Tensor]) -> Tensor:
         if count and batch.shape[1:] != total.shape:
             one, other = ("x".join(map(str, shape)) for shape in (total.shape, batch.shape[1:]))
             raise ValueError(
-                f"images of the sizes {one} and {other} (channels x height x width) have no mean image: preprocess to one "
-                "size, or fill with the mean colour (fill=colour)"
+                f"images of the sizes {one} and {other} (channels x height x width) have no mean image: "
+                "preprocess to one size, or fill with the mean colour (fill=colour)"
             )
         total = total + batch.detach().to("cpu", torch.float64).sum(dim=0)
         count += len(batch)
@@ -136,9 +136,8 @@ def masked_probabilities(
         image, variant = numbers // variants, numbers % variants
         mask = covered(image, variant).to(images.device)[:, None]
         here = image.to(images.device)
-        pieces.append(
-            _of_targets(_shares(model, torch.where(mask, fill[here], images[here])), targets[image])
-        )
+        filled = torch.where(mask, fill[here], images[here])
+        pieces.append(_of_targets(_shares(model, filled), targets[image]))
     return torch.cat(pieces).view(len(images), variants)
 
 
@@ -190,23 +189,22 @@ def _shares(model: Model, images: Tensor) -> Tensor:
     if isinstance(model, nn.Module) and any(
         part.training and isinstance(part, _MODES) for part in model.modules()
     ):
-        raise ValueError(
-            "the model is in training mode, where images change each other's results: call model.eval() first"
-        )
+        reason = "the model is in training mode, where images change each other's results"
+        raise ValueError(f"{reason}: call model.eval() first")
     with torch.no_grad():
         logits = model(images)
     if logits.ndim == 1 or (logits.ndim > 2 and logits.shape[2:].numel() == 1):
         logits = logits[:, None] if logits.ndim == 1 else logits.flatten(1)
     if logits.ndim != 2 or len(logits) != len(images):
-        raise ValueError(
-            f"the model's output has the shape {tuple(logits.shape)}: metrics need logits ({len(images)}, N)"
-        )
+        shape = tuple(logits.shape)
+        raise ValueError(f"the model's output has the shape {shape}: metrics need logits ({len(images)}, N)")
     logits = logits.to("cpu", torch.float64)
     far = (logits.sum(dim=1) - 1).abs()
     if logits.shape[1] > 2 and len(logits) and bool((logits >= 0).all() and (far <= _ONE).all()):
         raise ValueError(
-            "the model's output holds probabilities, at least 0 and with the sum 1 for each image: metrics need logits. Leave the "
-            "model's final softmax out, or give an explainer of the model, which knows how it ends: clarp.Explainer(model)"
+            "the model's output holds probabilities, at least 0 and with the sum 1 for each image: metrics "
+            "need logits. Leave the model's final softmax out, or give an explainer of the model, which "
+            "knows how it ends: clarp.Explainer(model)"
         )
     count = logits.shape[1]
     return (Binary(ASSUMED) if count == 1 else Multiclass(ASSUMED, count)).probabilities(logits)
@@ -218,11 +216,9 @@ def _of_targets(probability: Tensor, targets: Tensor | None) -> Tensor:
     targets = targets.detach().cpu()
     count, classes = probability.shape
     if targets.shape != (count,) or targets.dtype.is_floating_point:
-        raise ValueError(
-            f"targets are {count} class ids, one per image; given was {targets.dtype} {tuple(targets.shape)}"
-        )
+        given = f"{targets.dtype} {tuple(targets.shape)}"
+        raise ValueError(f"targets are {count} class ids, one per image; given was {given}")
     if count and not 0 <= int(targets.min()) <= int(targets.max()) < classes:
-        raise ValueError(
-            f"targets go from {targets.min()} to {targets.max()}, but the model has {classes} classes"
-        )
+        ends = f"from {targets.min()} to {targets.max()}"
+        raise ValueError(f"targets go {ends}, but the model has {classes} classes")
     return probability.gather(1, targets[:, None].long())[:, 0]

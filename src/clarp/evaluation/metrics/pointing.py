@@ -57,8 +57,8 @@ class PointingGame(Metric):
     def __post_init__(self) -> None:
         if not (self.tolerance >= 0 and self.smoothing >= 0):
             raise ValueError(
-                f"tolerance={self.tolerance}, smoothing={self.smoothing}: give distances of at least 0 (15 pixels "
-                "and 0.02 of the longer side in TorchRay)"
+                f"tolerance={self.tolerance}, smoothing={self.smoothing}: give distances of at least 0 (15 "
+                "pixels and 0.02 of the longer side in TorchRay)"
             )
 
     @property
@@ -72,7 +72,7 @@ class PointingGame(Metric):
 
     @property
     def columns(self) -> dict[str, Direction]:
-        """``hit``; ``hit_difficult``, NaN outside that subset; the point's ``row``, ``column``; ``degenerate``."""
+        """``hit``; ``hit_difficult``, NaN outside that subset; ``row``, ``column``; ``degenerate``."""
         described: dict[str, Direction] = {"row": "none", "column": "none", "degenerate": "none"}
         return {"hit": "higher", "hit_difficult": "higher", **described}
 
@@ -101,16 +101,16 @@ class PointingGame(Metric):
         hard, left_out = _flags(difficult, count, "difficult"), _flags(skip, count, "skip")
         masks = [mask.detach().cpu().bool() for mask in masks]
         if len(masks) != count or (geometries is not None and len(geometries) != count):
-            raise ValueError(
-                f"{len(masks)} masks do not fit {count} maps: give one mask and one geometry per map"
-            )
+            remedy = "give one mask and one geometry per map"
+            raise ValueError(f"{len(masks)} masks do not fit {count} maps: {remedy}")
         if geometries is None:
             geometries = [Geometry.of(_size(mask), resize=_size(heatmaps.values[0])) for mask in masks]
         for mask, geometry in zip(masks, geometries, strict=True):
             if _size(mask) != geometry.original:
                 raise ValueError(
-                    f"a mask of {_size(mask)} pixels (height, width) is not of the image of {geometry.original} that "
-                    "was preprocessed: give the mask in the original image's pixels"
+                    f"a mask of {_size(mask)} pixels (height, width) is not of the image of "
+                    f"{geometry.original} that was preprocessed: give the mask in the original image's "
+                    "pixels"
                 )
         points = [self._point(value, place) for value, place in zip(heatmaps.values, geometries, strict=True)]
         hits = torch.tensor([self.is_hit(mask, point) for mask, point in zip(masks, points, strict=True)])

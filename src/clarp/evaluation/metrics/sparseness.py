@@ -11,7 +11,9 @@ from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric
 
 @dataclass(frozen=True)
 class Sparseness(Metric):
-    """The Gini index of the magnitudes (Hurley 2009, arXiv 0811.4706; for heatmaps Chalasani 2020, arXiv 1810.06583).
+    """The Gini index of the magnitudes (Hurley 2009, arXiv 0811.4706).
+
+    Chalasani 2020 (arXiv 1810.06583) took it for heatmaps.
 
     With |R| sorted upwards, a_1 <= ... <= a_n: ``gini = sum_i (2 i - n - 1) a_i / (n sum_i a_i)``, from 0
     (equal everywhere) to 1 - 1/n (one pixel has it all). A map of zeros, or with NaN or infinity, has 0.

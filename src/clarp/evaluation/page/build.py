@@ -138,7 +138,7 @@ def _named_classes(document: dict[str, Any]) -> list[tuple[int, str]]:
 
 
 def _colours() -> str:
-    """The colour scale from -1 to 1 in equal steps, then that of what is not finite: six hexadecimal digits each."""
+    """The colours from -1 to 1 in equal steps, then that of NaN: six hexadecimal digits each."""
     scale = [2 * step / (_STEPS - 1) - 1 for step in range(_STEPS)]
     return "".join(to_hex(colour)[1:] for colour in paint(np.array([*scale, np.nan])))
 
