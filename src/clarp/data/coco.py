@@ -241,7 +241,7 @@ def _polygons(segmentation: object, size: Size) -> list[list[float]]:
 def _runs(counts: object) -> list[int]:
     """Run lengths from a list, or from COCO's compressed text.
 
-    pycocotools believes any run lengths: those that cover less than the image leave memory as it was in the
+    pycocotools does not check run lengths: those that cover less than the image leave memory as it was in the
     mask, and those that cover more end the program.
     """
     if not isinstance(counts, str):

@@ -126,7 +126,7 @@ def composites(
     samples: list[Sample] = []
     for index in range(count):
         beside = draw(seed, index, "beside") < 0.5
-        pair = _two(cutouts, seed, index)
+        pair = _pair(cutouts, seed, index)
         placed = tuple(
             _placed(*photos[sample.id], side, (seed, index, half), half, beside=beside)
             for half, sample in enumerate(pair)
@@ -135,7 +135,7 @@ def composites(
             Object(sample.labels[0], sample.id, cutout.box, region=cutout)
             for sample, cutout in zip(pair, placed, strict=True)
         )
-        picture = ComposedPicture(side, placed, _behind(background, seed, index))
+        picture = ComposedPicture(side, placed, _chosen_background(background, seed, index))
         labels = tuple(thing.label for thing in objects)
         samples.append(Sample(f"{seed}-{index:05d}", picture, labels, objects))
     return Dataset(
@@ -143,7 +143,7 @@ def composites(
     )
 
 
-def _two(cutouts: Dataset, seed: int, index: int) -> tuple[Sample, Sample]:
+def _pair(cutouts: Dataset, seed: int, index: int) -> tuple[Sample, Sample]:
     """Two samples that share no class id."""
     for attempt in itertools.count():
         first = cutouts[below(len(cutouts), seed, index, attempt, "first")]
@@ -170,7 +170,7 @@ def _placed(
     return Cutout(photo, left, top + shift, width, height)
 
 
-def _behind(
+def _chosen_background(
     background: tuple[int, int, int] | Dataset, seed: int, index: int
 ) -> tuple[int, int, int] | Photo:
     if not isinstance(background, Dataset):

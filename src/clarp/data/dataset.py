@@ -17,7 +17,7 @@ class Dataset:
     Attributes:
         name: for tables and messages.
         samples: sorted by the reader; the same files give the same order everywhere.
-        classes: the names of the class ids, by index; empty where nobody knows them.
+        classes: the names of the class ids, by index; empty where they are unknown.
         problems: the files that gave no sample, by name.
         as_is: the pictures already have the size for the model (mosaics, composites): no resize, no crop.
 
@@ -93,7 +93,7 @@ def file_digest(sample: Sample) -> bytes:
 
 def _ends(path: Path, length: int = 4096) -> bytes:
     try:
-        if not path.is_file():  # nobody waits for a pipe
+        if not path.is_file():  # reading a pipe would block
             return b"unreadable"
         with path.open("rb") as file:
             total = path.stat().st_size

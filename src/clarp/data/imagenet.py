@@ -1,4 +1,4 @@
-"""ImageNet's validation or training photos, in the layouts in which they are handed around."""
+"""ImageNet's validation or training photos, in their two common layouts."""
 
 import re
 from pathlib import Path

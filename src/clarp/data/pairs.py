@@ -1,4 +1,4 @@
-"""A few photos with boxes by hand, described by one ``boxes.json``."""
+"""Photos with boxes, described by one ``boxes.json``."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -69,7 +69,7 @@ def _found(photos: Dataset, classifier: Classifier, device: torch.device) -> lis
     for sample, image in zip(photos, ahead(opened, photos, most=AHEAD), strict=True):
         if image is not None and sample.labels:
             logits = logits or Logits.of(model, network, image, classifier.task)
-            shares = logits.probabilities(image[None].to(device))[0].tolist()
-            if max(shares[index] for index in sample.labels[0]) >= CONFIDENCE:
+            probabilities = logits.probabilities(image[None].to(device))[0].tolist()
+            if max(probabilities[index] for index in sample.labels[0]) >= CONFIDENCE:
                 ids.append(sample.id)
     return ids

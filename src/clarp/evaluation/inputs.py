@@ -29,8 +29,8 @@ class Unit:
         sample: the picture.
         label: the class ids that name it; any of them is right.
         image: (C, H, W), preprocessed.
-        place: how the photo became the tensor; None where nobody asks.
-        truth: where the label's objects are; None where nobody asks.
+        place: how the photo became the tensor; None where no metric needs it.
+        truth: where the label's objects are; None where no metric needs it.
         cell: the label's place among the objects.
     """
 
@@ -44,7 +44,7 @@ class Unit:
 
     @property
     def boxes(self) -> list[Box]:
-        """The label's boxes as shares of the input's width and height; none where nobody asks."""
+        """The label's boxes in fractions of the input's width and height; none without a place."""
         if self.place is None:
             return []
         height, width = self.image.shape[1:]
@@ -126,7 +126,7 @@ class Loader:
         ]
 
     def _located(self, sample: Sample, labels: Sequence[Label]) -> tuple[Geometry | None, list[Truth | None]]:
-        """How the photo becomes the tensor, and where each label is; None where nobody asks.
+        """How the photo becomes the tensor, and where each label is; None where no metric needs it.
 
         Raises:
             UnreadableImageError: its file, its size or its objects don't allow to say.

@@ -87,8 +87,8 @@ def columns(
         photos: B JPEGs, each in the row of the first method only; None where the photo is that of the unit
             before.
         cells: for each method B maps, or None where a method has none to show.
-        boxes: for each photo those of its label, in shares of its width and height; in the row of the first
-            method only.
+        boxes: for each photo those of its label, in fractions of its width and height; in the row of the
+            first method only.
     """
     placed = [[] for _ in photos] if boxes is None else boxes
     rows = [

@@ -292,8 +292,8 @@ class Run:
         task, logits = self.logits.task, self.logits(images)
         scores = task.scores(logits)
         targets = self._targets(scores, units)
-        shares = task.probabilities(logits.to("cpu", torch.float64))
-        before = shares.gather(1, targets[:, None])[:, 0]
+        probabilities = task.probabilities(logits.to("cpu", torch.float64))
+        before = probabilities.gather(1, targets[:, None])[:, 0]
         batch = Batch(units, images, scores, targets, before)
         values: list[dict[str, Tensor]] = []
         cells: list[list[Cells | None]] = []
@@ -314,7 +314,7 @@ class Run:
             "sample": each([unit.number for unit in units]),
             "class": each([unit.label[0] if unit.label else -1 for unit in units]),
             "target": each(targets.tolist()),
-            "predicted": each(shares.argmax(dim=1).tolist()),
+            "predicted": each(probabilities.argmax(dim=1).tolist()),
             "probability": each(before.tolist()),
             "difficult": each([unit.truth.difficult if unit.truth else None for unit in units]),
         }

@@ -61,11 +61,11 @@ class TableLine:
 
 @dataclass(frozen=True)
 class Curve:
-    """A metric at several sizes or shares.
+    """A metric at several sizes or fractions.
 
     Attributes:
         name: metric and what is drawn, ``patch-masking/drop``.
-        at: (K,) the sizes or shares.
+        at: (K,) the sizes or fractions.
         values: by method the means (K,).
     """
 
@@ -94,7 +94,7 @@ class RunTable:
         values: by column (units, M).
         clusters: (units,) the picture of each, numbered without gaps.
         classes: (units,) class ids, -1 where there is none.
-        difficult: (units,) bool, None where nobody said.
+        difficult: (units,) bool, None where that is unknown.
     """
 
     methods: tuple[str, ...]
@@ -151,7 +151,7 @@ class Report:
         reference: the method of the differences.
         lines: the main table.
         classes: per class, for the columns where a direction is better.
-        curves: metrics at several sizes or shares.
+        curves: metrics at several sizes or fractions.
     """
 
     about: dict[str, Any]

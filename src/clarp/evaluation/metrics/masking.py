@@ -19,8 +19,8 @@ from clarp.evaluation.metrics.perturbation import (
     probabilities,
 )
 
-SURE = 1e-7
-"""Nearer to 0 and 1 no probability is told from them."""
+MARGIN = 1e-7
+"""How far from 0 and 1 a probability is kept before its log-odds are taken."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class PatchMasking(Metric):
     The patch sits where the map (channels summed) is greatest:
 
     - centre "pixel": its middle is the arg-max pixel, as in the reference code; for even k the middle is the
-      pixel to the lower right of it. The part beyond the border is cut off; the image is never left out.
+      pixel to the lower right of it. The part outside of the image is cut off; the image is never left out.
     - centre "window": it is the k x k window inside the image with the greatest total relevance.
 
     A map that is constant, or has NaN or infinity, names no place: nothing is covered and its drop is 0.
@@ -148,7 +148,7 @@ class PatchMasking(Metric):
 
 
 def _log_odds(probability: Tensor) -> Tensor:
-    return probability.clamp(SURE, 1 - SURE).logit()
+    return probability.clamp(MARGIN, 1 - MARGIN).logit()
 
 
 def _inside(boxes: Tensor, size: Sequence[int]) -> Tensor:

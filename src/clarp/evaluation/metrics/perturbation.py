@@ -55,7 +55,7 @@ def probabilities(model: Model, images: Tensor, targets: Tensor | None = None, *
         ValueError: a model in training mode whose batch norm or dropout would let images change each other,
             an output that is not (B, N) or holds probabilities already, or a target that is no class.
     """
-    pieces = [_shares(model, piece) for piece in torch.split(images, chunk)]
+    pieces = [_class_probabilities(model, piece) for piece in torch.split(images, chunk)]
     return _of_targets(torch.cat(pieces), targets)
 
 
@@ -63,7 +63,9 @@ def predicted(model: Model, images: Tensor, targets: Tensor | None, *, chunk: in
     """The targets (B,), or where they are None the model's arg-max."""
     if targets is not None:
         return targets.detach().cpu()
-    return torch.cat([_shares(model, piece).argmax(dim=1) for piece in torch.split(images, chunk)])
+    return torch.cat(
+        [_class_probabilities(model, piece).argmax(dim=1) for piece in torch.split(images, chunk)]
+    )
 
 
 def filling(images: Tensor, fill: Fill, mean_image: Tensor | None = None) -> Tensor:
@@ -137,7 +139,7 @@ def masked_probabilities(
         mask = covered(image, variant).to(images.device)[:, None]
         here = image.to(images.device)
         filled = torch.where(mask, fill[here], images[here])
-        pieces.append(_of_targets(_shares(model, filled), targets[image]))
+        pieces.append(_of_targets(_class_probabilities(model, filled), targets[image]))
     return torch.cat(pieces).view(len(images), variants)
 
 
@@ -147,7 +149,7 @@ def gaussian_blur(images: Tensor, sigma: float, mode: Literal["constant", "repli
     Args:
         images: any floating type.
         sigma: standard deviation in pixels; 0 changes nothing.
-        mode: beyond the border zeros ("constant", as in TorchRay's smoothing), or the border's pixels.
+        mode: outside of the image zeros ("constant", as in TorchRay's smoothing), or the border's pixels.
     """
     if sigma == 0:
         return images
@@ -171,8 +173,8 @@ def _convolved(
     sources = torch.arange(step)[:, None] + torch.arange(len(weights))
     band = torch.zeros(step, step + 2 * radius, dtype=weights.dtype)
     band = band.scatter_(1, sources, weights.expand_as(sources)).to(images)
-    beyond = (0, 0, radius, radius) if axis == 2 else (radius, radius, 0, 0)
-    padded = F.pad(images, beyond, mode=mode)
+    padding = (0, 0, radius, radius) if axis == 2 else (radius, radius, 0, 0)
+    padded = F.pad(images, padding, mode=mode)
     blurred = torch.empty_like(images)
     for start in range(0, length, step):
         rows = min(step, length - start)
@@ -182,7 +184,7 @@ def _convolved(
     return blurred
 
 
-def _shares(model: Model, images: Tensor) -> Tensor:
+def _class_probabilities(model: Model, images: Tensor) -> Tensor:
     """The probabilities of all classes, (B, classes) float64 on the CPU."""
     if isinstance(model, Logits | Explainer):
         return model.probabilities(images).to("cpu", torch.float64)

@@ -34,8 +34,8 @@ class PointingGame(Metric):
     Attributes:
         tolerance: in pixels of the original image; 0 and 1 ask for the object's own pixels.
         smoothing: sigma of the Gaussian in units of the original image's longer side, cut at 4 sigma, zeros
-            beyond the border. TorchRay takes 0.02 for pixel-level maps (gradient, guided backprop; LRP's are
-            such), and 0 for maps of few cells (Grad-CAM).
+            outside of the image. TorchRay takes 0.02 for pixel-level maps (gradient, guided backprop; LRP's
+            are such), and 0 for maps of few cells (Grad-CAM).
 
     Raises:
         ValueError: a negative tolerance or smoothing.
