@@ -1,6 +1,5 @@
 """What happens to the prediction when pixels go, or come, in the order of their relevance."""
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,24 +18,35 @@ from clarp.evaluation.metrics.perturbation import (
 
 
 @dataclass(frozen=True)
-class _Game(Metric):
-    """A picture becomes another one in equal steps: the most relevant pixels first, equal ones row by row."""
+class Deletion(Metric):
+    """The deletion game (RISE, Petsiuk 2018, arXiv 1806.07421): lower is better.
 
-    steps: int
-    fill: Fill
-    chunk: int
+    Pixels are filled from the most relevant on, equal ones row by row, in ``steps`` equal steps. With p_i the
+    target's probability after step i (softmax, or as the model's task has it), ``auc = sum_i (p_i + p_(i+1))
+    / (2 steps)``.
 
+    Attributes:
+        steps: number of steps; RISE takes one per row of the image (224).
+        fill: see :data:`~clarp.evaluation.metrics.perturbation.Fill`; RISE deletes to the mean colour.
+        chunk: at most so many images go through the model at once.
+    """
+
+    steps: int = 32
+    fill: Fill = "colour"
+    chunk: int = 64
+
+    name: ClassVar[str] = "deletion"
     needs_model: ClassVar[bool] = True
-    better: ClassVar[Direction]
+    better: ClassVar[Direction] = "lower"
 
     def __post_init__(self) -> None:
         _check_steps(self.steps)
         check_whole(chunk=self.chunk)
         check_fill(self.fill)
 
-    @abstractmethod
     def ends(self, images: Tensor, fill: Tensor) -> tuple[Tensor, Tensor]:
-        """The picture before the first step and that after the last, each (B, C, H, W)."""
+        """The pictures before the first step and those after the last, each (B, C, H, W)."""
+        return images, fill
 
     @property
     def optional_truth(self) -> tuple[str, ...]:
@@ -77,50 +87,20 @@ class _Game(Metric):
 
 
 @dataclass(frozen=True)
-class Deletion(_Game):
-    """The deletion game (RISE, Petsiuk 2018, arXiv 1806.07421): lower is better.
-
-    Pixels are filled from the most relevant on, equal ones row by row, in ``steps`` equal steps. With p_i the
-    target's probability after step i (softmax, or as the model's task has it), ``auc = sum_i (p_i + p_(i+1))
-    / (2 steps)``.
-
-    Attributes:
-        steps: number of steps; RISE takes one per row of the image (224).
-        fill: see :data:`~clarp.evaluation.metrics.perturbation.Fill`; RISE deletes to the mean colour.
-        chunk: at most so many images go through the model at once.
-    """
-
-    steps: int = 32
-    fill: Fill = "colour"
-    chunk: int = 64
-
-    name: ClassVar[str] = "deletion"
-    better: ClassVar[Direction] = "lower"
-
-    def ends(self, images: Tensor, fill: Tensor) -> tuple[Tensor, Tensor]:
-        return images, fill
-
-
-@dataclass(frozen=True)
-class Insertion(_Game):
+class Insertion(Deletion):
     """The insertion game (RISE, Petsiuk 2018, arXiv 1806.07421): higher is better.
 
     As :class:`Deletion`, but it begins with the filled image, and pixels come back from the most relevant on.
-
-    Attributes:
-        steps: number of steps; RISE takes one per row of the image (224).
-        fill: see :data:`~clarp.evaluation.metrics.perturbation.Fill`; RISE begins with a blurred image.
-        chunk: at most so many images go through the model at once.
+    RISE begins with a blurred image.
     """
 
-    steps: int = 32
     fill: Fill = "blur"
-    chunk: int = 64
 
     name: ClassVar[str] = "insertion"
     better: ClassVar[Direction] = "higher"
 
     def ends(self, images: Tensor, fill: Tensor) -> tuple[Tensor, Tensor]:
+        """From the filled images to the images."""
         return fill, images
 
 
