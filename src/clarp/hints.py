@@ -14,8 +14,8 @@ def unknown(kind: str, name: str, known: Collection[str], *, wanted: str | None 
         wanted: the part of the name that is compared with them; None: all of it.
         most: how many near names to give.
 
-    >>> unknown("metric", "pointin", ["pointing", "deletion"])
-    "unknown metric 'pointin', expected one of pointing, deletion. Did you mean pointing?"
+    >>> unknown("metric", "pointin", ["pointing", "aopc"])
+    "unknown metric 'pointin', expected one of pointing, aopc. Did you mean pointing?"
     """
     near = get_close_matches(name if wanted is None else wanted, known, n=most, cutoff=0.4)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
