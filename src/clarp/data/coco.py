@@ -16,7 +16,7 @@ from clarp.data.dataset import Dataset
 from clarp.data.folder import existing_folder
 from clarp.data.photo import Photo
 from clarp.data.problems import AnnotationError, Contradiction, Problem, UnreadableImageError
-from clarp.data.sample import Object, Sample, checked_box, unique
+from clarp.data.sample import Object, Sample, checked_box, shown_size, unique
 from clarp.geometry import Size
 from clarp.optional import optional
 
@@ -86,7 +86,7 @@ def coco(annotations: str | Path, images: str | Path, *, outside: bool = False) 
             problems.append(error.problem)
             continue
         if stated != size:
-            sizes = f"{_by(stated)} pixels, the photo has {_by(size)}"
+            sizes = f"{shown_size(stated)} pixels, the photo has {shown_size(size)}"
             wrong.append(("images", place, f"{file}: the size is {sizes}"))
             continue
         things: list[Object] = []
@@ -195,8 +195,12 @@ def _region(segmentation: object, size: Size) -> RunLengths:
     if isinstance(segmentation, dict):
         stated = field(segmentation, "size", wholes)
         if stated != [height, width]:
-            shown = _by((stated[0], stated[1])) if len(stated) == 2 else f"a size of {len(stated)} numbers:"
-            raise FieldError(f"the mask has {shown} pixels, the photo {_by(size)}")
+            shown = (
+                shown_size((stated[0], stated[1]))
+                if len(stated) == 2
+                else f"a size of {len(stated)} numbers:"
+            )
+            raise FieldError(f"the mask has {shown} pixels, the photo {shown_size(size)}")
         runs = field(segmentation, "counts", _runs)
         if sum(runs) != height * width:
             raise FieldError(
@@ -230,8 +234,8 @@ def _polygons(segmentation: object, size: Size) -> list[list[float]]:
         x, y = np.array(polygon[::2]), np.array(polygon[1::2])
         if x.min() < -1 or y.min() < -1 or x.max() > width + 1 or y.max() > height + 1:
             corners = ", ".join(f"{edge:g}" for edge in (x.min(), y.min(), x.max(), y.max()))
-            of = f"leaves the image of {width} x {height} pixels"
-            raise FieldError(f"the polygon in ({corners}) (left, top, right, bottom) {of}")
+            image = f"the image of {shown_size(size)} pixels"
+            raise FieldError(f"the polygon in ({corners}) (left, top, right, bottom) leaves {image}")
         around += float(np.maximum(abs(np.diff(x, append=x[0])), abs(np.diff(y, append=y[0]))).sum())
     if around > _MOST_AROUND:
         raise FieldError(f"the polygons go {around:.3g} pixels around, expected at most {_MOST_AROUND:.3g}")
@@ -290,7 +294,3 @@ def _content(path: Path) -> tuple[str, dict[str, list[object]]]:
         return text, {key: field(content, key, items) for key in keys}
     except FieldError as error:
         raise ValueError(f"{path}: {error}: {remedy}") from error
-
-
-def _by(size: Size) -> str:
-    return f"{size[1]} x {size[0]}"

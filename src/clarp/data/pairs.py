@@ -9,7 +9,7 @@ from clarp.data.dataset import Dataset
 from clarp.data.folder import existing_folder
 from clarp.data.photo import Photo, within
 from clarp.data.problems import AnnotationError, Contradiction, Problem, UnreadableImageError
-from clarp.data.sample import Object, Sample, checked_box, unique
+from clarp.data.sample import Object, Sample, checked_box, shown_size, unique
 from clarp.geometry import Size
 
 
@@ -82,7 +82,8 @@ def _entries(record: object, size: Size) -> list[object]:
     """The records of the objects of a photo of (height, width)."""
     height, width = field(record, "height", whole), field(record, "width", whole)
     if (height, width) != size:
-        raise FieldError(f"the size is {width} x {height} pixels, the photo has {size[1]} x {size[0]}")
+        stated = shown_size((height, width))
+        raise FieldError(f"the size is {stated} pixels, the photo has {shown_size(size)}")
     return field(record, "objects", items)
 
 

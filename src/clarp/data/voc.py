@@ -13,7 +13,7 @@ from clarp.data.dataset import Dataset
 from clarp.data.folder import existing_folder, unknown_name
 from clarp.data.photo import Photo, within
 from clarp.data.problems import AnnotationError, Contradiction, Problem, UnreadableImageError
-from clarp.data.sample import Object, Sample, checked_box, unique
+from clarp.data.sample import Object, Sample, checked_box, shown_size, unique
 from clarp.geometry import Box, Size
 
 VOC_CLASSES = (
@@ -97,7 +97,9 @@ def voc(
             objects, reasons = _objects(annotation, size, classes)
             wrong += [Contradiction(file, line, reason) for line, reason in reasons]
             if places_size != size:
-                reason = f"the segmentation is {_by(places_size)} pixels, the photo has {_by(size)}"
+                reason = (
+                    f"the segmentation is {shown_size(places_size)} pixels, the photo has {shown_size(size)}"
+                )
                 wrong.append(Contradiction(places.file, 1, reason))
             if place == "segmentation":
                 objects = _segmented(objects, places)
@@ -139,7 +141,7 @@ def _wrong_size(annotation: Element, size: Size) -> list[tuple[int, str]]:
         return [(element.line, "the size has no whole height and width")]
     if stated == size:
         return []
-    return [(element.line, f"the size is {_by(stated)} pixels, the photo has {_by(size)}")]
+    return [(element.line, f"the size is {shown_size(stated)} pixels, the photo has {shown_size(size)}")]
 
 
 def _box(element: Element, size: Size) -> Box | str:
@@ -192,7 +194,3 @@ def _identities(
             wrong.append(Contradiction(file, number, f"{identity} is listed twice"))
         found[identity] = None
     return list(found)
-
-
-def _by(size: Size) -> str:
-    return f"{size[1]} x {size[0]}"
