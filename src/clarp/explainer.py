@@ -340,7 +340,7 @@ class Explainer:
             method=self.method,
             ledger=maps.ledger.map(sample_first),
             selection_skipped=sample_first(maps.skipped),
-            layers={name: sample_first(maps.layers[tap]) for name, tap in query.layers.items()},
+            layers={name: sample_first(maps.layers[point]) for name, point in query.layers.items()},
             images=images,
             bounds_source=source(self.bounds, program.plan),
             model=self.network.name,

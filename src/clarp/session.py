@@ -205,9 +205,9 @@ class Session:
         Raises:
             ValueError: as of :class:`clarp.Explainer`.
         """
-        from clarp.evaluation.attribution import Relevance  # noqa: PLC0415
+        from clarp.evaluation.attribution import ClarpMethod  # noqa: PLC0415
 
-        if not isinstance(attributor, Relevance):
+        if not isinstance(attributor, ClarpMethod):
             moved, task = image.to(self.device), self.logits(image).task
             return PhotoMaps.compared(attributor, moved, targets, task, name)
         named = list(against) if attributor.explainer.method.has_rivals else []

@@ -4,7 +4,7 @@ import pytest
 
 from clarp.data._located import (
     MalformedFileError,
-    Record,
+    RepeatedKeys,
     header,
     json_keys,
     json_lines,
@@ -77,7 +77,7 @@ def test_a_key_that_is_there_twice(tmp_path):
     path = tmp_path / "a.json"
     path.write_text('{"a": [1, 2],\n"b": {"x": 1, "x": 2},\n"a":\n[3]}')
     text, content = read_json(path, "correct it")
-    assert isinstance(content, Record)
+    assert isinstance(content, RepeatedKeys)
     assert content == {"a": [3], "b": {"x": 2}}
     assert (content.repeated, content["b"].repeated) == (("a",), ("x",))
     assert json_lines(text, "a") == [4]

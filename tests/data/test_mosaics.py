@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from clarp.data import Dataset, Photo, Sample, mosaics
-from clarp.data._draw import below, draw
+from clarp.data.draws import below, draw
 from clarp.data.mosaics import _deal
 from clarp.evaluation import GridPointingGame
 

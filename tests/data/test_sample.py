@@ -17,7 +17,7 @@ from clarp.data import (
     Sample,
     UnreadableImageError,
 )
-from clarp.data._draw import below, draw
+from clarp.data.draws import below, draw
 from clarp.data.sample import checked_box, unique
 
 

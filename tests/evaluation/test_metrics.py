@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 from dataclasses import FrozenInstanceError, replace
+from inspect import signature
 
 import pytest
 import torch
@@ -68,6 +69,13 @@ class TestEveryMetric:
         assert set(metric.columns.values()) <= {"higher", "lower", "none"}
         assert next(iter(metric.columns.values())) != "none"
         assert "degenerate" in rows
+
+    def test_what_it_needs_is_what_its_measure_takes(self, metric):
+        taken = list(signature(metric.measure).parameters.values())[1:]
+        given = {"model", "images", "targets"} if metric.needs_model else set()
+        needed = {one.name for one in taken if one.default is one.empty}
+        assert needed == {*metric.truth, *given}
+        assert {one.name for one in taken} >= {*metric.truth, *metric.optional_truth}
 
     def test_a_batch_equals_its_samples(self, metric, batch):
         rows = metric(batch.model, batch.images, batch.maps, **truth_of(metric, batch))

@@ -18,7 +18,7 @@ from clarp.evaluation.drawing import FOREST, HEIGHT, WIDTH, Plot, whiskers
 from clarp.evaluation.page import build, write_page
 from clarp.evaluation.pictures import Cells
 from clarp.evaluation.store import Store
-from clarp.evaluation.tables import Curve, Interval, Line, Report
+from clarp.evaluation.tables import Curve, Estimate, Report, TableLine
 from clarp.render import Scale
 
 arrow = pytest.importorskip("pyarrow")
@@ -246,9 +246,9 @@ class TestDrawing:
 
     def test_intervals_share_an_axis_with_zero_on_it(self):
         def line(mean, low, high):
-            value = Interval(mean, low, high)
+            value = Estimate(mean, low, high)
             nan = float("nan")
-            return Line("c", "higher", "all", "m", 1, 0, value, Interval(), nan, Interval(), nan)
+            return TableLine("c", "higher", "all", "m", 1, 0, value, Estimate(), nan, Estimate(), nan)
 
         first, second, alone, none = whiskers(
             [line(2, 1, 3), line(-1, -2, 0), line(1, float("nan"), float("nan")), line(float("nan"), 0, 0)]

@@ -4,6 +4,8 @@ import json
 import re
 import shutil
 import threading
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from clarp.evaluation import (
     CentrePosition,
     EnergyPointing,
     GridPointingGame,
+    Metric,
     PatchMasking,
     PointingGame,
     mean_image,
@@ -54,6 +57,20 @@ def run(dataset, model, out, methods=("lrp",), wanted=("patch-masking:size=5",),
     classifier = load(model)
     opened = open_dataset(str(dataset), classifier.labels)
     return Run(opened, classifier, Settings(tuple(methods), metrics(wanted), batch_size=4, **settings), out)
+
+
+@dataclass(frozen=True)
+class MeanInside(Metric):
+    """With geometries, so the masks are in the photo's pixels."""
+
+    name: ClassVar[str] = "mean-inside"
+    truth: ClassVar[tuple[str, ...]] = ("masks", "before")
+    optional_truth: ClassVar[tuple[str, ...]] = ("geometries",)
+    columns: ClassVar[dict[str, str]] = {"pixels": "higher", "before": "none", "degenerate": "none"}
+
+    def measure(self, heatmaps, *, masks, before, geometries):
+        assert [mask.shape for mask in masks] == [place.original for place in geometries]
+        return {"pixels": torch.tensor([float(mask.sum()) for mask in masks]), "before": before}
 
 
 def rows(out):
@@ -157,6 +174,21 @@ class TestTheRows:
         assert all(value < 0.999 for value in alike)
         controls = [row["class-sensitivity/overlap"] for row in found if row["method"] != "lrp"]
         assert controls == pytest.approx([1.0] * len(controls))
+
+    def test_a_metric_of_one_s_own_gets_what_it_names(self, model, tmp_path):
+        boxes = toy_boxes(tmp_path / "boxes")
+        classifier = load(model)
+        wanted = {"mean-inside": MeanInside(), **metrics(["patch-masking:size=5"])}
+        settings = Settings(("lrp",), wanted, batch_size=4, limit=4)
+        Run(open_dataset(str(boxes), classifier.labels), classifier, settings, tmp_path / "run").complete()
+        samples = {sample.id: sample for sample in open_dataset(str(boxes), classifier.labels)}
+        found = rows(tmp_path / "run")
+        assert found
+        for row in found:
+            truth = samples[row["id"]].truth(tuple(map(int, row["label"].split())))
+            assert row["mean-inside/pixels"] == truth.mask.sum()
+            assert row["mean-inside/before"] == row["probability"]
+            assert row["mean-inside/degenerate"] == row["patch-masking:size=5/degenerate"]
 
     def test_parameter_randomisation_explains_the_copies(self, photos, model, tmp_path):
         wanted = ("parameter-randomisation:points=2",)

@@ -16,7 +16,7 @@ from torch import Tensor
 from clarp.commands.notes import lost_in_silence, note, note_lost
 from clarp.data.pairs import boxed_photos
 from clarp.data.sample import Object, checked_box
-from clarp.evaluation.attribution import Attributor, Relevance, lossy, warnings_of
+from clarp.evaluation.attribution import Attributor, ClarpMethod, lossy, warnings_of
 from clarp.evaluation.metrics import EnergyPointing
 from clarp.geometry import Box, Geometry
 from clarp.images import notes_of, open_photo
@@ -169,7 +169,7 @@ class _Comparison:
                     Cell(heatmaps[k].numpy(), self._said(target), note, tuple(box for box in boxes if box))
                 )
             name = attributor.name
-            title = name.upper() if isinstance(attributor, Relevance) else name
+            title = name.upper() if isinstance(attributor, ClarpMethod) else name
             row = Row(title, photo, tuple(cells), shows_photo=number == 0)
             rows.append(row.versus() if self.look.style == "versus" else row)
         return rows
@@ -249,7 +249,7 @@ class _Comparison:
 
 def _has_rivals(attributor: Attributor) -> bool:
     """Whether ``--against`` changes its maps."""
-    return isinstance(attributor, Relevance) and attributor.explainer.method.has_rivals
+    return isinstance(attributor, ClarpMethod) and attributor.explainer.method.has_rivals
 
 
 def _check_out(photo: Path, boxes: Sequence[str], out: Path) -> None:

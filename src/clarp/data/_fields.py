@@ -1,11 +1,14 @@
-"""What an annotation record must say, read field by field; whatever else is there becomes a reason with words."""
+"""The fields of an annotation's JSON record, checked one by one; what is wrong is said in words.
+
+Pydantic would check them too, but its messages are not sentences that say what to do.
+"""
 
 import math
 import reprlib
 from collections.abc import Callable
 from typing import TypeVar
 
-from clarp.data._located import Record
+from clarp.data._located import RepeatedKeys
 
 T = TypeVar("T")
 
@@ -36,7 +39,7 @@ def field(record: object, name: str, kind: Callable[[object], T]) -> T:
     """
     if not isinstance(record, dict):
         raise FieldError(f"{reprlib.repr(record)} is no object, expected one with {name!r}")
-    if isinstance(record, Record):
+    if isinstance(record, RepeatedKeys):
         raise FieldError(f"{', '.join(map(repr, record.repeated))} is there twice: keep the right one")
     if name not in record:
         raise FieldError(f"there is no {name!r}: add it")
@@ -56,21 +59,18 @@ def whole(value: object) -> int:
 
 
 def text_of(value: object) -> str:
-    """A text that isn't empty."""
     if not isinstance(value, str) or not value:
         raise FieldError("a text")
     return value
 
 
 def items(value: object) -> list[object]:
-    """A list of anything."""
     if not isinstance(value, list):
         raise FieldError("a list")
     return value
 
 
 def wholes(value: object) -> list[int]:
-    """A list of whole numbers from 0."""
     try:
         return [whole(item) for item in items(value)]
     except FieldError:
@@ -89,14 +89,12 @@ def label(value: object) -> tuple[int, ...]:
 
 
 def numbers(value: object) -> list[float]:
-    """A list of finite numbers."""
     if not isinstance(value, list) or not all(_finite(item) for item in value):
         raise FieldError("a list of finite numbers")
     return [float(item) for item in value]
 
 
 def four(value: object) -> tuple[float, float, float, float]:
-    """Four finite numbers."""
     if not isinstance(value, list) or len(value) != 4 or not all(_finite(item) for item in value):
         raise FieldError("four finite numbers")
     first, second, third, fourth = (float(item) for item in value)

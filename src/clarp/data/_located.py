@@ -26,7 +26,7 @@ class MalformedFileError(ValueError):
     """A file that can't be parsed; the message begins with the line."""
 
 
-class Record(dict[str, Any]):
+class RepeatedKeys(dict[str, Any]):
     """A JSON object in which a name is there more than once; the last one's value counts."""
 
     def __init__(self, members: Sequence[tuple[str, Any]]) -> None:
@@ -36,7 +36,7 @@ class Record(dict[str, Any]):
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A row of a CSV table: where it ends, and the cells that were asked for, or why they can't be told."""
 
     line: int
@@ -54,7 +54,6 @@ class Element:
     children: "list[Element]" = field(default_factory=list)
 
     def all(self, tag: str) -> "list[Element]":
-        """The children of that tag."""
         return [child for child in self.children if child.tag == tag]
 
     def find(self, path: str) -> "Element | None":
@@ -71,7 +70,10 @@ class Element:
 
 
 def read_xml(path: Path) -> Element:
-    """Parse an XML file of at most 16 MiB. Entities are refused: annotations need none, and they can be used to exhaust memory.
+    """Parse an XML file of at most 16 MiB.
+
+    Entities are refused: annotations need none, and they can be used to exhaust memory. defusedxml refuses
+    them too, but its elements have no line numbers for the messages.
 
     Raises:
         MalformedFileError: it is not well-formed, in an unknown encoding or nested too deeply, with the line.
@@ -87,9 +89,8 @@ def read_xml(path: Path) -> Element:
     def start(tag: str, attributes: dict[str, str]) -> None:
         del attributes
         if len(stack) > _DEPTH:
-            raise MalformedFileError(
-                f"line {parser.CurrentLineNumber}: more than {_DEPTH} elements in each other"
-            )
+            reason = f"line {parser.CurrentLineNumber}: more than {_DEPTH} elements in each other"
+            raise MalformedFileError(reason)
         texts.append([])
         element = Element(tag, parser.CurrentLineNumber)
         stack[-1].children.append(element)
@@ -117,14 +118,9 @@ def read_xml(path: Path) -> Element:
         raise MalformedFileError(f"line {error.lineno}: {expat.ErrorString(error.code)}") from error
     except MalformedFileError:
         raise
-    except (
-        ValueError,
-        LookupError,
-        TypeError,
-    ) as error:  # Python looks for an encoding that expat doesn't know
-        raise MalformedFileError(
-            f"line {parser.CurrentLineNumber}: the encoding can't be read ({error})"
-        ) from error
+    except (ValueError, LookupError, TypeError) as error:  # of an encoding that Python looks for
+        reason = f"line {parser.CurrentLineNumber}: the encoding can't be read ({error})"
+        raise MalformedFileError(reason) from error
     return root.children[0]
 
 
@@ -146,7 +142,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path, remedy: str) -> tuple[str, Any]:
-    """The text of a JSON file and its content; an object with a name twice is a :class:`Record`.
+    """The text of a JSON file and its content; an object with a name twice is a :class:`RepeatedKeys`.
 
     Raises:
         ValueError: it is not JSON or not UTF-8, with file and line; ``remedy`` ends the message.
@@ -183,7 +179,7 @@ def _longest(text: str) -> int:
 
 def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(members)
-    return record if len(record) == len(members) else Record(members)
+    return record if len(record) == len(members) else RepeatedKeys(members)
 
 
 def header(path: Path) -> list[str]:
@@ -196,7 +192,7 @@ def header(path: Path) -> list[str]:
     return [name.strip() for name in names]
 
 
-def read_rows(path: Path, columns: Sequence[str], remedy: str) -> Iterator[Row]:
+def read_rows(path: Path, columns: Sequence[str], remedy: str) -> Iterator[TableRow]:
     """The rows of a CSV table with a header line; empty lines are left out.
 
     Args:
@@ -219,11 +215,13 @@ def read_rows(path: Path, columns: Sequence[str], remedy: str) -> Iterator[Row]:
     for line, cells in lines:
         if any(cell.strip() for cell in cells[len(names) :]):
             reason = f"{len(cells)} cells, the header has {len(names)}: put quotes around a cell with a comma"
-            yield Row(line, (), reason)
+            yield TableRow(line, (), reason)
         elif len(cells) <= max(places):
-            yield Row(line, (), f"{len(cells)} cells, expected {len(names)} as in the header: add the others")
+            yield TableRow(
+                line, (), f"{len(cells)} cells, expected {len(names)} as in the header: add the others"
+            )
         else:
-            yield Row(line, tuple(cells[place].strip() for place in places))
+            yield TableRow(line, tuple(cells[place].strip() for place in places))
 
 
 def _csv(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -262,7 +260,7 @@ def json_keys(text: str) -> list[tuple[str, int]]:
 
 
 def _lines(text: str, starts: Iterable[int]) -> Iterator[int]:
-    """The lines of ascending places in a text. Counted from one to the next: from the beginning is quadratic."""
+    """The lines of ascending places in a text, each counted from the one before: in linear time."""
     line, last = 1, 0
     for start in starts:
         line += text.count("\n", last, start)
@@ -271,7 +269,7 @@ def _lines(text: str, starts: Iterable[int]) -> Iterator[int]:
 
 
 def _members(text: str, at: int) -> Iterator[tuple[str, int, int]]:
-    """(key or "", where the member begins, where its value begins) for the object or array that begins at ``at``."""
+    """(key or "", start of the member, start of its value) for the object or array that starts at ``at``."""
     at = _skip(text, at)
     is_object = text[at] == "{"
     at = _skip(text, at + 1)

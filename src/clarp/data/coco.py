@@ -2,6 +2,7 @@
 
 import warnings
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from clarp.data.dataset import Dataset
 from clarp.data.folder import existing_folder
 from clarp.data.photo import Photo
 from clarp.data.problems import AnnotationError, Contradiction, Problem, UnreadableImageError
-from clarp.data.sample import Object, Sample, checked_box, unique
+from clarp.data.sample import Object, Sample, checked_box, shown_size, unique
 from clarp.geometry import Size
 from clarp.optional import optional
 
@@ -44,7 +45,6 @@ class RunLengths:
         return torch.from_numpy(pixels.astype(bool))
 
     def files(self) -> tuple[Photo, ...]:
-        """None: the run lengths are here."""
         return ()
 
 
@@ -58,7 +58,7 @@ def coco(annotations: str | Path, images: str | Path, *, outside: bool = False) 
     Args:
         annotations: the json file.
         images: the folder of the photos.
-        outside: files may lie outside of the folder, where links, ``..`` and absolute paths lead; otherwise those are problems.
+        outside: files may lie outside of the folder (links, ``..``, absolute paths); else those are problems.
 
     Returns:
         Samples in the order of the image ids; their ids are the file names. An image without objects is a
@@ -73,56 +73,47 @@ def coco(annotations: str | Path, images: str | Path, *, outside: bool = False) 
     path, folder = Path(annotations), existing_folder(images)
     text, content = _content(path)
     wrong: list[_Wrong] = []
-    reader = _Reader.of(content["categories"], wrong)
+    categories = _categories(content["categories"], wrong)
     pictures = _pictures(content["images"], wrong)
     objects = _by_image(content["annotations"], _ids(content["images"]), wrong)
     samples: list[Sample] = []
     problems: list[Problem] = []
-    for identity, picture in sorted(pictures.items()):
-        photo = Photo(picture.file, folder, as_stored=True, outside=outside)
+    for identity, (place, file, stated) in sorted(pictures.items()):
+        photo = Photo(file, folder, as_stored=True, outside=outside)
         try:
             size = photo.size()
         except UnreadableImageError as error:
             problems.append(error.problem)
             continue
-        if picture.size != size:
-            sizes = f"{_by(picture.size)} pixels, the photo has {_by(size)}"
-            wrong.append(("images", picture.number, f"{photo.file}: the size is {sizes}"))
+        if stated != size:
+            sizes = f"{shown_size(stated)} pixels, the photo has {shown_size(size)}"
+            wrong.append(("images", place, f"{file}: the size is {sizes}"))
             continue
         things: list[Object] = []
         for number, record in objects[identity]:
             try:
-                things.append(reader.object(record, size))
+                things.append(_object(record, size, categories))
             except FieldError as error:
-                wrong.append(("annotations", number, f"{photo.file}: {error}"))
-        samples.append(Sample(photo.file, photo, unique(thing.label for thing in things), tuple(things)))
+                wrong.append(("annotations", number, f"{file}: {error}"))
+        samples.append(Sample(file, photo, unique(thing.label for thing in things), tuple(things)))
     if wrong:
         lines = {key: json_lines(text, key) for key in {key for key, _, _ in wrong}}
         raise AnnotationError(Contradiction(path.name, lines[key][n], reason) for key, n, reason in wrong)
-    return Dataset(path.stem, tuple(samples), tuple(reader.names), tuple(problems))
+    return Dataset(path.stem, tuple(samples), tuple(name for _, name in categories.values()), tuple(problems))
 
 
 _Wrong = tuple[str, int, str]
 """The list in the file, the element's number in it, and why it can't be true."""
 
 
-@dataclass(frozen=True)
-class _Image:
-    """A record of ``images``: its number in the list, its file, and the stated (height, width)."""
-
-    number: int
-    file: str
-    size: Size
-
-
-def _pictures(records: list[object], wrong: list[_Wrong]) -> dict[int, _Image]:
-    """The images by their ids; no id and no file twice."""
-    found: dict[int, _Image] = {}
+def _pictures(records: list[object], wrong: list[_Wrong]) -> dict[int, tuple[int, str, Size]]:
+    """By image id the number in the list, the file, and the stated (height, width); none is there twice."""
+    found: dict[int, tuple[int, str, Size]] = {}
     files: set[str] = set()
     for number, record in enumerate(records):
         try:
             identity, file = field(record, "id", whole), field(record, "file_name", text_of)
-            image = _Image(number, file, (field(record, "height", whole), field(record, "width", whole)))
+            image = number, file, (field(record, "height", whole), field(record, "width", whole))
         except FieldError as error:
             wrong.append(("images", number, str(error)))
             continue
@@ -158,47 +149,39 @@ def _by_image(
     return found
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """Turns annotation records into objects."""
+def _categories(records: list[object], wrong: list[_Wrong]) -> dict[int, tuple[int, str]]:
+    """By the id of each category its number, in the order of the ids, and its name; no id twice."""
+    names: dict[int, str] = {}
+    for number, record in enumerate(records):
+        try:
+            identity, name = field(record, "id", whole), field(record, "name", text_of)
+        except FieldError as error:
+            wrong.append(("categories", number, str(error)))
+            continue
+        if identity in names:
+            wrong.append(("categories", number, f"the category id {identity} is there twice"))
+        names[identity] = name
+    return {identity: (number, names[identity]) for number, identity in enumerate(sorted(names))}
 
-    index: dict[int, int]
-    names: list[str]
 
-    @classmethod
-    def of(cls, categories: list[object], wrong: list[_Wrong]) -> "_Reader":
-        """By the categories, numbered in the order of their ids; no id twice."""
-        names: dict[int, str] = {}
-        for number, record in enumerate(categories):
-            try:
-                identity, name = field(record, "id", whole), field(record, "name", text_of)
-            except FieldError as error:
-                wrong.append(("categories", number, str(error)))
-                continue
-            if identity in names:
-                wrong.append(("categories", number, f"the category id {identity} is there twice"))
-            names[identity] = name
-        ordered = sorted(names)
-        return cls({identity: n for n, identity in enumerate(ordered)}, [names[each] for each in ordered])
+def _object(record: object, size: Size, categories: Mapping[int, tuple[int, str]]) -> Object:
+    """The object of an annotation.
 
-    def object(self, record: object, size: Size) -> Object:
-        """The object.
-
-        Raises:
-            FieldError: there can't be such a one.
-        """
-        category = field(record, "category_id", whole)
-        if category not in self.index:
-            raise FieldError(f"category id {category} is not in the file")
-        left, top, width, height = field(record, "bbox", four)
-        region = _region(field(record, "segmentation", lambda value: value), size)
-        # COCO has a few boxes without width or height beside a good mask; the mask is the object's place.
-        flat = min(width, height) == 0
-        box = None if flat else checked_box((left, top, left + width, top + height), size)
-        if isinstance(box, str):
-            raise FieldError(box)
-        index = self.index[category]
-        return Object((index,), self.names[index], box, region=region)
+    Raises:
+        FieldError: there can't be such a one.
+    """
+    category = field(record, "category_id", whole)
+    if category not in categories:
+        raise FieldError(f"category id {category} is not in the file")
+    left, top, width, height = field(record, "bbox", four)
+    region = _region(field(record, "segmentation", lambda value: value), size)
+    # COCO has a few boxes without width or height beside a good mask; the mask is the object's place.
+    flat = min(width, height) == 0
+    box = None if flat else checked_box((left, top, left + width, top + height), size)
+    if isinstance(box, str):
+        raise FieldError(box)
+    index, name = categories[category]
+    return Object((index,), name, box, region=region)
 
 
 def _region(segmentation: object, size: Size) -> RunLengths:
@@ -212,8 +195,12 @@ def _region(segmentation: object, size: Size) -> RunLengths:
     if isinstance(segmentation, dict):
         stated = field(segmentation, "size", wholes)
         if stated != [height, width]:
-            shown = _by((stated[0], stated[1])) if len(stated) == 2 else f"a size of {len(stated)} numbers:"
-            raise FieldError(f"the mask has {shown} pixels, the photo {_by(size)}")
+            shown = (
+                shown_size((stated[0], stated[1]))
+                if len(stated) == 2
+                else f"a size of {len(stated)} numbers:"
+            )
+            raise FieldError(f"the mask has {shown} pixels, the photo {shown_size(size)}")
         runs = field(segmentation, "counts", _runs)
         if sum(runs) != height * width:
             raise FieldError(
@@ -228,7 +215,8 @@ def _region(segmentation: object, size: Size) -> RunLengths:
 def _polygons(segmentation: object, size: Size) -> list[list[float]]:
     """The polygons with three corners at least; each must lie in the photo, whether it has an area or not.
 
-    pycocotools writes where a corner outside says, and holds a hundred bytes for each pixel that the polygons go around.
+    pycocotools writes to memory where a corner outside says, and holds a hundred bytes for each pixel of the
+    outlines.
     """
     try:
         polygons = [numbers(polygon) for polygon in items(segmentation)]
@@ -246,9 +234,8 @@ def _polygons(segmentation: object, size: Size) -> list[list[float]]:
         x, y = np.array(polygon[::2]), np.array(polygon[1::2])
         if x.min() < -1 or y.min() < -1 or x.max() > width + 1 or y.max() > height + 1:
             corners = ", ".join(f"{edge:g}" for edge in (x.min(), y.min(), x.max(), y.max()))
-            raise FieldError(
-                f"the polygon in ({corners}) (left, top, right, bottom) leaves the image of {width} x {height} pixels"
-            )
+            image = f"the image of {shown_size(size)} pixels"
+            raise FieldError(f"the polygon in ({corners}) (left, top, right, bottom) leaves {image}")
         around += float(np.maximum(abs(np.diff(x, append=x[0])), abs(np.diff(y, append=y[0]))).sum())
     if around > _MOST_AROUND:
         raise FieldError(f"the polygons go {around:.3g} pixels around, expected at most {_MOST_AROUND:.3g}")
@@ -258,7 +245,7 @@ def _polygons(segmentation: object, size: Size) -> list[list[float]]:
 def _runs(counts: object) -> list[int]:
     """Run lengths from a list, or from COCO's compressed text.
 
-    pycocotools believes any run lengths: those that cover less than the image leave memory as it was in the
+    pycocotools does not check run lengths: those that cover less than the image leave memory as it was in the
     mask, and those that cover more end the program.
     """
     if not isinstance(counts, str):
@@ -307,7 +294,3 @@ def _content(path: Path) -> tuple[str, dict[str, list[object]]]:
         return text, {key: field(content, key, items) for key in keys}
     except FieldError as error:
         raise ValueError(f"{path}: {error}: {remedy}") from error
-
-
-def _by(size: Size) -> str:
-    return f"{size[1]} x {size[0]}"

@@ -1,5 +1,6 @@
 """Two cut-outs on a background: every object's exact pixels are known by construction."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,8 +8,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from clarp.data._draw import below, draw
 from clarp.data.dataset import Dataset
+from clarp.data.draws import below, draw
 from clarp.data.photo import Photo
 from clarp.data.problems import AnnotationError, Contradiction
 from clarp.data.sample import Object, Sample
@@ -36,7 +37,6 @@ class Cutout:
 
     @property
     def box(self) -> Box:
-        """Its place as edges."""
         return self.left, self.top, self.left + self.width, self.top + self.height
 
     def image(self) -> Image.Image:
@@ -52,12 +52,11 @@ class Cutout:
         return mask
 
     def files(self) -> tuple[Photo, ...]:
-        """The cut-out's file."""
         return (self.photo,)
 
 
 @dataclass(frozen=True)
-class Composite:
+class ComposedPicture:
     """Cut-outs pasted on a background.
 
     Attributes:
@@ -70,12 +69,14 @@ class Composite:
     cutouts: tuple[Cutout, ...]
     background: tuple[int, int, int] | Photo
 
+    def __repr__(self) -> str:
+        # By the name that fingerprints of data sets have had from the first run on.
+        return f"Composite(side={self.side!r}, cutouts={self.cutouts!r}, background={self.background!r})"
+
     def size(self) -> Size:
-        """(height, width) in pixels."""
         return self.side, self.side
 
     def open(self) -> Image.Image:
-        """The composite, RGB."""
         if isinstance(self.background, Photo):
             canvas = ImageOps.fit(self.background.open(), (self.side, self.side), Image.Resampling.BILINEAR)
         else:
@@ -86,7 +87,6 @@ class Composite:
         return canvas
 
     def files(self) -> tuple[Photo, ...]:
-        """The cut-outs' files, then the background's."""
         behind = (self.background,) if isinstance(self.background, Photo) else ()
         return (*(cutout.photo for cutout in self.cutouts), *behind)
 
@@ -122,66 +122,63 @@ def composites(
             once.
         UnreadableImageError: a cut-out is missing or damaged; ``cutouts.verified()`` sorts those out first.
     """
-    maker = _Maker(cutouts, _checked(cutouts), side, background, seed)
-    samples = tuple(maker.sample(index) for index in range(count))
-    return Dataset(f"{cutouts.name}-composites", samples, cutouts.classes, cutouts.problems, as_is=True)
-
-
-@dataclass(frozen=True)
-class _Maker:
-    """What all composites of one data set share."""
-
-    cutouts: Dataset
-    photos: dict[str, tuple[Photo, Size]]
-    side: int
-    background: tuple[int, int, int] | Dataset
-    seed: int
-
-    def sample(self, index: int) -> Sample:
-        """The composite number ``index``."""
-        beside = draw(self.seed, index, "beside") < 0.5
-        pair = self._two(index)
-        cutouts = tuple(self._placed(sample, index, half, beside=beside) for half, sample in enumerate(pair))
+    photos = _checked(cutouts)
+    samples: list[Sample] = []
+    for index in range(count):
+        beside = draw(seed, index, "beside") < 0.5
+        pair = _pair(cutouts, seed, index)
+        placed = tuple(
+            _placed(*photos[sample.id], side, (seed, index, half), half, beside=beside)
+            for half, sample in enumerate(pair)
+        )
         objects = tuple(
             Object(sample.labels[0], sample.id, cutout.box, region=cutout)
-            for sample, cutout in zip(pair, cutouts, strict=True)
+            for sample, cutout in zip(pair, placed, strict=True)
         )
-        picture = Composite(self.side, cutouts, self._behind(index))
-        return Sample(f"{self.seed}-{index:05d}", picture, tuple(thing.label for thing in objects), objects)
+        picture = ComposedPicture(side, placed, _chosen_background(background, seed, index))
+        labels = tuple(thing.label for thing in objects)
+        samples.append(Sample(f"{seed}-{index:05d}", picture, labels, objects))
+    return Dataset(
+        f"{cutouts.name}-composites", tuple(samples), cutouts.classes, cutouts.problems, as_is=True
+    )
 
-    def _two(self, index: int) -> tuple[Sample, Sample]:
-        """Two samples that share no class id."""
-        attempt = 0
-        while True:
-            first = self.cutouts[below(len(self.cutouts), self.seed, index, attempt, "first")]
-            second = self.cutouts[below(len(self.cutouts), self.seed, index, attempt, "second")]
-            if _differ(first, second):
-                return first, second
-            attempt += 1
 
-    def _placed(self, sample: Sample, index: int, half: int, *, beside: bool) -> Cutout:
-        photo, size = self.photos[sample.id]
-        thickness = self.side // 2
-        room = (self.side, thickness) if beside else (thickness, self.side)
-        share = 0.75 + 0.25 * draw(self.seed, index, half, "scale")
-        factor = share * min(room[0] / size[0], room[1] / size[1])
-        height, width = max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
-        top = int((room[0] - height + 1) * draw(self.seed, index, half, "top"))
-        left = int((room[1] - width + 1) * draw(self.seed, index, half, "left"))
-        shift = half * (self.side - thickness)
-        return (
-            Cutout(photo, left + shift, top, width, height)
-            if beside
-            else Cutout(photo, left, top + shift, width, height)
-        )
+def _pair(cutouts: Dataset, seed: int, index: int) -> tuple[Sample, Sample]:
+    """Two samples that share no class id."""
+    for attempt in itertools.count():
+        first = cutouts[below(len(cutouts), seed, index, attempt, "first")]
+        second = cutouts[below(len(cutouts), seed, index, attempt, "second")]
+        if _differ(first, second):
+            break
+    return first, second
 
-    def _behind(self, index: int) -> tuple[int, int, int] | Photo:
-        if not isinstance(self.background, Dataset):
-            return self.background
-        sample = self.background[below(len(self.background), self.seed, index, "background")]
-        if not isinstance(sample.picture, Photo):
-            raise ValueError(f"{sample.id} is no file: backgrounds are photos")  # noqa: TRY004  a wrong value of the right type
-        return sample.picture
+
+def _placed(
+    photo: Photo, size: Size, side: int, names: tuple[int, int, int], half: int, *, beside: bool
+) -> Cutout:
+    """A cut-out of (height, width) at a random place in its half of the canvas, drawn by ``names``."""
+    thickness = side // 2
+    room = (side, thickness) if beside else (thickness, side)
+    share = 0.75 + 0.25 * draw(*names, "scale")
+    factor = share * min(room[0] / size[0], room[1] / size[1])
+    height, width = max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+    top = int((room[0] - height + 1) * draw(*names, "top"))
+    left = int((room[1] - width + 1) * draw(*names, "left"))
+    shift = half * (side - thickness)
+    if beside:
+        return Cutout(photo, left + shift, top, width, height)
+    return Cutout(photo, left, top + shift, width, height)
+
+
+def _chosen_background(
+    background: tuple[int, int, int] | Dataset, seed: int, index: int
+) -> tuple[int, int, int] | Photo:
+    if not isinstance(background, Dataset):
+        return background
+    sample = background[below(len(background), seed, index, "background")]
+    if not isinstance(sample.picture, Photo):
+        raise ValueError(f"{sample.id} is no file: backgrounds are photos")  # noqa: TRY004  a sample of the wrong kind
+    return sample.picture
 
 
 def _checked(cutouts: Dataset) -> dict[str, tuple[Photo, Size]]:
@@ -190,15 +187,13 @@ def _checked(cutouts: Dataset) -> dict[str, tuple[Photo, Size]]:
     wrong: list[Contradiction] = []
     for sample in cutouts:
         if len(sample.labels) != 1 or not isinstance(sample.picture, Photo):
-            raise ValueError(
-                f"{sample.id} has {len(sample.labels)} labels: a cut-out is one file with one label"
-            )
+            labels = f"{sample.id} has {len(sample.labels)} labels"
+            raise ValueError(f"{labels}: a cut-out is one file with one label")
         image = sample.picture.open_with_alpha()
         alpha = np.array(image.getchannel("A"))
         if alpha.min() >= _OPAQUE or alpha.max() < _OPAQUE:
-            wrong.append(
-                Contradiction(sample.id, 1, "no cut-out: it needs both opaque and transparent pixels")
-            )
+            reason = "no cut-out: it needs both opaque and transparent pixels"
+            wrong.append(Contradiction(sample.id, 1, reason))
             continue
         trimmed = _trimmed(sample.picture)
         found[sample.id] = (sample.picture, (trimmed.height, trimmed.width))

@@ -17,7 +17,7 @@ class Dataset:
     Attributes:
         name: for tables and messages.
         samples: sorted by the reader; the same files give the same order everywhere.
-        classes: the names of the class ids, by index; empty where nobody knows them.
+        classes: the names of the class ids, by index; empty where they are unknown.
         problems: the files that gave no sample, by name.
         as_is: the pictures already have the size for the model (mosaics, composites): no resize, no crop.
 
@@ -72,10 +72,11 @@ class Dataset:
         return replace(self, samples=tuple(good), problems=tuple(problems))
 
     def fingerprint(self) -> str:
-        """SHA-256 of ids, labels, objects, and of each picture's and region's file: name, length, first and last 4 KiB.
+        """SHA-256 of ids, labels, objects, and each file's name, length, first and last 4 KiB.
 
-        Folders and dates are no part of it: a copy has the same fingerprint. Pixels in the middle of a file
-        that change without changing its length are not seen; that keeps it fast for a million files.
+        The files are those of pictures and regions. Folders and dates are no part of it: a copy has the same
+        fingerprint. Pixels in the middle of a file that change without changing its length are not seen; that
+        keeps it fast for a million files.
         """
         digest = hashlib.sha256(repr((self.name, self.classes, self.as_is)).encode())
         for sample in self.samples:
@@ -92,7 +93,7 @@ def file_digest(sample: Sample) -> bytes:
 
 def _ends(path: Path, length: int = 4096) -> bytes:
     try:
-        if not path.is_file():  # nobody waits for a pipe
+        if not path.is_file():  # reading a pipe would block
             return b"unreadable"
         with path.open("rb") as file:
             total = path.stat().st_size

@@ -33,7 +33,7 @@ def image_folder(
         classes: the model's class names by index; a folder gets the index of its name. None: the folders in
             the order of their names are classes 0, 1, 2, ...
         as_stored: leave rotation tags (EXIF) alone.
-        outside: files may lie outside of the folder, where links, ``..`` and absolute paths lead; otherwise those are problems.
+        outside: files may lie outside of the folder (links, ``..``, absolute paths); else those are problems.
 
     Returns:
         Samples sorted by path; their ids are their paths below ``root``. Other files, and folders that can't
@@ -82,14 +82,15 @@ def image_table(
         class_column: the column with the classes: an index, several indices separated by spaces (any of them
             is right, the best first), or one name of ``classes``.
         classes: the model's class names by index.
-        outside: files may lie outside of the folder, where links, ``..`` and absolute paths lead; otherwise those are problems.
+        outside: files may lie outside of the folder (links, ``..``, absolute paths); else those are problems.
 
     Returns:
-        Samples in the table's order; their ids are their paths in their shortest form. Photos below ``root`` that the table doesn't
-        list are problems of the kind "unlabelled".
+        Samples in the table's order; their ids are their paths in their shortest form. Photos below ``root``
+        that the table doesn't list are problems of the kind "unlabelled".
 
     Raises:
-        ValueError: no such folder, table or column, or a table that is not CSV in UTF-8 or a link that leads out of the folder.
+        ValueError: no such folder, table or column, or a table that is not CSV in UTF-8 or a link that leads
+            out of the folder.
         AnnotationError: a class that doesn't exist or whose name several have, a file listed twice, or a row
             with too many cells or too few; with the table's lines.
     """
@@ -157,7 +158,7 @@ def _photos(root: Path, problems: list[Problem], *, outside: bool) -> Iterator[s
 
 
 def _unusable(root: Path, file: str, absent: str, *, allowed: bool) -> Problem | None:
-    """Why a file is no photo of the data set, by what it is: nobody should wait for a pipe, or look into other folders."""
+    """Why a file is no photo of the data set: it is absent, outside of it, or no regular file."""
     try:
         if not allowed and leaves(root, file):
             return outside_of(file)
@@ -173,7 +174,8 @@ def _index_of_folders(folders: list[str], classes: Sequence[str] | None) -> dict
     if unknown:
         shown = "; ".join(unknown_name(name, list(by_name)) for name in unknown[:20])
         raise ValueError(
-            f"{len(unknown)} folder names are no class of the model: {shown}. Rename them to the model's class names"
+            f"{len(unknown)} folder names are no class of the model: {shown}. Rename them to the model's "
+            "class names"
         )
     several = [shared_name(name, by_name[name]) for name in folders if len(by_name[name]) > 1]
     if several:
@@ -205,7 +207,7 @@ def unknown_name(name: str, known: Sequence[str]) -> str:
 def _table_rows(
     path: Path, file_column: str, class_column: str, wrong: list[Contradiction]
 ) -> Iterator[tuple[int, str, str]]:
-    """(line, file, class text) of each row; rows that can't be told apart into cells are added to ``wrong``."""
+    """(line, file, class text) of each row; rows with too many cells or too few are added to ``wrong``."""
     if not path.is_file():
         raise ValueError(
             f"{path} does not exist: give a CSV table with the columns {file_column},{class_column}"

@@ -1,10 +1,10 @@
-"""ImageNet's validation or training photos, in the layouts in which they are handed around."""
+"""ImageNet's validation or training photos, in their two common layouts."""
 
 import re
 from pathlib import Path
 from typing import Literal
 
-from clarp.data._located import Row, read_rows, read_text
+from clarp.data._located import TableRow, read_rows, read_text
 from clarp.data.dataset import Dataset
 from clarp.data.folder import existing_folder, image_folder
 from clarp.data.photo import Photo, within
@@ -30,13 +30,14 @@ def imagenet(root: str | Path, split: Literal["val", "train"] = "val", *, outsid
     Args:
         root: the folder that holds the split.
         split: "val" or "train".
-        outside: files may lie outside of the folder, where links, ``..`` and absolute paths lead; otherwise those are problems.
+        outside: files may lie outside of the folder (links, ``..``, absolute paths); else those are problems.
 
     Returns:
         Samples sorted by path; ids are paths below the folder of the split.
 
     Raises:
-        ValueError: none of the layouts was found, synsets can't be numbered, or a table or the split is a link out of the folder.
+        ValueError: none of the layouts was found, synsets can't be numbered, or a table or the split is a
+            link out of the folder.
         AnnotationError: the solution names an unknown synset, a box outside its image or without numbers, or
             a photo twice, or the mapping a synset twice; with file and line.
     """
@@ -130,8 +131,8 @@ def _from_solution(
     return Dataset(name, tuple(samples), tuple(mapping.values()), tuple(problems))
 
 
-def _rows(solution: Path, wrong: list[Contradiction]) -> list[Row]:
-    """The rows in the order of the photos; those that have too many cells or too few are added to ``wrong``."""
+def _rows(solution: Path, wrong: list[Contradiction]) -> list[TableRow]:
+    """The rows in the order of the photos; those with too many cells or too few are added to ``wrong``."""
     rows = list(read_rows(solution, ("ImageId", "PredictionString"), "give Kaggle's own table"))
     wrong += [Contradiction(solution.name, row.line, row.wrong) for row in rows if row.wrong]
     return sorted((row for row in rows if not row.wrong), key=lambda row: row.cells[0])

@@ -7,8 +7,8 @@ from heapq import heappop, heappush
 
 from PIL import Image, ImageOps
 
-from clarp.data._draw import draw
 from clarp.data.dataset import Dataset
+from clarp.data.draws import draw
 from clarp.data.photo import Photo
 from clarp.data.sample import Label, Object, Sample
 from clarp.geometry import Size
@@ -23,11 +23,9 @@ class Mosaic:
     cell: int
 
     def size(self) -> Size:
-        """(height, width) in pixels."""
         return self.n * self.cell, self.n * self.cell
 
     def open(self) -> Image.Image:
-        """The mosaic, RGB."""
         mosaic = Image.new("RGB", (self.n * self.cell, self.n * self.cell))
         for number, photo in enumerate(self.photos):
             row, column = divmod(number, self.n)
@@ -36,7 +34,6 @@ class Mosaic:
         return mosaic
 
     def files(self) -> tuple[Photo, ...]:
-        """The n x n files."""
         return self.photos
 
 
@@ -80,7 +77,8 @@ def mosaics(
         if len(made) == before:
             classes = len({sample.labels[0] for sample in photos})
             raise ValueError(
-                f"{classes} classes can't fill {n} x {n} cells with different ones: give more photos or a smaller n"
+                f"{classes} classes can't fill {n} x {n} cells with different ones: "
+                "give more photos or a smaller n"
             )
         dealing += 1
     name = f"{photos.name}-mosaic-{n}x{n}"

@@ -55,7 +55,7 @@ def open_dataset(
         seed: of mosaics and composites.
         choose: the photos that mosaics are made of; the protocol wants those that the model gets right with
             confidence.
-        outside: files may lie outside of the folder, where links, ``..`` and absolute paths lead; otherwise those are problems.
+        outside: files may lie outside of the folder (links, ``..``, absolute paths); else those are problems.
 
     Raises:
         ValueError: nothing there, or no layout that is known; and what the readers raise.

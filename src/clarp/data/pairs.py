@@ -1,15 +1,15 @@
-"""A few photos with boxes by hand, described by one ``boxes.json``."""
+"""Photos with boxes, described by one ``boxes.json``."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from clarp.data._fields import FieldError, field, four, items, label, text_of, whole
-from clarp.data._located import Record, json_keys, read_json
+from clarp.data._located import RepeatedKeys, json_keys, read_json
 from clarp.data.dataset import Dataset
 from clarp.data.folder import existing_folder
 from clarp.data.photo import Photo, within
 from clarp.data.problems import AnnotationError, Contradiction, Problem, UnreadableImageError
-from clarp.data.sample import Object, Sample, checked_box, unique
+from clarp.data.sample import Object, Sample, checked_box, shown_size, unique
 from clarp.geometry import Size
 
 
@@ -22,7 +22,7 @@ def boxed_photos(root: str | Path, table: str = "boxes.json", *, outside: bool =
     Args:
         root: the folder of the photos.
         table: the table's path below ``root``.
-        outside: files may lie outside of the folder, where links, ``..`` and absolute paths lead; otherwise those are problems.
+        outside: files may lie outside of the folder (links, ``..``, absolute paths); else those are problems.
 
     Returns:
         Samples in the order of the file names, which are their ids.
@@ -52,7 +52,7 @@ def boxed_photos(root: str | Path, table: str = "boxes.json", *, outside: bool =
             problems.append(error.problem)
         else:
             samples.append(Sample(file, photo, unique(thing.label for thing in objects), objects))
-    if wrong or isinstance(content, Record):
+    if wrong or isinstance(content, RepeatedKeys):
         raise AnnotationError(_located(table, json_keys(text), wrong))
     return Dataset(root.name, tuple(samples), (), tuple(problems))
 
@@ -82,7 +82,8 @@ def _entries(record: object, size: Size) -> list[object]:
     """The records of the objects of a photo of (height, width)."""
     height, width = field(record, "height", whole), field(record, "width", whole)
     if (height, width) != size:
-        raise FieldError(f"the size is {width} x {height} pixels, the photo has {size[1]} x {size[0]}")
+        stated = shown_size((height, width))
+        raise FieldError(f"the size is {stated} pixels, the photo has {shown_size(size)}")
     return field(record, "objects", items)
 
 

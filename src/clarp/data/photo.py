@@ -19,7 +19,7 @@ from clarp.images import open_photo
 
 
 class Picture(Protocol):
-    """Something that can be opened as an RGB image; frozen, picklable, and with a ``repr`` free of folders."""
+    """What can be opened as an RGB image; frozen, picklable, and with a ``repr`` without folders."""
 
     def size(self) -> Size:
         """(height, width) in pixels.
@@ -62,7 +62,6 @@ class Photo:
 
     @property
     def path(self) -> Path:
-        """Where it lies."""
         return self.root / self.file
 
     def checked(self) -> Path:
@@ -96,7 +95,6 @@ class Photo:
             return np.array(decoding.picture("indices", self.checked(), str(self.path)))
 
     def files(self) -> tuple["Photo", ...]:
-        """This file."""
         return (self,)
 
     @contextmanager
@@ -114,7 +112,7 @@ class Photo:
 
 
 def leaves(root: Path, file: str) -> bool:
-    """Whether a file of a data set lies outside of its folder, where ``..``, an absolute path or a link leads there."""
+    """Whether a file of a data set lies outside of its folder, by ``..``, an absolute path or a link."""
     own = _real(root)
     place = os.path.realpath(root / file)
     return os.path.commonpath([own, place]) != own
@@ -140,7 +138,6 @@ def within(root: Path, path: Path, *, outside: bool) -> Path:
 
 
 def outside(file: str) -> Problem:
-    """What is said of a file that lies there."""
     return Problem("outside", file, "it leaves the data set's folder; --outside allows that, or outside=True")
 
 

@@ -25,7 +25,7 @@ class UnreadableImageError(ValueError):
 
 
 class AnnotationError(ValueError):
-    """Annotations that contradict their pictures; the message lists all of them at once with file and line."""
+    """Annotations that contradict their pictures; the message lists all of them with file and line."""
 
     def __init__(self, contradictions: Iterable["Contradiction"]) -> None:
         self.contradictions = tuple(contradictions)
@@ -33,7 +33,8 @@ class AnnotationError(ValueError):
         rest = len(self.contradictions) - len(shown)
         more = [f"  ... and {rest} more"] if rest else []
         count = len(self.contradictions)
-        head = f"{count} annotation{'s' * (count != 1)} can't be true; correct or remove the lines below, then read again:"
+        what = f"{count} annotation{'s' * (count != 1)} can't be true"
+        head = f"{what}; correct or remove the lines below, then read again:"
         super().__init__("\n".join([head, *shown, *more]))
 
     def __reduce__(self) -> tuple[type["AnnotationError"], tuple[tuple["Contradiction", ...]]]:

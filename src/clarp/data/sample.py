@@ -13,7 +13,7 @@ from clarp.data.photo import Photo, Picture
 from clarp.geometry import Box, Size
 
 Label = tuple[int, ...]
-"""The class ids that name one thing equally well, the best first: ``(281,)``, or ``(331, 330)`` for hare or rabbit."""
+"""Class ids that name one thing equally well, the best first: ``(281,)``, or ``(331, 330)`` for a hare."""
 
 
 class Region(Protocol):
@@ -132,10 +132,14 @@ def checked_box(box: Box, size: Size, slack: float = 1.0) -> Box | str:
     if not np.isfinite(box).all() or left >= right or top >= bottom:
         return f"the box {_shown(box)} (left, top, right, bottom) has no area"
     if left < -slack or top < -slack or right > width + slack or bottom > height + slack:
-        return (
-            f"the box {_shown(box)} (left, top, right, bottom) leaves the image of {width} x {height} pixels"
-        )
+        image = f"the image of {shown_size(size)} pixels"
+        return f"the box {_shown(box)} (left, top, right, bottom) leaves {image}"
     return max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))
+
+
+def shown_size(size: Size) -> str:
+    """``640 x 480``, the width first, of a size of (height, width)."""
+    return f"{size[1]} x {size[0]}"
 
 
 def unique(labels: Iterable[Label]) -> tuple[Label, ...]:

@@ -13,23 +13,13 @@ from clarp.data.dataset import Dataset
 from clarp.data.folder import existing_folder, unknown_name
 from clarp.data.photo import Photo, within
 from clarp.data.problems import AnnotationError, Contradiction, Problem, UnreadableImageError
-from clarp.data.sample import Object, Sample, checked_box, unique
+from clarp.data.sample import Object, Sample, checked_box, shown_size, unique
 from clarp.geometry import Box, Size
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *(
-        "diningtable",
-        "dog",
-        "horse",
-        "motorbike",
-        "person",
-        "pottedplant",
-        "sheep",
-        "sofa",
-        "train",
-        "tvmonitor",
-    ),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
+    *("train", "tvmonitor"),
 )
 """The twenty classes in the challenge's order, which is the order of the models' outputs."""
 _DIGITS = 20
@@ -50,7 +40,6 @@ class Instance:
         return torch.from_numpy(self.picture.indices() == self.index)
 
     def files(self) -> tuple[Photo, ...]:
-        """The picture of all objects' pixels."""
         return (self.picture,)
 
 
@@ -74,7 +63,7 @@ def voc(
             "trainval", ...; None: every annotation there is.
         place: an object's place is its box, as in the pointing game, or its pixels in ``SegmentationObject``.
         classes: the class names by index.
-        outside: files may lie outside of the folder, where links, ``..`` and absolute paths lead; otherwise those are problems.
+        outside: files may lie outside of the folder (links, ``..``, absolute paths); else those are problems.
 
     Returns:
         Samples in the list's order; ids are the names without ending. Photos and annotations that are missing
@@ -105,12 +94,13 @@ def voc(
         except UnreadableImageError as error:
             problems.append(error.problem)
         else:
-            found = _objects(annotation, size, classes)
-            wrong += [Contradiction(file, line, reason) for line, reason in found.wrong]
+            objects, reasons = _objects(annotation, size, classes)
+            wrong += [Contradiction(file, line, reason) for line, reason in reasons]
             if places_size != size:
-                reason = f"the segmentation is {_by(places_size)} pixels, the photo has {_by(size)}"
+                reason = (
+                    f"the segmentation is {shown_size(places_size)} pixels, the photo has {shown_size(size)}"
+                )
                 wrong.append(Contradiction(places.file, 1, reason))
-            objects = tuple(found.objects)
             if place == "segmentation":
                 objects = _segmented(objects, places)
             samples.append(Sample(identity, photo, unique(thing.label for thing in objects), objects))
@@ -120,29 +110,25 @@ def voc(
     return Dataset(name, tuple(samples), tuple(classes), tuple(problems))
 
 
-@dataclass(frozen=True)
-class _Found:
-    objects: list[Object]
-    wrong: list[tuple[int, str]]
-
-
-def _objects(annotation: Element, size: Size, classes: Sequence[str]) -> _Found:
-    found = _Found([], _wrong_size(annotation, size))
+def _objects(
+    annotation: Element, size: Size, classes: Sequence[str]
+) -> tuple[tuple[Object, ...], list[tuple[int, str]]]:
+    """The objects, and what can't be true as (line, reason)."""
+    objects: list[Object] = []
+    wrong = _wrong_size(annotation, size)
     for element in annotation.all("object"):
         name = element.value("name")
         box = _box(element, size)
         if name not in classes:
             line = (element.find("name") or element).line
-            reason = (
-                f"class {unknown_name(name, classes)} is not one of the data set's {len(classes)} classes"
-            )
-            found.wrong.append((line, reason))
+            shown = unknown_name(name, classes)
+            wrong.append((line, f"class {shown} is not one of the data set's {len(classes)} classes"))
         elif isinstance(box, str):
-            found.wrong.append(((element.find("bndbox") or element).line, box))
+            wrong.append(((element.find("bndbox") or element).line, box))
         else:
             difficult = element.value("difficult") == "1"
-            found.objects.append(Object((list(classes).index(name),), name, box, difficult))
-    return found
+            objects.append(Object((list(classes).index(name),), name, box, difficult))
+    return tuple(objects), wrong
 
 
 def _wrong_size(annotation: Element, size: Size) -> list[tuple[int, str]]:
@@ -155,7 +141,7 @@ def _wrong_size(annotation: Element, size: Size) -> list[tuple[int, str]]:
         return [(element.line, "the size has no whole height and width")]
     if stated == size:
         return []
-    return [(element.line, f"the size is {_by(stated)} pixels, the photo has {_by(size)}")]
+    return [(element.line, f"the size is {shown_size(stated)} pixels, the photo has {shown_size(size)}")]
 
 
 def _box(element: Element, size: Size) -> Box | str:
@@ -197,12 +183,8 @@ def _identities(
     path = within(root, root / file, outside=outside)
     if not path.is_file():
         known = sorted(other.stem for other in path.parent.glob("*.txt") if "_" not in other.stem)
-        there = (
-            f"there are {', '.join(known)}"
-            if known
-            else "there is no list at all; split=None takes every annotation"
-        )
-        raise ValueError(f"{path} does not exist: {there}")
+        none = "there is no list at all; split=None takes every annotation"
+        raise ValueError(f"{path} does not exist: " + (f"there are {', '.join(known)}" if known else none))
     found: dict[str, None] = {}
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
@@ -212,7 +194,3 @@ def _identities(
             wrong.append(Contradiction(file, number, f"{identity} is listed twice"))
         found[identity] = None
     return list(found)
-
-
-def _by(size: Size) -> str:
-    return f"{size[1]} x {size[0]}"

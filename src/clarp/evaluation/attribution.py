@@ -1,9 +1,13 @@
-"""Everything that makes heatmaps, behind one call: clarp's methods, captum's baselines, and the controls."""
+"""Everything that makes heatmaps, behind one call: clarp's methods, captum's baselines, and the controls.
+
+Each has a ``name`` for the tables; a ``definition``, its whole configuration in words, for the fingerprint of
+a run; ``coarse``, whether its maps have few cells or one tip; a call with images (B, C, H, W), targets (B,)
+and the B ids of the samples that returns heatmaps (B, H, W); and ``on(model)``, the same method for another
+model of the same architecture.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +17,7 @@ from clarp.errors import RelevanceLost
 from clarp.evaluation.baselines import Baseline
 from clarp.evaluation.controls import CentrePosition, RandomPosition
 from clarp.explainer import Explainer
+from clarp.hints import unknown
 from clarp.method import BASELINES, Method, methods
 from clarp.network import Network
 from clarp.task import TaskName
@@ -21,36 +26,9 @@ CONTROLS: tuple[RandomPosition | CentrePosition, ...] = (RandomPosition(), Centr
 """What every run has beside the methods asked for."""
 
 
-class Attributor(Protocol):
-    """Makes heatmaps for one model."""
-
-    @property
-    def name(self) -> str:
-        """In the tables."""
-        ...
-
-    @property
-    def definition(self) -> str:
-        """The whole configuration in words, for the fingerprint."""
-        ...
-
-    @property
-    def coarse(self) -> bool:
-        """Whether its maps have few cells, or one tip; the pointing game doesn't smooth such maps."""
-        ...
-
-    def __call__(self, images: Tensor, targets: Tensor, ids: Sequence[str]) -> Tensor:
-        """Heatmaps (B, H, W) of images (B, C, H, W) for targets (B,); ids as the data set has them."""
-        ...
-
-    def on(self, model: nn.Module) -> "Attributor":
-        """The same method for another model of the same architecture."""
-        ...
-
-
 @dataclass(frozen=True)
-class Relevance:
-    """One of clarp's methods."""
+class ClarpMethod:
+    """One of clarp's methods; its maps are the relevance, summed over the channels."""
 
     explainer: Explainer
     name: str
@@ -62,26 +40,23 @@ class Relevance:
         return repr(self.explainer.method)
 
     def __call__(self, images: Tensor, targets: Tensor, ids: Sequence[str]) -> Tensor:
-        """The relevance, summed over the channels."""
         del ids
         return self.explainer(images, target=targets).shown
 
-    def on(self, model: nn.Module) -> "Relevance":
-        """Another network, captured anew."""
+    def on(self, model: nn.Module) -> "ClarpMethod":
         own = self.explainer
-        return Relevance(Explainer(model, own.method, bounds=own.bounds, task=own.task), self.name)
+        return ClarpMethod(Explainer(model, own.method, bounds=own.bounds, task=own.task), self.name)
 
 
 @dataclass(frozen=True)
 class Control:
-    """A map that knows nothing of the model."""
+    """Maps that know nothing of the model: cones around a position."""
 
     position: RandomPosition | CentrePosition
     coarse: bool = True
 
     @property
     def name(self) -> str:
-        """``random`` or ``centre``."""
         return self.position.name
 
     @property
@@ -90,24 +65,24 @@ class Control:
         return repr(self.position)
 
     def __call__(self, images: Tensor, targets: Tensor, ids: Sequence[str]) -> Tensor:
-        """Cones."""
         del targets
         return self.position(images, ids)
 
     def on(self, model: nn.Module) -> "Control":
-        """The same: no model is looked at."""
         del model
         return self
 
 
+Attributor = ClarpMethod | Baseline | Control
+
+
 def lossy(methods: Sequence[Attributor]) -> list[str]:
     """Which of them gave a :class:`~clarp.errors.RelevanceLost` warning so far, by name."""
-    return [method.name for method in methods if isinstance(method, Relevance) and method.explainer.lost]
+    return [method.name for method in methods if warnings_of([method])]
 
 
 def warnings_of(methods: Sequence[Attributor]) -> list[RelevanceLost]:
-    """What these methods warned of."""
-    return [lost for method in methods if isinstance(method, Relevance) for lost in method.explainer.lost]
+    return [lost for method in methods if isinstance(method, ClarpMethod) for lost in method.explainer.lost]
 
 
 def attributors(
@@ -124,11 +99,13 @@ def attributors(
 
     Args:
         names: clarp's methods (``lrp``; ``lrp@epsilon-plus`` with another composite), captum's baselines
-            (``gradient``; ``gradcam@layer4`` names the layer). ``random`` and ``centre`` may be named, and are always in.
+            (``gradient``; ``gradcam@layer4`` names the layer). ``random`` and ``centre`` may be named, and
+            are always in.
         network: the model, captured once for all.
         bounds: of the pixels, for the z^B rule.
         composite: for clarp's methods without an ``@``.
-        image: (C, H, W) as the model will see it, to find Grad-CAM's layer and the composite that clarp's methods have in this model.
+        image: (C, H, W) as the model will see it, to find Grad-CAM's layer and the composite that clarp's
+            methods have in this model.
         device: where clarp's methods compute; None: where the model is.
         task: what the last layer means; None: as the model ends.
 
@@ -149,12 +126,9 @@ def attributors(
             explainer = Explainer(network, method, bounds=bounds, device=device, task=task)
             if image is not None and method.rules.adapts:
                 explainer.plan(tuple(image.shape))
-            found.append(Relevance(explainer, name))
+            found.append(ClarpMethod(explainer, name))
         elif head in BASELINES:
             found.append(Baseline.of(name, network, image))
         else:
-            known = (*methods(), *BASELINES)
-            near = get_close_matches(head, known, n=3, cutoff=0.4)
-            hint = f" Did you mean {' or '.join(near)}?" if near else ""
-            raise ValueError(f"unknown method {name!r}, expected one of {', '.join(known)}.{hint}")
+            raise ValueError(unknown("method", name, (*methods(), *BASELINES), wanted=head))
     return (*found, *(Control(position) for position in CONTROLS))

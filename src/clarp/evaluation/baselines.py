@@ -1,20 +1,20 @@
-"""Methods that are not ours, from captum: one adapter, on a copy of the model, because captum works with hooks."""
+"""Methods from captum: one adapter, on a copy of the model, because captum works with hooks."""
 
 import copy
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from clarp.capture import LogitsOf, Output
-from clarp.method import BASELINES, Method
+from clarp.explainer import Explainer
+from clarp.method import BASELINES
 from clarp.network import Network
 from clarp.optional import optional
-from clarp.propagation import last_spatial, make_plan
 
 _PURPOSE = "A baseline of captum's, such as Grad-CAM,"
 _AT_ONCE = 32
@@ -26,7 +26,8 @@ class Baseline:
 
     Attributes:
         name: a name of :data:`clarp.method.BASELINES`; ``gradcam@MODULE`` names Grad-CAM's layer.
-        module: the copy, its in-place operations switched off, for captum's hooks don't bear them; with two columns where the model has one.
+        module: the copy, without in-place operations, which captum's hooks don't allow; with two columns
+            where the model has one.
         layer: Grad-CAM's module by its path, "" for the others.
     """
 
@@ -50,9 +51,8 @@ class Baseline:
         kind, _, option = name.partition("@")
         optional("captum", _PURPOSE)
         if not isinstance(network.model, nn.Module):
-            raise TypeError(
-                f"{name} is captum's, which needs a torch.nn.Module; given was a {network.name}. Leave {name} out."
-            )
+            given = f"given was a {network.name}. Leave {name} out."
+            raise TypeError(f"{name} is captum's, which needs a torch.nn.Module; {given}")
         if option and kind != "gradcam":
             raise ValueError(f"{name}: only gradcam takes something after the @, the layer's name.")
         if kind == "guided-backprop" and not any(
@@ -67,21 +67,17 @@ class Baseline:
 
     @property
     def kind(self) -> str:
-        """The name without the layer."""
         return self.name.partition("@")[0]
 
     @property
     def definition(self) -> str:
-        """Name, settings and layer."""
         return f"captum {self.kind}: {BASELINES[self.kind]}" + (f", layer {self.layer}" if self.layer else "")
 
     @property
     def coarse(self) -> bool:
-        """Whether its maps have few cells."""
         return self.kind == "gradcam"
 
     def on(self, model: nn.Module) -> "Baseline":
-        """The same for another model of the same architecture."""
         return Baseline(self.name, Columns.of(model), self.layer)
 
     def __call__(self, images: Tensor, targets: Tensor, ids: Sequence[str] = ()) -> Tensor:
@@ -96,33 +92,31 @@ class Baseline:
 
     def _attribution(self, images: Tensor, targets: Tensor) -> Tensor:
         attr = optional("captum.attr", _PURPOSE)
-        size = images.shape[2:]
-        if self.kind == "gradient":
-            return _magnitude(attr.Saliency(self.module).attribute(images, targets, abs=True))
-        if self.kind == "guided-backprop":
-            return _magnitude(attr.GuidedBackprop(self.module).attribute(images, targets))
+        channels, *size = images.shape[1:]
+        if self.kind in ("gradient", "guided-backprop"):
+            method = attr.Saliency if self.kind == "gradient" else attr.GuidedBackprop
+            return method(self.module).attribute(images, targets).abs().amax(dim=1)
         if self.kind == "input-x-gradient":
-            return _sum(attr.InputXGradient(self.module).attribute(images, targets))
-        if self.kind == "integrated-gradients":
+            found = attr.InputXGradient(self.module).attribute(images, targets)
+        elif self.kind == "integrated-gradients":
             method = attr.IntegratedGradients(self.module)
-            return _sum(method.attribute(images, target=targets, n_steps=50, internal_batch_size=_AT_ONCE))
-        if self.kind == "gradcam":
+            found = method.attribute(images, target=targets, n_steps=50, internal_batch_size=_AT_ONCE)
+        elif self.kind == "gradcam":
             method = attr.LayerGradCam(self.module, self.module.model.get_submodule(self.layer))
             cells = method.attribute(images, targets, relu_attributions=True)
-            return _sum(attr.LayerAttribution.interpolate(cells, tuple(size), "bilinear"))
-        window = tuple(max(1, side // 14) for side in size)
-        stride = tuple(max(1, side // 2) for side in window)
-        with torch.no_grad():
-            method = attr.Occlusion(self.module)
-            found = method.attribute(
-                images.detach(),
-                sliding_window_shapes=(images.shape[1], *window),
-                strides=(images.shape[1], *stride),
-                target=targets,
-                baselines=0,
-                perturbations_per_eval=max(1, _AT_ONCE // len(images)),
-            )
-        return _sum(found)
+            found = attr.LayerAttribution.interpolate(cells, tuple(size), "bilinear")
+        else:
+            window = [max(1, side // 14) for side in size]
+            with torch.no_grad():
+                found = attr.Occlusion(self.module).attribute(
+                    images.detach(),
+                    sliding_window_shapes=(channels, *window),
+                    strides=(channels, *(max(1, side // 2) for side in window)),
+                    target=targets,
+                    baselines=0,
+                    perturbations_per_eval=max(1, _AT_ONCE // len(images)),
+                )
+        return found.sum(dim=1)
 
 
 class Columns(LogitsOf):
@@ -130,7 +124,6 @@ class Columns(LogitsOf):
 
     @classmethod
     def of(cls, model: nn.Module, output: Output = None) -> "Columns":
-        """Those of a copy of the model."""
         if isinstance(model, LogitsOf):
             return cls(_copied(model.model), model.output)
         return cls(_copied(model), output)
@@ -143,7 +136,7 @@ class Columns(LogitsOf):
 
 
 def last_convolution(network: Network, image: Tensor | None) -> str:
-    """The module of the last convolution that acts at more than one position, as the captured plan has it.
+    """The module of the last convolution that acts at more than one position, as the plan of LRP has it.
 
     Raises:
         ValueError: there is no convolution, or it is none of a module.
@@ -153,15 +146,17 @@ def last_convolution(network: Network, image: Tensor | None) -> str:
         raise ValueError(
             "Grad-CAM's layer is not known before the first image: give image=, or gradcam@LAYER."
         )
-    graph = network.graph(shape, network.dtype or torch.get_default_dtype())
-    found = make_plan(graph, Method.named("lrp").rules).convolutions()
-    module = last_spatial(found).module if found else ""
-    if not module:
+    found = Explainer(network, "lrp").plan(shape).convolutions()
+    # Behind the pooling there are no places to look at.
+    last = next(
+        (node for node in reversed(found) if math.prod(node.shape[1:]) > 1), found[-1] if found else None
+    )
+    if last is None or not last.module:
         raise ValueError(
-            f"{network.name} has no convolution that is a module, and Grad-CAM looks at the last of these; `clarp compare` and `evaluate` "
-            "take another layer by its name, gradcam@LAYER."
+            f"{network.name} has no convolution that is a module, and Grad-CAM looks at the last of these; "
+            "`clarp compare` and `evaluate` take another layer by its name, gradcam@LAYER."
         )
-    return module
+    return last.module
 
 
 def _check_layer(model: nn.Module, layer: str) -> None:
@@ -178,12 +173,3 @@ def _copied(model: nn.Module) -> nn.Module:
         if getattr(part, "inplace", False):
             part.inplace = False  # type: ignore[assignment]
     return other
-
-
-def _magnitude(attribution: Any) -> Tensor:
-    """(B, C, H, W) to (B, H, W): the largest magnitude over the channels."""
-    return attribution.abs().amax(dim=1)
-
-
-def _sum(attribution: Any) -> Tensor:
-    return attribution.sum(dim=1)

@@ -19,7 +19,8 @@ class Index:
     """All units of a run, a unit being one label in one picture.
 
     Attributes:
-        document: methods, columns with their directions, names of classes, and for each unit what the rows say; JSON.
+        document: methods, columns with their directions, names of classes, and for each unit what the rows
+            say; JSON.
         parts: how many units each part of the pictures has, in order.
     """
 
@@ -28,7 +29,6 @@ class Index:
 
     @classmethod
     def of(cls, store: Store, report: Report) -> "Index":
-        """Read it from a run's folder."""
         table, methods = store.rows(), list(report.about["fingerprint"]["methods"])
         count, controls = len(methods), {control.name for control in CONTROLS}
         names = report.about["classes"]
@@ -59,16 +59,16 @@ class Index:
             },
         }
         sizes = [rows // count for rows in store.part_rows()]
-        # A run that isn't complete, or whose parts were removed after its end, may have fewer parts than rows.
+        # A run that isn't complete, or whose parts were removed later, may have fewer parts than rows.
         known = sum(sizes) == len(labels)
         return cls(document, tuple(sizes) if known else ())
 
 
 def parts(store: Store, methods: int) -> Iterator[dict[str, Any] | None]:
-    """The pictures of each part: ``photos``, a JPEG for each unit, ``boxes``, of its label, and ``maps``, for each unit and method.
+    """The pictures of each part: JPEGs and boxes for each unit, and maps for each unit and method.
 
-    A photo is None where it is that of the unit before. A map is ``[height, width, peak, limit, codes]``, the codes in
-    base64, and None where there is none. A part without pictures is None.
+    A photo is None where it is that of the unit before. A map is ``[height, width, peak, limit, codes]``, the
+    codes in base64, and None where there is none. A part without pictures is None.
     """
     for table in store.pictures():
         if table is None:

@@ -5,15 +5,14 @@ import json
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.export import ExportedProgram
+from torch import Tensor
 
 from clarp.background import ahead
 from clarp.data.dataset import Dataset
 from clarp.data.problems import UnreadableImageError
 from clarp.data.sample import Sample
 from clarp.evaluation.fingerprint import of_classifier
-from clarp.evaluation.inputs import AHEAD, Loader
+from clarp.evaluation.inputs import AHEAD, Loader, module_on
 from clarp.files import whole, write_summed
 from clarp.models import Classifier
 from clarp.models.logits import Logits
@@ -24,9 +23,10 @@ CONFIDENCE = 0.9
 
 
 def confident(photos: Dataset, classifier: Classifier, folder: Path, device: torch.device) -> Dataset:
-    """The photos whose label the model gives at least :data:`CONFIDENCE` (Boehle 2021 asks for such, without a number).
+    """The photos whose label the model gives at least :data:`CONFIDENCE`.
 
-    What was found is kept in the folder, so that a run that goes on does not look again.
+    Boehle 2021 asks for such photos, without a number. What was found is kept in the folder, so that a run
+    that goes on does not look again.
 
     Raises:
         ValueError: there are none.
@@ -38,8 +38,9 @@ def confident(photos: Dataset, classifier: Classifier, folder: Path, device: tor
         kept = {"of": key, "confidence": CONFIDENCE, "photos": _found(photos, classifier, device)}
         if not kept["photos"]:
             raise ValueError(
-                f"{classifier.name} gives none of the {len(photos)} photos of {photos.name} its label with a probability of "
-                f"{CONFIDENCE}, so there is nothing to make mosaics of: give photos of classes that it knows."
+                f"{classifier.name} gives none of the {len(photos)} photos of {photos.name} its label with "
+                f"a probability of {CONFIDENCE}, so there is nothing to make mosaics of: give photos of "
+                "classes that it knows."
             )
         folder.mkdir(parents=True, exist_ok=True)
         write_summed(path, lambda file: file.write(json.dumps(kept, indent=1).encode()))
@@ -48,15 +49,13 @@ def confident(photos: Dataset, classifier: Classifier, folder: Path, device: tor
 
 
 def _key(photos: Dataset, classifier: Classifier) -> str:
-    """A hash of all that decides which photos they are: the preprocessing and the architecture too, not the weights only."""
+    """A hash of all that decides which photos they are."""
     of = {"data set": photos.fingerprint(), "model": of_classifier(classifier), "task": classifier.task}
     return hashlib.sha256(json.dumps(of | {"confidence": CONFIDENCE}, sort_keys=True).encode()).hexdigest()
 
 
 def _found(photos: Dataset, classifier: Classifier, device: torch.device) -> list[str]:
-    module = classifier.module
-    model: nn.Module = (module.module() if isinstance(module, ExportedProgram) else module).to(device)
-    network = Network(module)
+    model, network = module_on(classifier, device), Network(classifier.module)
     logits: Logits | None = None
     loader = Loader(classifier, as_is=photos.as_is, located=False, placed=False)
 
@@ -70,7 +69,7 @@ def _found(photos: Dataset, classifier: Classifier, device: torch.device) -> lis
     for sample, image in zip(photos, ahead(opened, photos, most=AHEAD), strict=True):
         if image is not None and sample.labels:
             logits = logits or Logits.of(model, network, image, classifier.task)
-            shares = logits.probabilities(image[None].to(device))[0].tolist()
-            if max(shares[index] for index in sample.labels[0]) >= CONFIDENCE:
+            probabilities = logits.probabilities(image[None].to(device))[0].tolist()
+            if max(probabilities[index] for index in sample.labels[0]) >= CONFIDENCE:
                 ids.append(sample.id)
     return ids

@@ -7,12 +7,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from clarp.data._draw import below
+from clarp.data.draws import below
 
 
 @dataclass(frozen=True)
 class RandomPosition:
-    """A cone around a random pixel: 1 at its tip, falling in proportion to the distance, 0 at the farthest pixel.
+    """A cone around a random pixel: 1 at its tip, falling with the distance, 0 at the farthest pixel.
 
     So it points somewhere for every metric: by its greatest pixel, by its greatest window, and by the order
     of its pixels.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from matplotlib.ticker import MaxNLocator
 
-from clarp.evaluation.tables import Curve, Interval, Line
+from clarp.evaluation.tables import Curve, Estimate, TableLine
 
 WIDTH, HEIGHT = 560, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 12, 44
@@ -72,9 +72,10 @@ class Whisker:
     zero: float
 
 
-def whiskers(lines: Sequence[Line]) -> list[Whisker | None]:
+def whiskers(lines: Sequence[TableLine]) -> list[Whisker | None]:
     """The intervals of a table on one axis, zero included; None where a line has no mean."""
-    ends = [end for line in lines for end in _ends(line.value) if math.isfinite(end)]
+    intervals = [_ends(line.value) for line in lines]
+    ends = [end for interval in intervals for end in interval if math.isfinite(end)]
     if not ends:
         return [None] * len(lines)
     low, high = min(*ends, 0.0), max(*ends, 0.0)
@@ -83,17 +84,15 @@ def whiskers(lines: Sequence[Line]) -> list[Whisker | None]:
     def place(value: float) -> float:
         return round(4 + (value - low) / span * (FOREST - 8), 1)
 
-    found: list[Whisker | None] = []
-    for line in lines:
-        there = math.isfinite(line.value.mean)
-        found.append(Whisker(*map(place, (*_ends(line.value), 0.0))) if there else None)
-    return found
+    return [
+        Whisker(*map(place, (*interval, 0.0))) if math.isfinite(interval[1]) else None
+        for interval in intervals
+    ]
 
 
-def _ends(value: Interval) -> tuple[float, float, float]:
-    if math.isnan(value.low):
-        return value.mean, value.mean, value.mean
-    return value.low, value.mean, value.high
+def _ends(value: Estimate) -> tuple[float, float, float]:
+    low, high = (value.mean, value.mean) if math.isnan(value.low) else (value.low, value.high)
+    return low, value.mean, high
 
 
 def _ticks(low: float, high: float, count: int) -> list[float]:

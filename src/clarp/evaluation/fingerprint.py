@@ -16,7 +16,7 @@ from clarp.models import Classifier
 
 
 def of_classifier(classifier: Classifier) -> dict[str, str]:
-    """Weights, architecture, the file it was built by, and what its preprocessing makes of a picture of noise."""
+    """Weights, architecture, source file, and what the preprocessing makes of a picture of noise."""
     noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
     seen = classifier.preprocess(Image.fromarray(noise)).detach().cpu().contiguous()
     return {

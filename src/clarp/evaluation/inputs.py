@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from clarp.data.dataset import Dataset
 from clarp.data.problems import Problem, UnreadableImageError
@@ -28,8 +29,8 @@ class Unit:
         sample: the picture.
         label: the class ids that name it; any of them is right.
         image: (C, H, W), preprocessed.
-        place: how the photo became the tensor; None where nobody asks.
-        truth: where the label's objects are; None where nobody asks.
+        place: how the photo became the tensor; None where no metric needs it.
+        truth: where the label's objects are; None where no metric needs it.
         cell: the label's place among the objects.
     """
 
@@ -43,7 +44,7 @@ class Unit:
 
     @property
     def boxes(self) -> list[Box]:
-        """The label's boxes as the model sees them, in shares of the picture's width and height; none where nobody asks."""
+        """The label's boxes in fractions of the input's width and height; none without a place."""
         if self.place is None:
             return []
         height, width = self.image.shape[1:]
@@ -57,7 +58,8 @@ class Loader:
     """Opens samples for one model.
 
     Attributes:
-        classifier: its preprocessing is used; pictures that already have the model's size are only normalised.
+        classifier: its preprocessing is used; pictures that already have the model's size are only
+            normalised.
         as_is: whether the pictures have.
         located: load masks.
         placed: find out how each photo becomes a tensor.
@@ -77,8 +79,8 @@ class Loader:
         """Refuse a preprocessing that can't do what is asked, before anything starts.
 
         Raises:
-            ValueError: it isn't linear in the colours, and pictures are to be normalised only; or it does more
-                than resize and crop, and masks are to follow it.
+            ValueError: it isn't linear in the colours, and pictures are to be normalised only; or it does
+                more than resize and crop, and masks are to follow it.
         """
         if self.as_is:
             self._check_scale()
@@ -102,9 +104,8 @@ class Loader:
             reason = f"the preprocessing failed with {type(error).__name__}: {error}"
             raise UnreadableImageError(Problem("damaged", sample.id, reason)) from error
         if not bool(torch.isfinite(image).all()):
-            raise UnreadableImageError(
-                Problem("damaged", sample.id, "the preprocessing made NaN or infinity of it")
-            )
+            reason = "the preprocessing made NaN or infinity of it"
+            raise UnreadableImageError(Problem("damaged", sample.id, reason))
         return image
 
     def units(self, numbered: tuple[int, Sample]) -> list[Unit] | Problem:
@@ -116,21 +117,16 @@ class Loader:
             place, truths = self._located(sample, labels)
         except UnreadableImageError as error:
             return error.problem
+        cells: dict[Label, int] = {}
+        for cell, thing in enumerate(sample.objects):
+            cells.setdefault(thing.label, cell)
         return [
-            Unit(
-                number,
-                sample,
-                label,
-                image,
-                place,
-                truth,
-                next((n for n, thing in enumerate(sample.objects) if thing.label == label), -1),
-            )
+            Unit(number, sample, label, image, place, truth, cells.get(label, -1))
             for label, truth in zip(labels, truths, strict=True)
         ]
 
     def _located(self, sample: Sample, labels: Sequence[Label]) -> tuple[Geometry | None, list[Truth | None]]:
-        """How the photo becomes the tensor, and where each label is; None where nobody asks.
+        """How the photo becomes the tensor, and where each label is; None where no metric needs it.
 
         Raises:
             UnreadableImageError: its file, its size or its objects don't allow to say.
@@ -166,9 +162,16 @@ class Loader:
             if bool(torch.isclose(self.classifier.preprocess(grey).float(), expected, atol=1e-4).all()):
                 return
         raise ValueError(
-            f"the preprocessing of {self.classifier.name} is not linear in the colours, so pictures that already have the "
-            "model's size (mosaics, composites) can't be normalised without it: use a data set of photos."
+            f"the preprocessing of {self.classifier.name} is not linear in the colours, so pictures that "
+            "already have the model's size (mosaics, composites) can't be normalised without it: use a "
+            "data set of photos."
         )
+
+
+def module_on(classifier: Classifier, device: torch.device) -> nn.Module:
+    """The classifier's model as a module on a device; that of an exported program is made anew."""
+    module = classifier.module
+    return (module.module() if isinstance(module, ExportedProgram) else module).to(device)
 
 
 def label_limit(dataset: Dataset, classes: int) -> None:
@@ -179,15 +182,14 @@ def label_limit(dataset: Dataset, classes: int) -> None:
     """
     if dataset.classes and len(dataset.classes) != classes:
         raise ValueError(
-            f"{dataset.name} numbers {len(dataset.classes)} classes, and the model has {classes}: their ids don't mean the "
-            "same. Give a model that was trained on these classes (--weights, --labels)."
+            f"{dataset.name} numbers {len(dataset.classes)} classes, and the model has {classes}: their ids "
+            "don't mean the same. Give a model that was trained on these classes (--weights, --labels)."
         )
     for sample in dataset:
-        for label in sample.labels:
-            if max(label) >= classes:
-                raise ValueError(
-                    f"{sample.id} has the class {max(label)}, and the model's {classes} classes are 0 to {classes - 1}."
-                )
+        greatest = max(map(max, sample.labels), default=-1)
+        if greatest >= classes:
+            own = f"the model's {classes} classes are 0 to {classes - 1}."
+            raise ValueError(f"{sample.id} has the class {greatest}, and {own}")
 
 
 def spread(dataset: Dataset, limit: int | None) -> Sequence[Sample]:

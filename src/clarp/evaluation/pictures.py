@@ -1,4 +1,4 @@
-"""Small pictures of what a run saw, the photo of each unit and its maps in few cells; for the report's page."""
+"""Small pictures of the photos and maps of a run, for the report's page."""
 
 import io
 from collections.abc import Sequence
@@ -30,7 +30,8 @@ _STEPS = 127
 class Cells:
     """A map in few cells and one byte each.
 
-    A code c stands for ``sign(c) (c / 127)^2 peak``: small values, of which a map has most, are told apart more finely.
+    A code c stands for ``sign(c) (c / 127)^2 peak``: small values, of which a map has most, are told apart
+    more finely.
 
     Attributes:
         codes: (h, w) int8; -128: not finite.
@@ -61,7 +62,7 @@ class Cells:
         return cls(codes, peak, Scale.of(pooled).limit)
 
     def values(self) -> Floats:
-        """The cells' means (h, w), to within a part in 127 of the root of the largest; NaN where not finite."""
+        """The cells' means (h, w), with 127 steps of the square root; NaN where not finite."""
         share = self.codes.astype(np.float64) / _STEPS
         return np.where(self.codes == _MISSING, np.nan, np.sign(share) * share**2 * self.peak)
 
@@ -83,9 +84,11 @@ def columns(
     """A batch's pictures in the order of its rows: unit by unit, and within a unit method by method.
 
     Args:
-        photos: B JPEGs, each in the row of the first method only; None where the photo is that of the unit before.
+        photos: B JPEGs, each in the row of the first method only; None where the photo is that of the unit
+            before.
         cells: for each method B maps, or None where a method has none to show.
-        boxes: for each photo those of its label, in shares of its width and height; in the row of the first method only.
+        boxes: for each photo those of its label, in fractions of its width and height; in the row of the
+            first method only.
     """
     placed = [[] for _ in photos] if boxes is None else boxes
     rows = [

@@ -1,16 +1,17 @@
 """A batch of questions, and which questions a data set can answer."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clarp.data.dataset import Dataset
+from clarp.evaluation.attribution import Attributor
 from clarp.evaluation.inputs import Unit
-from clarp.evaluation.metrics import GridPointingGame, Metric
+from clarp.evaluation.metrics import Metric
 
 TargetKind = Literal["label", "predicted"]
 LOCATED = frozenset({"masks", "cells"})
@@ -37,7 +38,6 @@ class Batch:
 
     @property
     def ids(self) -> list[str]:
-        """The samples' ids."""
         return [unit.sample.id for unit in self.units]
 
     @cached_property
@@ -53,39 +53,65 @@ class Batch:
             row[[*unit.label, target]] = -torch.inf
         return values.argmax(dim=1)
 
-    def located(self) -> dict[str, Any]:
-        """What the pointing game asks, in the photos' pixels."""
+    def truth(
+        self,
+        metric: Metric,
+        method: Attributor,
+        *,
+        on_copy: Callable[[Attributor, nn.Module], Attributor],
+        copies: Callable[[Metric], list[nn.Module]],
+        mean_image: Callable[[], Tensor],
+    ) -> dict[str, Any]:
+        """What a metric says that it needs or uses, by name.
+
+        Args:
+            metric: asked of this batch.
+            method: made the maps; it makes those of other classes and of randomised copies too.
+            on_copy: the method for a randomised copy.
+            copies: the randomised copies of a metric.
+            mean_image: (C, H, W), the mean of the run's images.
+        """
+        names = (*metric.truth, *metric.optional_truth)
         truths = [unit.truth for unit in self.units if unit.truth]
-        return {
-            "masks": [truth.mask for truth in truths],
-            "geometries": [unit.place for unit in self.units if unit.place],
-            "difficult": [truth.difficult for truth in truths],
-            "skip": [truth.skip for truth in truths],
+        photos_pixels = "geometries" in names
+
+        def attribute(model: nn.Module, images: Tensor, targets: Tensor | None) -> Tensor:
+            assert targets is not None
+            return on_copy(method, model)(images, targets, self.ids)
+
+        known: dict[str, Callable[[], Any]] = {
+            "masks": lambda: [truth.mask for truth in truths] if photos_pixels else self.masks,
+            "geometries": lambda: [unit.place for unit in self.units if unit.place],
+            "difficult": lambda: [truth.difficult for truth in truths],
+            "skip": lambda: [truth.skip for truth in truths],
+            "cells": lambda: [unit.cell for unit in self.units],
+            "other_maps": lambda: method(self.images, self.rivals, self.ids),
+            "attribute": lambda: attribute,
+            "copies": lambda: copies(metric),
+            "mean_image": mean_image,
+            "before": lambda: self.before,
         }
+        return {name: known[name]() for name in names}
 
 
 def check_truth(dataset: Dataset, metrics: Mapping[str, Metric], target: TargetKind) -> None:
     """Refuse metrics that the data set can't answer.
 
     Raises:
-        ValueError: a metric needs to know where the objects are and nobody says, or it is played on mosaics only.
+        ValueError: a metric needs to know where the objects are and nobody says, or it is not made for such
+            pictures.
     """
-    needy = [name for name, metric in metrics.items() if LOCATED & set(metric.truth)]
-    asks, needs, them = ("asks", "needs", "it") if len(needy) == 1 else ("ask", "need", "them")
-    if needy and target == "predicted":
+    located = [name for name, metric in metrics.items() if LOCATED & set(metric.truth)]
+    asks, needs, them = ("asks", "needs", "it") if len(located) == 1 else ("ask", "need", "them")
+    if located and target == "predicted":
         raise ValueError(
-            f"{', '.join(needy)} {asks} where a label is; use --target label, or leave {them} out."
+            f"{', '.join(located)} {asks} where a label is; use --target label, or leave {them} out."
         )
-    if needy and not any(sample.objects for sample in dataset):
+    if located and not any(sample.objects for sample in dataset):
         raise ValueError(
-            f"{', '.join(needy)} {needs} to know where the objects are, and {dataset.name} doesn't say: leave {them} "
-            "out, or give a data set with boxes or masks (VOC, COCO, ImageNet with its boxes, mosaics:FOLDER, composites:FOLDER)."
+            f"{', '.join(located)} {needs} to know where the objects are, and {dataset.name} doesn't say: "
+            f"leave {them} out, or give a data set with boxes or masks (VOC, COCO, ImageNet with its boxes, "
+            "mosaics:FOLDER, composites:FOLDER)."
         )
     for name, metric in metrics.items():
-        if isinstance(metric, GridPointingGame) and not dataset.name.endswith(
-            f"-mosaic-{metric.n}x{metric.n}"
-        ):
-            raise ValueError(
-                f"{name} is played on mosaics of {metric.n} x {metric.n} photos, and {dataset.name} is none: "
-                "give mosaics:FOLDER."
-            )
+        metric.check_dataset(name, dataset.name)

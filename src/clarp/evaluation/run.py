@@ -1,9 +1,9 @@
-"""A run: a data set, a model, methods and metrics become rows, part by part; it goes on where it was stopped."""
+"""A run: a data set, a model, methods and metrics become rows, part by part; it can be resumed."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.export import ExportedProgram
 
 from clarp.background import ahead, batches
 from clarp.data.dataset import Dataset, file_digest
@@ -21,19 +20,10 @@ from clarp.evaluation import pictures
 from clarp.evaluation.attribution import Attributor, Control, attributors, lossy
 from clarp.evaluation.baselines import Baseline
 from clarp.evaluation.fingerprint import of_classifier, of_machine
-from clarp.evaluation.inputs import AHEAD, Loader, Unit, label_limit, spread
-from clarp.evaluation.metrics import (
-    ClassSensitivity,
-    GridPointingGame,
-    Metric,
-    ParameterRandomisation,
-    PatchMasking,
-    PointingGame,
-    mean_image,
-)
+from clarp.evaluation.inputs import AHEAD, Loader, Unit, label_limit, module_on, spread
+from clarp.evaluation.metrics import Metric, mean_image
 from clarp.evaluation.pictures import Cells
 from clarp.evaluation.questions import Batch, TargetKind, check_truth
-from clarp.evaluation.randomised import Randomised
 from clarp.evaluation.store import MEAN_IMAGE, Store
 from clarp.files import whole, write_summed
 from clarp.models import Classifier
@@ -58,8 +48,8 @@ class Settings:
         limit: so many samples, evenly spread; None: all.
         batch_size: images that are explained at once.
         seed: another seed, other random draws (mosaics, composites); part of the fingerprint.
-        pictures: keep a small picture of each photo and map, for the report's page. They change no row, so they are no
-            part of the fingerprint; parts that are there already are not made again for them.
+        pictures: keep a small picture of each photo and map, for the report's page. They change no row, so
+            they are no part of the fingerprint; parts that are there already are not made again for them.
     """
 
     methods: tuple[str, ...]
@@ -104,8 +94,8 @@ class Run:
         cache: a folder where captured graphs are kept for other processes; None: nothing is written.
 
     Raises:
-        ValueError: a name, a class or a combination that doesn't hold; for example a metric that needs to know
-            where the objects are, and a data set that doesn't say.
+        ValueError: a name, a class or a combination that doesn't hold; for example a metric that needs to
+            know where the objects are, and a data set that doesn't say.
         TypeError: a baseline for an exported program.
     """
 
@@ -126,11 +116,14 @@ class Run:
             )
         self.loader.check(self.samples[0])
         self.store = Store(self.folder)
-        module = self.classifier.module
-        self.model: nn.Module = (module.module() if isinstance(module, ExportedProgram) else module).to(
-            self.device
+        self.model = module_on(self.classifier, self.device)
+        self.network = Network(self.classifier.module, cache=self.cache)
+        self._copies: Callable[[Any], list[nn.Module]] = cache(
+            lambda metric: list(metric.randomised(self.model))
         )
-        self.network = Network(module, cache=self.cache)
+        self._on_copy: Callable[[Attributor, nn.Module], Attributor] = cache(
+            lambda method, model: method.on(model)
+        )
         self.attributors = attributors(
             self.settings.methods,
             self.network,
@@ -154,18 +147,11 @@ class Run:
         return None if self._first_image() is None else self.logits.task
 
     @cached_property
-    def randomised(self) -> Randomised:
-        """The copies of the model that a metric asks for."""
-        return Randomised(self.model)
-
-    @cached_property
     def samples(self) -> Sequence[Sample]:
-        """The samples of the run, in order."""
         return spread(self.dataset, self.settings.limit)
 
     @cached_property
     def loader(self) -> Loader:
-        """Opens them."""
         return Loader(
             self.classifier,
             as_is=self.dataset.as_is,
@@ -188,7 +174,8 @@ class Run:
             advance: told after every batch how many samples of how many to compute now are done.
 
         Raises:
-            ValueError: the folder has another run, or another process is at work in it, or a photo changed meanwhile.
+            ValueError: the folder has another run, or another process is at work in it, or a photo changed
+                meanwhile.
         """
         with self.store.locked(), _repeatable(self.device):
             self.store.begin(self.fingerprint(), self.about())
@@ -220,8 +207,9 @@ class Run:
         for number, was in enumerate(self._begun[start:stop], start):
             if file_digest(self.samples[number]) != was:
                 raise ValueError(
-                    f"{self.samples[number].id} changed while the run was at work, and what was made of it was not kept. Give the same "
-                    "command again if it is as it was at the beginning, or another --out."
+                    f"{self.samples[number].id} changed while the run was at work, and what was made of it "
+                    "was not kept. Give the same command again if it is as it was at the beginning, or "
+                    "another --out."
                 )
 
     def fingerprint(self) -> dict[str, Any]:
@@ -236,7 +224,7 @@ class Run:
             },
             "methods": {method.name: method.definition for method in self.attributors},
             "metrics": {name: repr(metric) for name, metric in settings.metrics.items()},
-            # Rows are in the methods' order and columns in the metrics', and a dictionary is compared without its order.
+            # Rows and columns are in this order, and a dictionary is compared without its order.
             "order": {
                 "methods": [method.name for method in self.attributors],
                 "metrics": list(settings.metrics),
@@ -304,14 +292,14 @@ class Run:
         task, logits = self.logits.task, self.logits(images)
         scores = task.scores(logits)
         targets = self._targets(scores, units)
-        shares = task.probabilities(logits.to("cpu", torch.float64))
-        before = shares.gather(1, targets[:, None])[:, 0]
-        asked = Batch(units, images, scores, targets, before)
+        probabilities = task.probabilities(logits.to("cpu", torch.float64))
+        before = probabilities.gather(1, targets[:, None])[:, 0]
+        batch = Batch(units, images, scores, targets, before)
         values: list[dict[str, Tensor]] = []
         cells: list[list[Cells | None]] = []
         for method in self.attributors:
-            maps = method(asked.images, asked.targets, asked.ids)
-            values.append(self._asked(method, maps, asked))
+            maps = method(images, targets, batch.ids)
+            values.append(self._measured(method, maps, batch))
             shown = self.settings.pictures and not isinstance(method, Control)
             cells.append([Cells.of(heatmap) if shown else None for heatmap in maps])
         methods, count = len(self.attributors), len(units)
@@ -326,7 +314,7 @@ class Run:
             "sample": each([unit.number for unit in units]),
             "class": each([unit.label[0] if unit.label else -1 for unit in units]),
             "target": each(targets.tolist()),
-            "predicted": each(shares.argmax(dim=1).tolist()),
+            "predicted": each(probabilities.argmax(dim=1).tolist()),
             "probability": each(before.tolist()),
             "difficult": each([unit.truth.difficult if unit.truth else None for unit in units]),
         }
@@ -345,42 +333,27 @@ class Run:
         ]
 
     def _targets(self, scores: Tensor, units: list[Unit]) -> Tensor:
-        """(B,) on the CPU: of the ids that name the label the one with the greatest score, or the prediction."""
+        """(B,) on the CPU: of the label's ids the one with the greatest score, or the prediction."""
         if self.settings.target == "predicted":
             return scores.argmax(dim=1).cpu()
         rows = zip(units, scores.tolist(), strict=True)
         return torch.tensor([max(unit.label, key=row.__getitem__) for unit, row in rows])
 
-    def _asked(self, method: Attributor, maps: Tensor, asked: Batch) -> dict[str, Tensor]:
+    def _measured(self, method: Attributor, maps: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Every metric of one method's maps (B, H, W), (B,) each."""
         found: dict[str, Tensor] = {}
         for name, metric in self.settings.metrics.items():
-            chosen = metric
-            if isinstance(metric, PointingGame) and method.coarse:
-                chosen = replace(metric, smoothing=0.0)
-            truth = self._truth(chosen, method, asked)
-            rows = chosen(self.logits, asked.images, maps, targets=asked.targets, **truth)
+            chosen = metric.for_coarse_maps() if method.coarse else metric
+            truth = batch.truth(
+                chosen,
+                method,
+                on_copy=self._on_copy,
+                copies=self._copies,
+                mean_image=lambda: self.mean_image,
+            )
+            rows = chosen(self.logits, batch.images, maps, targets=batch.targets, **truth)
             found |= {f"{name}/{column}": rows[column] for column in rows}
         return found
-
-    def _truth(self, metric: Metric, method: Attributor, asked: Batch) -> dict[str, Any]:
-        """What a metric needs to know of a batch."""
-        if isinstance(metric, PointingGame):
-            return asked.located()
-        if isinstance(metric, GridPointingGame):
-            return {"cells": torch.tensor([unit.cell for unit in asked.units])}
-        if "masks" in metric.truth:
-            return {"masks": asked.masks}
-        if isinstance(metric, ClassSensitivity):
-            return {"other_maps": method(asked.images, asked.rivals, asked.ids)}
-        if isinstance(metric, ParameterRandomisation):
-            return dict(self.randomised.truth(metric, method, asked.ids))
-        truth: dict[str, Any] = {}
-        if getattr(metric, "fill", None) == "mean":
-            truth["mean_image"] = self.mean_image
-        if isinstance(metric, PatchMasking):
-            truth["before"] = asked.before
-        return truth
 
     @cached_property
     def mean_image(self) -> Tensor:

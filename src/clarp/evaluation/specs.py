@@ -3,10 +3,10 @@
 from ast import literal_eval
 from collections.abc import Sequence
 from dataclasses import fields
-from difflib import get_close_matches
 from typing import Any, cast
 
 from clarp.evaluation.metrics import METRICS, Metric
+from clarp.hints import unknown
 
 
 def metric(spec: str) -> Metric:
@@ -25,9 +25,7 @@ def metric(spec: str) -> Metric:
     name, *options = spec.split(":")
     kind = METRICS.get(name.replace("_", "-"))
     if kind is None:
-        near = get_close_matches(name, METRICS, n=3, cutoff=0.4)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(f"unknown metric {name!r}, expected one of {', '.join(METRICS)}.{hint}")
+        raise ValueError(unknown("metric", name, METRICS))
     known = [field.name for field in fields(cast("Any", kind))]
     values: dict[str, Any] = {}
     for option in options:
@@ -62,18 +60,10 @@ def metrics(specs: Sequence[str]) -> dict[str, Metric]:
 
 def _value(text: str) -> Any:
     """A number, a tuple of numbers, or the text."""
-    parts = [_number(part) for part in text.split("+")]
-    return (
-        text
-        if any(isinstance(part, str) for part in parts)
-        else parts[0]
-        if len(parts) == 1
-        else tuple(parts)
-    )
-
-
-def _number(text: str) -> Any:
     try:
-        return literal_eval(text)
+        parts = [literal_eval(part) for part in text.split("+")]
     except (ValueError, SyntaxError):
         return text
+    if any(isinstance(part, str) for part in parts):
+        return text
+    return parts[0] if len(parts) == 1 else tuple(parts)

@@ -1,4 +1,9 @@
-"""Intervals and tests for means over images: paired, by resampling whole images, and with one correction for all."""
+"""Intervals and tests for means over images: paired, by resampling whole images, and with one correction.
+
+Not scipy.stats' bootstrap and permutation_test: rows are resampled by pictures, all columns by the same draws
+so that differences stay paired, and means over classes leave NaN out; and a seed gives the numbers that it
+always gave.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,9 +15,9 @@ Array = NDArray[np.float64]
 _AT_ONCE = 4_000_000
 _FLIPS_PER_TEST = 40
 LEAST_PICTURES = 6
-"""Fewer have no 95 % interval. The percentile bootstrap never leaves the range from the smallest to the greatest value, and
-of n values from a symmetric distribution both ends lie on one side of its mean with probability 2^(1 - n), which is at most
-5 % from n = 6 on; so is the smallest p-value of the sign-flip test."""
+"""Fewer have no 95 % interval. The percentile bootstrap stays between the least and the greatest value, and
+of n values from a symmetric distribution both ends lie on one side of its mean with probability 2^(1 - n),
+which is at most 5 % from n = 6 on; so is the smallest p-value of the sign-flip test."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,6 @@ class Sampling:
 
     @property
     def pictures(self) -> int:
-        """How many there are."""
         return int(self.clusters.max()) + 1 if len(self.clusters) else 0
 
     def pieces(self, columns: int = 1) -> list[int]:
@@ -47,8 +51,8 @@ def means(
 
     Args:
         values: (rows, columns).
-        groups: the row numbers of each group, a class for example; None: all rows count the same. A group without any
-            value in a column is left out there.
+        groups: the row numbers of each group, a class for example; None: all rows count the same. A group
+            without any value in a column is left out there.
         weights: (resamples, rows) how often each row counts; None: once.
 
     Returns:
@@ -76,7 +80,8 @@ def bootstrap(
 ) -> tuple[Array, Array]:
     """Percentile bootstrap intervals of :func:`means` (Efron 1979): (low, high), each (columns,).
 
-    Pictures are drawn with replacement, as many as there are. NaN where fewer than :data:`LEAST_PICTURES` have a value.
+    Pictures are drawn with replacement, as many as there are. NaN where fewer than :data:`LEAST_PICTURES`
+    have a value.
 
     >>> values = np.arange(10.0)[:, None]
     >>> low, high = bootstrap(values, Sampling(np.arange(10), resamples=999))
@@ -102,13 +107,13 @@ def bootstrap(
 
 
 def enough_flips(sampling: Sampling, tests: int) -> Sampling:
-    """At least so many resamples that the smallest p-value of a sign-flip test passes Holm's correction of so many tests.
+    """As many resamples as the smallest p-value of a sign-flip test needs to pass Holm's correction.
 
-    The smallest is ``1 / (1 + resamples)``, and Holm multiplies it by up to ``tests``: with 40 for each test no more than
-    1/40 comes out, so that a report with many methods and metrics can still decide something.
+    The smallest is ``1 / (1 + resamples)``, and Holm multiplies it by up to ``tests``: with 40 for each test
+    no more than 1/40 comes out, so that a report with many methods and metrics can still decide something.
 
-    >>> enough_flips(Sampling(np.arange(9)), tests=10).resamples, enough_flips(Sampling(np.arange(9)), tests=540).resamples
-    (9999, 21600)
+    >>> [enough_flips(Sampling(np.arange(9)), tests).resamples for tests in (10, 540)]
+    [9999, 21600]
     """
     return replace(sampling, resamples=max(sampling.resamples, _FLIPS_PER_TEST * tests))
 
@@ -116,8 +121,9 @@ def enough_flips(sampling: Sampling, tests: int) -> Sampling:
 def sign_flip_test(differences: Array, sampling: Sampling) -> Array:
     """Two-sided p-values of paired differences having mean zero, by random signs (Fisher's permutation test).
 
-    Under the null hypothesis a picture's differences are as likely as their negatives. Pictures flip as a whole.
-    ``p = (1 + number of flips with |mean| >= |observed mean|) / (1 + resamples)``, so it is never zero.
+    Under the null hypothesis a picture's differences are as likely as their negatives. Pictures flip as a
+    whole. ``p = (1 + number of flips with |mean| >= |observed mean|) / (1 + resamples)``, so it is never
+    zero.
 
     Args:
         differences: (rows, columns), NaN where one of the pair is missing.

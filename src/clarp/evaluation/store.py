@@ -18,8 +18,8 @@ _PURPOSE = "A run's rows"
 MEAN_IMAGE = "mean_image.npy"
 _RUN, _ROWS, _PROBLEMS, _LOCK = "run.json", "rows.parquet", "problems.json", ".lock"
 _OF_A_RUN = ("parts/*.parquet", "pictures/*.parquet", _ROWS, _PROBLEMS, MEAN_IMAGE)
-"""What is believed without a look at whose it is."""
-_SEAL = b"clarp.part"
+"""Files that do not say themselves of which run they are, except for the parts."""
+_METADATA = b"clarp.part"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,6 @@ class Store:
 
     @property
     def rows_path(self) -> Path:
-        """The table of all rows."""
         return self.folder / _ROWS
 
     @contextmanager
@@ -49,7 +48,7 @@ class Store:
         """Hold the folder; the lock goes with the process, however it ends.
 
         Raises:
-            ValueError: another process holds it.
+            ValueError: another process has locked it.
         """
         filelock = optional("filelock", "A run")
         (self.folder / "parts").mkdir(parents=True, exist_ok=True)
@@ -58,7 +57,8 @@ class Store:
             lock.acquire(timeout=0)
         except filelock.Timeout as error:
             raise ValueError(
-                f"{self.folder}: another process is at work in this folder. Wait for it, or give another --out."
+                f"{self.folder}: another process is at work in this folder. Wait for it, or give another "
+                "--out."
             ) from error
         try:
             for place in (".", "parts", "pictures"):
@@ -72,8 +72,8 @@ class Store:
         """Say what the run is of, or check that it still is.
 
         Raises:
-            ValueError: the folder has a run of something else; the message says what changed. Or it has no ``run.json``,
-                but files of a run.
+            ValueError: the folder has a run of something else; the message says what changed. Or it has no
+                ``run.json``, but files of a run.
         """
         path = self.folder / _RUN
         document = json.loads(json.dumps({"fingerprint": fingerprint, **about}, allow_nan=False))
@@ -81,8 +81,8 @@ class Store:
             left = [pattern for pattern in _OF_A_RUN if any(self.folder.glob(pattern))]
             if left:
                 raise ValueError(
-                    f"{self.folder} has {', '.join(left)} but no {_RUN}, so nobody knows of which run they are: give another "
-                    "--out, or remove them."
+                    f"{self.folder} has {', '.join(left)} but no {_RUN}, so nobody knows of which run they "
+                    "are: give another --out, or remove them."
                 )
             self._write(path, document)
             return
@@ -102,12 +102,12 @@ class Store:
         """
         path = self.folder / _RUN
         if not path.is_file():
-            raise ValueError(
-                f"{self.folder} has no {_RUN}: give the folder that `clarp evaluate --out` wrote."
-            )
+            remedy = "give the folder that `clarp evaluate --out` wrote"
+            raise ValueError(f"{self.folder} has no {_RUN}: {remedy}.")
         if has_sum(path) and not whole(path):
             raise ValueError(
-                f"{path} is damaged: its bytes are not those that were written. Put a copy in its place, or give another --out."
+                f"{path} is damaged: its bytes are not those that were written. Put a copy in its place, or "
+                "give another --out."
             )
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found
@@ -117,13 +117,13 @@ class Store:
         return self.folder / "parts" / f"{start:08d}-{stop:08d}.parquet"
 
     def has(self, start: int, stop: int) -> bool:
-        """Whether that part is there and whole, and of this run. One whose bits rotted counts as missing.
+        """Whether that part is there and whole, and of this run. A damaged one counts as missing.
 
         Raises:
             ValueError: there is a file of that name that is of another run.
         """
         path = self.part_path(start, stop)
-        return whole(path) and self._sealed(path) is not None
+        return whole(path) and self._metadata(path) is not None
 
     def write_part(
         self,
@@ -147,14 +147,14 @@ class Store:
         """
         arrow, parquet = optional("pyarrow", _PURPOSE), optional("pyarrow.parquet", _PURPOSE)
         found = [[problem.kind, problem.file, problem.reason] for problem in problems]
-        seal = json.dumps({"run": self._digest(), "problems": found, "lost": list(lost)})
-        table = arrow.table(dict(columns), schema=schema.with_metadata({_SEAL: seal.encode()}))
+        metadata = json.dumps({"run": self._digest(), "problems": found, "lost": list(lost)})
+        table = arrow.table(dict(columns), schema=schema.with_metadata({_METADATA: metadata.encode()}))
         write_summed(self.part_path(start, stop), lambda file: parquet.write_table(table, file))
 
     def write_pictures(
         self, start: int, stop: int, columns: Mapping[str, Sequence[Any]], schema: Any
     ) -> None:
-        """Write the pictures of a part, row by row, whole or not at all; before its rows, so that none go without."""
+        """Write the pictures of a part, row by row, whole or not at all; before its rows."""
         arrow, parquet = optional("pyarrow", _PURPOSE), optional("pyarrow.parquet", _PURPOSE)
         table = arrow.table(dict(columns), schema=schema)
         path = self._pictures_path(self.part_path(start, stop))
@@ -193,7 +193,7 @@ class Store:
                 )
         problems = list(listed)
         for path in paths:
-            problems += [Problem(*problem) for problem in self._sealed(path)["problems"]]
+            problems += [Problem(*problem) for problem in self._metadata(path)["problems"]]
         schema = parquet.read_schema(paths[0]).remove_metadata()
 
         def write(file: Any) -> None:
@@ -225,7 +225,7 @@ class Store:
         path = self.folder / _PROBLEMS
         if whole(path):
             return int(json.loads(path.read_text(encoding="utf-8"))["count"])
-        return sum(len(self._sealed(path)["problems"]) for path in self._whole_parts())
+        return sum(len(self._metadata(path)["problems"]) for path in self._whole_parts())
 
     @property
     def complete(self) -> bool:
@@ -235,10 +235,9 @@ class Store:
     def damaged(self) -> tuple[str, ...]:
         """Files of the run whose bytes are not those that were written, by their names below the folder.
 
-        Without a checksum, a file is one of them: nobody can tell.
+        Without a checksum, a file counts as damaged.
         """
-        patterns = ("parts/*.parquet", "pictures/*.parquet", _ROWS, _PROBLEMS, MEAN_IMAGE)
-        paths = [path for pattern in patterns for path in sorted(self.folder.glob(pattern))]
+        paths = [path for pattern in _OF_A_RUN for path in sorted(self.folder.glob(pattern))]
         return tuple(path.relative_to(self.folder).as_posix() for path in paths if not whole(path))
 
     def _whole_parts(self) -> list[Path]:
@@ -246,21 +245,20 @@ class Store:
         return [path for path in sorted(self.folder.glob("parts/*.parquet")) if whole(path)]
 
     def lost(self) -> tuple[str, ...]:
-        """Methods with which more than half of the relevance never reached the pixels, as far as the parts say."""
-        return tuple(
-            dict.fromkeys(name for path in self._whole_parts() for name in self._sealed(path).get("lost", ()))
-        )
+        """Methods that lost more than half of the relevance on the way to the pixels, by the parts so far."""
+        names = (name for path in self._whole_parts() for name in self._metadata(path).get("lost", ()))
+        return tuple(dict.fromkeys(names))
 
-    def _sealed(self, path: Path) -> Any:
+    def _metadata(self, path: Path) -> Any:
         """What a part says of itself."""
         parquet = optional("pyarrow.parquet", _PURPOSE)
         try:
-            seal = json.loads((parquet.read_schema(path).metadata or {})[_SEAL])
+            metadata = json.loads((parquet.read_schema(path).metadata or {})[_METADATA])
         except (OSError, KeyError, ValueError) as error:
             raise ValueError(f"{path} is damaged. Remove it, and the run makes it again.") from error
-        if seal["run"] != self._digest():
+        if metadata["run"] != self._digest():
             raise ValueError(f"{path} belongs to another run. Remove it, and the run makes its own.")
-        return seal
+        return metadata
 
     def _digest(self) -> str:
         text = json.dumps(self.about()["fingerprint"], sort_keys=True)

@@ -1,7 +1,8 @@
 """Named protocols: models, methods and metrics that belong together."""
 
 from dataclasses import dataclass
-from difflib import get_close_matches
+
+from clarp.hints import unknown
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,7 @@ class Suite:
         ('vgg16', 'resnet50')
         """
         if name not in SUITES:
-            near = get_close_matches(name, SUITES, n=2, cutoff=0.4)
-            hint = f" Did you mean {' or '.join(near)}?" if near else ""
-            raise ValueError(f"unknown suite {name!r}, expected one of {', '.join(SUITES)}.{hint}")
+            raise ValueError(unknown("suite", name, SUITES, most=2))
         return SUITES[name]
 
 
@@ -51,8 +50,8 @@ SUITES = {
             methods=("lrp", "slrp", "sglrp", "ssglrp"),
             metrics=("patch-masking:size=9", "patch-masking:size=9:centre=window"),
             located=("pointing:smoothing=0.02", "strict-pointing"),
-            source="SSGLRP, Chen et al. 2025, 10.11772/j.issn.1001-9081.2025070906: what its abstract says, the rest from "
-            "SGLRP's code; only the abstract was at hand",
+            source="SSGLRP, Chen et al. 2025, 10.11772/j.issn.1001-9081.2025070906: what its abstract says, "
+            "the rest from SGLRP's code; only the abstract was at hand",
         ),
         Suite(
             "torchray",
@@ -60,7 +59,7 @@ SUITES = {
             methods=("gradient", "guided-backprop", "gradcam", "lrp", "sglrp", "slrp", "ssglrp"),
             metrics=(),
             located=("pointing:tolerance=15:smoothing=0.02",),
-            source="TorchRay's pointing game (Fong 2019, arXiv 1910.08485); maps of few cells are not smoothed",
+            source="TorchRay's pointing game (Fong 2019, arXiv 1910.08485); coarse maps are not smoothed",
         ),
     )
 }

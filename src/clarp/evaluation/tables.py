@@ -16,7 +16,7 @@ _ROWS_PER_CLASS = 10
 
 
 @dataclass(frozen=True)
-class Interval:
+class Estimate:
     """A mean and its 95 % interval, whose ends are NaN where there are too few pictures for one."""
 
     mean: float = _NAN
@@ -25,7 +25,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Line:
+class TableLine:
     """One method in one column of one subset.
 
     Attributes:
@@ -36,9 +36,9 @@ class Line:
         n: rows that count.
         absent: rows that don't (NaN: the question didn't arise).
         value: the mean over rows.
-        classes: the mean over classes of each class's mean (the pointing game's accuracy); without an interval where
-            a class has fewer than 10 rows that count, because resampling would leave such classes out. Classes without
-            any are left out, and so are rows without a class.
+        classes: the mean over classes of each class's mean (the pointing game's accuracy); without an
+            interval where a class has fewer than 10 rows that count, because resampling would leave such
+            classes out. Classes without any are left out, and so are rows without a class.
         ratio: ``value`` over LRP's, NaN where LRP's interval reaches zero, or lower is better.
         difference: the reference minus this method, over the rows that both have.
         p: of that difference being zero, two-sided sign-flip test.
@@ -51,21 +51,21 @@ class Line:
     method: str
     n: int
     absent: int
-    value: Interval
-    classes: Interval
+    value: Estimate
+    classes: Estimate
     ratio: float
-    difference: Interval
+    difference: Estimate
     p: float
     p_holm: float = _NAN
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A metric at several sizes or shares.
+    """A metric at several sizes or fractions.
 
     Attributes:
         name: metric and what is drawn, ``patch-masking/drop``.
-        at: (K,) the sizes or shares.
+        at: (K,) the sizes or fractions.
         values: by method the means (K,).
     """
 
@@ -86,7 +86,7 @@ class ClassLine:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class RunTable:
     """The rows of a run as arrays; units are (picture, label) pairs in order.
 
     Attributes:
@@ -94,7 +94,7 @@ class Rows:
         values: by column (units, M).
         clusters: (units,) the picture of each, numbered without gaps.
         classes: (units,) class ids, -1 where there is none.
-        difficult: (units,) bool, None where nobody said.
+        difficult: (units,) bool, None where that is unknown.
     """
 
     methods: tuple[str, ...]
@@ -104,7 +104,7 @@ class Rows:
     difficult: NDArray[np.bool_] | None
 
     @classmethod
-    def of(cls, store: Store) -> "Rows":
+    def of(cls, store: Store) -> "RunTable":
         """Read them; a part of them if the run isn't complete.
 
         Raises:
@@ -115,8 +115,9 @@ class Rows:
         count = len(methods)
         if table.column("method").to_pylist() != [*methods] * (len(table) // count):
             raise ValueError(
-                f"{store.folder}: the rows are not those of the methods {', '.join(methods)} in this order for every label, "
-                "as run.json says, so no number could be told whose it is: make the run anew with another --out."
+                f"{store.folder}: the rows are not those of the methods {', '.join(methods)} in this order "
+                "for every label, as run.json says, so no number could be told whose it is: make the run "
+                "anew with another --out."
             )
         columns = {name: table.column(name).to_numpy().reshape(-1, count) for name in about["columns"]}
         _, clusters = np.unique(table.column("sample").to_numpy()[::count], return_inverse=True)
@@ -125,7 +126,7 @@ class Rows:
         classes = table.column("class").to_numpy()[::count].astype(np.int64)
         return cls(methods, columns, clusters.astype(np.int64), classes, difficult)
 
-    def where(self, chosen: NDArray[np.bool_]) -> "Rows":
+    def where(self, chosen: NDArray[np.bool_]) -> "RunTable":
         """The chosen units only."""
         _, clusters = np.unique(self.clusters[chosen], return_inverse=True)
         values = {name: column[chosen] for name, column in self.values.items()}
@@ -150,7 +151,7 @@ class Report:
         reference: the method of the differences.
         lines: the main table.
         classes: per class, for the columns where a direction is better.
-        curves: metrics at several sizes or shares.
+        curves: metrics at several sizes or fractions.
     """
 
     about: dict[str, Any]
@@ -160,7 +161,7 @@ class Report:
     lost: tuple[str, ...]
     damaged: tuple[str, ...]
     reference: str
-    lines: tuple[Line, ...]
+    lines: tuple[TableLine, ...]
     classes: tuple[ClassLine, ...]
     curves: tuple[Curve, ...]
 
@@ -171,7 +172,7 @@ class Report:
         Raises:
             ValueError: no run there, no rows yet, or no such reference method.
         """
-        about, rows = store.about(), Rows.of(store)
+        about, rows = store.about(), RunTable.of(store)
         if reference not in rows.methods:
             raise ValueError(
                 f"the run has no method {reference!r}, expected one of {', '.join(rows.methods)}."
@@ -186,7 +187,7 @@ class Report:
         if rows.difficult is not None and rows.difficult.any():
             subsets["difficult"] = rows.where(rows.difficult)
         tests = len(subsets) * len(directions) * (len(rows.methods) - 1)
-        found: list[Line] = []
+        found: list[TableLine] = []
         for name, subset in subsets.items():
             sampling = Sampling(subset.clusters, resamples, seed)
             flips = enough_flips(sampling, tests)
@@ -210,14 +211,14 @@ class Report:
 
 
 def _lines(
-    rows: Rows,
+    rows: RunTable,
     subset: str,
     directions: dict[str, str],
     reference: str,
     sampling: Sampling,
     *,
     flips: Sampling,
-) -> list[Line]:
+) -> list[TableLine]:
     """All methods in all columns; every column is resampled by the same draws."""
     count, at = len(rows.methods), rows.methods.index(reference)
     if not directions:
@@ -230,14 +231,14 @@ def _lines(
     differences = _intervals(compared, sampling)
     tests = sign_flip_test(compared, flips)
     n = np.isfinite(values).sum(axis=0)
-    lines: list[Line] = []
+    lines: list[TableLine] = []
     for number, (column, better) in enumerate(directions.items()):
         base = number * count
-        lrp = whole[base + rows.methods.index(RATIO_TO)] if RATIO_TO in rows.methods else Interval()
+        lrp = whole[base + rows.methods.index(RATIO_TO)] if RATIO_TO in rows.methods else Estimate()
         for place, method in enumerate(rows.methods):
             k, own = base + place, place == at
             lines.append(
-                Line(
+                TableLine(
                     column,
                     better,
                     subset,
@@ -247,7 +248,7 @@ def _lines(
                     value=whole[k],
                     classes=by_class[k],
                     ratio=whole[k].mean / lrp.mean if better == "higher" and lrp.low > 0 else _NAN,
-                    difference=Interval() if own else differences[k],
+                    difference=Estimate() if own else differences[k],
                     p=_NAN if own else float(tests[k]),
                 )
             )
@@ -256,21 +257,21 @@ def _lines(
 
 def _intervals(
     values: Array, sampling: Sampling, groups: Sequence[NDArray[np.int64]] | None = None
-) -> list[Interval]:
+) -> list[Estimate]:
     centre = means(values, groups)[0]
     low, high = bootstrap(values, sampling, groups)
-    return [Interval(*map(float, ends)) for ends in zip(centre, low, high, strict=True)]
+    return [Estimate(*map(float, ends)) for ends in zip(centre, low, high, strict=True)]
 
 
-def _over_classes(values: Array, sampling: Sampling, groups: Sequence[NDArray[np.int64]]) -> list[Interval]:
+def _over_classes(values: Array, sampling: Sampling, groups: Sequence[NDArray[np.int64]]) -> list[Estimate]:
     """Nothing where fewer than two classes count, a mean alone where one of them has few rows that count."""
     there = np.isfinite(values)
     counts = np.array([there[group].sum(axis=0) for group in groups]).reshape(-1, values.shape[1])
     several = (counts > 0).sum(axis=0) > 1
     enough = several & ((counts == 0) | (counts >= _ROWS_PER_CLASS)).all(axis=0)
-    found = [Interval()] * values.shape[1]
+    found = [Estimate()] * values.shape[1]
     for k in np.flatnonzero(several & ~enough):
-        found[k] = Interval(float(means(values[:, [k]], groups)[0, 0]))
+        found[k] = Estimate(float(means(values[:, [k]], groups)[0, 0]))
     if enough.any():
         kept = np.flatnonzero(enough)
         for k, interval in zip(kept, _intervals(values[:, kept], sampling, groups), strict=True):
@@ -278,7 +279,7 @@ def _over_classes(values: Array, sampling: Sampling, groups: Sequence[NDArray[np
     return found
 
 
-def _classes(rows: Rows, columns: Sequence[str], names: Sequence[str]) -> list[ClassLine]:
+def _classes(rows: RunTable, columns: Sequence[str], names: Sequence[str]) -> list[ClassLine]:
     lines: list[ClassLine] = []
     for column in columns:
         for group in rows.groups():
@@ -291,7 +292,7 @@ def _classes(rows: Rows, columns: Sequence[str], names: Sequence[str]) -> list[C
     return lines
 
 
-def _curves(rows: Rows) -> list[Curve]:
+def _curves(rows: RunTable) -> list[Curve]:
     """Columns that differ only in the number behind the @, where there are at least two."""
     families: dict[str, list[tuple[float, str]]] = {}
     for column in rows.values:

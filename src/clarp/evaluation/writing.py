@@ -4,18 +4,17 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from clarp.evaluation.statistics import LEAST_PICTURES
-from clarp.evaluation.tables import RATIO_TO, Curve, Interval, Line, Report
+from clarp.evaluation.tables import RATIO_TO, ClassLine, Curve, Estimate, Report, TableLine
 from clarp.files import write_atomically
 from clarp.text import cell, printable
 
@@ -27,8 +26,10 @@ _FEW = 12  # points of a curve that are shown as such
 _LATEX = {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", DASH: "--", "±": r"$\pm$"}
 
 _OF_TASK = {
-    "binary": " The model's task is binary: one question with two answers, whose maps by clarp's methods are each other's negatives.",
-    "multilabel": " The model's task is multilabel: each class is a question of its own, with its own probability and without rivals.",
+    "binary": " The model's task is binary: one question with two answers, whose maps by clarp's methods are "
+    "each other's negatives.",
+    "multilabel": " The model's task is multilabel: each class is a question of its own, with its own "
+    "probability and without rivals.",
 }
 
 
@@ -45,13 +46,13 @@ def write(report: Report, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     for name, text in (
-        ("summary.csv", _csv(_flat(line) for line in report.lines)),
+        ("summary.csv", _csv([_flat(line) for line in report.lines])),
         ("summary.md", markdown(report)),
         ("summary.tex", latex(report)),
-        ("classes.csv", _csv(_class_rows(report))),
+        ("classes.csv", _csv([_class_row(line) for line in report.classes])),
     ):
         path = folder / name
-        write_atomically(path, partial(_put, text.encode()))
+        write_text(path, text)
         written.append(path)
     for curve in report.curves:
         path = folder / f"{re.sub(r'[^a-zA-Z0-9=.+-]+', '-', curve.name)}.png"
@@ -59,6 +60,11 @@ def write(report: Report, folder: Path) -> list[Path]:
         write_atomically(path, canvas.print_png)
         written.append(path)
     return written
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8, whole or not at all."""
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def blocks(report: Report) -> Iterator[tuple[str, list[list[str]]]]:
@@ -83,9 +89,8 @@ def headline(report: Report) -> str:
     if report.problems:
         text += f" {report.problems} files gave no rows: problems.json."
     if report.damaged:
-        text += (
-            f" Damaged, and not used: {', '.join(report.damaged)}; the same `clarp evaluate` makes them anew."
-        )
+        names = ", ".join(report.damaged)
+        text += f" Damaged, and not used: {names}; the same `clarp evaluate` makes them anew."
     if report.lost:
         text += f" With {', '.join(report.lost)} more than half of the relevance never reached the pixels."
     return text
@@ -94,9 +99,9 @@ def headline(report: Report) -> str:
 def explanation(report: Report) -> str:
     """How to read the tables."""
     return (
-        f"Intervals: percentile bootstrap over pictures, 95 %, from {LEAST_PICTURES} pictures on. Differences are paired, picture by picture; "
-        "p: sign-flip test, two-sided, Holm-corrected over all tests of this report. "
-        f"The ratio stands only where the interval of {RATIO_TO} lies above zero. "
+        f"Intervals: percentile bootstrap over pictures, 95 %, from {LEAST_PICTURES} pictures on. "
+        "Differences are paired, picture by picture; p: sign-flip test, two-sided, Holm-corrected over all "
+        f"tests of this report. The ratio stands only where the interval of {RATIO_TO} lies above zero. "
         f"The reference is {report.reference}." + _OF_TASK.get(str(report.about.get("task")), "")
     )
 
@@ -157,26 +162,15 @@ def axis(name: str) -> str:
     return known.get(kind, "share of the pixels" if column == "p" else "")
 
 
-def _put(data: bytes, file: BinaryIO) -> None:
-    file.write(data)
-
-
-def _cells(line: Line) -> list[str]:
+def _cells(line: TableLine) -> list[str]:
     p = DASH if math.isnan(line.p_holm) else "<0.001" if line.p_holm < 0.001 else f"{line.p_holm:.3f}"
     ratio = DASH if math.isnan(line.ratio) else f"{line.ratio:.3f}"
     counted = f"{line.n}" + (f" (+{line.absent} not asked)" if line.absent else "")
-    return [
-        line.method,
-        counted,
-        _interval(line.value),
-        _interval(line.classes),
-        ratio,
-        _interval(line.difference, sign=True),
-        p,
-    ]
+    intervals = _interval(line.value), _interval(line.classes)
+    return [line.method, counted, *intervals, ratio, _interval(line.difference, sign=True), p]
 
 
-def _interval(value: Interval, *, sign: bool = False) -> str:
+def _interval(value: Estimate, *, sign: bool = False) -> str:
     if math.isnan(value.mean):
         return DASH
     form = "+.4f" if sign else ".4f"
@@ -185,7 +179,7 @@ def _interval(value: Interval, *, sign: bool = False) -> str:
     return f"{value.mean:{form}} [{value.low:{form}}, {value.high:{form}}]"
 
 
-def _flat(line: Line) -> dict[str, Any]:
+def _flat(line: TableLine) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in asdict(line).items():
         if isinstance(value, dict):
@@ -195,20 +189,17 @@ def _flat(line: Line) -> dict[str, Any]:
     return found
 
 
-def _class_rows(report: Report) -> Iterator[dict[str, Any]]:
-    for line in report.classes:
-        yield {"column": line.column, "class": line.index, "name": line.name, "n": line.n, **line.values}
+def _class_row(line: ClassLine) -> dict[str, Any]:
+    return {"column": line.column, "class": line.index, "name": line.name, "n": line.n, **line.values}
 
 
-def _csv(rows: Iterable[dict[str, Any]]) -> str:
-    """With an empty field where there is no number."""
+def _csv(rows: Sequence[dict[str, Any]]) -> str:
+    """With an empty field where there is no number; nothing without rows."""
     file = io.StringIO()
-    writer: csv.DictWriter[str] | None = None
-    for row in rows:
-        if writer is None:
-            writer = csv.DictWriter(file, list(row), lineterminator="\n")
-            writer.writeheader()
-        writer.writerow({name: _csv_cell(value) for name, value in row.items()})
+    if rows:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _csv_cell(value) for name, value in row.items()} for row in rows)
     return file.getvalue()
 
 

@@ -12,8 +12,8 @@ from clarp.explainer import Explainer
 from clarp.models.logits import Logits
 
 Model = Callable[[Tensor], Tensor] | Logits | Explainer
-"""Who is asked: images (B, C, H, W) to logits (B, N), whose softmax counts (one logit: its sigmoid); or an explainer of the model, which knows
-the task and how the model ends."""
+"""Who is asked: images (B, C, H, W) to logits (B, N), whose softmax counts (one logit: its sigmoid); or an
+explainer of the model, which knows the task and how the model ends."""
 Direction = Literal["higher", "lower", "none"]
 """Which values of a column are better; "none" for columns that only describe."""
 
@@ -74,21 +74,70 @@ class Metric(ABC):
     """The keyword arguments that it can't do without, besides ``targets``."""
 
     @property
+    def optional_truth(self) -> tuple[str, ...]:
+        """The keyword arguments that it uses where they are known."""
+        return ()
+
+    def for_coarse_maps(self) -> "Metric":
+        """The metric for maps of few cells, or with one tip."""
+        return self
+
+    def check_dataset(self, own: str, dataset: str) -> None:  # noqa: B027  most are made for all pictures
+        """Refuse a data set that it is not made for.
+
+        Args:
+            own: what the user calls this metric.
+            dataset: the name of the data set.
+
+        Raises:
+            ValueError: it is not made for such pictures.
+        """
+
+    @property
     @abstractmethod
     def columns(self) -> dict[str, Direction]:
         """The columns of its rows in order; the first is the one for a table with one number per method."""
 
-    @abstractmethod
-    def __call__(self, model: Model, images: Tensor, maps: Tensor, *args: Any, **truth: Any) -> Rows:
-        """Ask.
+    def __call__(
+        self,
+        model: Model | None,
+        images: Tensor | None,
+        maps: Tensor,
+        *,
+        targets: Tensor | None = None,
+        **truth: Any,
+    ) -> Rows:
+        """Measure heatmaps.
 
         Args:
-            model: in evaluation mode; never changed.
+            model: in evaluation mode; never changed. Not used where :attr:`needs_model` is False, nor are
+                images and targets.
             images: (B, C, H, W), preprocessed as the model wants them.
             maps: heatmaps (B, H, W), or relevance (B, C, H, W), which is summed over C.
+            targets: (B,) class ids, what each map explains; None: the model's arg-max.
+            **truth: what the metric needs to know of the images, each with B entries: the keyword arguments
+                of its ``measure``.
+
+        Returns:
+            A row for each image, with the columns of :attr:`columns`.
+
+        Raises:
+            ValueError: maps of another shape than the images, and what :meth:`measure` says.
+        """
+        heatmaps = Heatmaps.of(maps, like=images if self.needs_model else None)
+        asked = {"model": model, "images": images, "targets": targets} if self.needs_model else {}
+        found = self.measure(heatmaps, **asked, **truth)
+        return Rows({**found, "degenerate": found.get("degenerate", heatmaps.degenerate)})
+
+    @abstractmethod
+    def measure(self, heatmaps: "Heatmaps", *args: Any, **truth: Any) -> dict[str, Tensor]:
+        """The columns but for ``degenerate``, (B,) each.
+
+        Args:
+            heatmaps: of B images.
             *args: none; here for the type checker only.
-            **truth: what the metric needs to know of the images, each with B entries, ``targets`` among them:
-                LongTensor (B,), the class that each map explains, None for the model's arg-max.
+            **truth: by name what :attr:`truth` and :attr:`optional_truth` list; ``model``, ``images`` and
+                ``targets`` too where :attr:`needs_model` is True.
         """
 
 
@@ -117,15 +166,14 @@ class Heatmaps:
             ValueError: another shape.
         """
         if maps.ndim not in {3, 4} or maps.numel() == 0:
-            raise ValueError(
-                f"heatmaps are (B, H, W) or (B, C, H, W), given was the shape {tuple(maps.shape)}"
-            )
+            shape = tuple(maps.shape)
+            raise ValueError(f"heatmaps are (B, H, W) or (B, C, H, W), given was the shape {shape}")
         values = maps.detach().to("cpu", torch.float64)
         values = values.sum(dim=1) if maps.ndim == 4 else values
         if like is not None and (len(values) != len(like) or values.shape[1:] != like.shape[2:]):
             raise ValueError(
-                f"{tuple(values.shape)} are no heatmaps of images of the shape {tuple(like.shape)}: give one map per "
-                f"image and target, in the size of the model's input"
+                f"{tuple(values.shape)} are no heatmaps of images of the shape {tuple(like.shape)}: give "
+                "one map per image and target, in the size of the model's input"
             )
         finite = values.isfinite().flatten(1).all(dim=1)
         values = torch.where(finite[:, None, None], values, torch.zeros_like(values))
@@ -163,9 +211,8 @@ def ranks(values: Tensor) -> Tensor:
 def share(part: Tensor, whole: Tensor) -> Tensor:
     """Sum of ``part`` over sum of ``whole``, (B,), from (B, H, W); 0 where the whole is zero."""
     total = whole.flatten(1).sum(dim=1)
-    return torch.where(
-        total > 0, part.flatten(1).sum(dim=1) / total.where(total > 0, torch.ones_like(total)), 0.0
-    )
+    there = total > 0
+    return torch.where(there, part.flatten(1).sum(dim=1) / total.where(there, torch.ones_like(total)), 0.0)
 
 
 def checked_masks(masks: Tensor | Sequence[Tensor], maps: Heatmaps) -> Tensor:
@@ -178,12 +225,14 @@ def checked_masks(masks: Tensor | Sequence[Tensor], maps: Heatmaps) -> Tensor:
     stacked = stacked.detach().cpu()
     if stacked.shape != maps.values.shape:
         raise ValueError(
-            f"masks of the shape {tuple(stacked.shape)} do not fit maps of the shape {tuple(maps.values.shape)}: give one "
-            f"mask per map in the model's pixels (clarp.data.Geometry.mask_to_model makes them)"
+            f"masks of the shape {tuple(stacked.shape)} do not fit maps of the shape "
+            f"{tuple(maps.values.shape)}: give one mask per map in the model's pixels "
+            "(clarp.data.Geometry.mask_to_model makes them)"
         )
     if stacked.dtype != torch.bool and not bool(((stacked == 0) | (stacked == 1)).all()):
         raise ValueError(
-            f"masks are true or false; these are {stacked.dtype} with values from {stacked.min()} to {stacked.max()}"
+            f"masks are true or false; these are {stacked.dtype} with values from {stacked.min()} to "
+            f"{stacked.max()}"
         )
     return stacked.bool()
 

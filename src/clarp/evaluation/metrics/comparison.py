@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, Rows, check_whole, only_where
+from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, check_whole, only_where
 from clarp.optional import optional
 
 Attribute = Callable[[nn.Module, Tensor, Tensor | None], Tensor]
@@ -20,7 +20,7 @@ _PURPOSE = "Comparing heatmaps"
 
 @dataclass(frozen=True)
 class ClassSensitivity(Metric):
-    """How alike the maps of two classes in one image are: lower is better, for a map should depend on its class.
+    """How alike the maps of two classes in one image are: lower is better, a map should depend on its class.
 
     - ``overlap``: ``sum min(P, Q) / sum max(P, Q)``, P and Q the positive parts, each divided by its sum.
     - ``correlation``: Pearson's, over pixels.
@@ -37,32 +37,18 @@ class ClassSensitivity(Metric):
 
     @property
     def columns(self) -> dict[str, Direction]:
-        """``overlap``, ``correlation``, ``rank_correlation``, ``degenerate`` (at least one of the two maps)."""
+        """``overlap``, ``correlation``, ``rank_correlation``, ``degenerate`` (at least one of both)."""
         return {"overlap": "lower", "correlation": "lower", "rank_correlation": "lower", "degenerate": "none"}
 
-    def __call__(
-        self,
-        model: Model | None,
-        images: Tensor | None,
-        maps: Tensor,
-        *,
-        targets: Tensor | None = None,
-        other_maps: Tensor,
-    ) -> Rows:
-        """Compare ``maps`` with ``other_maps`` of the same shape, of the same images and another class."""
-        del model, images, targets
-        one, other = (
-            Heatmaps.of(maps),
-            Heatmaps.of(other_maps, like=maps if maps.ndim == 4 else maps[:, None]),
-        )
-        return Rows(
-            {
-                "overlap": _overlap(one.positive, other.positive),
-                "correlation": _each(_pearson, one, other),
-                "rank_correlation": _each(_spearman, one, other),
-                "degenerate": one.degenerate | other.degenerate,
-            }
-        )
+    def measure(self, heatmaps: Heatmaps, *, other_maps: Tensor) -> dict[str, Tensor]:
+        """Compare with ``other_maps`` of the same shape, of the same images and another class."""
+        other = Heatmaps.of(other_maps, like=heatmaps.values[:, None])
+        return {
+            "overlap": _overlap(heatmaps.positive, other.positive),
+            "correlation": _each(_pearson, heatmaps, other),
+            "rank_correlation": _each(_spearman, heatmaps, other),
+            "degenerate": heatmaps.degenerate | other.degenerate,
+        }
 
 
 @dataclass(frozen=True)
@@ -97,6 +83,11 @@ class ParameterRandomisation(Metric):
     needs_model: ClassVar[bool] = True
     truth: ClassVar[tuple[str, ...]] = ("attribute",)
 
+    @property
+    def optional_truth(self) -> tuple[str, ...]:
+        """The randomised copies, made once for all batches."""
+        return ("copies",)
+
     def __post_init__(self) -> None:
         if self.order not in {"cascading", "independent"}:
             raise ValueError(f"order={self.order!r}: give one of the orders cascading, independent")
@@ -104,12 +95,10 @@ class ParameterRandomisation(Metric):
 
     @property
     def columns(self) -> dict[str, Direction]:
-        """``rank``, then ``rank@f`` and ``ssim@f`` for each point, ``degenerate`` (the trained model's map)."""
-        curve: dict[str, Direction] = {}
-        for point in range(1, self.points + 1):
-            curve[f"rank@{point / self.points:.2f}"] = "lower"
-            curve[f"ssim@{point / self.points:.2f}"] = "lower"
-        return {"rank": "lower", **curve, "degenerate": "none"}
+        """``rank``, ``rank@f`` and ``ssim@f`` for each point, ``degenerate`` (of the trained model's map)."""
+        shares = [point / self.points for point in range(1, self.points + 1)]
+        curve = [f"{what}@{share:.2f}" for share in shares for what in ("rank", "ssim")]
+        return {**dict.fromkeys(("rank", *curve), "lower"), "degenerate": "none"}
 
     def randomised(self, model: Model) -> Iterator[nn.Module]:
         """The randomised copies, one per point; ``model`` itself is not changed.
@@ -125,42 +114,42 @@ class ParameterRandomisation(Metric):
         ]
         if len(owners) < self.points:
             raise ValueError(
-                f"the model has {len(owners)} modules with parameters, too few for points={self.points}: take fewer points"
+                f"the model has {len(owners)} modules with parameters, too few for points={self.points}: "
+                "take fewer points"
             )
         groups = np.array_split(np.array(owners[::-1], dtype=object), self.points)
         for point in range(self.points):
             chosen = groups[: point + 1] if self.order == "cascading" else groups[point : point + 1]
             yield self._randomised(model, {name for group in chosen for name in group})
 
-    def __call__(
+    def measure(
         self,
+        heatmaps: Heatmaps,
+        *,
         model: Model,
         images: Tensor,
-        maps: Tensor,
-        *,
-        targets: Tensor | None = None,
+        targets: Tensor | None,
         attribute: Attribute,
         copies: Iterable[nn.Module] | None = None,
-    ) -> Rows:
+    ) -> dict[str, Tensor]:
         """Compare.
 
         Args:
-            model: the trained model, which made ``maps``.
+            heatmaps: of the trained model.
+            model: the trained model.
             images: (B, C, H, W), preprocessed.
-            maps: (B, H, W) or (B, C, H, W).
             targets: (B,) class ids, passed on to ``attribute``.
             attribute: the method that made the maps.
             copies: what :meth:`randomised` gave, kept for many batches, so that ``attribute`` can keep what
                 it prepares for each of them too; None: made anew.
         """
-        trained = Heatmaps.of(maps, like=images)
         columns: dict[str, Tensor] = {}
         for point, other in enumerate(self.randomised(model) if copies is None else copies, start=1):
             random = Heatmaps.of(attribute(other, images, targets), like=images)
-            columns[f"rank@{point / self.points:.2f}"] = _each(_spearman, trained, random)
-            columns[f"ssim@{point / self.points:.2f}"] = _each(_ssim, trained, random)
+            columns[f"rank@{point / self.points:.2f}"] = _each(_spearman, heatmaps, random)
+            columns[f"ssim@{point / self.points:.2f}"] = _each(_ssim, heatmaps, random)
         ranks = torch.stack([value for name, value in columns.items() if name.startswith("rank")])
-        return Rows({"rank": ranks.mean(dim=0), **columns, "degenerate": trained.degenerate})
+        return {"rank": ranks.mean(dim=0), **columns}
 
     def _randomised(self, model: nn.Module, owners: set[str]) -> nn.Module:
         other = copy.deepcopy(model)
@@ -193,15 +182,13 @@ def _each(statistic: Callable[[Tensor, Tensor], float], one: Heatmaps, other: He
 
 
 def _pearson(one: Tensor, other: Tensor) -> float:
-    return float(
-        optional("scipy.stats", _PURPOSE).pearsonr(one.flatten().numpy(), other.flatten().numpy()).statistic
-    )
+    stats = optional("scipy.stats", _PURPOSE)
+    return float(stats.pearsonr(one.flatten().numpy(), other.flatten().numpy()).statistic)
 
 
 def _spearman(one: Tensor, other: Tensor) -> float:
-    return float(
-        optional("scipy.stats", _PURPOSE).spearmanr(one.flatten().numpy(), other.flatten().numpy()).statistic
-    )
+    stats = optional("scipy.stats", _PURPOSE)
+    return float(stats.spearmanr(one.flatten().numpy(), other.flatten().numpy()).statistic)
 
 
 def _ssim(one: Tensor, other: Tensor) -> float:

@@ -1,62 +1,75 @@
 """What happens to the prediction when pixels go, or come, in the order of their relevance."""
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, Rows, check_whole, ranks
+from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, check_whole, ranks
 from clarp.evaluation.metrics.perturbation import (
     Fill,
     check_fill,
     filling,
     masked_probabilities,
+    mean_image_for,
     predicted,
 )
 
 
 @dataclass(frozen=True)
-class _Game(Metric):
-    """A picture becomes another one, pixel by pixel, the most relevant first and equal ones row by row, in ``steps`` equal steps."""
+class Deletion(Metric):
+    """The deletion game (RISE, Petsiuk 2018, arXiv 1806.07421): lower is better.
 
-    steps: int
-    fill: Fill
-    chunk: int
+    Pixels are filled from the most relevant on, equal ones row by row, in ``steps`` equal steps. With p_i the
+    target's probability after step i (softmax, or as the model's task has it), ``auc = sum_i (p_i + p_(i+1))
+    / (2 steps)``.
 
+    Attributes:
+        steps: number of steps; RISE takes one per row of the image (224).
+        fill: see :data:`~clarp.evaluation.metrics.perturbation.Fill`; RISE deletes to the mean colour.
+        chunk: at most so many images go through the model at once.
+    """
+
+    steps: int = 32
+    fill: Fill = "colour"
+    chunk: int = 64
+
+    name: ClassVar[str] = "deletion"
     needs_model: ClassVar[bool] = True
-    better: ClassVar[Direction]
+    better: ClassVar[Direction] = "lower"
 
     def __post_init__(self) -> None:
         _check_steps(self.steps)
         check_whole(chunk=self.chunk)
         check_fill(self.fill)
 
-    @abstractmethod
     def ends(self, images: Tensor, fill: Tensor) -> tuple[Tensor, Tensor]:
-        """The picture before the first step and that after the last, each (B, C, H, W)."""
+        """The pictures before the first step and those after the last, each (B, C, H, W)."""
+        return images, fill
+
+    @property
+    def optional_truth(self) -> tuple[str, ...]:
+        return mean_image_for(self.fill)
 
     @property
     def columns(self) -> dict[str, Direction]:
-        """``auc``, then the curve from ``p@0.0000`` (before the first step) to ``p@1.0000`` (after the last), ``degenerate``."""
+        """``auc``, ``p@0.0000`` (before the first step) to ``p@1.0000`` (after the last), ``degenerate``."""
         return {"auc": self.better, **dict.fromkeys(self._curve, "none"), "degenerate": "none"}
 
     @property
     def _curve(self) -> list[str]:
         return [f"p@{i / self.steps:.4f}" for i in range(self.steps + 1)]
 
-    def __call__(
+    def measure(
         self,
+        heatmaps: Heatmaps,
+        *,
         model: Model,
         images: Tensor,
-        maps: Tensor,
-        *,
-        targets: Tensor | None = None,
+        targets: Tensor | None,
         mean_image: Tensor | None = None,
-    ) -> Rows:
-        """Play; arguments as in :meth:`PatchMasking.__call__ <clarp.evaluation.PatchMasking>`."""
-        heatmaps = Heatmaps.of(maps, like=images)
+    ) -> dict[str, Tensor]:
         before, after = self.ends(images, filling(images, self.fill, mean_image))
         order = heatmaps.ranks()
         counts = torch.tensor([round(i * order[0].numel() / self.steps) for i in range(self.steps + 1)])
@@ -70,56 +83,24 @@ class _Game(Metric):
             chunk=self.chunk,
         )
         auc = torch.trapezoid(curve, dim=1) / self.steps
-        points = dict(zip(self._curve, curve.unbind(1), strict=True))
-        return Rows({"auc": auc, **points, "degenerate": heatmaps.degenerate})
+        return {"auc": auc, **dict(zip(self._curve, curve.unbind(1), strict=True))}
 
 
 @dataclass(frozen=True)
-class Deletion(_Game):
-    """The deletion game (RISE, Petsiuk 2018, arXiv 1806.07421): lower is better.
-
-    Pixels are filled from the most relevant on, equal ones row by row, in ``steps`` equal steps. With p_i the
-    target's probability after step i (softmax, or as the model's task has it), ``auc = sum_i (p_i + p_(i+1)) / (2 steps)``.
-
-    Attributes:
-        steps: number of steps; RISE takes one per row of the image (224).
-        fill: see :data:`~clarp.evaluation.metrics.perturbation.Fill`; RISE deletes to the mean colour.
-        chunk: at most so many images go through the model at once.
-    """
-
-    steps: int = 32
-    fill: Fill = "colour"
-    chunk: int = 64
-
-    name: ClassVar[str] = "deletion"
-    better: ClassVar[Direction] = "lower"
-
-    def ends(self, images: Tensor, fill: Tensor) -> tuple[Tensor, Tensor]:
-        """From the image to the fill."""
-        return images, fill
-
-
-@dataclass(frozen=True)
-class Insertion(_Game):
+class Insertion(Deletion):
     """The insertion game (RISE, Petsiuk 2018, arXiv 1806.07421): higher is better.
 
     As :class:`Deletion`, but it begins with the filled image, and pixels come back from the most relevant on.
-
-    Attributes:
-        steps: number of steps; RISE takes one per row of the image (224).
-        fill: see :data:`~clarp.evaluation.metrics.perturbation.Fill`; RISE begins with a blurred image.
-        chunk: at most so many images go through the model at once.
+    RISE begins with a blurred image.
     """
 
-    steps: int = 32
     fill: Fill = "blur"
-    chunk: int = 64
 
     name: ClassVar[str] = "insertion"
     better: ClassVar[Direction] = "higher"
 
     def ends(self, images: Tensor, fill: Tensor) -> tuple[Tensor, Tensor]:
-        """From the fill to the image."""
+        """From the filled images to the images."""
         return fill, images
 
 
@@ -143,6 +124,9 @@ class AOPC(Metric):
         steps: L, 100 in the paper.
         fill: see :data:`~clarp.evaluation.metrics.perturbation.Fill`.
         chunk: at most so many images go through the model at once.
+
+    Raises:
+        ValueError: when it is called, that the image has fewer regions than steps.
     """
 
     size: int = 9
@@ -159,26 +143,24 @@ class AOPC(Metric):
         check_fill(self.fill)
 
     @property
+    def optional_truth(self) -> tuple[str, ...]:
+        return mean_image_for(self.fill)
+
+    @property
     def columns(self) -> dict[str, Direction]:
         """``aopc``, then the curve: ``drop@k`` after k regions for k = 1 ... steps, ``degenerate``."""
         curve: dict[str, Direction] = {f"drop@{k}": "none" for k in range(1, self.steps + 1)}
         return {"aopc": "higher", **curve, "degenerate": "none"}
 
-    def __call__(
+    def measure(
         self,
+        heatmaps: Heatmaps,
+        *,
         model: Model,
         images: Tensor,
-        maps: Tensor,
-        *,
-        targets: Tensor | None = None,
+        targets: Tensor | None,
         mean_image: Tensor | None = None,
-    ) -> Rows:
-        """Fill regions; arguments as in :meth:`PatchMasking.__call__ <clarp.evaluation.PatchMasking>`.
-
-        Raises:
-            ValueError: the image has fewer regions than steps.
-        """
-        heatmaps = Heatmaps.of(maps, like=images)
+    ) -> dict[str, Tensor]:
         order = self._region_ranks(heatmaps.values)
         probability = masked_probabilities(
             model,
@@ -191,7 +173,7 @@ class AOPC(Metric):
         )
         drops = probability[:, :1] - probability
         curve = {f"drop@{k}": drops[:, k] for k in range(1, self.steps + 1)}
-        return Rows({"aopc": drops.mean(dim=1), **curve, "degenerate": heatmaps.degenerate})
+        return {"aopc": drops.mean(dim=1), **curve}
 
     def _region_ranks(self, values: Tensor) -> Tensor:
         """(B, H, W) long: for each pixel the place of its region in the order."""
@@ -202,8 +184,8 @@ class AOPC(Metric):
         count = int(region.max()) + 1
         if count < self.steps:
             raise ValueError(
-                f"{height} x {width} pixels have {count} regions of {self.size} x {self.size}, but steps={self.steps}: "
-                f"give at most {count} steps, or smaller regions"
+                f"{height} x {width} pixels have {count} regions of {self.size} x {self.size}, but "
+                f"steps={self.steps}: give at most {count} steps, or smaller regions"
             )
         # From the minimum on, so that of a constant map nothing is left whose rounding could order it.
         above = (values - values.amin(dim=(1, 2), keepdim=True)).flatten(1)

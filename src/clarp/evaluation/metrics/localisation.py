@@ -11,13 +11,13 @@ from clarp.evaluation.metrics.base import (
     Direction,
     Heatmaps,
     Metric,
-    Model,
-    Rows,
     check_whole,
     checked_masks,
     only_where,
     share,
 )
+
+Masks = Tensor | Sequence[Tensor]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,6 @@ class StrictPointing(Metric):
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        """The thresholds as a tuple."""
         return tuple(self.threshold) if isinstance(self.threshold, Sequence) else (self.threshold,)
 
     @property
@@ -54,18 +53,8 @@ class StrictPointing(Metric):
         """``hit@t`` for each threshold, ``degenerate``."""
         return {**{f"hit@{value:g}": "higher" for value in self.thresholds}, "degenerate": "none"}
 
-    def __call__(
-        self,
-        model: Model | None,
-        images: Tensor | None,
-        maps: Tensor,
-        *,
-        targets: Tensor | None = None,
-        masks: Tensor | Sequence[Tensor],
-    ) -> Rows:
-        """Point strictly; ``masks`` (B, H, W) bool in the maps' pixels, the other arguments are not used."""
-        del model, images, targets
-        heatmaps = Heatmaps.of(maps)
+    def measure(self, heatmaps: Heatmaps, *, masks: Masks) -> dict[str, Tensor]:
+        """By ``masks`` (B, H, W) bool in the maps' pixels."""
         inside = checked_masks(masks, heatmaps)
         asked = inside.flatten(1).any(dim=1)
         top = heatmaps.values.flatten(1).amax(dim=1)[:, None, None]
@@ -74,7 +63,7 @@ class StrictPointing(Metric):
             outside = ((heatmaps.values >= value * top) & ~inside).flatten(1).any(dim=1)
             hit = ~outside & ~heatmaps.degenerate & (top.flatten() > 0)
             columns[f"hit@{value:g}"] = only_where(asked, hit)
-        return Rows({**columns, "degenerate": heatmaps.degenerate})
+        return columns
 
 
 @dataclass(frozen=True)
@@ -95,22 +84,12 @@ class EnergyPointing(Metric):
         """``energy``, ``area``, ``degenerate``."""
         return {"energy": "higher", "area": "none", "degenerate": "none"}
 
-    def __call__(
-        self,
-        model: Model | None,
-        images: Tensor | None,
-        maps: Tensor,
-        *,
-        targets: Tensor | None = None,
-        masks: Tensor | Sequence[Tensor],
-    ) -> Rows:
-        """Measure; ``masks`` (B, H, W) bool in the maps' pixels, the other arguments are not used."""
-        del model, images, targets
-        heatmaps = Heatmaps.of(maps)
+    def measure(self, heatmaps: Heatmaps, *, masks: Masks) -> dict[str, Tensor]:
+        """By ``masks`` (B, H, W) bool in the maps' pixels."""
         inside = checked_masks(masks, heatmaps)
         energy = share(heatmaps.positive * inside, heatmaps.positive)
         area = inside.flatten(1).double().mean(dim=1)
-        return Rows({"energy": only_where(area > 0, energy), "area": area, "degenerate": heatmaps.degenerate})
+        return {"energy": only_where(area > 0, energy), "area": area}
 
 
 @dataclass(frozen=True)
@@ -130,24 +109,14 @@ class RelevanceRankAccuracy(Metric):
         """``accuracy``, ``degenerate``."""
         return {"accuracy": "higher", "degenerate": "none"}
 
-    def __call__(
-        self,
-        model: Model | None,
-        images: Tensor | None,
-        maps: Tensor,
-        *,
-        targets: Tensor | None = None,
-        masks: Tensor | Sequence[Tensor],
-    ) -> Rows:
-        """Measure; ``masks`` (B, H, W) bool in the maps' pixels, the other arguments are not used."""
-        del model, images, targets
-        heatmaps = Heatmaps.of(maps)
+    def measure(self, heatmaps: Heatmaps, *, masks: Masks) -> dict[str, Tensor]:
+        """By ``masks`` (B, H, W) bool in the maps' pixels."""
         inside = checked_masks(masks, heatmaps).flatten(1)
         count = inside.sum(dim=1)
         best = heatmaps.ranks().flatten(1) < count[:, None]
         accuracy = (best & inside).sum(dim=1) / count.clamp(min=1)
         accuracy = torch.where(heatmaps.degenerate, 0.0, accuracy.double())
-        return Rows({"accuracy": only_where(count > 0, accuracy), "degenerate": heatmaps.degenerate})
+        return {"accuracy": only_where(count > 0, accuracy)}
 
 
 @dataclass(frozen=True)
@@ -181,46 +150,38 @@ class GridPointingGame(Metric):
     def __post_init__(self) -> None:
         check_whole(n=self.n)
 
+    def check_dataset(self, own: str, dataset: str) -> None:
+        """Refuse all but mosaics of n x n photos, whose data sets are named ``...-mosaic-NxN``."""
+        if not dataset.endswith(f"-mosaic-{self.n}x{self.n}"):
+            raise ValueError(
+                f"{own} is played on mosaics of {self.n} x {self.n} photos, and {dataset} is none: "
+                "give mosaics:FOLDER."
+            )
+
     @property
     def columns(self) -> dict[str, Direction]:
         """``energy``, ``hit``, ``degenerate``."""
         return {"energy": "higher", "hit": "higher", "degenerate": "none"}
 
-    def __call__(
-        self,
-        model: Model | None,
-        images: Tensor | None,
-        maps: Tensor,
-        *,
-        targets: Tensor | None = None,
-        cells: Tensor | Sequence[int],
-    ) -> Rows:
-        """Play.
-
-        Args:
-            model: not used.
-            images: not used.
-            maps: (B, H, W) or (B, C, H, W) of the mosaics.
-            targets: not used.
-            cells: (B,) the cell of each map's target, 0 ... n^2 - 1, row by row.
+    def measure(self, heatmaps: Heatmaps, *, cells: Tensor | Sequence[int]) -> dict[str, Tensor]:
+        """By ``cells`` (B,), the cell of each map's target, 0 ... n^2 - 1, row by row.
 
         Raises:
             ValueError: cells that don't exist, or another number of them than maps.
         """
-        del model, images, targets
-        heatmaps = Heatmaps.of(maps)
         cells = torch.as_tensor(cells).detach().cpu()
         height, width = heatmaps.values.shape[1:]
         if cells.shape != (len(heatmaps.values),) or not bool(((cells >= 0) & (cells < self.n**2)).all()):
             raise ValueError(
-                f"cells={cells.tolist()}: give one cell from 0 to {self.n**2 - 1} for each of {len(maps)} maps"
+                f"cells={cells.tolist()}: give one cell from 0 to {self.n**2 - 1} for each of "
+                f"{len(heatmaps.values)} maps"
             )
         rows, columns = _cell_of(height, self.n), _cell_of(width, self.n)
         own = (rows[:, None] * self.n + columns) == cells[:, None, None]
         row, column = heatmaps.points()
         hit = own[torch.arange(len(cells)), row, column] & ~heatmaps.degenerate
         energy = share(heatmaps.positive * own, heatmaps.positive)
-        return Rows({"energy": energy, "hit": hit, "degenerate": heatmaps.degenerate})
+        return {"energy": energy, "hit": hit}
 
 
 def _cell_of(length: int, n: int) -> Tensor:

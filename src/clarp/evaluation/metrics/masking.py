@@ -8,32 +8,34 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, Rows, check_whole
+from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, check_whole
 from clarp.evaluation.metrics.perturbation import (
     Fill,
     check_fill,
     filling,
     masked_probabilities,
+    mean_image_for,
     predicted,
     probabilities,
 )
 
-SURE = 1e-7
-"""Nearer to 0 and 1 no probability is told from them."""
+MARGIN = 1e-7
+"""How far from 0 and 1 a probability is kept before its log-odds are taken."""
 
 
 @dataclass(frozen=True)
 class PatchMasking(Metric):
     """Maximal patch masking (SGLRP, Iwana 2019, arXiv 1908.04351).
 
-    ``drop@k = y_t(image) - y_t(image with a k x k patch filled)``, y_t the target's probability (softmax, or as the model's task has it), and
-    ``odds@k`` the same for its log-odds ``log(y_t / (1 - y_t))``, with y_t kept 1e-7 away from 0 and 1. Where the
-    model is sure, probabilities hardly move and a few photos make their mean; log-odds weigh all photos.
+    ``drop@k = y_t(image) - y_t(image with a k x k patch filled)``, y_t the target's probability (softmax, or
+    as the model's task has it), and ``odds@k`` the same for its log-odds ``log(y_t / (1 - y_t))``, with y_t
+    kept 1e-7 away from 0 and 1. Where the model is sure, probabilities hardly move and a few photos make
+    their mean; log-odds weigh all photos.
 
     The patch sits where the map (channels summed) is greatest:
 
     - centre "pixel": its middle is the arg-max pixel, as in the reference code; for even k the middle is the
-      pixel to the lower right of it. The part beyond the border is cut off; the image is never left out.
+      pixel to the lower right of it. The part outside of the image is cut off; the image is never left out.
     - centre "window": it is the k x k window inside the image with the greatest total relevance.
 
     A map that is constant, or has NaN or infinity, names no place: nothing is covered and its drop is 0.
@@ -68,9 +70,8 @@ class PatchMasking(Metric):
     def __post_init__(self) -> None:
         sizes = self.sizes
         if not sizes or len(set(sizes)) != len(sizes):
-            raise ValueError(
-                f"size={self.size!r}: give a patch size of at least 1 pixel, or several different ones"
-            )
+            several = "or several different ones"
+            raise ValueError(f"size={self.size!r}: give a patch size of at least 1 pixel, {several}")
         for size in sizes:
             check_whole(size=size)
         check_whole(chunk=self.chunk)
@@ -80,41 +81,39 @@ class PatchMasking(Metric):
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The sizes as a tuple."""
         return tuple(self.size) if isinstance(self.size, Sequence) else (self.size,)
 
     @property
-    def columns(self) -> dict[str, Direction]:
-        """``drop@k`` for each size, ``odds@k`` likewise, ``before`` (y_t of the whole image), ``degenerate`` (the map named no place)."""
-        fallen: dict[str, Direction] = {
-            f"{what}@{k}": "higher" for what in ("drop", "odds") for k in self.sizes
-        }
-        return {**fallen, "before": "none", "degenerate": "none"}
+    def optional_truth(self) -> tuple[str, ...]:
+        """The mean image where it fills with that, and the probabilities of the whole images."""
+        return (*mean_image_for(self.fill), "before")
 
-    def __call__(
+    @property
+    def columns(self) -> dict[str, Direction]:
+        """``drop@k``, then ``odds@k`` for each size, ``before`` (y_t of the whole image), ``degenerate``."""
+        names = [f"{what}@{k}" for what in ("drop", "odds") for k in self.sizes]
+        return {**dict.fromkeys(names, "higher"), "before": "none", "degenerate": "none"}
+
+    def measure(
         self,
+        heatmaps: Heatmaps,
+        *,
         model: Model,
         images: Tensor,
-        maps: Tensor,
-        *,
-        targets: Tensor | None = None,
+        targets: Tensor | None,
         mean_image: Tensor | None = None,
         before: Tensor | None = None,
-    ) -> Rows:
+    ) -> dict[str, Tensor]:
         """Cover the patches.
 
         Args:
-            model: images to logits (B, N).
-            images: (B, C, H, W), preprocessed.
-            maps: (B, H, W), or (B, C, H, W), which is summed over C.
-            targets: (B,) class ids; None: the model's arg-max.
+            heatmaps: of the images.
+            model: images to logits.
+            images: (B, C, H, W).
+            targets: (B,) or None.
             mean_image: (C, H, W), the data set's mean image after preprocessing, for the fill "mean".
             before: (B,) probabilities of the targets, to spare a forward pass that several methods share.
-
-        Returns:
-            Rows with the columns of :attr:`columns`.
         """
-        heatmaps = Heatmaps.of(maps, like=images)
         targets = predicted(model, images, targets, chunk=self.chunk)
         if before is None:
             before = probabilities(model, images, targets, chunk=self.chunk)
@@ -130,12 +129,9 @@ class PatchMasking(Metric):
         )
         before = before.detach().to("cpu", torch.float64)
         after = torch.where(heatmaps.degenerate[:, None], before[:, None], after)
-        fallen = {
-            "drop": before[:, None] - after,
-            "odds": _log_odds(before)[:, None] - _log_odds(after),
-        }
+        fallen = {"drop": before[:, None] - after, "odds": _log_odds(before)[:, None] - _log_odds(after)}
         columns = {f"{what}@{k}": by[:, n] for what, by in fallen.items() for n, k in enumerate(self.sizes)}
-        return Rows({**columns, "before": before, "degenerate": heatmaps.degenerate})
+        return {**columns, "before": before}
 
     def _patches(self, heatmaps: Heatmaps, size: int) -> Tensor:
         """(top, left, bottom, right) of each map's patch, (B, 4); they may reach over the border."""
@@ -152,7 +148,7 @@ class PatchMasking(Metric):
 
 
 def _log_odds(probability: Tensor) -> Tensor:
-    return probability.clamp(SURE, 1 - SURE).logit()
+    return probability.clamp(MARGIN, 1 - MARGIN).logit()
 
 
 def _inside(boxes: Tensor, size: Sequence[int]) -> Tensor:

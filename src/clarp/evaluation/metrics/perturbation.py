@@ -1,4 +1,4 @@
-"""Running the model on images with some pixels filled in: all variants of a batch together, in bounded pieces."""
+"""Running the model on images with some pixels filled in: all variants of a batch together, in pieces."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clarp.capture.output import in_rows
 from clarp.evaluation.metrics.base import Model
 from clarp.explainer import Explainer
 from clarp.models.logits import Logits
@@ -38,8 +37,13 @@ def check_fill(fill: str) -> None:
         raise ValueError(f"fill={fill!r}: give one of the fills {', '.join(get_args(Fill))}")
 
 
+def mean_image_for(fill: Fill) -> tuple[str, ...]:
+    """What a metric with this fill uses besides the images: the mean image for "mean"."""
+    return ("mean_image",) if fill == "mean" else ()
+
+
 def probabilities(model: Model, images: Tensor, targets: Tensor | None = None, *, chunk: int = 64) -> Tensor:
-    """The model's probability of each image's target, (B,) float64 on the CPU: as its task has it, see :data:`Model`.
+    """The model's probability of each image's target, (B,) float64 on the CPU, as its task has it.
 
     Args:
         model: who is asked.
@@ -51,7 +55,7 @@ def probabilities(model: Model, images: Tensor, targets: Tensor | None = None, *
         ValueError: a model in training mode whose batch norm or dropout would let images change each other,
             an output that is not (B, N) or holds probabilities already, or a target that is no class.
     """
-    pieces = [_shares(model, piece) for piece in torch.split(images, chunk)]
+    pieces = [_class_probabilities(model, piece) for piece in torch.split(images, chunk)]
     return _of_targets(torch.cat(pieces), targets)
 
 
@@ -59,7 +63,9 @@ def predicted(model: Model, images: Tensor, targets: Tensor | None, *, chunk: in
     """The targets (B,), or where they are None the model's arg-max."""
     if targets is not None:
         return targets.detach().cpu()
-    return torch.cat([_shares(model, piece).argmax(dim=1) for piece in torch.split(images, chunk)])
+    return torch.cat(
+        [_class_probabilities(model, piece).argmax(dim=1) for piece in torch.split(images, chunk)]
+    )
 
 
 def filling(images: Tensor, fill: Fill, mean_image: Tensor | None = None) -> Tensor:
@@ -70,8 +76,8 @@ def filling(images: Tensor, fill: Fill, mean_image: Tensor | None = None) -> Ten
     """
     if mean_image is not None and (fill != "mean" or mean_image.shape != images.shape[1:]):
         raise ValueError(
-            f"mean_image has the shape {tuple(mean_image.shape)} and the fill is {fill!r}: a mean image goes with the fill "
-            f"'mean' and has the shape of one image, {tuple(images.shape[1:])}"
+            f"mean_image has the shape {tuple(mean_image.shape)} and the fill is {fill!r}: a mean image "
+            f"goes with the fill 'mean' and has the shape of one image, {tuple(images.shape[1:])}"
         )
     if fill == "blur":
         return gaussian_blur(images, _BLUR * max(images.shape[2:]), mode="replicate")
@@ -95,8 +101,8 @@ def mean_image(batches: Iterable[Tensor]) -> Tensor:
         if count and batch.shape[1:] != total.shape:
             one, other = ("x".join(map(str, shape)) for shape in (total.shape, batch.shape[1:]))
             raise ValueError(
-                f"images of the sizes {one} and {other} (channels x height x width) have no mean image: preprocess to one "
-                "size, or fill with the mean colour (fill=colour)"
+                f"images of the sizes {one} and {other} (channels x height x width) have no mean image: "
+                "preprocess to one size, or fill with the mean colour (fill=colour)"
             )
         total = total + batch.detach().to("cpu", torch.float64).sum(dim=0)
         count += len(batch)
@@ -132,9 +138,8 @@ def masked_probabilities(
         image, variant = numbers // variants, numbers % variants
         mask = covered(image, variant).to(images.device)[:, None]
         here = image.to(images.device)
-        pieces.append(
-            _of_targets(_shares(model, torch.where(mask, fill[here], images[here])), targets[image])
-        )
+        filled = torch.where(mask, fill[here], images[here])
+        pieces.append(_of_targets(_class_probabilities(model, filled), targets[image]))
     return torch.cat(pieces).view(len(images), variants)
 
 
@@ -144,7 +149,7 @@ def gaussian_blur(images: Tensor, sigma: float, mode: Literal["constant", "repli
     Args:
         images: any floating type.
         sigma: standard deviation in pixels; 0 changes nothing.
-        mode: beyond the border zeros ("constant", as in TorchRay's smoothing), or the border's pixels.
+        mode: outside of the image zeros ("constant", as in TorchRay's smoothing), or the border's pixels.
     """
     if sigma == 0:
         return images
@@ -159,16 +164,17 @@ def _convolved(
 ) -> Tensor:
     """Along one axis, by weights (2 r + 1,).
 
-    Products with a matrix are faster than torch's convolutions of float64, and one as long and as wide as the axis would be
-    mostly zeros for a large photo. So a strip of rows is a product of its neighbourhood and one small band of weights.
+    Products with a matrix are faster than torch's convolutions of float64, and one as long and as wide as the
+    axis would be mostly zeros for a large photo. So a strip of rows is a product of its neighbourhood and one
+    small band of weights.
     """
     radius, length = len(weights) // 2, images.shape[axis]
     step = min(length, max(radius // 2, _STRIP))
     sources = torch.arange(step)[:, None] + torch.arange(len(weights))
     band = torch.zeros(step, step + 2 * radius, dtype=weights.dtype)
     band = band.scatter_(1, sources, weights.expand_as(sources)).to(images)
-    beyond = (0, 0, radius, radius) if axis == 2 else (radius, radius, 0, 0)
-    padded = F.pad(images, beyond, mode=mode)
+    padding = (0, 0, radius, radius) if axis == 2 else (radius, radius, 0, 0)
+    padded = F.pad(images, padding, mode=mode)
     blurred = torch.empty_like(images)
     for start in range(0, length, step):
         rows = min(step, length - start)
@@ -178,28 +184,29 @@ def _convolved(
     return blurred
 
 
-def _shares(model: Model, images: Tensor) -> Tensor:
+def _class_probabilities(model: Model, images: Tensor) -> Tensor:
     """The probabilities of all classes, (B, classes) float64 on the CPU."""
     if isinstance(model, Logits | Explainer):
         return model.probabilities(images).to("cpu", torch.float64)
     if isinstance(model, nn.Module) and any(
         part.training and isinstance(part, _MODES) for part in model.modules()
     ):
-        raise ValueError(
-            "the model is in training mode, where images change each other's results: call model.eval() first"
-        )
+        reason = "the model is in training mode, where images change each other's results"
+        raise ValueError(f"{reason}: call model.eval() first")
     with torch.no_grad():
-        logits = in_rows(model(images))
+        logits = model(images)
+    if logits.ndim == 1 or (logits.ndim > 2 and logits.shape[2:].numel() == 1):
+        logits = logits[:, None] if logits.ndim == 1 else logits.flatten(1)
     if logits.ndim != 2 or len(logits) != len(images):
-        raise ValueError(
-            f"the model's output has the shape {tuple(logits.shape)}: metrics need logits ({len(images)}, N)"
-        )
+        shape = tuple(logits.shape)
+        raise ValueError(f"the model's output has the shape {shape}: metrics need logits ({len(images)}, N)")
     logits = logits.to("cpu", torch.float64)
     far = (logits.sum(dim=1) - 1).abs()
     if logits.shape[1] > 2 and len(logits) and bool((logits >= 0).all() and (far <= _ONE).all()):
         raise ValueError(
-            "the model's output holds probabilities, at least 0 and with the sum 1 for each image: metrics need logits. Leave the "
-            "model's final softmax out, or give an explainer of the model, which knows how it ends: clarp.Explainer(model)"
+            "the model's output holds probabilities, at least 0 and with the sum 1 for each image: metrics "
+            "need logits. Leave the model's final softmax out, or give an explainer of the model, which "
+            "knows how it ends: clarp.Explainer(model)"
         )
     count = logits.shape[1]
     return (Binary(ASSUMED) if count == 1 else Multiclass(ASSUMED, count)).probabilities(logits)
@@ -211,11 +218,9 @@ def _of_targets(probability: Tensor, targets: Tensor | None) -> Tensor:
     targets = targets.detach().cpu()
     count, classes = probability.shape
     if targets.shape != (count,) or targets.dtype.is_floating_point:
-        raise ValueError(
-            f"targets are {count} class ids, one per image; given was {targets.dtype} {tuple(targets.shape)}"
-        )
+        given = f"{targets.dtype} {tuple(targets.shape)}"
+        raise ValueError(f"targets are {count} class ids, one per image; given was {given}")
     if count and not 0 <= int(targets.min()) <= int(targets.max()) < classes:
-        raise ValueError(
-            f"targets go from {targets.min()} to {targets.max()}, but the model has {classes} classes"
-        )
+        ends = f"from {targets.min()} to {targets.max()}"
+        raise ValueError(f"targets go {ends}, but the model has {classes} classes")
     return probability.gather(1, targets[:, None].long())[:, 0]

@@ -2,15 +2,17 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, Rows, only_where
+from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, only_where
 from clarp.evaluation.metrics.perturbation import gaussian_blur
 from clarp.geometry import Geometry
+
+Flags = Tensor | Sequence[bool] | None
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class PointingGame(Metric):
     Attributes:
         tolerance: in pixels of the original image; 0 and 1 ask for the object's own pixels.
         smoothing: sigma of the Gaussian in units of the original image's longer side, cut at 4 sigma, zeros
-            beyond the border. TorchRay takes 0.02 for pixel-level maps (gradient, guided backprop; LRP's are
-            such), and 0 for maps of few cells (Grad-CAM).
+            outside of the image. TorchRay takes 0.02 for pixel-level maps (gradient, guided backprop; LRP's
+            are such), and 0 for maps of few cells (Grad-CAM).
 
     Raises:
         ValueError: a negative tolerance or smoothing.
@@ -55,82 +57,72 @@ class PointingGame(Metric):
     def __post_init__(self) -> None:
         if not (self.tolerance >= 0 and self.smoothing >= 0):
             raise ValueError(
-                f"tolerance={self.tolerance}, smoothing={self.smoothing}: give distances of at least 0 (15 pixels and "
-                f"0.02 of the longer side in TorchRay)"
+                f"tolerance={self.tolerance}, smoothing={self.smoothing}: give distances of at least 0 (15 "
+                "pixels and 0.02 of the longer side in TorchRay)"
             )
 
     @property
-    def columns(self) -> dict[str, Direction]:
-        """``hit``; ``hit_difficult``, NaN outside that subset; the point's ``row``, ``column``; ``degenerate``."""
-        return {
-            "hit": "higher",
-            "hit_difficult": "higher",
-            "row": "none",
-            "column": "none",
-            "degenerate": "none",
-        }
+    def optional_truth(self) -> tuple[str, ...]:
+        """With the geometries, the masks are in the photos' pixels."""
+        return "geometries", "difficult", "skip"
 
-    def __call__(
+    def for_coarse_maps(self) -> "PointingGame":
+        """Without smoothing, as TorchRay's protocol has it."""
+        return replace(self, smoothing=0.0)
+
+    @property
+    def columns(self) -> dict[str, Direction]:
+        """``hit``; ``hit_difficult``, NaN outside that subset; ``row``, ``column``; ``degenerate``."""
+        described: dict[str, Direction] = {"row": "none", "column": "none", "degenerate": "none"}
+        return {"hit": "higher", "hit_difficult": "higher", **described}
+
+    def measure(
         self,
-        model: Model | None,
-        images: Tensor | None,
-        maps: Tensor,
+        heatmaps: Heatmaps,
         *,
-        targets: Tensor | None = None,
         masks: Sequence[Tensor] | Tensor,
         geometries: Sequence[Geometry] | None = None,
-        difficult: Tensor | Sequence[bool] | None = None,
-        skip: Tensor | Sequence[bool] | None = None,
-    ) -> Rows:
+        difficult: Flags = None,
+        skip: Flags = None,
+    ) -> dict[str, Tensor]:
         """Point.
 
         Args:
-            model: not used.
-            images: not used.
-            maps: (B, h, w) or (B, C, h, w), in the model's pixels.
-            targets: not used.
+            heatmaps: (B, h, w), in the model's pixels.
             masks: B masks (H, W) bool in the pixels of their original images, which may differ in size.
             geometries: how each image was preprocessed; None: it was resized without a crop.
             difficult: (B,) which belong to the difficult subset (:class:`clarp.data.Truth`); None: none.
             skip: (B,) which the protocol doesn't ask about; None: none.
 
-        Returns:
-            Rows with the columns of :attr:`columns`.
-
         Raises:
             ValueError: another number of masks, geometries or flags than maps, or another image's mask.
         """
-        del model, images, targets
-        heatmaps = Heatmaps.of(maps)
         count = len(heatmaps.values)
         hard, left_out = _flags(difficult, count, "difficult"), _flags(skip, count, "skip")
         masks = [mask.detach().cpu().bool() for mask in masks]
         if len(masks) != count or (geometries is not None and len(geometries) != count):
-            raise ValueError(
-                f"{len(masks)} masks do not fit {count} maps: give one mask and one geometry per map"
-            )
+            remedy = "give one mask and one geometry per map"
+            raise ValueError(f"{len(masks)} masks do not fit {count} maps: {remedy}")
         if geometries is None:
             geometries = [Geometry.of(_size(mask), resize=_size(heatmaps.values[0])) for mask in masks]
         for mask, geometry in zip(masks, geometries, strict=True):
             if _size(mask) != geometry.original:
                 raise ValueError(
-                    f"a mask of {_size(mask)} pixels (height, width) is not of the image of {geometry.original} that was "
-                    f"preprocessed: give the mask in the original image's pixels"
+                    f"a mask of {_size(mask)} pixels (height, width) is not of the image of "
+                    f"{geometry.original} that was preprocessed: give the mask in the original image's "
+                    "pixels"
                 )
         points = [self._point(value, place) for value, place in zip(heatmaps.values, geometries, strict=True)]
         hits = torch.tensor([self.is_hit(mask, point) for mask, point in zip(masks, points, strict=True)])
         asked = torch.tensor([bool(mask.any()) for mask in masks]) & ~left_out
         hit = only_where(asked, hits & ~heatmaps.degenerate)
         place = torch.tensor(points, dtype=torch.float64)
-        return Rows(
-            {
-                "hit": hit,
-                "hit_difficult": only_where(hard, hit),
-                "row": only_where(~heatmaps.degenerate, place[:, 0]),
-                "column": only_where(~heatmaps.degenerate, place[:, 1]),
-                "degenerate": heatmaps.degenerate,
-            }
-        )
+        return {
+            "hit": hit,
+            "hit_difficult": only_where(hard, hit),
+            "row": only_where(~heatmaps.degenerate, place[:, 0]),
+            "column": only_where(~heatmaps.degenerate, place[:, 1]),
+        }
 
     def is_hit(self, mask: Tensor, point: tuple[int, int]) -> bool:
         """Whether a (row, column) hits a mask (H, W): the rule alone, False for an empty mask."""
@@ -144,12 +136,10 @@ class PointingGame(Metric):
     def _point(self, heatmap: Tensor, geometry: Geometry) -> tuple[int, int]:
         """(row, column) in the original image."""
         original = geometry.map_to_original(heatmap)
-        smooth = gaussian_blur(original[None, None], self.smoothing * max(original.shape), mode="constant")[
-            0, 0
-        ]
-        row, column = Heatmaps.of(
-            smooth.masked_fill(~geometry.seen(), float(smooth.min()) - 1)[None]
-        ).points()
+        sigma = self.smoothing * max(original.shape)
+        smooth = gaussian_blur(original[None, None], sigma, mode="constant")[0, 0]
+        unseen = float(smooth.min()) - 1
+        row, column = Heatmaps.of(smooth.masked_fill(~geometry.seen(), unseen)[None]).points()
         return int(row), int(column)
 
 
@@ -173,16 +163,11 @@ def mean_over_classes(values: Tensor, classes: Iterable[Any]) -> float:
     return sum(means) / len(means) if means else float("nan")
 
 
-def _flags(given: Tensor | Sequence[bool] | None, count: int, name: str) -> Tensor:
-    flags = (
-        torch.zeros(count, dtype=torch.bool)
-        if given is None
-        else torch.as_tensor(given).detach().cpu().bool()
-    )
+def _flags(given: Flags, count: int, name: str) -> Tensor:
+    flags = torch.as_tensor([False] * count if given is None else given).detach().cpu().bool()
     if flags.shape != (count,):
-        raise ValueError(
-            f"{name} has the shape {tuple(flags.shape)}: give one flag for each of the {count} maps"
-        )
+        shape = tuple(flags.shape)
+        raise ValueError(f"{name} has the shape {shape}: give one flag for each of the {count} maps")
     return flags
 
 

@@ -6,12 +6,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, Rows
+from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric
 
 
 @dataclass(frozen=True)
 class Sparseness(Metric):
-    """The Gini index of the magnitudes (Hurley 2009, arXiv 0811.4706; for heatmaps Chalasani 2020, arXiv 1810.06583).
+    """The Gini index of the magnitudes (Hurley 2009, arXiv 0811.4706).
+
+    Chalasani 2020 (arXiv 1810.06583) took it for heatmaps.
 
     With |R| sorted upwards, a_1 <= ... <= a_n: ``gini = sum_i (2 i - n - 1) a_i / (n sum_i a_i)``, from 0
     (equal everywhere) to 1 - 1/n (one pixel has it all). A map of zeros, or with NaN or infinity, has 0.
@@ -27,15 +29,10 @@ class Sparseness(Metric):
         """``gini``, ``degenerate``."""
         return {"gini": "higher", "degenerate": "none"}
 
-    def __call__(
-        self, model: Model | None, images: Tensor | None, maps: Tensor, *, targets: Tensor | None = None
-    ) -> Rows:
-        """Measure ``maps`` (B, H, W) or (B, C, H, W); the other arguments are not used."""
-        del model, images, targets
-        heatmaps = Heatmaps.of(maps)
+    def measure(self, heatmaps: Heatmaps) -> dict[str, Tensor]:
         sizes = heatmaps.values.abs().flatten(1).sort(dim=1).values
         n = sizes.shape[1]
         weights = 2 * torch.arange(1, n + 1, dtype=torch.float64) - n - 1
         total = sizes.sum(dim=1)
         gini = (sizes * weights).sum(dim=1) / (n * total.where(total > 0, torch.ones_like(total)))
-        return Rows({"gini": gini, "degenerate": heatmaps.degenerate})
+        return {"gini": gini}

@@ -16,8 +16,7 @@ from clarp.evaluation.browsing import Index, as_script, parts
 from clarp.evaluation.drawing import FOREST, HEIGHT, WIDTH, Plot, whiskers
 from clarp.evaluation.store import Store
 from clarp.evaluation.tables import Report
-from clarp.evaluation.writing import axis, blocks, explanation, headline
-from clarp.files import write_atomically
+from clarp.evaluation.writing import axis, blocks, explanation, headline, write_text
 from clarp.optional import optional
 from clarp.render.palette import paint
 from clarp.text import document as as_json
@@ -30,13 +29,14 @@ _STEPS = 255
 def write_page(report: Report, store: Store, folder: Path) -> Path:
     """Write ``index.html``, and ``data/`` where the pictures are too many for one file.
 
-    The page needs no network and no server. Its policy allows its own style and script by their hashes, pictures inside
-    it, and scripts beside it where the data is there; nothing else.
+    The page needs no network and no server. Its policy allows its own style and script by their hashes,
+    pictures inside it, and scripts beside it where the data is there; nothing else.
 
     Args:
         report: the numbers.
         store: the run's folder, for rows and pictures.
-        folder: where the report is, made if it isn't there; what an earlier page left in ``data/`` is removed.
+        folder: where the report is, made if it isn't there; what an earlier page left in ``data/`` is
+            removed.
 
     Returns:
         The path of the page.
@@ -54,16 +54,16 @@ def write_page(report: Report, store: Store, folder: Path) -> Path:
         if not beside and size > INLINE:
             beside = True
             (folder / "data").mkdir()
-            _put(folder / "data" / "index.js", f"clarpIndex({held[0]});\n")
+            write_text(folder / "data" / "index.js", f"clarpIndex({held[0]});\n")
             for earlier, kept in enumerate(held[1:]):
-                _put(_part(folder, earlier), f"clarpPart({earlier},{kept});\n")
+                write_text(_part(folder, earlier), f"clarpPart({earlier},{kept});\n")
         if beside:
-            _put(_part(folder, number), f"clarpPart({number},{text});\n")
+            write_text(_part(folder, number), f"clarpPart({number},{text});\n")
         else:
             held.append(text)
     inside = "" if beside else f'{{"index":{held[0]},"parts":[{",".join(held[1:])}]}}'
     path = folder / "index.html"
-    _put(path, _html(report, document, inside))
+    write_text(path, _html(report, document, inside))
     return path
 
 
@@ -137,14 +137,10 @@ def _named_classes(document: dict[str, Any]) -> list[tuple[int, str]]:
 
 
 def _colours() -> str:
-    """The colour scale from -1 to 1 in equal steps, then that of what is not finite: six hexadecimal digits each."""
+    """The colours from -1 to 1 in equal steps, then that of NaN: six hexadecimal digits each."""
     scale = [2 * step / (_STEPS - 1) - 1 for step in range(_STEPS)]
     return "".join(to_hex(colour)[1:] for colour in paint(np.array([*scale, np.nan])))
 
 
 def _part(folder: Path, number: int) -> Path:
     return folder / "data" / f"part-{number:05d}.js"
-
-
-def _put(path: Path, text: str) -> None:
-    write_atomically(path, lambda file: file.write(text.encode()))
