@@ -1,7 +1,8 @@
 """A captured graph as bytes and back: JSON and safetensors, so that reading it can execute nothing.
 
-A file is the SHA-256 of what follows, then tensors as safetensors; the tensor ``graph`` is a JSON document with the nodes,
-each operation by the name of its class and its fields. Tensors that are the model's own are told by their name there.
+A file is the SHA-256 of what follows, then tensors as safetensors; the tensor ``graph`` is a JSON document
+with the nodes, each operation by the name of its class and its fields. Tensors that are the model's own are
+told by their name there.
 """
 
 import hashlib
@@ -38,7 +39,7 @@ class Damaged(Exception):  # noqa: N818  likewise
 
 @dataclass(frozen=True)
 class Stored:
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
         graph: the captured network.
@@ -154,7 +155,6 @@ def _written(node: Node) -> dict[str, Any]:
 
 
 def _named(part: Any) -> tuple[str, dict[str, Any]]:
-    """A stage as the name of its class and its fields."""
     return type(part).__name__, {field.name: getattr(part, field.name) for field in fields(part)}
 
 
@@ -181,7 +181,7 @@ def _plain(tensor: Tensor) -> Tensor:
 
 
 def _strided(tensor: Tensor, strides: list[int]) -> Tensor:
-    """The values in the memory layout that they had: another one is rounded another way."""
+    """The values in their old memory layout: another one is rounded differently."""
     if list(tensor.stride()) == strides:
         return tensor
     return torch.empty_strided(tuple(tensor.shape), strides, dtype=tensor.dtype).copy_(tensor)

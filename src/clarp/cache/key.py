@@ -1,11 +1,11 @@
-"""The key of a captured graph: a hash of the model's values, of its code as it is in memory, and of what runs it.
+"""The key of a captured graph: a hash of the model's values, its code as it is in memory, and the machine.
 
 The code is that of the functions that the model's forward can reach: from the classes of its modules over the
 names in their bytecode, wherever these are defined. PyTorch, NumPy and the standard library count by version.
 
-A key of source files and package versions would be shorter, and wrong: it misses a method that was replaced at
-run time (common for attention), a file edited after its import, and an edited package of the same version. The
-check of the logits does not see all of these: ``relu`` and ``relu6`` agree on small values.
+A key of source files and package versions would be shorter, and wrong: it misses a method that was replaced
+at run time (common for attention), a file edited after its import, and an edited package of the same version.
+The check of the logits does not see all of these: ``relu`` and ``relu6`` agree on small values.
 """
 
 import functools
@@ -59,7 +59,7 @@ PARTS: tuple[tuple[Any, Callable[[Any], Iterable[object]]], ...] = (
         lambda value: (_builtin_name(value),),
     ),
 )
-"""What an object of a type is made of, as far as that tells it from others; the first type that fits counts."""
+"""The parts that identify an object of a type; the first type that fits counts."""
 
 
 class Unknowable(Exception):  # noqa: N818  a signal to the cache, never seen by a user

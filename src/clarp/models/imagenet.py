@@ -1,6 +1,7 @@
 """What classifiers trained on ImageNet share: 1000 class names and a preprocessing.
 
-Both are torchvision's, to the letter and to the bit, without importing it: that takes as long as importing PyTorch itself.
+Both are torchvision's, to the letter and to the bit, without importing it: that takes as long as importing
+PyTorch itself.
 """
 
 import runpy
@@ -62,7 +63,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class GreyEvaluation:
-    """For models of one channel, from a photo to (1, H, W): resize, cut out the middle, greys from 0 (black) to 1 (white).
+    """From a photo to (1, H, W): resize, cut out the middle, greys from 0 (black) to 1 (white).
 
     The greys have the full depth of the photo's file.
 
@@ -101,7 +102,8 @@ def preprocessing(
     """The usual evaluation transform: resize, cut out the middle 7/8, normalise.
 
     Args:
-        size: height and width of what the model gets. The photo's shorter side becomes 8/7 of the longer of the two.
+        size: height and width of what the model gets. The photo's shorter side becomes 8/7 of the longer of
+            the two.
         mean: subtracted from each channel, on the scale of 0 to 1.
         std: what is left is divided by it.
         interpolation: ``"bilinear"`` or ``"bicubic"``.
