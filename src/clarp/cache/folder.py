@@ -117,9 +117,9 @@ class GraphCache:
             content = to_bytes(Stored(graph, logits, tuple(rows)), _state(model))
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_atomically(path, lambda file: file.write(content), private=True)
-            self._tidy()
+            self._evict()
 
-    def _tidy(self) -> None:
+    def _evict(self) -> None:
         files = sorted(
             (path.stat().st_mtime, path.stat().st_size, path) for path in self.folder.glob(f"*{SUFFIX}")
         )

@@ -1,7 +1,7 @@
 """A captured graph as bytes and back: JSON and safetensors, so that reading it can execute nothing.
 
-A file is the SHA-256 of what follows, then tensors as safetensors. The tensor ``graph`` is a JSON document of the
-graph's dataclasses, each with the name of its class. The model's own tensors are referred to by name.
+A file is the SHA-256 of what follows, then tensors as safetensors. The tensor ``graph`` is a JSON document of
+the graph's dataclasses, each with the name of its class. The model's own tensors are referred to by name.
 """
 
 import hashlib
@@ -16,9 +16,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from clarp import operations
-from clarp.capture import Graph, Node, Tap
-from clarp.capture.aside import Aside, Held, Operator
-from clarp.capture.link import STAGES, Link
+from clarp.capture import Graph, aside, link
+from clarp.capture import graph as graph_module
 
 DOCUMENT, LOGITS, VALUE, ROWS = "graph", "logits", "value.", "rows."
 LENGTH = 64
@@ -30,10 +29,9 @@ def _name(kind: type) -> str:
 
 CLASSES: dict[str, type[Any]] = {
     _name(kind): kind
-    for kind in (
-        *(Graph, Node, Tap, Aside, Held, Operator, Link, *STAGES.values()),
-        *(getattr(operations, name) for name in operations.__all__),
-    )
+    for module in (graph_module, aside, link, operations)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and is_dataclass(kind)
 }
 """The only classes that a file may have objects of."""
 
@@ -115,7 +113,7 @@ def from_bytes(content: bytes, state: Mapping[str, Tensor]) -> Stored:
             for name, place in document["tensors"].items()
         }
         graph = replace(_decoded({**document, "tensors": None}), tensors=tensors)
-        if not isinstance(graph.link, Link | None):
+        if not isinstance(graph.link, link.Link | None):
             raise Damaged("the link is no link")
     except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise Damaged(f"{type(error).__name__}: {error}") from error

@@ -55,15 +55,15 @@ def read_state(path: Path) -> State:
         except SafetensorError as error:
             raise ValueError(f"{path}: not a safetensors file, or damaged ({error}).") from error
     _refuse_programs(path)
-    held = _loaded(path)
-    keys = _keys(held, 0)
+    content = _loaded(path)
+    keys = _keys(content, 0)
     if keys is None:
-        raise ValueError(f"{path}: {_whole_model(path, held) or _no_state(held)}")
-    return _taken(path, held, keys)
+        raise ValueError(f"{path}: {_whole_model(path, content) or _no_state(content)}")
+    return _state_under(path, content, keys)
 
 
-def _taken(path: Path, held: Any, keys: tuple[str, ...]) -> State:
-    found = held
+def _state_under(path: Path, content: Any, keys: tuple[str, ...]) -> State:
+    found = content
     for key in keys:
         found = found[key]
     tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
@@ -72,13 +72,13 @@ def _taken(path: Path, held: Any, keys: tuple[str, ...]) -> State:
     note = f"weights: those under {' / '.join(keys)!r} in {path.name}"
     if not set(keys) & set(_AVERAGED):
         return State(tensors, (note,))
-    others = {key: value for key, value in held.items() if key not in _AVERAGED}
+    others = {key: value for key, value in content.items() if key not in _AVERAGED}
     plain = _keys(others, 0)
     if plain is None:
         return State(tensors, (f"{note}, averages over training (EMA)",))
     beside = f"under {' / '.join(plain)!r}" if plain else "beside them"
-    said = f"{note}, averages over training (EMA), and not those {beside}"
-    return State(tensors, (said,), _taken(path, others, plain))
+    averaged = f"{note}, averages over training (EMA), and not those {beside}"
+    return State(tensors, (averaged,), _state_under(path, others, plain))
 
 
 def _refuse_programs(path: Path) -> None:
@@ -149,32 +149,34 @@ def _inert(name: str) -> tuple[Any, str]:
     return type("Inert", (), members), name
 
 
-def _keys(held: Any, depth: int) -> tuple[str, ...] | None:
+def _keys(content: Any, depth: int) -> tuple[str, ...] | None:
     """The keys that lead to the weights; None where none or several do."""
-    if not isinstance(held, Mapping) or depth > _DEEPEST:
+    if not isinstance(content, Mapping) or depth > _DEEPEST:
         return None
     for key in (*_AVERAGED, *_WRAPPERS):
-        below = _keys(held.get(key), depth + 1)
+        below = _keys(content.get(key), depth + 1)
         if below is not None:
             return (key, *below)
-    tensors = [value for name, value in held.items() if isinstance(value, Tensor) and isinstance(name, str)]
+    tensors = [
+        value for name, value in content.items() if isinstance(value, Tensor) and isinstance(name, str)
+    ]
     if any(value.ndim for value in tensors):
         return ()
-    others = _others(held, depth)
+    others = _others(content, depth)
     if len(others) == 1:
         return others[0]
     return () if tensors and not others else None
 
 
-def _others(held: Mapping[Any, Any], depth: int = 0) -> list[tuple[str, ...]]:
+def _others(content: Mapping[Any, Any], depth: int = 0) -> list[tuple[str, ...]]:
     """Paths of keys to weights in entries of other names than the usual ones."""
-    paths = [(key, _keys(value, depth + 1)) for key, value in held.items() if isinstance(key, str)]
+    paths = [(key, _keys(value, depth + 1)) for key, value in content.items() if isinstance(key, str)]
     return [(key, *keys) for key, keys in paths if keys is not None]
 
 
-def _whole_model(path: Path, held: Any) -> str:
+def _whole_model(path: Path, content: Any) -> str:
     """The error message for a pickled model, alone or in an entry; empty where there is none."""
-    entries = {"": held} | (dict(held) if isinstance(held, Mapping) else {})
+    entries = {"": content} | (dict(content) if isinstance(content, Mapping) else {})
     for key, value in entries.items():
         inside = getattr(value, "__dict__", {})
         if "_modules" in inside and "foreign" in inside:
@@ -188,13 +190,13 @@ def _whole_model(path: Path, held: Any) -> str:
     return ""
 
 
-def _no_state(held: Any) -> str:
-    if not isinstance(held, Mapping):
+def _no_state(content: Any) -> str:
+    if not isinstance(content, Mapping):
         return (
-            f"holds a {type(held).__name__}, expected a state dict (names and tensors); "
+            f"holds a {type(content).__name__}, expected a state dict (names and tensors); "
             "save it again with torch.save(model.state_dict(), path)."
         )
-    several = [keys[0] for keys in _others(held)]
+    several = [keys[0] for keys in _others(content)]
     if several:
         return (
             f"holds weights in several entries, {some(several)}, and their names don't say which are meant; "
@@ -202,7 +204,7 @@ def _no_state(held: Any) -> str:
             f'torch.save(torch.load(path)["{several[0]}"], "weights.pt").'
         )
     return (
-        f"holds the entries {some(list(map(str, held)))}, expected a state dict (names and tensors); "
+        f"holds the entries {some(list(map(str, content)))}, expected a state dict (names and tensors); "
         "save it again with torch.save(model.state_dict(), path)."
     )
 

@@ -54,7 +54,7 @@ class Evaluation:
     interpolation: str
 
     def __call__(self, photo: Image.Image) -> Tensor:
-        """Preprocess one photo."""
+        """(C, H, W) float32."""
         middle = resized_middle(photo, self.resize, self.size, self.interpolation)
         pixels = torch.from_numpy(np.array(middle)).permute(2, 0, 1).contiguous().float() / 255
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
@@ -76,13 +76,13 @@ class GreyEvaluation:
     size: tuple[int, int]
 
     def __call__(self, photo: Image.Image) -> Tensor:
-        """Preprocess one photo."""
+        """(1, H, W) float32."""
         middle = resized_middle(Image.fromarray(greys(photo)), self.resize, self.size, "bilinear")
         return torch.from_numpy(np.array(middle))[None]
 
 
 def resized_middle(photo: Image.Image, resize: int, size: tuple[int, int], interpolation: str) -> Image.Image:
-    """A photo whose shorter side became ``resize``, and of it the middle, ``size`` high and wide."""
+    """The middle of a photo, ``size`` high and wide, after its shorter side became ``resize``."""
     width, height = photo.size
     short = min(width, height)
     if short != resize:

@@ -38,7 +38,7 @@ def of_classes(
         count: how many columns the model returns; one is two classes, unless it is a single finding of a
             multi-label model.
         spec: the model, for messages.
-        task: what the last layer means, where it was said.
+        task: what the last layer means, if known.
 
     Raises:
         ValueError: there are more or fewer labels than classes.

@@ -160,22 +160,15 @@ def load_program(
     values: dict[str, Any] = {node.name: node.meta.get("val") for node in program.graph.nodes}
     inputs = [values[name] for name in program.graph_signature.user_inputs if isinstance(name, str)]
     outputs = [values[name] for name in program.graph_signature.user_outputs if isinstance(name, str)]
-    if (
-        [_dimensions(value) for value in inputs] != [4]
-        or len(outputs) != 1
-        or _dimensions(outputs[0]) not in (1, 2)
-    ):
-        others = (
-            ""
-            if [_dimensions(value) for value in inputs] not in ([3], [5])
-            else (
-                " For volumes, clips, views and signals: clarp.Explainer(torch.export.load(file))(tensor) "
-                "in Python."
-            )
+    taken, returned = ([_dimensions(value) for value in several] for several in (inputs, outputs))
+    if taken != [4] or returned not in ([1], [2]):
+        remedy = (
+            " For volumes, clips, views and signals: clarp.Explainer(torch.export.load(file))(tensor) "
+            "in Python."
         )
         raise ValueError(
-            f"{file}: expected a program from one tensor (B, C, H, W) to logits (B, N), or (B,) for "
-            f"one.{others}"
+            f"{file}: expected a program from one tensor (B, C, H, W) to logits (B, N), or (B,) for one."
+            f"{remedy if taken in ([3], [5]) else ''}"
         )
     channels, height, width = inputs[0].shape[1:]
     if not (isinstance(height, int) and isinstance(width, int)):
@@ -240,15 +233,12 @@ def _channels(module: nn.Module, spec: str, remedy: str) -> int:
     """How many channels a model takes, by trial: 3, else 1, else those of its first convolution.
 
     The first layer does not tell: a model may change the number of channels before it.
-
-    Raises:
-        ValueError: it fails with each.
     """
-    said = [
+    declared = [
         layer.in_channels for layer in module.modules() if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))
     ]
     failures: dict[int, Exception] = {}
-    for channels in dict.fromkeys((3, 1, *said[:1], 2, 4)):
+    for channels in dict.fromkeys((3, 1, *declared[:1], 2, 4)):
         try:
             with torch.no_grad():
                 module(torch.zeros(1, channels, _SIDE, _SIDE))
@@ -256,7 +246,7 @@ def _channels(module: nn.Module, spec: str, remedy: str) -> int:
             failures[channels] = error
         else:
             return channels
-    channels = said[0] if said else 3
+    channels = declared[0] if declared else 3
     failure = failures[channels]
     _check_axes(module, spec, failure)
     raise ValueError(
@@ -266,11 +256,7 @@ def _channels(module: nn.Module, spec: str, remedy: str) -> int:
 
 
 def _check_axes(module: nn.Module, spec: str, failure: Exception) -> None:
-    """Refuse a model that failed on a photo because it takes no photos.
-
-    Raises:
-        ValueError: it begins with a convolution over one or three axes.
-    """
+    """Refuse a model whose first convolution is over one or three axes, once it failed on a photo."""
     kinds = {nn.Conv3d: "volumes or clips (B, C, D, H, W)", nn.Conv1d: "signals (B, C, L)", nn.Conv2d: ""}
     first = next((layer for layer in module.modules() if isinstance(layer, tuple(kinds))), None)
     takes = "" if first is None else next(words for kind, words in kinds.items() if isinstance(first, kind))
@@ -284,11 +270,7 @@ def _check_axes(module: nn.Module, spec: str, failure: Exception) -> None:
 def _assumed(
     channels: int, size: tuple[int, int], spec: str, remedy: str
 ) -> tuple[Preprocess, tuple[str, ...]]:
-    """An assumed preprocessing, and a note of it.
-
-    Raises:
-        ValueError: none is known for so many channels.
-    """
+    """A default preprocessing for so many channels, and a note of it."""
     from clarp.models import imagenet
 
     if channels not in _ASSUMED_OF:
@@ -312,11 +294,8 @@ def _outputs(
     """From one forward pass of a black picture: how many logits, whether they are all results, and which."""
     image = _called("preprocess", preprocess, Image.new("RGB", (320, 320)))
     if not (isinstance(image, Tensor) and image.ndim == 3 and image.is_floating_point()):
-        got = (
-            f"a tensor {tuple(image.shape)} of {image.dtype}"
-            if isinstance(image, Tensor)
-            else type(image).__name__
-        )
+        tensor = isinstance(image, Tensor)
+        got = f"a tensor {tuple(image.shape)} of {image.dtype}" if tensor else type(image).__name__
         raise ValueError(f"preprocess of {spec} returned {got}, expected a float tensor (C, H, W).")
     with torch.no_grad():
         try:
@@ -328,8 +307,8 @@ def _outputs(
         output = settled(result, output)
         logits = pick(result, output)
     except CaptureError as error:
-        said = str(error).replace(", Explainer(model, output=...): ", ": ").replace("output=", "--output ")
-        raise ValueError(f"{spec}: {said}") from error
+        message = str(error).replace(", Explainer(model, output=...): ", ": ").replace("output=", "--output ")
+        raise ValueError(f"{spec}: {message}") from error
     rows = in_rows(logits) if isinstance(logits, Tensor) and logits.shape[:1] == (1,) else logits
     if not (isinstance(rows, Tensor) and rows.ndim == 2):
         got = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__

@@ -1,4 +1,4 @@
-"""Weights into a model: names without what training put before them, and strictly matched."""
+"""Weights into a model: names without the prefixes that training adds, strictly matched."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ _OPTIONAL = "num_batches_tracked"  # old files lack it, and nothing in eval mode
 
 @dataclass(frozen=True)
 class _Fit:
-    """A reading of the file's names.
+    """One interpretation of the names in a file.
 
     Attributes:
         tensors: by their names, without the wrappers' in their middle.
@@ -82,11 +82,11 @@ def load_weights(module: nn.Module, state: State, source: str) -> tuple[str, ...
     needed = [name for name in expected if not name.endswith(_OPTIONAL)]
     fit = _best(expected, needed, state.tensors, source)
     if state.plain is not None and fit.found < len(needed):
-        said = (
+        note = (
             f"weights: the averages over training (EMA) in {source} lack {len(needed) - fit.found} of the "
             "model's, so others were taken"
         )
-        return (said, *load_weights(module, state.plain, source))
+        return (note, *load_weights(module, state.plain, source))
     tensors, others = fit.renamed(whole=fit.found == len(needed))
     misshapen = {
         name: (tuple(value.shape), tuple(expected[name].shape))
@@ -102,20 +102,21 @@ def load_weights(module: nn.Module, state: State, source: str) -> tuple[str, ...
     listed = [f"{len(names)} {problem} ({some(names)})" for problem, names in problems.items() if names]
     if listed:
         hints = [_prefixes(fit, needed), _of_shapes(list(misshapen.values()))]
-        told = "; ".join([*listed, *filter(None, hints)])
-        raise ValueError(f"{source}: the weights don't fit the model: {told}.")
-    return state.notes + tuple(_told(fit, others, source))
+        problem_list = "; ".join([*listed, *filter(None, hints)])
+        raise ValueError(f"{source}: the weights don't fit the model: {problem_list}.")
+    return state.notes + tuple(_notes(fit, others, source))
 
 
 def _best(
     expected: Mapping[str, Tensor], needed: Sequence[str], tensors: Mapping[str, Tensor], source: str
 ) -> _Fit:
-    """The reading of the names with which most of the model's are there."""
-    fits = [
-        _tried(expected, needed, names, inner=inner, prefix=prefix, lacking=lacking)
-        for inner, names in _cleaned(tensors)
-        for prefix, lacking in _candidates(needed, names)
-    ]
+    """The interpretation of the names with which most of the model's are there."""
+    fits = []
+    for inner, names in _cleaned(tensors):
+        for prefix, lacking in _candidates(needed, names):
+            pairs = [(names.get(prefix + name.removeprefix(lacking)), expected[name]) for name in needed]
+            same = [given.shape == own.shape for given, own in pairs if given is not None]
+            fits.append(_Fit(names, inner, prefix, lacking, len(same), sum(same)))
     most = max((fit.found, fit.of_shape) for fit in fits)
     best = [fit for fit in fits if (fit.found, fit.of_shape) == most]
     by_prefix: dict[str, _Fit] = {}
@@ -161,22 +162,7 @@ def _candidates(needed: Sequence[str], names: Mapping[str, Tensor]) -> list[tupl
     return sorted(found, key=lambda pair: (pair[1].count("."), pair[0].count(".")))
 
 
-def _tried(
-    expected: Mapping[str, Tensor],
-    needed: Sequence[str],
-    names: Mapping[str, Tensor],
-    *,
-    inner: str,
-    prefix: str,
-    lacking: str,
-) -> _Fit:
-    pairs = [(names.get(prefix + name.removeprefix(lacking)), expected[name]) for name in needed]
-    present = [(given, own) for given, own in pairs if given is not None]
-    of_shape = sum(given.shape == own.shape for given, own in present)
-    return _Fit(names, inner, prefix, lacking, len(present), of_shape)
-
-
-def _told(fit: _Fit, others: list[str], source: str) -> Iterator[str]:
+def _notes(fit: _Fit, others: list[str], source: str) -> Iterator[str]:
     if fit.inner:
         yield f"weights: {fit.inner!r} was taken out of the names in {source}"
     if fit.prefix:
