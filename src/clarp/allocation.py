@@ -1,4 +1,4 @@
-"""How a program's memory allocator treats what is freed."""
+"""A setting of the memory allocator for freed memory."""
 
 import ctypes
 import os
@@ -10,13 +10,17 @@ _SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc keep freed memory for the next tensors; programs call it once at their start, libraries must not.
+    """Let glibc keep freed memory for the next tensors.
 
-    By default glibc returns every tensor of more than 32 MiB to the system when it is freed, and the system clears the pages of the next
-    one: a third of the time of a batch of explanations (docs/performance.md). The process stays as large as it was at most.
+    Programs call it once at their start; libraries must not.
+
+    By default glibc returns every tensor of more than 32 MiB to the system when it is freed, and the system
+    clears the pages of the next one: a third of the time of a batch of explanations (docs/performance.md).
+    The process stays as large as it was at most.
 
     Returns:
-        Whether it was set: not under another C library or allocator, nor where the user's environment has settings of its own.
+        Whether it was set: not under another C library or allocator, nor where the user's environment has
+        settings of its own.
     """
     if sys.platform != "linux" or any(name in os.environ for name in _SETTINGS):
         return False

@@ -1,4 +1,4 @@
-"""Work in threads beside what goes on, with results in the order of the items, and never more than so many at once."""
+"""Work in threads, with results in the order of the items and a bound on items in progress."""
 
 import os
 from collections import deque
@@ -31,14 +31,15 @@ def cores() -> int:
 def ahead(
     work: Callable[[Item], Result], items: Iterable[Item], *, most: int, workers: int | None = None
 ) -> Generator[Result, None, None]:
-    """``map`` in the items' order, some items ahead of whoever takes the results.
+    """``map`` in the items' order, some items ahead of the consumer.
 
-    Whatever ends it early (an error, ``close()``), what has not begun is dropped, and nobody waits for what has.
+    If it ends early (an error, ``close()``), items that have not begun are dropped, and the others are not
+    waited for.
 
     Args:
         work: done in a thread.
         items: taken as they are needed.
-        most: so many are at work or wait to be taken, at most.
+        most: how many are in progress or wait to be taken, at most.
         workers: how many threads; None: one for each processor, at most 4.
 
     >>> list(ahead(abs, [-1, 2, -3], most=2))
@@ -60,15 +61,15 @@ def ahead(
 def behind(
     work: Callable[[Item], Result], items: Iterable[Item], *, most: int, workers: int | None = None
 ) -> Generator[Result, None, None]:
-    """``map`` in the items' order, while the next items are made: for items that are dear, such as explanations.
+    """``map`` in the items' order, while the next items are made: for costly items, such as explanations.
 
-    Each result is handed on as soon as it and those before it are there. Whatever ends it early, the work on every item that was
-    taken is done.
+    Each result is yielded as soon as it and those before it are there. If it ends early, the work on every
+    item that was taken is still done.
 
     Args:
         work: done in a thread.
         items: the next is taken when there is room for it.
-        most: so many are at work or wait to be handed on, at most.
+        most: how many are in progress or wait to be yielded, at most.
         workers: how many threads; None: one for each processor.
 
     >>> list(behind(abs, [-1, 2, -3], most=2))

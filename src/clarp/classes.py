@@ -67,7 +67,7 @@ class ClassNames:
         return next((found for found in ways if found), [])
 
     def nearest(self, name: str) -> list[int]:
-        """At most five classes whose names are like an unknown one: those with that word first, then similar ones.
+        """At most five classes with names near an unknown one: first those with that word, then similar ones.
 
         >>> ClassNames(("tabby", "tiger cat", "boxer"), "toy").nearest("tabbi")
         [0]
@@ -83,7 +83,8 @@ class ClassNames:
     def _checked(self, index: int) -> int:
         if not 0 <= index < len(self.labels):
             raise ValueError(
-                f"{self.owner} has no class {index}: its {len(self.labels)} classes are 0 to {len(self.labels) - 1}."
+                f"{self.owner} has no class {index}: its {len(self.labels)} classes are 0 to "
+                f"{len(self.labels) - 1}."
             )
         return index
 
@@ -110,7 +111,8 @@ def numbered(what: str, value: Any, names: ClassNames | None) -> Any:
         return value
     if names is None:
         raise ValueError(
-            f"{what} is {value!r}, and the classes have no names. Give them, Explainer(model, labels=[...]), or give numbers."
+            f"{what} is {value!r}, and the classes have no names. Give them, Explainer(model, "
+            "labels=[...]), or give numbers."
         )
     if isinstance(value, str):
         return names.index(value)

@@ -27,7 +27,8 @@ class RelevanceLost(UserWarning):
         image: the number of the image where that was worst.
         target: the class that was explained there.
         absorbers: the operations that took or added most, each with its share; may be empty.
-        better: a composite that brings more of this relevance to the pixels, and which share; None where none that was tried does.
+        better: a composite that brings more of this relevance to the pixels, and which share; None where none
+            that was tried does.
     """
 
     def __init__(
@@ -46,12 +47,12 @@ class RelevanceLost(UserWarning):
         super().__init__(share)
 
     def __str__(self) -> str:
-        """Everything, for somebody who works in Python."""
+        """The message with the remedy in Python."""
         fact = self.fact(f"image {self.image}, class {self.target}")
         return f"{fact} {self.remedy('composite={!r}')} explanation.ledger has the balance."
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        """For processes that send it to each other as an error."""
+        """For errors that are sent between processes."""
         return type(self), (self.share, self.image, self.target, self.absorbers, self.better)
 
     def remedy(self, option: str) -> str:
@@ -62,27 +63,29 @@ class RelevanceLost(UserWarning):
         return f"{option.format(name)} brings {share:.0%} there."
 
     def fact(self, where: str) -> str:
-        """The message without what to do about it, which is another thing in Python than at the command line."""
+        """The message without the remedy, which differs between Python and the command line."""
         if isnan(self.share):
             return (
-                f"the relevance is not a number ({where}), and the map shows nothing. A logit or a value inside the model is "
-                "infinite or not a number there, or relevance grew beyond all numbers under a rule that divides by sums of either sign."
+                f"the relevance is not a number ({where}), and the map shows nothing. A logit or a value "
+                "inside the model is infinite or not a number there, or relevance grew beyond all numbers "
+                "under a rule that divides by sums of either sign."
             )
         if self.share > 1:
             return (
-                f"{self.share:.3g} times the relevance reached the pixels ({where}): where a rule divides by a sum whose terms nearly "
-                "cancel, or a bias is of the other sign, relevance grows, and the map shows that more than the evidence. "
+                f"{self.share:.3g} times the relevance reached the pixels ({where}): where a rule divides "
+                "by a sum whose terms nearly cancel, or a bias is of the other sign, relevance grows, and "
+                "the map shows that more than the evidence. "
                 f"The most was added by {', '.join(self.absorbers) or 'many operations, a little by each'}."
             )
         return (
-            f"only {self.share:.0%} of the relevance reached the pixels ({where}): the map shows where that part lies, and what the "
-            "rest would have shown is missing. "
+            f"only {self.share:.0%} of the relevance reached the pixels ({where}): the map shows where that "
+            "part lies, and what the rest would have shown is missing. "
             f"The most was absorbed by {', '.join(self.absorbers) or 'many operations, a little by each'}."
         )
 
 
 class EmptyMap(UserWarning):
-    """A map has no relevance: what there was cancelled where it met, never arrived, or there was none to begin with.
+    """A map has no relevance: it cancelled, never reached the pixels, or the seed was zero.
 
     Attributes:
         maps: (image, class) of each map that is empty.
@@ -97,21 +100,25 @@ class EmptyMap(UserWarning):
         )
 
     def __reduce__(self) -> tuple[object, ...]:
-        """For processes that send it to each other as an error."""
+        """For errors that are sent between processes."""
         return partial(type(self), seed=self.seed), (self.maps,)
 
     def fact(self, named: Sequence[str]) -> str:
         """The message, with these names of the first maps."""
         more = f" and {len(self.maps) - len(named)} more" if len(self.maps) > len(named) else ""
-        where = f"{len(self.maps)} map(s) have no relevance ({'; '.join(named)}{more}), and their pictures show nothing: "
+        where = (
+            f"{len(self.maps)} map(s) have no relevance ({'; '.join(named)}{more}), and their pictures show "
+            "nothing: "
+        )
         if not self.seed:
-            return (
-                where
-                + "the seed is zero there, because the logit is. Explain by a method whose seed is not the logit, for example 'sglrp'."
+            return where + (
+                "the seed is zero there, because the logit is. Explain by a method whose seed is not the "
+                "logit, for example 'sglrp'."
             )
         return where + (
-            "it never arrived at the pixels, or cancelled where parts of opposite sign met, as those of two classes do that are made of the "
-            "same values. explanation.ledger has the balance; other rivals (against=) or another method ask another question."
+            "it never arrived at the pixels, or cancelled where parts of opposite sign met, as those of two "
+            "classes do that are made of the same values. explanation.ledger has the balance; other rivals "
+            "(against=) or another method ask another question."
         )
 
 

@@ -1,4 +1,4 @@
-"""Names of files, and writing them so that nobody ever reads half of one."""
+"""File names, and atomic writing of files."""
 
 import hashlib
 import os
@@ -29,7 +29,7 @@ def slug(label: str) -> str:
 
 
 def shortened(text: str, most: int) -> str:
-    """The beginning of a text that has at most so many bytes in UTF-8: file systems count those, 255 for a name.
+    """The beginning of a text with at most so many bytes in UTF-8; file systems allow 255 for a name.
 
     >>> shortened("樹樹", 4)
     '樹'
@@ -38,7 +38,7 @@ def shortened(text: str, most: int) -> str:
 
 
 def kind(mode: int) -> str:
-    """What a mode of ``stat`` is of, in words.
+    """The kind of file of a mode of ``stat``, in words.
 
     >>> kind(Path("/").stat().st_mode)
     'a folder'
@@ -47,17 +47,17 @@ def kind(mode: int) -> str:
 
 
 def read_regular(path: Path, most: int, *, own: bool = False) -> bytes:
-    """A file's content, if it is a file of bytes on a disk: nobody waits for a pipe, or reads a device to its end.
+    """The content of a regular file; pipes and devices, which may never end, are refused.
 
     Args:
         path: the file.
         most: bytes; it may not have more.
-        own: it must be no link, the user's own, and writable for nobody else.
+        own: it must be no link, the user's own, and writable by nobody else.
 
     Raises:
-        OSError: it is missing, can't be read, is none, is too large, or is not the user's own.
+        OSError: it is missing, unreadable, not a regular file, too large, or not the user's own.
     """
-    # Without O_NONBLOCK, opening a pipe waits for somebody who writes to it.
+    # Without O_NONBLOCK, opening a pipe waits for a writer.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     if own:
         flags |= getattr(os, "O_NOFOLLOW", 0)
@@ -84,9 +84,9 @@ def read_regular(path: Path, most: int, *, own: bool = False) -> bytes:
 
 
 def write_summed(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """As :func:`write_atomically`, and a checksum goes beside the file, as ``sha256sum`` writes them.
+    """As :func:`write_atomically`, with a checksum beside the file, as ``sha256sum`` writes it.
 
-    The checksum is written last: a file that was replaced and whose checksum wasn't counts as damaged.
+    The checksum is written last: a new file with an old checksum counts as damaged.
     """
     write_atomically(path, write)
     line = f"{_digest(path)}  {path.name}\n"

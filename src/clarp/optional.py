@@ -1,4 +1,4 @@
-"""Libraries that only some rooms need: found when first used, and if absent one clear sentence."""
+"""Libraries of clarp's extras, imported when first used."""
 
 from importlib import import_module
 from typing import Any
@@ -15,10 +15,10 @@ def optional(module: str, purpose: str, extra: str = "eval") -> Any:
     Raises:
         ModuleNotFoundError: it is not installed; the message says how to install it.
 
-    >>> optional("no_such_library", "Counting angels")
+    >>> optional("no_such_library", "Counting")
     Traceback (most recent call last):
     ...
-    ModuleNotFoundError: Counting angels needs no_such_library, which is not installed: pip install "clarp[eval]".
+    ModuleNotFoundError: Counting needs no_such_library, which is not installed: pip install "clarp[eval]".
     """
     library = module.partition(".")[0]
     try:

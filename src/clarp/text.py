@@ -1,17 +1,17 @@
-"""Text from files, names and labels, made harmless for who reads it: terminals, spreadsheets, JSON."""
+"""Text from files, names and labels, escaped for terminals, spreadsheets and JSON."""
 
 import json
 from unicodedata import category
 
 _OBEYED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Kinds of letters that a terminal obeys, that turn the order of reading, or that no encoding has."""
+"""Unicode categories of control characters, of changes of the reading order, and of surrogates."""
 _JOINERS = "\u200c\u200d"
-"""Of Persian words and of emoji; they change nothing else."""
+"""Joiners in Persian words and emoji; they are harmless."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def printable(text: str) -> str:
-    r"""The text with the code in place of each letter that a terminal would obey, or could not show.
+    r"""The text with an escape in place of each control character and each that can't be shown.
 
     >>> printable("a\x1b[31mb\nc\u202e 樹 é")
     'a\\x1b[31mb\\nc\\u202e 樹 é'
@@ -20,20 +20,20 @@ def printable(text: str) -> str:
 
 
 def lines(text: str) -> str:
-    r"""As :func:`printable`, and the text keeps its lines."""
+    r"""As :func:`printable`, but the text keeps its lines."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def document(value: object) -> str:
-    r"""A value as JSON for people, in which every letter is one that a terminal only shows.
+    r"""A value as indented JSON without control characters.
 
-    What is not UTF-8 in a file's name stays what Python reads there (``\udcff``), so the name can be had again.
+    Bytes of a file's name that are not UTF-8 stay as Python reads them (``\udcff``).
 
     >>> document({"file": "a\udcff"})
     '{\n  "file": "a\\udcff"\n}'
 
     Raises:
-        ValueError: NaN or infinity, for which JSON has no word.
+        ValueError: NaN or infinity, which JSON can't express.
     """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     return "\n".join(
@@ -42,7 +42,7 @@ def document(value: object) -> str:
 
 
 def cell(text: str) -> str:
-    r"""A text as the cell of a table: a spreadsheet would run what begins like a formula, and shows what is behind an apostrophe.
+    r"""A text as the cell of a table, with an apostrophe before what a spreadsheet would run as a formula.
 
     >>> cell("=HYPERLINK(1)"), cell("tabby")
     ("'=HYPERLINK(1)", 'tabby')

@@ -1,4 +1,4 @@
-"""Captured graphs on disk: what they depend on, how they are written, and where they lie."""
+"""Captured graphs on disk: their keys, their file format, their folder."""
 
 from clarp.cache.folder import GraphCache, default_folder
 

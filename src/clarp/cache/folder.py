@@ -1,4 +1,4 @@
-"""Where captured graphs lie, and when one of them may be used."""
+"""The folder of captured graphs, and when one of them may be used."""
 
 import os
 import time
@@ -19,13 +19,15 @@ from clarp.files import read_regular, write_atomically
 VARIABLE = "CLARP_CACHE"
 SUFFIX = ".graph"
 LIMIT = 2 << 30
-"""Bytes in the folder; beyond, what was used longest ago goes."""
+"""Bytes in the folder; above it, the least recently used files are deleted."""
 ABANDONED = 24 * 3600.0
 """After so many seconds, a temporary file belongs to a process that was killed."""
 
 
 def default_folder() -> Path | None:
-    """The folder for captured graphs: ``$CLARP_CACHE``, else ``$XDG_CACHE_HOME/clarp``, else ``~/.cache/clarp``; None for ``off``.
+    """The folder for captured graphs; None where ``$CLARP_CACHE`` is ``off``.
+
+    ``$CLARP_CACHE``, else ``$XDG_CACHE_HOME/clarp``, else ``~/.cache/clarp``.
 
     Raises:
         ValueError: ``$CLARP_CACHE`` is a file.
@@ -46,9 +48,9 @@ def default_folder() -> Path | None:
 class GraphCache:
     """Captured graphs of earlier processes.
 
-    A graph is used only where its key is the same (:func:`~clarp.cache.key.graph_key`), its file is whole, the
-    user's own and writable for nobody else, the model gives the same logits as then for the same example images, to the last
-    bit, and the graph computes them. Whatever else happens, the model is captured.
+    A graph is used only where its key is the same (:func:`~clarp.cache.key.graph_key`), its file is whole,
+    the user's own and writable for nobody else, the model gives the same logits as then for the same example
+    images, to the last bit, and the graph computes them. Whatever else happens, the model is captured.
 
     Attributes:
         folder: made when first written to.
@@ -57,16 +59,16 @@ class GraphCache:
     folder: Path
 
     def path(self, model: nn.Module, *circumstances: object) -> Path | None:
-        """Where this model's graph belongs; None where it can't be told from other models' (``Unknowable``)."""
+        """The file for this model's graph; None if the model has no key (``Unknowable``)."""
         try:
             return self.folder / f"{graph_key(model, *circumstances)}{SUFFIX}"
         except (Unknowable, AttributeError, RecursionError, RuntimeError, TypeError, ValueError):
-            return None  # not only ours: the user's objects may raise when they are looked at
+            return None  # the user's objects may raise when they are read
 
     def load(
         self, path: Path, model: nn.Module, images: Tensor, own: Callable[[Sequence[Tensor]], Tensor]
     ) -> Graph | None:
-        """The graph in a file, or None if there is none that may be used.
+        """The graph in a file, or None if it may not be used.
 
         Args:
             path: from :meth:`path`.
@@ -76,7 +78,7 @@ class GraphCache:
         """
         try:
             stored = from_bytes(read_regular(path, LIMIT, own=True), _state(model))
-        except Exception:  # noqa: BLE001  somebody may have written it who knows what is believed
+        except Exception:  # noqa: BLE001  the file may be forged
             return None
         try:
             rows = [value.to(images.device) for value in stored.rows]
@@ -102,14 +104,22 @@ class GraphCache:
     def save(
         self, path: Path, model: nn.Module, graph: Graph, logits: Tensor, rows: Sequence[Tensor] = ()
     ) -> None:
-        """Write a graph, and what the model gives for the example images and these further inputs; one that can't be written, or a folder that can't be written to, changes nothing."""
+        """Write a graph; nothing happens if it or the folder can't be written.
+
+        Args:
+            path: from :meth:`path`.
+            model: whose tensors the graph shares.
+            graph: the captured network.
+            logits: what the model gives for the example images.
+            rows: the further inputs of these, (B, ...) each.
+        """
         with suppress(OSError, Unwritable):
             content = to_bytes(Stored(graph, logits, tuple(rows)), _state(model))
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_atomically(path, lambda file: file.write(content), private=True)
-            self._tidy()
+            self._evict()
 
-    def _tidy(self) -> None:
+    def _evict(self) -> None:
         files = sorted(
             (path.stat().st_mtime, path.stat().st_size, path) for path in self.folder.glob(f"*{SUFFIX}")
         )

@@ -1,14 +1,14 @@
 """A captured graph as bytes and back: JSON and safetensors, so that reading it can execute nothing.
 
-A file is the SHA-256 of what follows, then tensors as safetensors; the tensor ``graph`` is a JSON document with the nodes,
-each operation by the name of its class and its fields. Tensors that are the model's own are told by their name there.
+A file is the SHA-256 of what follows, then tensors as safetensors. The tensor ``graph`` is a JSON document of
+the graph's dataclasses, each with the name of its class. The model's own tensors are referred to by name.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -16,16 +16,24 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from clarp import operations
-from clarp.capture import Graph, HookPoint, Node
-from clarp.capture.auxiliary import Auxiliary, AuxiliaryValue, Operator
-from clarp.capture.link import Link, Stage
+from clarp.capture import Graph, auxiliary, link
+from clarp.capture import graph as graph_module
 
-if TYPE_CHECKING:
-    from clarp.operations import Operation
-
-OPERATIONS = {name: getattr(operations, name) for name in operations.__all__}
 DOCUMENT, LOGITS, VALUE, ROWS = "graph", "logits", "value.", "rows."
 LENGTH = 64
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+CLASSES: dict[str, type[Any]] = {
+    _name(kind): kind
+    for module in (graph_module, auxiliary, link, operations)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and is_dataclass(kind)
+}
+"""The only classes that a file may have objects of."""
 
 
 class Unwritable(Exception):  # noqa: N818  a signal to the cache, never seen by a user
@@ -38,7 +46,7 @@ class Damaged(Exception):  # noqa: N818  likewise
 
 @dataclass(frozen=True)
 class Stored:
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
         graph: the captured network.
@@ -72,21 +80,7 @@ def to_bytes(stored: Stored, state: Mapping[str, Tensor]) -> bytes:
         else:
             tensors[VALUE + name] = _plain(tensor)
             places[name] = {"strides": list(torch.empty_like(tensor, device="meta").stride())}
-    document = {
-        "nodes": [_written(node) for node in graph],
-        "input": graph.input,
-        "output": graph.output,
-        "input_shape": graph.input_shape,
-        "outputs": {
-            path: [None if point is None else asdict(point) for point in points]
-            for path, points in graph.outputs.items()
-        },
-        "link": None if graph.link is None else asdict(graph.link),
-        "pair": graph.pair,
-        "auxiliary": asdict(graph.auxiliary),
-        "rows": len(stored.rows),
-        "tensors": places,
-    }
+    document = _encoded(replace(graph, tensors={})) | {"tensors": places, "rows": len(stored.rows)}
     try:
         text = json.dumps(document).encode()
     except TypeError as error:
@@ -94,8 +88,7 @@ def to_bytes(stored: Stored, state: Mapping[str, Tensor]) -> bytes:
     tensors[DOCUMENT] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
     payload = save(tensors)
     content = hashlib.sha256(payload).hexdigest().encode() + payload
-    again = from_bytes(content, state).graph
-    if (again.nodes, again.outputs, again.auxiliary) != (graph.nodes, dict(graph.outputs), graph.auxiliary):
+    if replace(from_bytes(content, state).graph, tensors={}) != replace(graph, tensors={}):
         raise Unwritable("it would not be the same when read")
     return content
 
@@ -112,63 +105,41 @@ def from_bytes(content: bytes, state: Mapping[str, Tensor]) -> Stored:
     try:
         values = load(payload)
         document = json.loads(values[DOCUMENT].numpy().tobytes())
-        graph = Graph(
-            tuple(_read(node) for node in document["nodes"]),
-            document["input"],
-            document["output"],
-            tuple(document["input_shape"]),
-            {
-                name: state[place["own"]].detach()
-                if "own" in place
-                else _strided(values[VALUE + name], place["strides"])
-                for name, place in document["tensors"].items()
-            },
-            {
-                path: tuple(None if point is None else HookPoint(**point) for point in points)
-                for path, points in document["outputs"].items()
-            },
-            None
-            if document["link"] is None
-            else Link(
-                tuple(Stage(**stage) for stage in document["link"]["stages"]),
-                document["link"]["seen"],
-            ),
-            document["pair"],
-            _auxiliary(document["auxiliary"]),
-        )
-        rows = tuple(values[f"{ROWS}{number}"] for number in range(document["rows"]))
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        rows = tuple(values[f"{ROWS}{number}"] for number in range(document.pop("rows")))
+        tensors = {
+            name: state[place["own"]].detach()
+            if "own" in place
+            else _strided(values[VALUE + name], place["strides"])
+            for name, place in document["tensors"].items()
+        }
+        graph = replace(_decoded({**document, "tensors": None}), tensors=tensors)
+        if not isinstance(graph.link, link.Link | None):
+            raise Damaged("the link is no link")
+    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise Damaged(f"{type(error).__name__}: {error}") from error
     return Stored(graph, values[LOGITS], rows)
 
 
-def _written(node: Node) -> dict[str, Any]:
-    kind = type(node.operation)
-    if OPERATIONS.get(kind.__name__) is not kind:
-        raise Unwritable(f"the operation {kind.__name__}")
-    values = {field.name: getattr(node, field.name) for field in fields(node)}
-    own = {field.name: getattr(node.operation, field.name) for field in fields(kind)}
-    return values | {"operation": kind.__name__, "fields": own}
+def _encoded(value: Any) -> Any:
+    if is_dataclass(value):
+        kind = type(value)
+        if CLASSES.get(_name(kind)) is not kind:
+            raise Unwritable(f"an object of {_name(kind)}")
+        own = {field.name: _encoded(getattr(value, field.name)) for field in fields(value)}
+        return {"class": _name(kind), **own}
+    if isinstance(value, Mapping):
+        return {"class": "map", "items": _encoded(tuple(value.items()))}
+    return [_encoded(one) for one in value] if isinstance(value, tuple | list) else value
 
 
-def _read(document: dict[str, Any]) -> Node:
-    values = {name: _tuples(value) for name, value in document.items()}
-    kind: type[Operation] = OPERATIONS[values.pop("operation")]
-    own = {name: _tuples(value) for name, value in values.pop("fields").items()}
-    return Node(operation=kind(**own), **values)
-
-
-def _auxiliary(document: dict[str, Any]) -> Auxiliary:
-    operators = tuple(
-        Operator(**{name: _tuples(own) for name, own in one.items()}) for one in document["operators"]
-    )
-    return Auxiliary(
-        tuple(document["inputs"]), operators, tuple(AuxiliaryValue(**one) for one in document["outputs"])
-    )
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(one) for one in value) if isinstance(value, list) else value
+def _decoded(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_decoded(one) for one in value)
+    if not isinstance(value, dict):
+        return value
+    own = {name: _decoded(one) for name, one in value.items()}
+    kind = own.pop("class")
+    return dict(own["items"]) if kind == "map" else CLASSES[kind](**own)
 
 
 def _plain(tensor: Tensor) -> Tensor:
@@ -176,7 +147,7 @@ def _plain(tensor: Tensor) -> Tensor:
 
 
 def _strided(tensor: Tensor, strides: list[int]) -> Tensor:
-    """The values in the memory layout that they had: another one is rounded another way."""
+    """The values in their old memory layout: another one is rounded differently."""
     if list(tensor.stride()) == strides:
         return tensor
     return torch.empty_strided(tuple(tensor.shape), strides, dtype=tensor.dtype).copy_(tensor)

@@ -1,7 +1,11 @@
-"""What a captured graph depends on, as one hash: the model's values, its code as it is in memory, and what runs it.
+"""The key of a captured graph: a hash of the model's values, its code as it is in memory, and the machine.
 
-The code is that of the functions that the model's forward can reach: from the classes of its modules over the names that
-their bytecode mentions, wherever these are defined. PyTorch, NumPy and the standard library count by their versions.
+The code is that of the functions that the model's forward can reach: from the classes of its modules over the
+names in their bytecode, wherever these are defined. PyTorch, NumPy and the standard library count by version.
+
+A key of source files and package versions would be shorter, and wrong: it misses a method that was replaced
+at run time (common for attention), a file edited after its import, and an edited package of the same version.
+The check of the logits does not see all of these: ``relu`` and ``relu6`` agree on small values.
 """
 
 import functools
@@ -10,10 +14,10 @@ import logging
 import re
 import sys
 import types
-from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,31 +28,38 @@ from torch._ops import OpOverload, OpOverloadPacket
 from clarp import __version__
 
 KNOWN = frozenset(sys.stdlib_module_names) - {"__main__"} | {"clarp", "numpy", "torch"}
-"""Packages whose code is told by a version (clarp's own by its files)."""
+"""Packages whose code counts by its version (clarp's own by its files)."""
 PLAIN = (
-    type(None),
-    bool,
-    int,
-    float,
-    complex,
-    str,
-    bytes,
-    type(...),
-    range,
-    slice,
-    torch.dtype,
-    torch.device,
-    torch.layout,
-    torch.memory_format,
+    *(type(None), bool, int, float, complex, str, bytes, type(...), range, slice),
+    *(torch.dtype, torch.device, torch.layout, torch.memory_format),
 )
+"""Types whose ``repr`` is their value."""
 
 
 class _Fields(NamedTuple):
     field: int
 
 
-FIELD = type(vars(_Fields)["field"])
-"""How named tuples reach their fields."""
+PARTS: tuple[tuple[Any, Callable[[Any], Iterable[object]]], ...] = (
+    (Enum, lambda value: (type(value), value.name)),
+    ((tuple, list), lambda values: (type(values), len(values), *values)),
+    ((dict, types.MappingProxyType), lambda value: (len(value), *chain.from_iterable(value.items()))),
+    ((set, frozenset), lambda values: sorted(_plain_repr(one) for one in values)),
+    (types.MethodType, lambda method: (method.__func__, method.__self__)),
+    (functools.partial, lambda partial: (partial.func, partial.args, partial.keywords)),
+    ((staticmethod, classmethod), lambda method: (method.__func__,)),
+    (property, lambda value: (value.fget, value.fset, value.fdel)),
+    (functools.cached_property, lambda value: (value.func,)),
+    ((OpOverload, OpOverloadPacket, re.Pattern), lambda value: (str(value),)),
+    (logging.Logger, lambda logger: (logger.name,)),
+    # Access to a field (the last is a named tuple's): the class that has the field is fed elsewhere.
+    ((types.MemberDescriptorType, types.GetSetDescriptorType, type(vars(_Fields)["field"])), lambda _: ()),
+    (
+        (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType),
+        lambda value: (_builtin_name(value),),
+    ),
+)
+"""The parts that identify an object of a type; the first type that fits counts."""
 
 
 class Unknowable(Exception):  # noqa: N818  a signal to the cache, never seen by a user
@@ -75,7 +86,6 @@ def graph_key(model: nn.Module, *circumstances: object) -> str:
 
 
 def _machine() -> list[str]:
-    """What runs it. Capture and operations are clarp's own code, which may change without a new version."""
     return [
         sys.version,
         *(f"{name} {version(name)}" for name in ("torch", "numpy")),
@@ -88,9 +98,10 @@ def _machine() -> list[str]:
 
 @functools.cache
 def _own_code() -> str:
+    """A hash of clarp's files, which may change without a new version."""
     digest = hashlib.sha256()
-    for room in ("cache", "capture", "operations"):
-        for path in sorted((Path(__file__).parents[1] / room).rglob("*.py")):
+    for folder in ("cache", "capture", "operations"):
+        for path in sorted((Path(__file__).parents[1] / folder).rglob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -104,8 +115,20 @@ class _Walk:
         self._names: set[str] = set()
         self._spaces: dict[int, tuple[str, Mapping[str, object]]] = {}
 
+    def feed(self, value: Any) -> None:
+        """Hash one object and what it is made of."""
+        if isinstance(value, PLAIN):
+            self._write(f"{type(value).__name__} {value!r}")
+        elif id(value) in self._seen:
+            self._write(f"again {self._seen[id(value)][0]}")
+        else:
+            self._seen[id(value)] = (len(self._seen), value)
+            self._write(type(value).__qualname__)
+            for part in self._parts(value):
+                self.feed(part)
+
     def follow_names(self) -> None:
-        """Feed what the names in the code stand for, and what the names in that stand for."""
+        """Hash what the names in the code stand for, and what the names in that stand for."""
         done: set[tuple[int, str]] = set()
         while True:
             found = [
@@ -124,174 +147,121 @@ class _Walk:
     def _write(self, text: str) -> None:
         self.digest.update(f"{len(text)}:{text}".encode("utf-8", "surrogatepass"))
 
-    def feed(self, value: Any) -> None:
-        """One object, and what it is made of."""
-        if isinstance(value, PLAIN):
-            self._write(f"{type(value).__name__} {value!r}")
-        elif id(value) in self._seen:
-            self._write(f"again {self._seen[id(value)][0]}")
-        else:
-            self._seen[id(value)] = (len(self._seen), value)
-            self._write(type(value).__qualname__)
-            self._new(value)
-
     @functools.singledispatchmethod
-    def _new(self, value: Any) -> None:
-        """What a kind of object is made of; each kind that is known has its own method below."""
+    def _parts(self, value: Any) -> Iterable[object]:
+        for kinds, parts in PARTS:
+            if isinstance(value, kinds):
+                return parts(value)
         if _root(type(value)) == "typing":
-            self._text(value)
-        elif _root(type(value)) in KNOWN or not hasattr(value, "__dict__"):
+            return (str(value),)
+        if _root(type(value)) in KNOWN or not hasattr(value, "__dict__"):
             raise Unknowable(f"a {type(value).__module__}.{type(value).__qualname__}")
-        else:
-            self._all([type(value), vars(value)])
+        return type(value), vars(value)
 
-    @_new.register(OpOverload | OpOverloadPacket | re.Pattern)
-    def _text(self, value: object) -> None:
-        self._write(str(value))
-
-    @_new.register
-    def _logger(self, logger: logging.Logger) -> None:
-        self._write(logger.name)
-
-    @_new.register
-    def _enum(self, value: Enum) -> None:
-        self._all([type(value), value.name])
-
-    @_new.register(tuple | list)
-    def _sequence(self, values: Sequence[object]) -> None:
-        self._all([type(values), len(values), *values])
-
-    @_new.register(dict | types.MappingProxyType)
-    def _mapping(self, values: Mapping[object, object]) -> None:
-        self._all([len(values), *(part for pair in values.items() for part in pair)])
-
-    @_new.register(set | frozenset)
-    def _set(self, values: AbstractSet[object]) -> None:
-        if not all(isinstance(one, PLAIN) for one in values):
-            raise Unknowable(f"a set of objects, {values!r}")
-        self._all(sorted(map(repr, values)))
-
-    @_new.register
-    def _method(self, method: types.MethodType) -> None:
-        self._all([method.__func__, method.__self__])
-
-    @_new.register(functools.partial)
-    def _partial(self, partial: functools.partial[object]) -> None:
-        self._all([partial.func, partial.args, partial.keywords])
-
-    @_new.register(staticmethod | classmethod)
-    def _wrapped(self, method: Any) -> None:
-        self.feed(method.__func__)
-
-    @_new.register
-    def _property(self, value: property) -> None:
-        self._all([value.fget, value.fset, value.fdel])
-
-    @_new.register(functools.cached_property)
-    def _cached_property(self, value: functools.cached_property[object]) -> None:
-        self.feed(value.func)
-
-    @_new.register
-    def _file(self, module: types.ModuleType) -> None:
-        self._space(module.__name__, vars(module), vars(module))
-
-    @_new.register(types.MemberDescriptorType | types.GetSetDescriptorType | FIELD)
-    def _descriptor(self, descriptor: object) -> None:
-        """Access to a field, told by the class that has it."""
-
-    def _all(self, values: Iterable[object]) -> None:
-        for value in values:
-            self.feed(value)
-
-    @_new.register
-    def _tensor(self, tensor: Tensor) -> None:
+    @_parts.register
+    def _tensor(self, tensor: Tensor) -> Iterable[object]:
         if type(tensor) not in (Tensor, nn.Parameter, nn.Buffer) or tensor.layout != torch.strided:
             raise Unknowable(f"a tensor of the kind {type(tensor).__name__}, {tensor.layout}")
         if tensor.is_meta or tensor.is_quantized:
             raise Unknowable("a tensor without plain values")
-        self._write(f"{tensor.dtype} {tuple(tensor.shape)} {tensor.stride()} {tensor.device}")
         values = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().flatten()
         self.digest.update(values.view(torch.uint8).numpy().data)
+        return tensor.dtype, tuple(tensor.shape), tensor.stride(), tensor.device
 
-    @_new.register
-    def _module(self, module: nn.Module) -> None:
+    @_parts.register
+    def _module(self, module: nn.Module) -> Iterable[object]:
         state = dict(vars(module))
         if state.pop("_compiled_call_impl", None) is not None or isinstance(module, torch.jit.ScriptModule):
             raise Unknowable(f"a compiled module, {type(module).__name__}")
         if any(value for name, value in state.items() if name.endswith("_hooks")):
             raise Unknowable(f"hooks on a {type(module).__name__}")
-        self._all([type(module), state])
+        return type(module), state
 
-    @_new.register
-    def _class(self, kind: type) -> None:
-        self._write(f"{kind.__module__}.{kind.__qualname__}")
+    @_parts.register
+    def _python_file(self, module: types.ModuleType) -> Iterable[object]:
+        self._look_in(module.__name__, vars(module), vars(module))
+        return (module.__name__,)
+
+    @_parts.register
+    def _class(self, kind: type) -> Iterable[object]:
+        name = f"{kind.__module__}.{kind.__qualname__}"
         if _root(kind) in KNOWN:
-            if "<locals>" in kind.__qualname__ or not _found(kind):
+            if "<locals>" in kind.__qualname__ or not _importable(kind):
                 raise Unknowable(f"a class made at run time, {kind.__qualname__}")
-            return
+            return (name,)
+        parts: list[object] = [name]
         for base in kind.__mro__:
-            if _root(base) not in KNOWN:
-                self._space(f"{base.__module__}.{base.__qualname__}", vars(base), base)
-                self._names.update(
-                    name
-                    for name in vars(base)
-                    if name.startswith("__") and isinstance(vars(base)[name], types.FunctionType)
-                )
-            else:
-                self.feed(base)
+            if _root(base) in KNOWN:
+                parts.append(base)
+                continue
+            parts.append(f"{base.__module__}.{base.__qualname__}")
+            self._look_in(f"{base.__module__}.{base.__qualname__}", vars(base), base)
+            # Python calls these methods without their names in any bytecode.
+            self._names.update(
+                own
+                for own, value in vars(base).items()
+                if own.startswith("__") and isinstance(value, types.FunctionType)
+            )
         self._names.add("forward")
+        return parts
 
-    @_new.register
-    def _function(self, function: types.FunctionType) -> None:
-        self._write(f"{function.__module__}.{function.__qualname__}")
+    @_parts.register
+    def _function(self, function: types.FunctionType) -> Iterable[object]:
+        name = f"{function.__module__}.{function.__qualname__}"
         known = _root(function) in KNOWN
         if known and "<" not in function.__qualname__:
-            return
-        cells = [cell.cell_contents for cell in function.__closure__ or () if _filled(cell)]
-        self._all([function.__code__, function.__defaults__, function.__kwdefaults__, cells])
+            return (name,)
         if not known:
-            self._space(function.__module__ or "", function.__globals__, function.__globals__)
+            self._look_in(function.__module__ or "", function.__globals__, function.__globals__)
+        closed_over = [_contents(cell) for cell in function.__closure__ or ()]
+        return name, function.__code__, function.__defaults__, function.__kwdefaults__, closed_over
 
-    @_new.register
-    def _code(self, code: types.CodeType) -> None:
-        constants = [one for one in code.co_consts if not isinstance(one, frozenset)]
+    @_parts.register
+    def _code(self, code: types.CodeType) -> Iterable[object]:
         self._names.update(code.co_names)
-        self._names.update(one for one in constants if isinstance(one, str) and one.isidentifier())
-        self._all([code.co_code, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars])
-        self._all([code.co_flags, code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount])
-        self._all([code.co_filename, code.co_firstlineno, code.co_linetable, code.co_exceptiontable])
-        self._all(code.co_consts)
+        self._names.update(one for one in code.co_consts if isinstance(one, str) and one.isidentifier())
+        return (
+            *(code.co_code, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars),
+            *(code.co_flags, code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount),
+            *(code.co_filename, code.co_firstlineno, code.co_linetable, code.co_exceptiontable),
+            code.co_consts,
+        )
 
-    def _space(self, label: str, space: Mapping[str, object], owner: object) -> None:
-        """A place where names in the code may be looked up."""
-        self._write(label)
+    def _look_in(self, label: str, space: Mapping[str, object], owner: object) -> None:
+        """Names in the code may be those of this namespace."""
         if label.partition(".")[0] not in KNOWN:
             self._spaces.setdefault(id(owner), (label, space))
-
-    @_new.register(types.BuiltinFunctionType | types.MethodDescriptorType | types.WrapperDescriptorType)
-    def _builtin(self, value: Any) -> None:
-        owner = getattr(value, "__objclass__", None) or getattr(value, "__self__", None)
-        name = owner.__module__ if isinstance(owner, type) else getattr(value, "__module__", None)
-        name = name or (owner.__name__ if isinstance(owner, types.ModuleType) else "")
-        if (name or "").partition(".")[0] not in KNOWN:
-            raise Unknowable(f"a function written in C, {value!r}")
-        self._write(f"{name}.{value.__qualname__}")
 
 
 def _root(value: Any) -> str:
     return str(getattr(value, "__module__", None) or "").partition(".")[0]
 
 
-def _found(kind: type) -> bool:
-    """Whether this is the class that its name stands for."""
+def _importable(kind: type) -> bool:
+    """Whether the class's name leads to this class."""
     found: object = sys.modules.get(kind.__module__)
     for part in kind.__qualname__.split("."):
         found = getattr(found, part, None)
     return found is kind or kind.__module__ == "builtins"
 
 
-def _filled(cell: types.CellType) -> bool:
+def _plain_repr(value: object) -> str:
+    if not isinstance(value, PLAIN):
+        raise Unknowable(f"a set with {value!r}")
+    return repr(value)
+
+
+def _builtin_name(value: Any) -> str:
+    owner = getattr(value, "__objclass__", None) or getattr(value, "__self__", None)
+    module = owner.__module__ if isinstance(owner, type) else getattr(value, "__module__", None)
+    module = module or (owner.__name__ if isinstance(owner, types.ModuleType) else "")
+    if module.partition(".")[0] not in KNOWN:
+        raise Unknowable(f"a function written in C, {value!r}")
+    return f"{module}.{value.__qualname__}"
+
+
+def _contents(cell: types.CellType) -> object:
     try:
-        return cell.cell_contents is not cell
-    except ValueError:
-        return False
+        return cell.cell_contents
+    except ValueError:  # not assigned yet
+        return ...

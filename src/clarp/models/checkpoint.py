@@ -1,4 +1,4 @@
-"""Checkpoints as they lie around: read without executing anything, and unwrapped to names and tensors."""
+"""Checkpoint files, read without executing anything, and unwrapped to names and tensors."""
 
 import re
 import warnings
@@ -16,7 +16,7 @@ from torch import Tensor
 
 _AVERAGED = ("state_dict_ema", "model_state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema")
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module")
-"""The entries that training code puts weights into; the first that is there is taken, averages before others."""
+"""Entries that training code puts weights into: the first that exists is taken, averages before others."""
 _DEEPEST = 5
 
 
@@ -36,14 +36,16 @@ class State:
 
 
 def read_state(path: Path) -> State:
-    """Read weights: safetensors by its suffix, else what ``torch.save`` wrote, alone or in a training checkpoint.
+    """Read weights: safetensors by its suffix, else what ``torch.save`` wrote, also a training checkpoint.
 
-    Nothing in the file is executed (``weights_only``), and no class that it names is imported: an object of one,
-    such as a checkpoint's settings, is passed over. Of averaged weights (EMA) and others, the averaged are taken.
+    Nothing in the file is executed (``weights_only``), and no class that it names is imported: an object of
+    one, such as a checkpoint's settings, is passed over. Of averaged weights (EMA) and others, the averaged
+    are taken.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or holds something else: a whole model, a TorchScript or exported program.
+        ValueError: the file is damaged, or holds something else: a whole model, a TorchScript or exported
+            program.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such weights file.")
@@ -53,16 +55,15 @@ def read_state(path: Path) -> State:
         except SafetensorError as error:
             raise ValueError(f"{path}: not a safetensors file, or damaged ({error}).") from error
     _refuse_programs(path)
-    held = _loaded(path)
-    keys = _way(held, 0)
+    content = _loaded(path)
+    keys = _keys(content, 0)
     if keys is None:
-        raise ValueError(f"{path}: {_whole_model(path, held) or _no_state(held)}")
-    return _taken(path, held, keys)
+        raise ValueError(f"{path}: {_whole_model(path, content) or _no_state(content)}")
+    return _state_under(path, content, keys)
 
 
-def _taken(path: Path, held: Any, keys: tuple[str, ...]) -> State:
-    """The weights that the keys lead to."""
-    found = held
+def _state_under(path: Path, content: Any, keys: tuple[str, ...]) -> State:
+    found = content
     for key in keys:
         found = found[key]
     tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
@@ -71,17 +72,16 @@ def _taken(path: Path, held: Any, keys: tuple[str, ...]) -> State:
     note = f"weights: those under {' / '.join(keys)!r} in {path.name}"
     if not set(keys) & set(_AVERAGED):
         return State(tensors, (note,))
-    others = {key: value for key, value in held.items() if key not in _AVERAGED}
-    way = _way(others, 0)
-    if way is None:
+    others = {key: value for key, value in content.items() if key not in _AVERAGED}
+    plain = _keys(others, 0)
+    if plain is None:
         return State(tensors, (f"{note}, averages over training (EMA)",))
-    beside = f"under {' / '.join(way)!r}" if way else "beside them"
-    said = f"{note}, averages over training (EMA), and not those {beside}"
-    return State(tensors, (said,), _taken(path, others, way))
+    beside = f"under {' / '.join(plain)!r}" if plain else "beside them"
+    averaged = f"{note}, averages over training (EMA), and not those {beside}"
+    return State(tensors, (averaged,), _state_under(path, others, plain))
 
 
 def _refuse_programs(path: Path) -> None:
-    """Models with their code inside are archives too."""
     try:
         with zipfile.ZipFile(path) as archive:
             # Of most formats, and versions of them, all members lie in one folder.
@@ -95,8 +95,9 @@ def _refuse_programs(path: Path) -> None:
         )
     if any(name.startswith("models/") or name == "serialized_exported_program.json" for name in members):
         raise ValueError(
-            f"{path}: an exported program (torch.export.save), which has its model inside; give the file itself as the model, "
-            "with the suffix .pt2 and without --weights, if you trust whoever made it: loading it can execute code that is in it."
+            f"{path}: an exported program (torch.export.save), which has its model inside; give the file "
+            "itself as the model, with the suffix .pt2 and without --weights, if you trust whoever made it: "
+            "loading it can execute code that is in it."
         )
 
 
@@ -105,7 +106,7 @@ def _two_lines(loading: str) -> str:
 
 
 def _loaded(path: Path) -> Any:
-    """What the file holds, with :func:`_inert` things in place of objects of classes that PyTorch doesn't know to be harmless."""
+    """The file's content, with :func:`_inert` stand-ins for objects of classes that PyTorch distrusts."""
     try:
         foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # noqa: BLE001  an older format, or damaged: the reading that follows says so
@@ -119,7 +120,8 @@ def _loaded(path: Path) -> Any:
         foreign = foreign or ([named[1]] if named else [])
         if foreign:
             raise ValueError(
-                f"{path}: not a file of weights alone: it has objects of {', '.join(sorted(foreign)[:3])}, which are not loaded, "
+                f"{path}: not a file of weights alone: it has objects of {', '.join(sorted(foreign)[:3])}, "
+                "which are not loaded, "
                 f"because that may execute code. If it is a whole model (torch.save(model)) of yours: "
                 + _two_lines(f'torch.load("{path.name}", weights_only=False)')
             ) from error
@@ -132,8 +134,8 @@ def _loaded(path: Path) -> Any:
 def _inert(name: str) -> tuple[Any, str]:
     """Something that the pickle may call by the name of a foreign class, and that runs none of its code.
 
-    The reader fills nothing but plain dictionaries and calls ``__setstate__`` of what it was given. Numbers of NumPy
-    need the second, all else (settings, paths, whole models) the first.
+    The reader fills nothing but plain dictionaries and calls ``__setstate__`` of what it was given. Numbers
+    of NumPy need the second, all else (settings, paths, whole models) the first.
     """
 
     def new(cls: type, *_: object) -> object:
@@ -147,58 +149,62 @@ def _inert(name: str) -> tuple[Any, str]:
     return type("Inert", (), members), name
 
 
-def _way(held: Any, depth: int) -> tuple[str, ...] | None:
+def _keys(content: Any, depth: int) -> tuple[str, ...] | None:
     """The keys that lead to the weights; None where none or several do."""
-    if not isinstance(held, Mapping) or depth > _DEEPEST:
+    if not isinstance(content, Mapping) or depth > _DEEPEST:
         return None
     for key in (*_AVERAGED, *_WRAPPERS):
-        below = _way(held.get(key), depth + 1)
+        below = _keys(content.get(key), depth + 1)
         if below is not None:
             return (key, *below)
-    tensors = [value for name, value in held.items() if isinstance(value, Tensor) and isinstance(name, str)]
+    tensors = [
+        value for name, value in content.items() if isinstance(value, Tensor) and isinstance(name, str)
+    ]
     if any(value.ndim for value in tensors):
         return ()
-    others = _others(held, depth)
+    others = _others(content, depth)
     if len(others) == 1:
         return others[0]
     return () if tensors and not others else None
 
 
-def _others(held: Mapping[Any, Any], depth: int = 0) -> list[tuple[str, ...]]:
-    """The ways into entries whose names say nothing."""
-    ways = [(key, _way(value, depth + 1)) for key, value in held.items() if isinstance(key, str)]
-    return [(key, *way) for key, way in ways if way is not None]
+def _others(content: Mapping[Any, Any], depth: int = 0) -> list[tuple[str, ...]]:
+    """Paths of keys to weights in entries of other names than the usual ones."""
+    paths = [(key, _keys(value, depth + 1)) for key, value in content.items() if isinstance(key, str)]
+    return [(key, *keys) for key, keys in paths if keys is not None]
 
 
-def _whole_model(path: Path, held: Any) -> str:
-    """What to do about a pickled model, alone or in an entry; empty where there is none."""
-    entries = {"": held} | (dict(held) if isinstance(held, Mapping) else {})
+def _whole_model(path: Path, content: Any) -> str:
+    """The error message for a pickled model, alone or in an entry; empty where there is none."""
+    entries = {"": content} | (dict(content) if isinstance(content, Mapping) else {})
     for key, value in entries.items():
         inside = getattr(value, "__dict__", {})
         if "_modules" in inside and "foreign" in inside:
             where = f'["{key}"]' if key else ""
             what = f"its entry {key!r} is" if key else "this is"
             return (
-                f"{what} a whole model that was pickled, a {inside['foreign']}, and no file of weights; loading it may execute code. "
+                f"{what} a whole model that was pickled, a {inside['foreign']}, and no file of weights; "
+                "loading it may execute code. "
                 + _two_lines(f'torch.load("{path.name}", weights_only=False){where}')
             )
     return ""
 
 
-def _no_state(held: Any) -> str:
-    if not isinstance(held, Mapping):
+def _no_state(content: Any) -> str:
+    if not isinstance(content, Mapping):
         return (
-            f"holds a {type(held).__name__}, expected a state dict (names and tensors); "
+            f"holds a {type(content).__name__}, expected a state dict (names and tensors); "
             "save it again with torch.save(model.state_dict(), path)."
         )
-    several = [way[0] for way in _others(held)]
+    several = [keys[0] for keys in _others(content)]
     if several:
         return (
-            f"holds weights in several entries, {some(several)}, and their names don't say which are meant; save those alone: "
+            f"holds weights in several entries, {some(several)}, and their names don't say which are meant; "
+            "save those alone: "
             f'torch.save(torch.load(path)["{several[0]}"], "weights.pt").'
         )
     return (
-        f"holds the entries {some(list(map(str, held)))}, expected a state dict (names and tensors); "
+        f"holds the entries {some(list(map(str, content)))}, expected a state dict (names and tensors); "
         "save it again with torch.save(model.state_dict(), path)."
     )
 

@@ -1,4 +1,4 @@
-"""A model with what is needed to use it on photos: labels, preprocessing, and the way back to pixels."""
+"""A model with what is needed to use it on photos: labels, preprocessing, and its inverse."""
 
 import hashlib
 from collections.abc import Callable
@@ -133,7 +133,7 @@ class Classifier:
         return ClassNames(self.labels, self.name)
 
     def class_index(self, name: str | int) -> int:
-        """The index of a class, from its index or its name, as :meth:`clarp.classes.ClassNames.index` finds it.
+        """The index of a class, given by index or name: see :meth:`clarp.classes.ClassNames.index`.
 
         Raises:
             ValueError: no such class (the message has the nearest names), or several (it lists them).

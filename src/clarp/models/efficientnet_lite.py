@@ -15,8 +15,8 @@ def load(weights: Path | None = None, labels: Sequence[str] | None = None) -> Cl
     """EfficientNet-Lite0 (4.7 million parameters, 224 x 224 pixels), trained on ImageNet.
 
     The evaluation transform is that of the published model
-    (https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite): the middle 7/8, bicubic, and
-    ``(x - 127) / 128`` for bytes ``x``.
+    (https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite): the middle 7/8,
+    bicubic, and ``(x - 127) / 128`` for bytes ``x``.
 
     Args:
         weights: other weights for the same architecture; None for the embedded ones.

@@ -50,7 +50,8 @@ def load(
         ModuleNotFoundError: transformers is not installed.
         FileNotFoundError: there is no such folder.
         ConnectionError: the repository could not be downloaded.
-        ValueError: it is no image classifier that transformers knows, its weights are damaged or hold code, or the labels don't fit.
+        ValueError: it is no image classifier that transformers knows, its weights are damaged or hold code,
+            or the labels don't fit.
     """
     auto = _transformers()
     spec = f"hf:{repo}"
@@ -73,12 +74,13 @@ def load(
         ) from error
     except (UnpicklingError, SafetensorError) as error:
         raise ValueError(
-            f"{spec}: its weights are damaged, or a pickle that holds more than weights, which is not loaded, because that may "
-            "execute code; expected what save_pretrained of transformers writes."
+            f"{spec}: its weights are damaged, or a pickle that holds more than weights, which is not "
+            "loaded, because that may execute code; expected what save_pretrained of transformers writes."
         ) from error
     except (ValueError, KeyError) as error:
         raise ValueError(
-            f"{spec} is no image classifier that transformers {auto.__version__} knows: {str(error).splitlines()[0]}"
+            f"{spec} is no image classifier that transformers {auto.__version__} knows: "
+            f"{str(error).splitlines()[0]}"
         ) from error
     own = [str(model.config.id2label[k]) for k in range(model.config.num_labels)]
     classes, _ = class_names.of_classes(own if labels is None else labels, len(own), spec, task)
@@ -93,6 +95,6 @@ def _random(auto: Any, repo: str) -> Any:
 
 
 def _transformers() -> Any:
-    from clarp.models import _torchvision  # noqa: F401  transformers imports torchvision, which works from here on
+    from clarp.models import _torchvision  # noqa: F401  makes transformers' import of it work
 
     return optional("transformers", "A model of Hugging Face", "transformers")

@@ -1,6 +1,7 @@
 """What classifiers trained on ImageNet share: 1000 class names and a preprocessing.
 
-Both are torchvision's, to the letter and to the bit, without importing it: that takes as long as importing PyTorch itself.
+Both are torchvision's, to the letter and to the bit, without importing it: that takes as long as importing
+PyTorch itself.
 """
 
 import runpy
@@ -53,7 +54,7 @@ class Evaluation:
     interpolation: str
 
     def __call__(self, photo: Image.Image) -> Tensor:
-        """Preprocess one photo."""
+        """(C, H, W) float32."""
         middle = resized_middle(photo, self.resize, self.size, self.interpolation)
         pixels = torch.from_numpy(np.array(middle)).permute(2, 0, 1).contiguous().float() / 255
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
@@ -62,7 +63,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class GreyEvaluation:
-    """For models of one channel, from a photo to (1, H, W): resize, cut out the middle, greys from 0 (black) to 1 (white).
+    """From a photo to (1, H, W): resize, cut out the middle, greys from 0 (black) to 1 (white).
 
     The greys have the full depth of the photo's file.
 
@@ -75,13 +76,13 @@ class GreyEvaluation:
     size: tuple[int, int]
 
     def __call__(self, photo: Image.Image) -> Tensor:
-        """Preprocess one photo."""
+        """(1, H, W) float32."""
         middle = resized_middle(Image.fromarray(greys(photo)), self.resize, self.size, "bilinear")
         return torch.from_numpy(np.array(middle))[None]
 
 
 def resized_middle(photo: Image.Image, resize: int, size: tuple[int, int], interpolation: str) -> Image.Image:
-    """A photo whose shorter side became ``resize``, and of it the middle, ``size`` high and wide."""
+    """The middle of a photo, ``size`` high and wide, after its shorter side became ``resize``."""
     width, height = photo.size
     short = min(width, height)
     if short != resize:
@@ -101,7 +102,8 @@ def preprocessing(
     """The usual evaluation transform: resize, cut out the middle 7/8, normalise.
 
     Args:
-        size: height and width of what the model gets. The photo's shorter side becomes 8/7 of the longer of the two.
+        size: height and width of what the model gets. The photo's shorter side becomes 8/7 of the longer of
+            the two.
         mean: subtracted from each channel, on the scale of 0 to 1.
         std: what is left is divided by it.
         interpolation: ``"bilinear"`` or ``"bicubic"``.

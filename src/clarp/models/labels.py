@@ -33,10 +33,12 @@ def of_classes(
     """A name for each of a model's classes, and notes of what was assumed.
 
     Args:
-        labels: what is known; None: ImageNet's names for 1000 classes, else numbers. One name of two classes is that of class 1.
-        count: how many columns the model returns; one is two classes, unless it is a single finding of a multi-label model.
+        labels: what is known; None: ImageNet's names for 1000 classes, else numbers. One name of two classes
+            is that of class 1.
+        count: how many columns the model returns; one is two classes, unless it is a single finding of a
+            multi-label model.
         spec: the model, for messages.
-        task: what the last layer means, where it was said.
+        task: what the last layer means, if known.
 
     Raises:
         ValueError: there are more or fewer labels than classes.

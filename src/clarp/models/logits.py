@@ -1,4 +1,4 @@
-"""A model's logits and probabilities, also where it ends in a softmax or sigmoid and returns something else."""
+"""A model's logits and probabilities, also where it ends in a softmax or a sigmoid."""
 
 from dataclasses import dataclass
 
@@ -15,14 +15,15 @@ from clarp.task import Binary, Multiclass, Task, TaskName, task_of
 
 @dataclass(frozen=True, eq=False)
 class Logits:
-    """Images (B, C, H, W) to logits (B, N), without gradients; what the model does to them at its very end is undone.
+    """Images (B, C, H, W) to logits (B, N), without gradients.
 
-    So its probabilities are those of an explanation, up to rounding.
+    A softmax or sigmoid at the model's end is undone, so the probabilities are those of an explanation, up to
+    rounding.
 
     Attributes:
-        model: what is asked.
+        model: the model itself.
         link: what it ends in, None for nothing.
-        pair: where its two columns are made of one value, how they make it up.
+        pair: how two columns depend on one logit, where they do.
         task: what its logits mean.
     """
 
@@ -33,7 +34,7 @@ class Logits:
 
     @classmethod
     def of(cls, model: nn.Module, network: Network, image: Tensor, task: TaskName | None = None) -> "Logits":
-        """Look at the captured graph for what the model ends in; one that can't be captured is taken to return logits.
+        """Read from the captured graph how the model ends; without a graph, it is taken to return logits.
 
         Args:
             model: returns (B, N), or (B,) for one logit.

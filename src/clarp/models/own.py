@@ -24,8 +24,8 @@ from clarp.models.weights import load_weights
 from clarp.task import TaskName
 
 _ASSUMED = (
-    "preprocessing: {usual} was assumed (shorter side to {resize}, middle {height} x {width}, {scale}); if it was trained with another, "
-    "{remedy}"
+    "preprocessing: {usual} was assumed (shorter side to {resize}, middle {height} x {width}, {scale}); if "
+    "it was trained with another, {remedy}"
 )
 _ASSUMED_OF = {
     3: ("ImageNet's usual one", "ImageNet's mean and deviation"),
@@ -36,8 +36,12 @@ _ASSUMED_OF = {
 }
 """By the number of channels."""
 _SIDE = 224  # of models for any size
-_UNTRAINED = "weights: none were given, and the model's norms are as they begin, so it looks untrained; name their file (--weights), or load them in the function"
-_NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)  # noqa: SLF001  PyTorch's only name for all of them
+_UNTRAINED = (
+    "weights: none were given, and the model's norms are as they begin, so it looks untrained; name their "
+    "file (--weights), or load them in the function"
+)
+_BATCH_NORM = nn.modules.batchnorm._BatchNorm  # noqa: SLF001  PyTorch's only name for all of them
+_NORMS = (_BATCH_NORM, nn.LayerNorm, nn.GroupNorm)
 
 
 def load_function(
@@ -52,17 +56,17 @@ def load_function(
     """Build a model with a function from a Python file, which is executed.
 
     If the file also has ``preprocess`` (RGB photo to a float tensor (C, H, W)) and ``labels`` (a list, or a
-    function that returns one), they are used. Else ImageNet's are assumed, and the notes say so; for a model of one
-    channel greys from 0 to 1.
+    function that returns one), they are used. Else ImageNet's are assumed, and the notes say so; for a model
+    of one channel greys from 0 to 1.
 
     Args:
         file: the Python file; modules beside it can be imported from it.
         function: its name in the file; called without arguments, returns the model in eval mode.
-        weights: a file with weights to put into the model; None if the function does that itself, and a note says so where it
-            evidently doesn't.
+        weights: a file with weights to put into the model; None if the function does that itself, and a note
+            says so where it evidently doesn't.
         labels: class names that take precedence over the file's.
-        output: which of several results of the model are its logits, a key or a number; None for the only tensor, or the one
-            called "logits".
+        output: which of several results of the model are its logits, a key or a number; None for the only
+            tensor, or the one called "logits".
         task: what the last layer means; None: as the model ends.
 
     Raises:
@@ -111,13 +115,14 @@ def of_module(
     spec: str | None = None,
     remedy: str = "pass preprocess=, a function of a PIL photo that returns the float tensor (C, H, W)",
 ) -> Classifier:
-    """A classifier of a module that is there.
+    """A classifier of a module.
 
     Args:
         module: in eval mode.
         preprocess: None: assumed by the number of channels that it takes, and noted.
         labels: the class names; None for ImageNet's if there are 1000 classes, else numbers.
-        output: which of several results of the model are its logits; None for the only tensor, or the one called "logits".
+        output: which of several results of the model are its logits; None for the only tensor, or the one
+            called "logits".
         task: what the last layer means; None: as the model ends.
         spec: what it is called; None: the name of its class.
         remedy: what to do where no preprocessing can be assumed.
@@ -155,20 +160,15 @@ def load_program(
     values: dict[str, Any] = {node.name: node.meta.get("val") for node in program.graph.nodes}
     inputs = [values[name] for name in program.graph_signature.user_inputs if isinstance(name, str)]
     outputs = [values[name] for name in program.graph_signature.user_outputs if isinstance(name, str)]
-    if (
-        [_dimensions(value) for value in inputs] != [4]
-        or len(outputs) != 1
-        or _dimensions(outputs[0]) not in (1, 2)
-    ):
-        others = (
-            ""
-            if [_dimensions(value) for value in inputs] not in ([3], [5])
-            else (
-                " For volumes, clips, views and signals: clarp.Explainer(torch.export.load(file))(tensor) in Python."
-            )
+    taken, returned = ([_dimensions(value) for value in several] for several in (inputs, outputs))
+    if taken != [4] or returned not in ([1], [2]):
+        remedy = (
+            " For volumes, clips, views and signals: clarp.Explainer(torch.export.load(file))(tensor) "
+            "in Python."
         )
         raise ValueError(
-            f"{file}: expected a program from one tensor (B, C, H, W) to logits (B, N), or (B,) for one.{others}"
+            f"{file}: expected a program from one tensor (B, C, H, W) to logits (B, N), or (B,) for one."
+            f"{remedy if taken in ([3], [5]) else ''}"
         )
     channels, height, width = inputs[0].shape[1:]
     if not (isinstance(height, int) and isinstance(width, int)):
@@ -213,7 +213,7 @@ def _called(what: str, function: Any, *arguments: Any) -> Any:
         except RuntimeError as error:
             if "torchvision::nms" not in str(error):
                 raise
-            import clarp.models._torchvision  # noqa: F401  where torchvision's own operations don't load, it imports all the same
+            import clarp.models._torchvision  # noqa: F401  makes the import of torchvision work
 
             return function(*arguments)
     except Exception as error:  # the user's code may raise anything
@@ -221,7 +221,7 @@ def _called(what: str, function: Any, *arguments: Any) -> Any:
 
 
 def _looks_untrained(module: nn.Module) -> bool:
-    """Whether all norms scale by one and shift by zero, as before the first step of training; without norms nothing tells."""
+    """Whether all norms scale by one and shift by zero, as before training; False without norms."""
     norms = [layer for layer in module.modules() if isinstance(layer, _NORMS) and layer.weight is not None]
     return bool(norms) and all(
         bool((layer.weight == 1).all()) and not (layer.bias is not None and bool(layer.bias.any()))
@@ -230,18 +230,15 @@ def _looks_untrained(module: nn.Module) -> bool:
 
 
 def _channels(module: nn.Module, spec: str, remedy: str) -> int:
-    """How many channels a model takes: colours if it takes them, else greys, else what its layers say.
+    """How many channels a model takes, by trial: 3, else 1, else those of its first convolution.
 
-    It is tried out, because a model may make its own channels of those it gets before the first layer.
-
-    Raises:
-        ValueError: it fails with each.
+    The first layer does not tell: a model may change the number of channels before it.
     """
-    said = [
+    declared = [
         layer.in_channels for layer in module.modules() if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))
     ]
     failures: dict[int, Exception] = {}
-    for channels in dict.fromkeys((3, 1, *said[:1], 2, 4)):
+    for channels in dict.fromkeys((3, 1, *declared[:1], 2, 4)):
         try:
             with torch.no_grad():
                 module(torch.zeros(1, channels, _SIDE, _SIDE))
@@ -249,7 +246,7 @@ def _channels(module: nn.Module, spec: str, remedy: str) -> int:
             failures[channels] = error
         else:
             return channels
-    channels = said[0] if said else 3
+    channels = declared[0] if declared else 3
     failure = failures[channels]
     _check_axes(module, spec, failure)
     raise ValueError(
@@ -259,34 +256,27 @@ def _channels(module: nn.Module, spec: str, remedy: str) -> int:
 
 
 def _check_axes(module: nn.Module, spec: str, failure: Exception) -> None:
-    """Say it where a model that failed on a photo takes no photos.
-
-    Raises:
-        ValueError: it begins with a convolution over one or three axes.
-    """
+    """Refuse a model whose first convolution is over one or three axes, once it failed on a photo."""
     kinds = {nn.Conv3d: "volumes or clips (B, C, D, H, W)", nn.Conv1d: "signals (B, C, L)", nn.Conv2d: ""}
     first = next((layer for layer in module.modules() if isinstance(layer, tuple(kinds))), None)
     takes = "" if first is None else next(words for kind, words in kinds.items() if isinstance(first, kind))
     if takes:
         raise ValueError(
-            f"{spec} takes {takes}: its first convolution is a {type(first).__name__}, and only photos can be given here. In Python, "
-            "clarp.Explainer(model)(tensor) explains it."
+            f"{spec} takes {takes}: its first convolution is a {type(first).__name__}, and only photos can "
+            "be given here. In Python, clarp.Explainer(model)(tensor) explains it."
         ) from failure
 
 
 def _assumed(
     channels: int, size: tuple[int, int], spec: str, remedy: str
 ) -> tuple[Preprocess, tuple[str, ...]]:
-    """A preprocessing for want of the model's own, and a note of it.
-
-    Raises:
-        ValueError: for images of so many channels there is none.
-    """
+    """A default preprocessing for so many channels, and a note of it."""
     from clarp.models import imagenet
 
     if channels not in _ASSUMED_OF:
         raise ValueError(
-            f"{spec} takes images of {channels} channels, and for want of its own preprocessing one is assumed for 3 (colours) and "
+            f"{spec} takes images of {channels} channels, and for want of its own preprocessing one is "
+            "assumed for 3 (colours) and "
             f"for 1 (greys) only: {remedy}."
         )
     usual, scale = _ASSUMED_OF[channels]
@@ -301,14 +291,11 @@ def _assumed(
 def _outputs(
     module: nn.Module, preprocess: Preprocess, spec: str, output: Output
 ) -> tuple[int, bool, Output]:
-    """The number of classes, from one forward pass of a black picture, whether logits are all that the model returns, and which they are."""
+    """From one forward pass of a black picture: how many logits, whether they are all results, and which."""
     image = _called("preprocess", preprocess, Image.new("RGB", (320, 320)))
     if not (isinstance(image, Tensor) and image.ndim == 3 and image.is_floating_point()):
-        got = (
-            f"a tensor {tuple(image.shape)} of {image.dtype}"
-            if isinstance(image, Tensor)
-            else type(image).__name__
-        )
+        tensor = isinstance(image, Tensor)
+        got = f"a tensor {tuple(image.shape)} of {image.dtype}" if tensor else type(image).__name__
         raise ValueError(f"preprocess of {spec} returned {got}, expected a float tensor (C, H, W).")
     with torch.no_grad():
         try:
@@ -320,8 +307,8 @@ def _outputs(
         output = settled(result, output)
         logits = pick(result, output)
     except CaptureError as error:
-        said = str(error).replace(", Explainer(model, output=...): ", ": ").replace("output=", "--output ")
-        raise ValueError(f"{spec}: {said}") from error
+        message = str(error).replace(", Explainer(model, output=...): ", ": ").replace("output=", "--output ")
+        raise ValueError(f"{spec}: {message}") from error
     rows = in_rows(logits) if isinstance(logits, Tensor) and logits.shape[:1] == (1,) else logits
     if not (isinstance(rows, Tensor) and rows.ndim == 2):
         got = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__

@@ -39,16 +39,17 @@ def load(
     """Load a classifier with its labels and its preprocessing.
 
     Args:
-        spec: ``"efficientnet-lite0"`` (embedded, no download), the name of a classifier of torchvision or timm (``"timm:resnet50"`` where
-            both have it), ``"hf:REPO"`` for one of transformers (a repository of the hub, or a folder), ``"ultralytics:FILE"`` for one that
-            ultralytics saved, a ``.pt2`` file, or ``"file.py:function"``. Any of the last three can execute code when it is loaded.
-        weights: weights for it, safetensors, a state dict or a training checkpoint, in which nothing is executed; None for its
-            default weights.
+        spec: ``"efficientnet-lite0"`` (embedded, no download), the name of a classifier of torchvision or
+            timm (``"timm:resnet50"`` where both have it), ``"hf:REPO"`` for one of transformers (a repository
+            of the hub, or a folder), ``"ultralytics:FILE"`` for one that ultralytics saved, a ``.pt2`` file,
+            or ``"file.py:function"``. Any of the last three can execute code when it is loaded.
+        weights: weights for it, safetensors, a state dict or a training checkpoint, in which nothing is
+            executed; None for its default weights.
         labels: the class names, or a text file with one a line; None for the model's own.
         output: which of several results of a function's model are its logits, a key or a number.
         task: what its last layer means; None: what is known of a model by name, else as the model ends.
-        trained: False: a classifier by name needs no weights and gets random ones, without a download; for what
-            doesn't depend on them.
+        trained: False: a classifier by name needs no weights and gets random ones, without a download; for
+            what doesn't depend on them.
 
     Raises:
         ValueError: the name is unknown (the message has the nearest ones), or something does not fit.
@@ -59,8 +60,8 @@ def load(
     found = _loaded(spec, weights, labels, output, task=checked_task(task), trained=trained)
     if found.task == "binary" and len(found.labels) > 2:
         raise ValueError(
-            f"the task is binary, and {spec} has {len(found.labels)} classes, expected one logit. Say multilabel where several of them may "
-            "be there at once, multiclass where one is."
+            f"the task is binary, and {spec} has {len(found.labels)} classes, expected one logit. Say "
+            "multilabel where several of them may be there at once, multiclass where one is."
         )
     return found
 
@@ -74,7 +75,6 @@ def _loaded(
     task: TaskName | None,
     trained: bool,
 ) -> Classifier:
-    """The classifier, whatever it is from."""
     classes = class_names.read(labels) if isinstance(labels, Path) else labels
     path, _, function = spec.rpartition(":")
     if path.endswith(".py"):
@@ -116,9 +116,15 @@ def _remedy(spec: str) -> str:
     if spec.endswith(".py"):
         return f": a Python file needs the function that builds the model, {spec}:FUNCTION."
     if Path(spec).suffix in _WEIGHTS_SUFFIXES:
-        return f": weights alone are not a model; say which one they are for, as in --model resnet50 --weights {spec}."
+        return (
+            ": weights alone are not a model; say which one they are for, as in --model resnet50 --weights "
+            f"{spec}."
+        )
     from clarp.models import timm_zoo
 
     near = get_close_matches(spec, dict.fromkeys((*names(), *timm_zoo.names())), n=4, cutoff=0.5)
     nearest = f"; the nearest names are {', '.join(near)}" if near else ""
-    return f"{nearest}. Expected a name from clarp models, timm:NAME, hf:REPO, ultralytics:FILE, a .pt2 file, or file.py:function."
+    return (
+        f"{nearest}. Expected a name from clarp models, timm:NAME, hf:REPO, ultralytics:FILE, a .pt2 file, "
+        "or file.py:function."
+    )

@@ -17,7 +17,7 @@ from clarp.optional import optional
 
 
 def has(name: str) -> bool:
-    """Whether timm is installed and knows an architecture of this name, ``resnet18`` or ``resnet18.a1_in1k``."""
+    """Whether timm is installed and has this architecture, ``resnet18`` or ``resnet18.a1_in1k``."""
     return find_spec("timm") is not None and bool(_timm().is_model(name))
 
 
@@ -34,7 +34,8 @@ def load(
     Args:
         name: ``resnet18``, or with the name of its weights, ``resnet18.a1_in1k``.
         weights: a file with its weights; None for timm's own, downloaded when first used.
-        labels: the class names, if they are not those of the weights; with ``weights``, their number is the number of logits.
+        labels: the class names, if they are not those of the weights; with ``weights``, their number is the
+            number of logits.
         trained: False: random weights, always the same, and no download.
 
     Raises:
@@ -69,7 +70,7 @@ def load(
 
 
 def _timm() -> Any:
-    from clarp.models import _torchvision  # noqa: F401  timm imports torchvision, which works from here on
+    from clarp.models import _torchvision  # noqa: F401  makes timm's import of it work
 
     optional("timm.data", "A model of timm", "timm")
     return optional("timm", "A model of timm", "timm")
@@ -88,8 +89,9 @@ def _downloaded(name: str) -> Any:
         return _timm().create_model(name, pretrained=True)
     except OSError as error:
         raise ConnectionError(
-            f"the weights of timm's {name} could not be downloaded ({str(error).splitlines()[0]}): give them as a file "
-            "(--weights FILE), or take the embedded model, which needs no download (--model efficientnet-lite0)."
+            f"the weights of timm's {name} could not be downloaded ({str(error).splitlines()[0]}): give "
+            "them as a file (--weights FILE), or take the embedded model, which needs no download (--model "
+            "efficientnet-lite0)."
         ) from error
     except RuntimeError as error:  # timm's for a model or a tag without weights
         tagged = _timm().list_pretrained(f"{name.partition('.')[0]}.*")

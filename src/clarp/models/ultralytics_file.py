@@ -20,8 +20,8 @@ _SIDE = 224  # what ultralytics trains classifiers on unless told otherwise
 def load(file: Path, labels: Sequence[str] | None = None, *, task: TaskName | None = None) -> Classifier:
     """Load a classifier with its labels and its preprocessing.
 
-    The file is a pickle: loading it can execute code that is in it. Where ultralytics can rebuild its own classes only (``safe_only``),
-    it is asked to.
+    The file is a pickle: loading it can execute code that is in it. Where ultralytics can rebuild its own
+    classes only (``safe_only``), it is asked to.
 
     Args:
         file: a ``.pt`` file.
@@ -35,7 +35,7 @@ def load(file: Path, labels: Sequence[str] | None = None, *, task: TaskName | No
     """
     if not file.is_file():
         raise FileNotFoundError(f"ultralytics:{file}: no such model file.")
-    from clarp.models import _torchvision  # noqa: F401  ultralytics imports torchvision, which works from here on
+    from clarp.models import _torchvision  # noqa: F401  makes ultralytics' import of it work
 
     tasks = optional("ultralytics.nn.tasks", "A model of ultralytics", "ultralytics")
     checkpoint = _read(file, tasks)
@@ -44,7 +44,8 @@ def load(file: Path, labels: Sequence[str] | None = None, *, task: TaskName | No
     if not classifies:
         kind = "no model" if module is None else f"a {type(module).__name__}"
         raise ValueError(
-            f"ultralytics:{file} holds {kind}, expected a classifier of ultralytics, which yolo classify train writes (best.pt)."
+            f"ultralytics:{file} holds {kind}, expected a classifier of ultralytics, which yolo classify "
+            "train writes (best.pt)."
         )
     module = module.float().eval()
     size = (checkpoint.get("train_args") or {}).get("imgsz", _SIDE)

@@ -1,4 +1,4 @@
-"""Weights into a model: names without what training put before them, and strictly matched."""
+"""Weights into a model: names without the prefixes that training adds, strictly matched."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ _OPTIONAL = "num_batches_tracked"  # old files lack it, and nothing in eval mode
 
 @dataclass(frozen=True)
 class _Fit:
-    """A reading of the file's names.
+    """One interpretation of the names in a file.
 
     Attributes:
         tensors: by their names, without the wrappers' in their middle.
@@ -61,9 +61,10 @@ class _Fit:
 def load_weights(module: nn.Module, state: State, source: str) -> tuple[str, ...]:
     """Put weights into a fresh model; every tensor must have its place, and every place its tensor.
 
-    What wrappers put before all names (``module.``, ``model.``, ``_orig_mod.``, several of them, or any other) is taken
-    off. Where the file then has all of the model's weights, what lies beside them (a loss's, a teacher's) is left out;
-    averages (EMA) count before others, unless some are missing, as a batch norm's statistics often are.
+    What wrappers put before all names (``module.``, ``model.``, ``_orig_mod.``, several of them, or any
+    other) is taken off. Where the file then has all of the model's weights, what lies beside them (a loss's,
+    a teacher's) is left out; averages (EMA) count before others, unless some are missing, as a batch norm's
+    statistics often are.
 
     Args:
         module: the model; half-precision weights become its own precision.
@@ -74,14 +75,18 @@ def load_weights(module: nn.Module, state: State, source: str) -> tuple[str, ...
         What was done to make them fit, and how the file was unwrapped, a sentence each.
 
     Raises:
-        ValueError: names or shapes differ; the message has how many, and the first few. Or several readings fit.
+        ValueError: names or shapes differ; the message has how many, and the first few. Or several readings
+            fit.
     """
     expected = {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
     needed = [name for name in expected if not name.endswith(_OPTIONAL)]
     fit = _best(expected, needed, state.tensors, source)
     if state.plain is not None and fit.found < len(needed):
-        said = f"weights: the averages over training (EMA) in {source} lack {len(needed) - fit.found} of the model's, so others were taken"
-        return (said, *load_weights(module, state.plain, source))
+        note = (
+            f"weights: the averages over training (EMA) in {source} lack {len(needed) - fit.found} of the "
+            "model's, so others were taken"
+        )
+        return (note, *load_weights(module, state.plain, source))
     tensors, others = fit.renamed(whole=fit.found == len(needed))
     misshapen = {
         name: (tuple(value.shape), tuple(expected[name].shape))
@@ -97,20 +102,21 @@ def load_weights(module: nn.Module, state: State, source: str) -> tuple[str, ...
     listed = [f"{len(names)} {problem} ({some(names)})" for problem, names in problems.items() if names]
     if listed:
         hints = [_prefixes(fit, needed), _of_shapes(list(misshapen.values()))]
-        told = "; ".join([*listed, *filter(None, hints)])
-        raise ValueError(f"{source}: the weights don't fit the model: {told}.")
-    return state.notes + tuple(_told(fit, others, source))
+        problem_list = "; ".join([*listed, *filter(None, hints)])
+        raise ValueError(f"{source}: the weights don't fit the model: {problem_list}.")
+    return state.notes + tuple(_notes(fit, others, source))
 
 
 def _best(
     expected: Mapping[str, Tensor], needed: Sequence[str], tensors: Mapping[str, Tensor], source: str
 ) -> _Fit:
-    """The reading of the names with which most of the model's are there."""
-    fits = [
-        _tried(expected, needed, names, inner=inner, prefix=prefix, lacking=lacking)
-        for inner, names in _cleaned(tensors)
-        for prefix, lacking in _candidates(needed, names)
-    ]
+    """The interpretation of the names with which most of the model's are there."""
+    fits = []
+    for inner, names in _cleaned(tensors):
+        for prefix, lacking in _candidates(needed, names):
+            pairs = [(names.get(prefix + name.removeprefix(lacking)), expected[name]) for name in needed]
+            same = [given.shape == own.shape for given, own in pairs if given is not None]
+            fits.append(_Fit(names, inner, prefix, lacking, len(same), sum(same)))
     most = max((fit.found, fit.of_shape) for fit in fits)
     best = [fit for fit in fits if (fit.found, fit.of_shape) == most]
     by_prefix: dict[str, _Fit] = {}
@@ -122,14 +128,15 @@ def _best(
     chosen = (averaged or usual or list(by_prefix.values()))[0]
     if len(by_prefix) > 1 and not averaged and not usual and most[0] == len(needed) > 0:
         raise ValueError(
-            f"{source}: the weights of the model are there several times, under {some([repr(p) for p in by_prefix])}, and the "
-            "names don't say which are meant; save the one that is meant with torch.save(model.state_dict(), path)."
+            f"{source}: the weights of the model are there several times, under "
+            f"{some([repr(p) for p in by_prefix])}, and the names don't say which are meant; save the "
+            "one that is meant with torch.save(model.state_dict(), path)."
         )
     return chosen
 
 
 def _cleaned(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
-    """The names as they are; without the wrappers that no model has in its own; without that of parallel training too."""
+    """The names as given; without wrappers in their middle; without ``module.`` of parallel training too."""
     yield "", tensors
     inner = next((found[0] for found in map(_INNER.search, tensors) if found), "")
     plain = {_INNER.sub("", name): value for name, value in tensors.items()}
@@ -155,23 +162,7 @@ def _candidates(needed: Sequence[str], names: Mapping[str, Tensor]) -> list[tupl
     return sorted(found, key=lambda pair: (pair[1].count("."), pair[0].count(".")))
 
 
-def _tried(
-    expected: Mapping[str, Tensor],
-    needed: Sequence[str],
-    names: Mapping[str, Tensor],
-    *,
-    inner: str,
-    prefix: str,
-    lacking: str,
-) -> _Fit:
-    pairs = [(names.get(prefix + name.removeprefix(lacking)), expected[name]) for name in needed]
-    present = [(given, own) for given, own in pairs if given is not None]
-    of_shape = sum(given.shape == own.shape for given, own in present)
-    return _Fit(names, inner, prefix, lacking, len(present), of_shape)
-
-
-def _told(fit: _Fit, others: list[str], source: str) -> Iterator[str]:
-    """What was done to the names."""
+def _notes(fit: _Fit, others: list[str], source: str) -> Iterator[str]:
     if fit.inner:
         yield f"weights: {fit.inner!r} was taken out of the names in {source}"
     if fit.prefix:
@@ -183,11 +174,14 @@ def _told(fit: _Fit, others: list[str], source: str) -> Iterator[str]:
         averaged = (
             ", which says that the weights are averages over training" if "n_averaged" in others else ""
         )
-        yield f"weights: {len(others)} of {source} that are not the model's were left out ({some(others)}){averaged}"
+        yield (
+            f"weights: {len(others)} of {source} that are not the model's were left out "
+            f"({some(others)}){averaged}"
+        )
 
 
 def _prefixes(fit: _Fit, needed: Sequence[str]) -> str:
-    """What the names have in common, where hardly any fits."""
+    """A hint from what the names have in common."""
     if fit.prefix:
         return f"the names are read without {fit.prefix!r} before them"
     heads = {name.partition(".")[0] for name in fit.tensors}
@@ -199,9 +193,12 @@ def _prefixes(fit: _Fit, needed: Sequence[str]) -> str:
 
 
 def _of_shapes(pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> str:
-    """What it means that tensors differ in their first or in their second dimension only."""
+    """A hint for tensors that differ in their first or in their second dimension only."""
     meanings = (
-        "the head has another number of classes, {} instead of {}: give their names (--labels), or build the model with as many",
+        (
+            "the head has another number of classes, {} instead of {}: give their names (--labels), or build "
+            "the model with as many"
+        ),
         "the first layer takes another number of channels, {} instead of {}: build it for as many",
     )
     for axis, meaning in enumerate(meanings):
@@ -212,7 +209,7 @@ def _of_shapes(pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> str:
 
 
 def _only_difference(given: tuple[int, ...], own: tuple[int, ...], axis: int) -> tuple[int, int] | None:
-    """Both sizes along an axis where the shapes differ in it alone."""
+    """Both sizes along an axis if the shapes differ in it alone."""
     if len(given) != len(own) or len(own) <= axis:
         return None
     rest = given[:axis] + own[axis : axis + 1] + given[axis + 1 :]

@@ -45,7 +45,10 @@ def load(
     if weights is not None:
         module = _built(name, default, len(classes))
         loaded = load_weights(module, _renamed(name, read_state(weights)), weights.name)
-        note = f"weights: {weights}; preprocessing and class names (unless given): those of torchvision's {default}"
+        note = (
+            f"weights: {weights}; preprocessing and class names (unless given): those of torchvision's "
+            f"{default}"
+        )
     elif trained:
         module = _downloaded(name, default, len(classes))
         note = f"weights: torchvision's {default}"
@@ -66,8 +69,9 @@ def _downloaded(name: str, default: Any, classes: int) -> nn.Module:
         module: nn.Module = torchvision.models.get_model(name, weights=default)
     except OSError as error:
         raise ConnectionError(
-            f"the weights of {name} could not be downloaded from {default.url} ({_reason(error)}): give them as a file "
-            "(--weights FILE), or take the embedded model, which needs no download (--model efficientnet-lite0)."
+            f"the weights of {name} could not be downloaded from {default.url} ({_reason(error)}): give "
+            "them as a file (--weights FILE), or take the embedded model, which needs no download (--model "
+            "efficientnet-lite0)."
         ) from error
     return module
 
