@@ -22,8 +22,10 @@ demo: $(VENV)/.models  ## explain the cat against the coffee, and the coffee aga
 	$(BIN)/clarp explain src/clarp/assets/cat_and_coffee.jpg --method ssglrp \
 		--target "Egyptian cat,espresso" --against "Egyptian cat,espresso" --out demo
 
+# A process for each core, each with one thread: threads of several processes get in each other's way. A file's tests stay
+# together and in order, for the sake of what they share; the largest files go first.
 test: $(VENV)/.dev  ## everything that takes seconds
-	$(BIN)/pytest -m "not slow and not browser"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow and not browser" --numprocesses logical --maxprocesses 4 --dist loadfile
 
 test-slow: $(VENV)/.dev  ## everything that takes minutes
 	$(BIN)/pytest -m slow

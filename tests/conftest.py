@@ -1,5 +1,6 @@
 """What every test shares: repeatable draws, one thread, no cache, and where the real photos and weights lie."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -21,6 +22,12 @@ settings.load_profile("clarp")
 
 CHROMIUM = Path("/usr/bin/chromium")
 SHARED = Path(__file__).resolve().parents[1] / "../shared"
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays, so the collector of garbage need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

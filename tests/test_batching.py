@@ -121,6 +121,26 @@ def test_auto_fills_its_share_of_the_free_memory(
     assert calls == expected
 
 
+@pytest.mark.parametrize(
+    ("method", "copies"),
+    [
+        ("lrp", 5),
+        ("ssglrp", 5 + 3),
+        ("clrp2", 15),
+        (clarp.Method(clarp.seeds.SoftmaxGradient(), passes="two_pass"), 15),
+        (clarp.Method(clarp.seeds.Logit(), clarp.Selection("neuron", "all"), passes="dual"), 15 + 3),
+    ],
+    ids=str,
+)
+def test_how_much_memory_is_needed(method: str | clarp.Method, copies: int) -> None:
+    """Of the largest value, a pass back has five copies at work, two passes fifteen, and selection three more."""
+    explainer, x = clarp.Explainer(model(), method), images(B, 3, 8, 8)
+    plan = explainer._program(x)[0].plan
+    sizes = [3 * 8 * 8, *(torch.Size(node.shape).numel() for node in plan.graph)]
+    for dtype, size in ((torch.float32, 4), (torch.float64, 8)):
+        assert Need.of(plan, explainer.method, dtype) == Need(sum(sizes) * size, copies * max(sizes) * size)
+
+
 def raising(kind: Callable[[], Exception], above: int, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Convolutions that fail above so many images, forwards or (with targets) backwards."""
     done = getattr(Convolution, where)

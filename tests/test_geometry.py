@@ -200,6 +200,16 @@ def test_an_object_under_half_a_pixel_is_gone():
     assert not Geometry.of((100, 100), resize=10).mask_to_model(mask).any()
 
 
+@pytest.mark.parametrize(
+    ("columns", "seen"), [(3, [True, True, False, False]), (2, [True, False, False, False])]
+)
+def test_a_pixel_of_which_half_is_the_object_belongs_to_it(columns, seen):
+    """Halving weighs four pixels of the photo by 1/8, 3/8, 3/8 and 1/8, so three columns give the second pixel exactly 1/2."""
+    mask = torch.zeros(8, 8).bool()
+    mask[:, :columns] = True
+    assert Geometry.of((8, 8), resize=4).mask_to_model(mask)[1].tolist() == seen
+
+
 def test_pictures_of_another_size():
     geometry = Geometry.of((10, 12), resize=5)
     with pytest.raises(ValueError, match=r"mask has the shape \(12, 10\), but the photo is 10 x 12"):

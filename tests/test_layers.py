@@ -197,6 +197,13 @@ def test_several_calls(model: nn.Module) -> None:
     assert torch.equal(second["layer1.0.relu#2"], explainer(X, 1, layers=["layer1.0"]).layers["layer1.0"])
 
 
+def test_the_first_call_of_a_module_that_is_called_once(model: nn.Module) -> None:
+    explainer = clarp.Explainer(model, "lrp", bounds=BOUNDS)
+    first, whole = (explainer(X, 1, layers=[name]).layers for name in ("late#1", "late"))
+    assert list(first) == list(whole) == ["late"]
+    assert torch.equal(first["late"], whole["late"])
+
+
 def test_selection_has_taken_its_part(model: nn.Module) -> None:
     """At a convolution the relevance is what goes on, behind selection; at the ReLU behind it, what arrived."""
     method = clarp.Method(clarp.seeds.SoftmaxGradient(), clarp.Selection("channel", "all"))

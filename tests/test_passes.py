@@ -94,6 +94,31 @@ def test_what_grows_is_told_too() -> None:
     assert caught[0].message.share == pytest.approx(30)
 
 
+@pytest.mark.parametrize(
+    ("share", "message"),
+    [
+        (0.49, "only 49% of the relevance"),
+        (0.51, None),
+        (1.0, None),
+        (2.95, None),
+        (3.05, r"3\.05 times the relevance"),
+    ],
+)
+def test_from_where_on_it_warns(share: float, message: str | None) -> None:
+    """Below half, and above three times: docs/rules.md says the first. The bias takes what the inputs, which sum to 3, don't get."""
+    layer = nn.Linear(3, 1)
+    with torch.no_grad():
+        layer.weight.fill_(1.0)
+        layer.bias.fill_(3 / share - 3)
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), layer).double().eval()
+    explainer = clarp.Explainer(model, "lrp", composite="zero")
+    if message is None:
+        quiet(explainer, ONES, 0)
+        return
+    with pytest.warns(clarp.RelevanceLost, match=message):
+        explainer(ONES, 0)
+
+
 def test_it_points_at_the_users_line() -> None:
     with pytest.warns(clarp.RelevanceLost) as caught:
         clarp.Explainer(dead(6), "lrp", composite="epsilon-plus")(ONES)

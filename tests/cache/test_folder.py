@@ -112,6 +112,36 @@ def test_the_oldest_goes_first(net: ModuleType, tmp_path: Path, monkeypatch) -> 
     assert second != first
 
 
+@pytest.mark.parametrize(("room", "kept"), [(4000, "abcd"), (2000, "cd"), (1999, "d"), (-1, "")])
+def test_no_more_goes_than_must(room: int, kept: str, net: ModuleType, tmp_path: Path, monkeypatch) -> None:
+    """Four files of 1000 bytes beside the one that is written, which stays even if it alone is too much."""
+    graph(net.build(), tmp_path / "elsewhere")
+    (own,) = (tmp_path / "elsewhere").glob("*.graph")
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    for used, name in enumerate("abcd", start=1):
+        (folder / f"{name}.graph").write_bytes(bytes(1000))
+        os.utime(folder / f"{name}.graph", (used, used))
+    monkeypatch.setattr(folder_module, "LIMIT", own.stat().st_size + room)
+    graph(net.build(), folder)
+    assert {path.stem for path in folder.iterdir()} == {own.stem, *kept}
+
+
+def test_what_is_used_stays_longer(net: ModuleType, tmp_path: Path) -> None:
+    graph(net.build(), tmp_path)
+    (path,) = tmp_path.glob("*.graph")
+    os.utime(path, (1, 1))
+    graph(net.build(), tmp_path)
+    assert path.stat().st_mtime > 1
+
+
+def test_a_temporary_file_of_another_process_stays(net: ModuleType, tmp_path: Path) -> None:
+    other = tmp_path / ".other.graph.1.tmp"
+    other.write_bytes(b"being written")
+    graph(net.build(), tmp_path)
+    assert other.exists()
+
+
 def test_the_memory_keeps_the_last_sizes(net: ModuleType) -> None:
     network = Network(net.build())
     first = network.graph(SHAPE, torch.float32)

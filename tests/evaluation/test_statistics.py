@@ -112,6 +112,20 @@ class TestSignFlipTest:
         assert found[1] == 1 / 1000
         assert np.isnan(found[2])
 
+    def test_ties_count_whatever_rounding_says(self):
+        """Sums of tenths are rarely exact; those of whole numbers always are."""
+        whole = np.array([1, 2, 3, 4, 5, -6, 7, -9], dtype=float)
+        sampling = Sampling(np.arange(8), 999)
+        signs = np.random.default_rng(1).integers(0, 2, (999, 8), dtype=np.int8) * 2 - 1
+        sums = [
+            abs(sum(sign * value for sign, value in zip(row, whole, strict=True))) for row in signs.tolist()
+        ]
+        ties = sums.count(abs(whole.sum()))
+        assert ties > 50
+        expected = (1 + sum(one >= abs(whole.sum()) for one in sums)) / 1000
+        for unit in (1, 0.1, 1 / 3):
+            assert sign_flip_test(whole[:, None] * unit, sampling)[0] == expected
+
     @pytest.mark.parametrize("tests", [3, 540])
     def test_the_strongest_evidence_is_significant_however_many_tests_there_are(self, tests):
         sampling = Sampling(np.arange(40), 999)

@@ -75,8 +75,10 @@ class TestPhoto:
         assert (back == np.asarray(photo)).all()
 
     def test_one_channel_comes_back_grey(self, photo):
-        back = classifier(preprocess=grey).photo(grey(photo))
-        assert (back == np.asarray(photo.convert("L"))[..., None]).all()
+        """With its own black and white, although neither is in the photo."""
+        pale = photo.point(lambda level: 60 + level // 2)
+        back = classifier(preprocess=grey).photo(grey(pale))
+        assert (back == np.asarray(pale.convert("L"))[..., None]).all()
 
     def test_without_a_scale_it_is_grey_from_black_to_white(self, photo):
         back = classifier(preprocess=standardised).photo(standardised(photo))

@@ -29,6 +29,7 @@ def answer(guard, path="/api/about", **headers):
 
 LOCAL = Guard(PlainTextResponse("through"), Hosts.of("127.0.0.1"))
 WIDE = Guard(PlainTextResponse("through"), Hosts.of("0.0.0.0", ["clarp.lab"]))
+NAMED = Guard(PlainTextResponse("through"), Hosts.of("127.0.0.1", ["CLARP.lab"]))
 SECRET = Guard(PlainTextResponse("through"), Hosts.of("127.0.0.1"), TOKEN)
 
 
@@ -58,10 +59,18 @@ def test_other_names(host):
 
 
 @pytest.mark.parametrize(
-    ("host", "status"), [("192.168.0.4:8000", 200), ("clarp.lab", 200), ("evil.com", 400), ("localhost", 200)]
+    ("host", "status"),
+    [
+        ("192.168.0.4:8000", 200),
+        ("clarp.lab", 200),
+        ("Clarp.Lab", 200),
+        ("evil.com", 400),
+        ("localhost", 200),
+    ],
 )
 def test_bound_to_every_address(host, status):
     assert answer(WIDE, host=host)[0] == status
+    assert answer(NAMED, host=host)[0] == (400 if host.startswith("192") else status)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +90,18 @@ def test_origins(origin, status):
     assert answer(LOCAL, "/", origin=origin)[0] == status
 
 
-@pytest.mark.parametrize(("site", "status"), [("same-origin", 200), ("none", 200), ("cross-site", 403)])
+def test_names_have_no_case():
+    """Browsers send the origin in lower case, and the host as it was typed, or other programs the other way round."""
+    for host, origin in (
+        ("LocalHost:8000", "http://localhost:8000"),
+        ("localhost:8000", "http://LOCALHOST:8000"),
+    ):
+        assert answer(LOCAL, host=host, origin=origin)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("site", "status"), [("same-origin", 200), ("none", 200), ("same-site", 403), ("cross-site", 403)]
+)
 def test_what_the_browser_says_of_the_asking_page(site, status):
     assert answer(LOCAL, sec_fetch_site=site)[0] == status
     assert answer(LOCAL, "/", sec_fetch_site=site)[0] == 200  # a link to the page may be followed

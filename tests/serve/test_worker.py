@@ -2,9 +2,11 @@ import asyncio
 import gc
 import threading
 import weakref
+from types import SimpleNamespace
 
 import pytest
 
+from clarp.serve import worker as worker_module
 from clarp.serve.worker import Busy, Worker
 from serve.servers import until
 
@@ -64,6 +66,21 @@ def test_full(worker):
     with places[0]:
         pass
     worker.place()
+
+
+def test_who_is_refused_hears_when_a_place_should_be_free(worker, monkeypatch):
+    """A running mean of what jobs took, for each place that is taken."""
+    for _ in range(3):
+        worker.place()
+    with pytest.raises(Busy) as error:
+        worker.check()
+    assert error.value.seconds == 2  # 3 x 0.5
+    readings = iter([100.0, 110.5])
+    monkeypatch.setattr(worker_module, "time", SimpleNamespace(monotonic=lambda: next(readings)))
+    worker.submit(lambda: None).result(10)
+    with pytest.raises(Busy) as error:
+        worker.check()
+    assert error.value.seconds == 5  # 3 x (0.5 + 0.1 (10.5 - 0.5))
 
 
 async def test_who_gives_up_leaves_the_queue_with_all_that_the_job_holds(worker):

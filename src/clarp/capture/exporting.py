@@ -47,10 +47,12 @@ class _Muted(io.TextIOBase):
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep PyTorch's messages about an export off standard error; what it raises says enough."""
-    loggers = [
+    # Loggers without a level of their own have PyTorch's; each call of setLevel visits all loggers of the process.
+    loggers = [logging.getLogger("torch")]
+    loggers += [
         logger
         for name, logger in list(logging.root.manager.loggerDict.items())
-        if name.partition(".")[0] == "torch" and isinstance(logger, logging.Logger)
+        if name.startswith("torch.") and isinstance(logger, logging.Logger) and logger.level
     ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
