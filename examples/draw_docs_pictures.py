@@ -1,4 +1,5 @@
-"""Draw the pictures of the documentation: of the embedded model and photo, and of docs/your-own-classifier.md, which is followed.
+"""Draw the pictures of the documentation: of the embedded model and photo, and of
+docs/your-own-classifier.md, which is followed.
 
 python examples/draw_docs_pictures.py
 """

@@ -53,7 +53,7 @@ _ROOMS = {
     "explain": "photo",
     "methods": "method",
 }
-"""Where a public name is from: it is imported when it is first asked for, so that ``clarp --help`` needs no PyTorch."""
+"""The module of each public name, imported at its first use: ``clarp --help`` needs no PyTorch."""
 
 if not TYPE_CHECKING:  # a type checker that sees this function believes in every name
 

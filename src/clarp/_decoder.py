@@ -1,7 +1,7 @@
-"""The process that decodes photos for :mod:`clarp.decoding`: jobs from standard input, answers to standard output.
+"""Decodes photos for :mod:`clarp.decoding`: jobs from standard input, answers to standard output.
 
-A job is a line of JSON and the file's bytes, where there is no path; an answer is a line of JSON, the pixels, and the greys
-of a photo that has more than its pixels.
+A job is a line of JSON and the file's bytes, where there is no path; an answer is a line of JSON, the pixels,
+and the greys of a photo that has more than its pixels.
 """
 
 import json

@@ -41,18 +41,21 @@ def checked_images(
         raise TypeError(f"images is a {type(images).__name__}, expected a tensor (B, C, H, W).")
     if images.ndim not in RANKS or 0 in images.shape:
         raise ValueError(
-            f"images has the shape {tuple(images.shape)}, expected (B, C, H, W), a volume or clip (B, C, D, H, W), views (B, V, C, H, W) "
+            f"images has the shape {tuple(images.shape)}, expected (B, C, H, W), a volume or clip (B, C, D, "
+            "H, W), views (B, V, C, H, W) "
             "or a signal (B, C, L), with nothing empty."
         )
     if not images.is_floating_point():
         raise TypeError(
-            f"images is of type {images.dtype}, expected floating values, preprocessed as the model expects them."
+            f"images is of type {images.dtype}, expected floating values, preprocessed as the model expects "
+            "them."
         )
     network.check_mode()
     own = network.device
     if device is None and images.device != own:
         raise ValueError(
-            f"images is on {images.device}, and the model on {own}, expected the same. Move images: images.to({str(own)!r})."
+            f"images is on {images.device}, and the model on {own}, expected the same. Move images: "
+            f"images.to({str(own)!r})."
         )
     if images.is_meta:
         raise ValueError("images is on the device meta, which holds no values, expected images with values.")
@@ -86,7 +89,8 @@ def checked_inputs(
     """
     if isinstance(inputs, Tensor | str) or not isinstance(inputs, Sequence | Mapping):
         raise TypeError(
-            f"inputs is a {type(inputs).__name__}, expected a tuple of what the model takes beside the images, inputs=(table,), or a "
+            f"inputs is a {type(inputs).__name__}, expected a tuple of what the model takes beside the "
+            "images, inputs=(table,), or a "
             "dictionary by the names of its arguments."
         )
     named = inputs if isinstance(inputs, Mapping) else {}
@@ -100,7 +104,10 @@ def checked_inputs(
     if isinstance(network.model, nn.Module):
         wrong = check_arguments(network.model.forward, 0 if named else len(given), named)
     elif (takes := len(network.model.graph_signature.user_inputs) - 1) != len(given):
-        wrong = f"inputs has {len(given)} value(s), and the exported program takes {takes} beside the images: inputs=(...)."
+        wrong = (
+            f"inputs has {len(given)} value(s), and the exported program takes {takes} beside the images: "
+            "inputs=(...)."
+        )
     if wrong is not None:
         raise ValueError(wrong)
     values = [
@@ -125,7 +132,8 @@ def _checked_input(
         return value
     if not isinstance(value, Tensor):
         raise TypeError(
-            f"{name} is a {type(value).__name__}, expected a tensor with a row for each image, or a tensor, a number or a word for all."
+            f"{name} is a {type(value).__name__}, expected a tensor with a row for each image, or a tensor, "
+            "a number or a word for all."
         )
     if value.layout != torch.strided or value.is_complex() or value.is_quantized:
         raise TypeError(
@@ -133,7 +141,8 @@ def _checked_input(
         )
     if value.is_meta or (device is None and value.device != own):
         raise ValueError(
-            f"{name} is on {value.device}, and the model on {own}, expected the same. Move it: .to({str(own)!r})."
+            f"{name} is on {value.device}, and the model on {own}, expected the same. Move it: "
+            f".to({str(own)!r})."
         )
     value = value.detach().to(device or own)
     if not value.is_floating_point():
@@ -171,6 +180,7 @@ def checked_dtype(dtype: object) -> torch.dtype | None:
     if found is None and dtype is not None:
         raise TypeError(
             f"dtype is {dtype!r}, expected {', '.join(map(str, types))} or None. (float16 ends at 65504, and "
-            "relevance divided by small activations does not fit; a model in float16 is explained in float32.)"
+            "relevance divided by small activations does not fit; a model in float16 is explained in "
+            "float32.)"
         )
     return found

@@ -15,9 +15,11 @@ from clarp.tree import joined
 
 BatchSize = int | Literal["auto"] | None
 FRACTION = 0.5
-"""Of the memory that is free, what an explanation may take: the estimate is rough, and others want memory too."""
+"""The share of free memory that an explanation may take: the estimate is rough."""
 WORKING, LEADING = 5, 3
-"""How many copies of the largest value one target has at work on its way back, at most, and how many more for gradients beside it."""
+"""How many copies of the largest value one target takes in the backward pass, and how many more for
+gradients.
+"""
 CGROUP = Path("/sys/fs/cgroup")
 
 Explain = Callable[[range, range], Explanation]
@@ -43,7 +45,7 @@ def check_batch_size(batch_size: object) -> None:
 
 @dataclass(frozen=True)
 class Need:
-    """About how much memory explanations take, in bytes; an upper bound for the networks measured (docs/performance.md).
+    """How much memory explanations take, in bytes: an upper bound, measured (docs/performance.md).
 
     Attributes:
         image: each image, for the values of its forward pass.
@@ -55,7 +57,7 @@ class Need:
 
     @classmethod
     def of(cls, plan: Plan, method: Method, dtype: torch.dtype) -> "Need":
-        """From the sizes of all values: a target has a few of the largest at work, and with selection a few gradients too."""
+        """From the sizes of all values: a target takes a few copies of the largest, and selection more."""
         sizes = [prod(plan.graph.input_shape), *(prod(node.shape) for node in plan.graph)]
         passes = 1 if method.passes == "signed" else 3  # two, and what they are combined to
         working = (WORKING * passes + (LEADING if method.selections else 0)) * max(sizes)
@@ -108,7 +110,7 @@ class Parts:
     def fitting(
         cls, explain: Explain, size: BatchSize, targets: int, need: Need, device: torch.device
     ) -> "Parts":
-        """Parts of so many images with all their targets, or for "auto" of what fits into the memory that is free."""
+        """Parts of so many images with all their targets, or for "auto" of what fits into free memory."""
         if isinstance(size, int):
             return cls(explain, size, targets)
         return cls(explain, *need.fitting(targets, FRACTION * free_memory(device)))

@@ -1,4 +1,4 @@
-"""Which axis of the images holds the channels: volumes have it first, several views of a scene behind the views."""
+"""Which axis of the images holds the channels: the first of volumes, the second of several views."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from clarp.operations import (
 )
 
 SAME = 0.01
-"""How far apart two places may be and still be one: resized places are rounded, and neighbours are 1 apart."""
+"""How far apart two places may be and still be one: resizing rounds, and neighbours are 1 apart."""
 PHOTO = 3
 """Axes of one photo."""
 PLACED = (Affine, Shift, Elementwise, Normalisation)
@@ -45,7 +45,8 @@ def check_channels(channels: object) -> int | None:
         )
     if channels < 1:
         raise ValueError(
-            f"channels is {channels}, expected an axis behind the batch's: 1 for (B, C, ...), 2 for (B, V, C, H, W)."
+            f"channels is {channels}, expected an axis behind the batch's: 1 for (B, C, ...), 2 for (B, V, "
+            "C, H, W)."
         )
     return channels
 
@@ -66,8 +67,9 @@ class Channels:
 def channels_of(graph: Graph, given: int | None = None) -> Channels:
     """The axis of the images (B, ...) that a heatmap is summed over, and that has bounds of its own.
 
-    It is the axis that the model's first convolution, or of other images than photos dense layer, adds up as channels, and axis 1 wherever that one is among them
-    or can't be followed: slices that a model reads as channels are slices still.
+    It is the axis that the model's first convolution, or of other images than photos dense layer, adds up as
+    channels, and axis 1 wherever that one is among them or can't be followed: slices that a model reads as
+    channels are slices still.
 
     Args:
         graph: of images of one size.
@@ -80,7 +82,8 @@ def channels_of(graph: Graph, given: int | None = None) -> Channels:
     if given is not None:
         if given > axes:
             raise ValueError(
-                f"channels is {given}, and images (B, {', '.join(map(str, graph.input_shape))}) have no axis of this number."
+                f"channels is {given}, and images (B, {', '.join(map(str, graph.input_shape))}) have no axis "
+                "of this number."
             )
         return Channels(given)
     others = [axis for axis in range(2, axes + 1) if graph.input_shape[axis - 1] > 1]
@@ -89,7 +92,8 @@ def channels_of(graph: Graph, given: int | None = None) -> Channels:
         return Channels(1, _assumed(graph, others) if axes == 4 else "")
     if not _differ([values for _, values in read]):
         return Channels(1)
-    # A dense layer along the last axis of a photo may be one over its columns as well; that of a sequence is one over its features.
+    # A dense layer along the last axis of a photo may be one over its columns as well; that of a sequence is
+    # one over its features.
     kinds = Convolution if axes == PHOTO else Operation
     return Channels(
         next(
@@ -104,19 +108,20 @@ def channels_of(graph: Graph, given: int | None = None) -> Channels:
 
 
 def _assumed(graph: Graph, others: list[int]) -> str:
-    """What is said where a convolution reads another axis of volumes as channels too, which may be several views."""
+    """The note where a convolution reads another axis of volumes as channels too: it may be several views."""
     for axis in others:
         reads = _reads(graph, axis)
         if any(_spread(values) for operation, values in reads if isinstance(operation, Convolution)):
             return (
-                f"channels: the first convolution reads the axes 1 and {axis} of the images as its channels, and the heatmap is summed "
+                f"channels: the first convolution reads the axes 1 and {axis} of the images as its channels, "
+                "and the heatmap is summed "
                 f"over axis 1; channels={axis} says that axis 1 has views or frames"
             )
     return ""
 
 
 def _reads(graph: Graph, axis: int) -> Iterator[tuple[Operation, Tensor]]:
-    """Where along an axis of the image the values come from that the first layers add up, (..., channels); 0 for none of it."""
+    """The places along an axis of the image that the first layers sum over, (..., channels); 0 for none."""
     like = next((t for t in graph.tensors.values() if t.is_floating_point()), torch.zeros(()))
     places = torch.arange(1, graph.input_shape[axis - 1] + 1, dtype=like.dtype, device=like.device)
     shape = [1] * (len(graph.input_shape) + 1)
@@ -140,7 +145,7 @@ def _reads(graph: Graph, axis: int) -> Iterator[tuple[Operation, Tensor]]:
 
 
 def _added(operation: Operation, x: Tensor) -> Tensor | None:
-    """Its input with the axis that one output sums over, at one position, last; None where it is no layer with weights."""
+    """Its input with the axis that one output sums over last; None for a layer without weights."""
     if isinstance(operation, Convolution):
         axis = -1 - len(operation.stride)
         groups = (

@@ -1,4 +1,4 @@
-"""Explanations as compiled programs: the forward pass and the way back, each recorded once and handed to PyTorch's compiler."""
+"""Explanations by ``torch.compile``: forward and backward pass are each recorded once and compiled."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ CARRIERS = (Tape, Maps, Ledger, Entry)
 """Whose fields hold tensors; what else is in them stays as it was when the program was recorded."""
 
 OVERWRITING = {"cudagraphs"}
-"""Backends whose results live in memory that the next call writes to, while the explanation still reads it."""
+"""Backends whose next call overwrites the results, which an explanation still reads."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class Recorded(Generic[Result]):
             program = make_fx(flat)(*tensors(arguments, CARRIERS))
         except RuntimeError as error:
             raise CaptureError(
-                f"the explanation can't be compiled: {str(error).splitlines()[0]} An operation or a rule of your own that looks at "
+                f"the explanation can't be compiled: {str(error).splitlines()[0]} An operation or a rule of "
+                "your own that looks at "
                 "values in Python may be the reason. Leave compile out."
             ) from error
         shapes = [tensor.to("meta") for tensor in tensors(results[-1], CARRIERS)]
@@ -74,7 +75,8 @@ class Compiler:
         known = set(torch.compiler.list_backends(exclude_tags=())) - OVERWRITING
         if backend not in known:
             raise ValueError(
-                f"compile is {backend!r}, expected True, False or a backend of torch.compile: {', '.join(sorted(known))}."
+                f"compile is {backend!r}, expected True, False or a backend of torch.compile: "
+                f"{', '.join(sorted(known))}."
             )
         self.backend = backend
         self._recorded: WeakKeyDictionary[Program, dict[object, Recorded[Any]]] = WeakKeyDictionary()

@@ -37,35 +37,42 @@ Result = TypeVar("Result")
 class Explainer:
     """Explains the decisions of one model with one method.
 
-    The model is captured at the first call, once for each size of image, and never touched: no hooks, no changed
-    parameters, no changed mode. When it changes (its weights, modules, attributes or hooks), it is captured anew.
+    The model is captured at the first call, once for each size of image, and never touched: no hooks, no
+    changed parameters, no changed mode. When it changes (its weights, modules, attributes or hooks), it is
+    captured anew.
 
     Args:
-        model: a module in eval mode that returns logits (B, N), an exported program, the path of a .pt2 file, or another
-            explainer's ``network``, to explain one model by several methods and capture it once. Loading a .pt2 file can execute
-            code that is in it: take none from somebody whom you would not let run a program.
-        method: a name from :func:`clarp.methods`, or a :class:`clarp.Method`. The attribute ``method`` has the composite that it has
-            in this network (:meth:`clarp.Method.on`) as soon as the model is captured.
+        model: a module in eval mode that returns logits (B, N), an exported program, the path of a .pt2 file,
+            or another explainer's ``network``, to explain one model by several methods and capture it once.
+            Loading a .pt2 file can execute code that is in it: take none from somebody whom you would not let
+            run a program.
+        method: a name from :func:`clarp.methods`, or a :class:`clarp.Method`. The attribute ``method`` has
+            the composite that it has in this network (:meth:`clarp.Method.on`) as soon as the model is
+            captured.
         composite: a name or a composite in place of the method's own.
-        bounds: the lowest and the highest value of a pixel after preprocessing, a number or one per channel; for the
-            z^B rule. None: each image's own minima and maxima per channel.
+        bounds: the lowest and the highest value of a pixel after preprocessing, a number or one per channel;
+            for the z^B rule. None: each image's own minima and maxima per channel.
         device: where to compute; None: where the model is.
-        dtype: in which floating type to compute: torch.float32, torch.float64 or torch.bfloat16, or one of these as a word.
-            With bfloat16 the forward pass is in float32 and everything behind it in bfloat16: faster where the hardware has it,
-            half the memory for what is kept, and heatmaps that look the same (docs/performance.md). None: the model's own, or float32 for
+        dtype: in which floating type to compute: torch.float32, torch.float64 or torch.bfloat16, or one of
+            these as a word. With bfloat16 the forward pass is in float32 and everything behind it in
+            bfloat16: faster where the hardware has it, half the memory for what is kept, and heatmaps that
+                look the same (docs/performance.md). None: the model's own, or float32 for
             a model in half precision.
-        compile: True for explanations that are compiled by ``torch.compile``, once for each size of batch, or the name of one of
-            its backends. The first explanation takes minutes for a large network; results
+        compile: True for explanations that are compiled by ``torch.compile``, once for each size of batch, or
+            the name of one of its backends. The first explanation takes minutes for a large network; results
             differ by rounding.
-        output: which of several results of the model are the logits: a key, an attribute or a place in a tuple, for example
-            "logits" or 0; of nested results a path, for example (0, 1) or "head.logits". None: the only tensor, or the one called "logits".
-        task: what the last layer means: "multiclass", one of N classes (softmax); "binary", it is so or not (one logit, sigmoid);
-            "multilabel", any of N findings (N sigmoids). None: as the model ends; else as its configuration says; else one logit is binary
-            and several are multiclass, which the explanation notes (docs/methods.md#the-task).
-        labels: the names of the classes, for ``target``, ``against`` and pictures; of a binary task those of class 0 and class 1, or one:
-            "NAME" stands for "not NAME" and "NAME".
-        channels: which axis of the images holds the channels, which a heatmap is summed over; None: the one that the model's first layer
-            reads as channels, where that can be followed, else 1 (docs/volumes.md#which-axis-holds-the-channels).
+        output: which of several results of the model are the logits: a key, an attribute or a place in a
+            tuple, for example "logits" or 0; of nested results a path, for example (0, 1) or "head.logits".
+            None: the only tensor, or the one called "logits".
+        task: what the last layer means: "multiclass", one of N classes (softmax); "binary", it is so or not
+            (one logit, sigmoid); "multilabel", any of N findings (N sigmoids). None: as the model ends; else
+            as its configuration says; else one logit is binary and several are multiclass, which the
+            explanation notes (docs/methods.md#the-task).
+        labels: the names of the classes, for ``target``, ``against`` and pictures; of a binary task those of
+            class 0 and class 1, or one: "NAME" stands for "not NAME" and "NAME".
+        channels: which axis of the images holds the channels, which a heatmap is summed over; None: the one
+            that the model's first layer reads as channels, where that can be followed, else 1
+            (docs/volumes.md#which-axis-holds-the-channels).
 
     Raises:
         TypeError: an argument is not of its kind.
@@ -124,7 +131,8 @@ class Explainer:
         vars(self).update(state, _watched=WeakSet(), _channels_read=WeakKeyDictionary(), _lock=RLock())
 
     def __repr__(self) -> str:
-        return f"Explainer({self.network.name}, method={self.method.name!r}, composite={self.method.rules.name!r})"
+        name, method = self.network.name, self.method
+        return f"Explainer({name}, method={method.name!r}, composite={method.rules.name!r})"
 
     @property
     def lost(self) -> tuple[RelevanceLost, ...]:
@@ -144,35 +152,44 @@ class Explainer:
         """Explain the model's decisions on images.
 
         Args:
-            images: (B, C, H, W), floating, preprocessed as the model expects; or volumes and clips (B, C, D, H, W), several views
-                (B, V, C, H, W), signals (B, C, L).
-            target: the class to explain: None for the most probable, an int or a name, or a list or tensor of shape (B,);
-                shape (B, K) explains K classes of each image with one forward pass and one batched backward.
-            against: the classes that the target is contrasted with: None for all others (for none where several may be there), an int or
-                a name, one list for all images, or a tensor (B, M). A target is never its own rival.
-            layers: modules whose outputs' relevance to keep, by their paths in the model (:meth:`layers` lists them); a
-                module that is called several times gives ``path#1``, ``path#2``, ..., and each can be named alone.
-            batch_size: how many images are explained at once: None for all; a number; or "auto" for as many, and as many targets of each,
-                as fit into half of the free memory. With a number or "auto", a part that runs out of memory is explained in halves.
-            inputs: what the model takes beside the images, as captum's ``additional_forward_args``: in the order of its forward, ``(table,)``,
-                or by name, ``{"table": table}``. A tensor (B, ...) has a row for each image, one of batch 1 is repeated, and any
-                other, or a number, is one for all images. They are held constant: no relevance goes to them, and what stays
-                with them is in the ledger as what stays with constants of the model is, as bias.
+            images: (B, C, H, W), floating, preprocessed as the model expects; or volumes and clips (B, C, D,
+                H, W), several views (B, V, C, H, W), signals (B, C, L).
+            target: the class to explain: None for the most probable, an int or a name, or a list or tensor of
+                shape (B,); shape (B, K) explains K classes of each image with one forward pass and one
+                batched backward.
+            against: the classes that the target is contrasted with: None for all others (for none where
+                several may be there), an int or a name, one list for all images, or a tensor (B, M). A target
+                is never its own rival.
+            layers: modules whose outputs' relevance to keep, by their paths in the model (:meth:`layers`
+                lists them); a module that is called several times gives ``path#1``, ``path#2``, ..., and each
+                can be named alone.
+            batch_size: how many images are explained at once: None for all; a number; or "auto" for as many,
+                and as many targets of each, as fit into half of the free memory. With a number or "auto", a
+                part that runs out of memory is explained in halves.
+            inputs: what the model takes beside the images, as captum's ``additional_forward_args``: in the
+                order of its forward, ``(table,)``, or by name, ``{"table": table}``. A tensor (B, ...) has a
+                row for each image, one of batch 1 is repeated, and any other, or a number, is one for all
+                images. They are held constant: no relevance goes to them, and what stays with them is in the
+                ledger as what stays with constants of the model is, as bias.
 
         Returns:
-            The explanation; its relevance has the shape of the images, (B, C, H, W), or (B, K, C, H, W) for a target of shape (B, K).
+            The explanation; its relevance has the shape of the images, (B, C, H, W), or (B, K, C, H, W) for a
+            target of shape (B, K).
 
         Raises:
             TypeError: images, target, against, layers, batch_size or inputs are not of their kind.
-            ValueError: inputs that the model doesn't take, a batch_size below one, a wrong shape, a value that is not finite or far outside bounds, a class out of range or
-                of an unknown name, a model in train mode, rivals for a method that has none, an unknown layer, a task or labels that the
+            ValueError: inputs that the model doesn't take, a batch_size below one, a wrong shape, a value
+                that is not finite or far outside bounds, a class out of range or of an unknown name, a model
+                in train mode, rivals for a method that has none, an unknown layer, a task or labels that the
                 model can't have.
             CaptureError: the model can't be captured.
             UnsupportedOperation: it has operations that no rule covers; the message lists them all.
-            torch.OutOfMemoryError: memory runs out; with a batch_size only where not even one target of one image fits.
+            torch.OutOfMemoryError: memory runs out; with a batch_size only where not even one target of one
+                image fits.
 
         Warns:
-            RelevanceLost: more than half of the relevance never reached the pixels; once for each size of image.
+            RelevanceLost: more than half of the relevance never reached the pixels; once for each size of
+                image.
             EmptyMap: a map has no relevance at all; every time.
         """
         check_batch_size(batch_size)
@@ -191,7 +208,8 @@ class Explainer:
         """Which rule every operation gets; ``str(plan)`` is a table.
 
         Args:
-            input_shape: (C, H, W) of an image, or the shape of a volume, of views or of a signal; None: that of the last images explained, or that of an exported program.
+            input_shape: (C, H, W) of an image, or the shape of a volume, of views or of a signal; None: that
+                of the last images explained, or that of an exported program.
 
         Raises:
             ValueError: no shape is known yet.
@@ -244,12 +262,14 @@ class Explainer:
         shape = self.network.input_shape() if input_shape is None else tuple(input_shape)
         if shape is None:
             raise ValueError(
-                "the size of the images is not known before the first explanation: pass input_shape=(channels, height, width), "
+                "the size of the images is not known before the first explanation: pass "
+                "input_shape=(channels, height, width), "
                 "for example plan(input_shape=(3, 224, 224))."
             )
         if len(shape) + 1 not in RANKS:
             raise ValueError(
-                f"input_shape is {input_shape!r}, expected (channels, height, width), for example (3, 224, 224), or that of a volume, of "
+                f"input_shape is {input_shape!r}, expected (channels, height, width), for example (3, 224, "
+                "224), or that of a volume, of "
                 "views or of a signal, without the batch."
             )
         self.network.check_mode()
@@ -379,7 +399,7 @@ class Explainer:
         return task.rivals(against, targets, logits.shape[1])
 
     def _program(self, images: Tensor, further: Further = NOTHING) -> tuple[Program, Further]:
-        """The program for images of this size and such inputs, made anew when the model was captured anew; and its inputs."""
+        """The program for images of this size and such inputs, made anew after a capture, and its inputs."""
         with self._lock:
             graph, self._further = self.network.settled(tuple(images.shape[1:]), images.dtype, further)
             return self._made(images, self._further, graph), self._further

@@ -49,25 +49,30 @@ class Explanation:
     """Relevance of the pixels, and everything that one needs to trust it.
 
     Attributes:
-        relevance: (B, C, H, W), or (B, K, C, H, W) for a target of shape (B, K); of volumes (B, C, D, H, W), and so on for all images.
+        relevance: (B, C, H, W), or (B, K, C, H, W) for a target of shape (B, K); of volumes (B, C, D, H, W),
+            and so on for all images.
         logits: the model's logits, (B, N); (B, 1) for a binary task, however the model spells it.
         target: the classes explained, (B,) or (B, K).
         against: the classes they were contrasted with as given, or None for all others.
         method: how.
         ledger: where the relevance went, operation by operation.
-        selection_skipped: at how many layers selection found no positive gradient and was skipped, (B,) or (B, K).
-        layers: the relevance at the outputs of the modules that were asked for, (B, ...) or (B, K, ...), by name: what goes on
-            from there, behind selection. For a convolutional layer ``layers[name].sum(-3)`` is a coarse map of the image, ``.sum(-4)`` of a
+        selection_skipped: at how many layers selection found no positive gradient and was skipped, (B,) or
+            (B, K).
+        layers: the relevance at the outputs of the modules that were asked for, (B, ...) or (B, K, ...), by
+            name: what goes on from there, behind selection. For a convolutional layer
+                ``layers[name].sum(-3)`` is a coarse map of the image, ``.sum(-4)`` of a
             volume.
         images: what was explained, (B, C, H, W), (B, C, D, H, W), (B, V, C, H, W) or (B, C, L).
         bounds_source: where the z^B rule's bounds came from.
         model: the name of the model's class.
-        empty: which maps have no relevance, bool (B,) or (B, K): it cancelled, never arrived, or there was none.
+        empty: which maps have no relevance, bool (B,) or (B, K): it cancelled, never arrived, or there was
+            none.
         question: the task, with its formulas.
         labels: the names of the classes, None where they have none.
         assumed: about the model and the photo, before the explanation.
         channels: the axis of the images that holds the channels.
-        photos: the whole photos, with what the model saw of them, for pictures; None where there are only ``images``.
+        photos: the whole photos, with what the model saw of them, for pictures; None where there are only
+            ``images``.
     """
 
     relevance: Tensor
@@ -108,7 +113,7 @@ class Explanation:
 
     @property
     def shown(self) -> Tensor:
-        """The heatmap as pictures and metrics take it, (B, H, W) or (B, K, H, W): zero where it has no relevance but rounding.
+        """The heatmap as pictures and metrics take it, (B, H, W) or (B, K, H, W), without rounding.
 
         On a scale of its own rounding would be in full colour, and be taken for evidence.
         """
@@ -117,7 +122,7 @@ class Explanation:
 
     @property
     def probabilities(self) -> Tensor:
-        """Of each class as the task has it, (B, classes): the softmax of the logits, or the sigmoid of each; a binary task has two classes."""
+        """(B, classes): the softmax of the logits, or the sigmoid of each; a binary task has two classes."""
         return self.question.probabilities(self.logits)
 
     def predictions(self, top: int = 5) -> list[list[Prediction]]:
@@ -142,7 +147,7 @@ class Explanation:
         ]
 
     def remark(self, image: int, k: int = 0) -> str:
-        """What a reader of a map must know: it has no relevance, its colours are the other way round, or most of it speaks against; else "".
+        """What a reader of a map must know, or "": it is empty, has reversed signs, or is mostly negative.
 
         Args:
             image: which of the batch.
@@ -178,13 +183,13 @@ class Explanation:
         )
 
     def plot(self, style: "Look | Style" = "overlay", *, one_scale: bool = False) -> "Figure":
-        """Draw the heatmaps: a row for each image, a column for each of its targets, the first 16 images and 8 targets.
+        """Draw the heatmaps of the first 16 images, a row each, and of their first 8 targets, a column each.
 
         A volume, clip or set of views is drawn as slices side by side, a signal as a strip.
 
         Args:
-            style: "overlay", "pixels", "heatmap", "contours", "signs", "region", "versus" (two targets in one map), or a whole
-                :class:`clarp.render.Look`; see :func:`clarp.render.figure`.
+            style: "overlay", "pixels", "heatmap", "contours", "signs", "region", "versus" (two targets in one
+                map), or a whole :class:`clarp.render.Look`; see :func:`clarp.render.figure`.
             one_scale: one colour scale over all maps; otherwise one for each image.
 
         Returns:
@@ -204,9 +209,10 @@ class Explanation:
         return Drawable.of(self).html()
 
     def save(self, folder: str | Path) -> Path:
-        """Write the relevance, also that of layers (.npy), each heatmap alone and over its photo (.png), and ``manifest.json``.
+        """Write relevance and layers (.npy), each heatmap and overlay (.png), and ``manifest.json``.
 
-        The pictures of a volume, clip or set of views are slices side by side, those of a signal strips. Each file is written whole or not at all.
+        The pictures of a volume, clip or set of views are slices side by side, those of a signal strips. Each
+        file is written whole or not at all.
 
         Args:
             folder: made if it does not exist; files of an earlier explanation in it are replaced.

@@ -7,7 +7,7 @@ from clarp.capture import Graph, HookPoint
 
 
 def layer_names(graph: Graph) -> tuple[str, ...]:
-    """The names that :func:`resolve_layers` knows: a module's path, or ``path#1``, ``path#2``, ... where it is called several times."""
+    """The names for :func:`resolve_layers`: a module's path; ``path#1``, ``path#2``, ... of several calls."""
     return tuple(
         label
         for path, points in graph.outputs.items()
@@ -20,8 +20,8 @@ def resolve_layers(layers: Sequence[str], graph: Graph) -> dict[str, HookPoint]:
     """Where the outputs of these modules are.
 
     Args:
-        layers: paths as in ``model.named_modules()``. A module that is called several times gives all its calls; ``path#2``
-            gives the second alone.
+        layers: paths as in ``model.named_modules()``. A module that is called several times gives all its
+            calls; ``path#2`` gives the second alone.
         graph: the captured network.
 
     Raises:
@@ -43,14 +43,17 @@ def resolve_layers(layers: Sequence[str], graph: Graph) -> dict[str, HookPoint]:
             names = layer_names(graph)
             near = get_close_matches(name, names, n=3, cutoff=0.0)
             raise ValueError(
-                f"layers has {name!r}, which is no module of the model that computes something for the logits. "
+                f"layers has {name!r}, which is no module of the model that computes something for the "
+                "logits. "
                 f"The nearest of its {len(names)} are {', '.join(near)}."
             )
         for label, point in wanted.items():
             if point is None:
                 raise ValueError(
-                    f"layers has {label!r}, which has not one output of its own: it returns several values, its input is also "
-                    "read around it, or it is part of another operation (a padding of the convolution behind it). Name a module before or behind it."
+                    f"layers has {label!r}, which has not one output of its own: it returns several values, "
+                    "its input is also "
+                    "read around it, or it is part of another operation (a padding of the convolution behind "
+                    "it). Name a module before or behind it."
                 )
             found[label] = point
     return found

@@ -1,4 +1,4 @@
-"""Methods: a method is a seed, a selection and a composite. Every method of the family is one row of a table."""
+"""A method is a seed, a selection and a composite. Every method is one row of a table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -20,10 +20,10 @@ BASELINES = {
     "input-x-gradient": "gradient times input, summed over the channels (Shrikumar 2016)",
     "integrated-gradients": "from zeros, 50 steps, summed over the channels (Sundararajan 2017)",
     "guided-backprop": "as gradient, negative gradients cut off at every ReLU (Springenberg 2015)",
-    "gradcam": "last convolution's output weighted by its mean gradient, rectified, bilinear (Selvaraju 2017)",
+    "gradcam": "last convolution's output times its mean gradient, rectified, bilinear (Selvaraju 2017)",
     "occlusion": "windows of 1/14 of the image set to zero, strides of half a window (Zeiler 2014)",
 }
-"""What is no method of clarp's and can be compared with them, by name, each with its settings: ``clarp.evaluation.baselines`` makes them."""
+"""Baselines to compare with, and their settings; ``clarp.evaluation.baselines`` computes them."""
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,22 @@ class Method:
 
     Passes:
 
-    - "signed": the seed as it is, in one pass. Propagation is linear in the seed, so this is the target's map minus the rivals'.
-    - "two_pass": the target's part and the rivals' part of the seed apart, and their maps subtracted after ``normalisation``.
-    - "dual": the target's map minus the map of the target through the last layer with its weights negated (CLRP2).
+    - "signed": the seed as it is, in one pass. Propagation is linear in the seed, so this is the target's map
+      minus the rivals'.
+    - "two_pass": the target's part and the rivals' part of the seed apart, and their maps subtracted after
+      ``normalisation``.
+    - "dual": the target's map minus the map of the target through the last layer with its weights negated
+      (CLRP2).
 
-    Normalisation of two maps, per image: "none"; "rival-to-target": the rivals' map is scaled to the target map's sum
-    (SGLRP's published code); "unit-sum": each map is divided by its own sum (CLRP's published code).
+    Normalisation of two maps, per image: "none"; "rival-to-target": the rivals' map is scaled to the target
+    map's sum (SGLRP's published code); "unit-sum": each map is divided by its own sum (CLRP's published
+    code).
 
     Attributes:
         seed: the initial relevance over the logits.
         selection: none, one, or several; at each convolution the first that names it counts.
-        composite: a preset's name or a composite. Left out, it is ``zplus-box``, and ``zplus-scaled-box`` in networks with depthwise
-            convolutions; see :meth:`on`.
+        composite: a preset's name or a composite. Left out, it is ``zplus-box``, and ``zplus-scaled-box`` in
+            networks with depthwise convolutions; see :meth:`on`.
         passes: see above.
         normalisation: of the two maps of "two_pass" and "dual"; "signed" has only one.
         rectify: keep the positive part of the final map only (CLRP's published code).
@@ -83,8 +87,10 @@ class Method:
             check_dual_rule(self.rules.dense)
             if self.seed.has_rivals or isinstance(self.seed, Vector):
                 raise ValueError(
-                    f"passes='dual' makes a map of the target's weights and one of the same weights negated, and "
-                    f"{self.seed!r} has more than the target's, which it would not use. Pass seed=Logit(), or passes='two_pass'."
+                    "passes='dual' makes a map of the target's weights and one of the same weights negated, "
+                    "and "
+                    f"{self.seed!r} has more than the target's, which it would not use. Pass seed=Logit(), "
+                    "or passes='two_pass'."
                 )
 
     @staticmethod
@@ -108,7 +114,8 @@ class Method:
             if baseline := _baseline(method):
                 raise ValueError(
                     f"{method!r} is no method of clarp's; the baseline {baseline} can be seen beside them: "
-                    f"`clarp compare PHOTO --methods {baseline},ssglrp` draws both, and `clarp evaluate` measures them."
+                    f"`clarp compare PHOTO --methods {baseline},ssglrp` draws both, and `clarp evaluate` "
+                    "measures them."
                 )
             near = get_close_matches(method.lower(), _TABLE, n=3, cutoff=0.4)
             hint = f" Did you mean {' or '.join(near)}?" if near else ""
@@ -143,15 +150,15 @@ class Method:
     def on(self, graph: Graph) -> "Method":
         """The method with the composite that it has in this network.
 
-        A default composite (:func:`clarp.rules.composites.default`) is for networks without depthwise convolutions. In others most of its
-        relevance would be lost there (docs/rules.md), and ``zplus-scaled-box`` takes the place of ``zplus-box``. One that was asked for
-        stays.
+        A default composite (:func:`clarp.rules.composites.default`) is for networks without depthwise
+        convolutions. In others most of its relevance would be lost there (docs/rules.md), and
+        ``zplus-scaled-box`` takes the place of ``zplus-box``. One that was asked for stays.
         """
         return replace(self, composite=settled(self.rules, depthwise=has_depthwise(graph)))
 
 
 def _baseline(name: str) -> str:
-    """The baseline that a name means, however it is spelt ("Grad-CAM", "guided_backprop", "gradcam@layer4"); "" for none."""
+    """The baseline that a name means, also as "Grad-CAM" or "gradcam@layer4"; "" for none."""
     spelt = {_letters(known): known for known in BASELINES}
     head, _, layer = name.partition("@")
     near = get_close_matches(_letters(head), spelt, n=1, cutoff=0.8)
@@ -178,19 +185,22 @@ def check_dual_rule(rule: Rule) -> None:
 
 
 def clarp() -> Method:
-    """This package's own method: one question, the target's lead, from the head to the pixels; measured in ``docs/evaluation.md``.
+    """This package's own method: the target's lead, from the head to the pixels (``docs/evaluation.md``).
 
-    1. *The question.* The log-odds of the target, ``log y_t / (1 - y_t)``, have the gradient ``e_t - s`` over the logits, with s the
-       softmax over the rivals. Along it the target's *lead* ``D = z_t - sum_n s_n z_n`` is what there is to explain.
-    2. *In the head it has an exact answer.* The seed :class:`~clarp.seeds.Contrast` with the epsilon rule gives each feature
-       ``a_k (w_tk - sum_n s_n w_nk)``, what it adds to D. SGLRP's seed with z+ rules forgets there what speaks against a class, and weighs
-       logits by probabilities alone.
-    3. *Below, z+ against the noise, led by the same question.* Where a convolution hands relevance to its inputs, those count as much as
-       they raise D: SSGLRP's selection in neuron form, ``R_i = sum_j m_i a_i w+_ij / sum_i' m_i' a_i' w+_i'j R_j`` with
-       ``m = ReLU(dD/da)``. It conserves, so the rivals' negative relevance arrives at their objects and cancels the target's there;
-       multiplying relevance by channels, as SLRP does, would throw it away.
-    4. *Where the target trails*, D is negative, and a map of it would say of every place, the target's object included, only that the
-       rivals are ahead. Asked for is what speaks for the target, so its rivals count no more than it has itself (``Contrast``).
+    1. *The question.* The log-odds of the target, ``log y_t / (1 - y_t)``, have the gradient ``e_t - s`` over
+       the logits, with s the softmax over the rivals. Along it the target's *lead* ``D = z_t - sum_n s_n
+       z_n`` is what there is to explain.
+    2. *In the head it has an exact answer.* The seed :class:`~clarp.seeds.Contrast` with the epsilon rule
+       gives each feature ``a_k (w_tk - sum_n s_n w_nk)``, what it adds to D. SGLRP's seed with z+ rules
+       forgets there what speaks against a class, and weighs logits by probabilities alone.
+    3. *Below, z+ against the noise, led by the same question.* Where a convolution hands relevance to its
+       inputs, those count as much as they raise D: SSGLRP's selection in neuron form, ``R_i = sum_j m_i a_i
+       w+_ij / sum_i' m_i' a_i' w+_i'j R_j`` with ``m = ReLU(dD/da)``. It conserves, so the rivals' negative
+       relevance arrives at their objects and cancels the target's there; multiplying relevance by channels,
+       as SLRP does, would throw it away.
+    4. *Where the target trails*, D is negative, and a map of it would say of every place, the target's object
+       included, only that the rivals are ahead. Asked for is what speaks for the target, so its rivals count
+       no more than it has itself (``Contrast``).
     """
     return Method(Contrast(), _ALL, default("epsilon-plus-box"), name="clarp")
 
@@ -204,13 +214,15 @@ _TABLE = {
         Method(
             Logit(),
             name="lrp",
-            when="To see all that the model looks at. It marks the other objects too, whichever class is asked for.",
+            when="To see all that the model looks at. It marks the other objects too, whichever class is "
+            "asked for.",
         ),
         # CLRP1 and CLRP2, Gu, Yang, Tresp 2018, arXiv 1812.02100.
         Method(
             Uniform(),
             name="clrp1",
-            when="To compare with its paper. All rivals count the same, however improbable they are; sglrp weighs them.",
+            when="To compare with its paper. All rivals count the same, however improbable they are; sglrp "
+            "weighs them.",
         ),
         Method(
             Logit(),
@@ -222,28 +234,31 @@ _TABLE = {
         Method(
             SoftmaxGradient(),
             name="sglrp",
-            when="Siblings of a kind, one against the other: one map answers both ways. Transformers, with the composite "
-            "epsilon-plus. Speed: it tells classes apart at the price of lrp.",
+            when="Siblings of a kind, one against the other: one map answers both ways. Transformers, with the "
+            "composite epsilon-plus. Speed: it tells classes apart at the price of lrp.",
         ),
         # SLRP, Jung, Han, Choi 2021, 10.1049/ell2.12061.
         Method(
             Logit(),
             _LAST,
             name="slrp",
-            when="To compare with its paper. Its maps are close to lrp's, and ssglrp has more in the right place.",
+            when="To compare with its paper. Its maps are close to lrp's, and ssglrp has more in the right "
+            "place.",
         ),
-        # SSGLRP, Chen et al. 2025, 10.11772/j.issn.1001-9081.2025070906. Only the abstract was at hand: the formula is
-        # reconstructed from it and from SGLRP and SLRP, and the form of the selection is the one that measured best.
+        # SSGLRP, Chen et al. 2025, 10.11772/j.issn.1001-9081.2025070906. Only the abstract was at hand: the
+        # formula is reconstructed from it and from SGLRP and SLRP, and the form of the selection is the one
+        # that measured best.
         Method(
             SoftmaxGradient(),
             _ALL,
             name="ssglrp",
-            when="Two objects or more: most of its positive relevance lies on the one that is asked for. The default.",
+            when="Two objects or more: most of its positive relevance lies on the one that is asked for. The "
+            "default.",
         ),
         replace(
             clarp(),
-            when="One object: covering its best place costs the class more than with lrp, slrp, sglrp or Grad-CAM. Findings "
-            "(multilabel) and a single logit (binary): it keeps what speaks against them.",
+            when="One object: covering its best place costs the class more than with lrp, slrp, sglrp or Grad-CAM. "
+            "Findings (multilabel) and a single logit (binary): it keeps what speaks against them.",
         ),
     )
 }

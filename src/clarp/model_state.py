@@ -1,4 +1,4 @@
-"""All that makes a model what it is, so that a change is seen: parameters, buffers, modules, attributes, hooks."""
+"""The state of a model, to notice changes: parameters, buffers, modules, attributes, hooks."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ State: TypeAlias = Mapping[Place, object]
 
 
 def state_of(model: nn.Module | ExportedProgram, *, weights: bool = True) -> dict[Place, object]:
-    """All that makes the model what it is: another weight, module, stride or flag, or a new hook is another model.
+    """The state of a model: another weight, module, stride or flag, or a new hook changes it.
 
     Without ``weights`` only which parameters there are, and not their values.
     """
@@ -63,7 +63,7 @@ def _own(module: nn.Module) -> Iterator[tuple[str, object]]:
 
 
 def _attribute(value: object, depth: int = DEPTH) -> object:
-    """What changes when an attribute does: its value where it is plain, what is in it, or which object it is."""
+    """An attribute for comparison: its value where it is plain, what it holds, or the object itself."""
     if isinstance(value, Tensor):
         return _values(value)
     if isinstance(value, dict):
@@ -99,7 +99,8 @@ class _Same:
 def _values(tensor: Tensor) -> tuple[Any, ...]:
     """What changes when a tensor does: its memory, the count of its in-place changes, and a sum over it.
 
-    The count misses changes through ``.data``, and tensors made in inference mode have none; the sum sees those.
+    The count misses changes through ``.data``, and tensors made in inference mode have none; the sum sees
+    those.
     """
     version = 0 if tensor.is_inference() else tensor._version  # noqa: SLF001  there is no public name
     plain = tensor.detach()
@@ -109,7 +110,7 @@ def _values(tensor: Tensor) -> tuple[Any, ...]:
 
 
 def _weighted_sum(tensor: Tensor) -> Tensor:
-    """With another weight at each place of a row, and for each row, so that values that change places are seen too."""
+    """A sum with a weight for each place, so that values that change places are noticed too."""
     if tensor.ndim < 2:
         return tensor.flatten().dot(_weights(tensor.numel(), tensor.dtype, tensor.device))
     rows = tensor.reshape(len(tensor), -1)

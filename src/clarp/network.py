@@ -1,7 +1,4 @@
-"""The user's model as the engine sees it: captured once for each size of image, anew when its parameters change.
-
-Or taken from the cache on disk, where an earlier process left the same model's graph.
-"""
+"""A user's model and its graphs, captured once for each size of image, anew when the model changes."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -32,10 +29,10 @@ from clarp.model_state import Place, State, changed, state_of
 from clarp.task import TaskName
 
 CAPTURING = RLock()
-"""``torch.export`` changes what belongs to the whole process while it traces, so one thread captures at a time."""
+"""``torch.export`` changes state of the whole process while it traces: one thread at a time."""
 
 KEPT = 8
-"""Sizes of images whose graphs (and whose programs, in an explainer) are kept; beyond, what was used longest ago goes."""
+"""How many sizes of images keep their graph, and their program in an explainer; the last used."""
 
 Model = nn.Module | ExportedProgram | str | Path
 Key = tuple[tuple[int, ...], torch.dtype, tuple[object, ...]]
@@ -46,11 +43,12 @@ class Network:
     """A model and the graphs captured of it; the model itself is never changed.
 
     Args:
-        model: a module that returns logits (B, N), an exported program, or the path of a .pt2 file, which can execute code when it
-            is loaded.
-        output: which of several results are the logits: a key, an attribute, a place in a tuple, or a path of these. None: the only
-            tensor, or the one called "logits".
-        cache: a folder where the graphs of modules are kept for other processes (docs/performance.md); None: nothing is written.
+        model: a module that returns logits (B, N), an exported program, or the path of a .pt2 file, which can
+            execute code when it is loaded.
+        output: which of several results are the logits: a key, an attribute, a place in a tuple, or a path of
+            these. None: the only tensor, or the one called "logits".
+        cache: a folder where the graphs of modules are kept for other processes (docs/performance.md); None:
+            nothing is written.
 
     Raises:
         TypeError: something else.
@@ -76,7 +74,7 @@ class Network:
 
     @property
     def task(self) -> TaskName | None:
-        """What the model says of itself, in the words of transformers' configurations; None where it says nothing."""
+        """What the model's configuration says (transformers' ``problem_type``), or None."""
         said = getattr(getattr(self.model, "config", None), "problem_type", None)
         tasks: dict[object, TaskName] = {
             "single_label_classification": "multiclass",
@@ -99,7 +97,8 @@ class Network:
         devices = sorted({str(tensor.device) for tensor in self._tensors()})
         if len(devices) > 1:
             raise ValueError(
-                f"the model is on several devices ({', '.join(devices)}), expected one. Move it: model.to({devices[0]!r})."
+                f"the model is on several devices ({', '.join(devices)}), expected one. Move it: "
+                f"model.to({devices[0]!r})."
             )
         return torch.device(devices[0] if devices else "cpu")
 
@@ -119,7 +118,8 @@ class Network:
         ]
         if training:
             raise ValueError(
-                f"the model is in train mode ({len(training)} module(s), first: {training[0]}), expected eval mode, where it "
+                f"the model is in train mode ({len(training)} module(s), first: {training[0]}), expected "
+                "eval mode, where it "
                 "is deterministic. Call model.eval() first."
             )
 
@@ -133,16 +133,17 @@ class Network:
         return None
 
     def graph(self, shape: tuple[int, ...], dtype: torch.dtype, further: Further = NOTHING) -> Graph:
-        """The graph for images (C, H, W) with tensors of this type; the same object as long as the model stays what it is.
+        """The graph for images (C, H, W) with tensors of this type; the same object until the model changes.
 
-        Looked at are parameters, buffers, which modules there are, their attributes, what objects in them hold (three deep, but not
-        below a name with an underscore in front), plain attributes of their classes, and their forward hooks; not globals, nor what
-        functions have closed over.
+        Looked at are parameters, buffers, which modules there are, their attributes, what objects in them
+        hold (three deep, but not below a name with an underscore in front), plain attributes of their
+        classes, and their forward hooks; not globals, nor what functions have closed over.
 
         Args:
             shape: of an image.
             dtype: of the graph's tensors.
-            further: inputs beside the images. The graph is made for their shapes, and for the values of those that are one for all images.
+            further: inputs beside the images. The graph is made for their shapes, and for the values of those
+                that are one for all images.
 
         Raises:
             CaptureError: the model can't be captured.
@@ -160,7 +161,7 @@ class Network:
             return captured.graph
 
     def settled(self, shape: tuple[int, ...], dtype: torch.dtype, further: Further) -> tuple[Graph, Further]:
-        """The graph, and the inputs as the model takes them: with a row for each image, or where that is refused one for all.
+        """The graph, and the inputs as the model takes them: a row for each image, or else one for all.
 
         As many rows as images may be chance: three means for three channels, beside three images.
 
@@ -213,7 +214,8 @@ class Network:
             a not in (None, b) for a, b in zip(expected[1:], shape, strict=True)
         ):
             raise ValueError(
-                f"images has the shape (B, {', '.join(map(str, shape))}), and the exported program takes {expected} "
+                f"images has the shape (B, {', '.join(map(str, shape))}), and the exported program takes "
+                f"{expected} "
                 "(None: any). Resize the images, or export the model for this size."
             )
         example = self._example((expected[0] or 2, *shape), own)
@@ -285,7 +287,8 @@ class _Captured:
     Attributes:
         graph: the captured network.
         state: of the model.
-        restless: what the model's own forward changes, the last attention map it keeps, say: no change of the model.
+        restless: what the model's own forward changes, the last attention map it keeps, say: no change of the
+            model.
     """
 
     graph: Graph
@@ -302,13 +305,15 @@ def _loaded(model: object) -> nn.Module | ExportedProgram:
         path = Path(model)
         if path.suffix != ".pt2" or not path.is_file():
             raise ValueError(
-                f"model is the path {str(path)!r}, expected an existing .pt2 file, a module or an exported program."
+                f"model is the path {str(path)!r}, expected an existing .pt2 file, a module or an exported "
+                "program."
             )
         return load_exported(path)
     if isinstance(model, nn.Module):
         return unwrapped(model)
     if not isinstance(model, ExportedProgram):
         raise TypeError(
-            f"model is a {type(model).__name__}, expected a torch.nn.Module, an ExportedProgram, or the path of a .pt2 file."
+            f"model is a {type(model).__name__}, expected a torch.nn.Module, an ExportedProgram, or the path "
+            "of a .pt2 file."
         )
     return model

@@ -18,7 +18,8 @@ ENOUGH, TOO_MUCH = 0.5, 3.0
 """Below and above these shares of the relevance at the pixels there is a warning."""
 NAMED, WORTH_NAMING = 3, 0.01
 NOISE = 2 / 3
-"""The power of the unit of rounding (2e-5 in float32) below which a map, beside its seed, shows nothing but rounding: what cancels was
+"""The power of the unit of rounding (2e-5 in float32) below which a map, beside its seed, shows nothing but
+rounding: what cancels was
 larger on its way than the seed."""
 
 
@@ -133,7 +134,7 @@ class Passes:
         )
 
     def _factors(self, target_sum: Tensor, rival_sum: Tensor) -> tuple[Tensor, Tensor]:
-        """What the target's and the rivals' maps are multiplied with before they are subtracted, each (K, B)."""
+        """The factors of the target's and the rivals' map before they are subtracted, each (K, B)."""
         ones = torch.ones_like(target_sum)
         if self.method.normalisation == "rival-to-target":
             return ones, _quotient(target_sum, rival_sum)
@@ -144,8 +145,9 @@ class Passes:
     def amounts(self, maps: Maps) -> Ledger:
         """The balance of the passes in absolute amounts, so that ``pixels / seed`` is what arrived.
 
-        A seed that contrasts classes sums to zero, and so does everything that is linear in it: its sums say nothing of what
-        was lost. There each sign of the seed travels alone, for the first target of the first image, which is enough to know.
+        A seed that contrasts classes sums to zero, and so does everything that is linear in it: its sums say
+        nothing of what was lost. There each sign of the seed travels alone, for the first target of the first
+        image, which is enough to know.
         """
         if maps.one_sign or not bool(maps.passes.pixels.isfinite().all()):
             signs = maps.passes.seed.sign()
@@ -181,7 +183,7 @@ def warn_if_empty(empty: Tensor, target: Tensor, size: Tensor) -> None:
 
 
 def arrived(amounts: Ledger) -> Tensor:
-    """Which share of the relevance reached the pixels, (K, B) or (passes K, B): of what selection let on, NaN where it is not a number.
+    """The share of the relevance that reached the pixels, (K, B) or (passes K, B), of what selection kept.
 
     Args:
         amounts: from :meth:`Passes.amounts`.
@@ -192,7 +194,7 @@ def arrived(amounts: Ledger) -> Tensor:
 
 
 def lost_of(amounts: Ledger, targets: Tensor, first: int = 0) -> tuple[RelevanceLost, int, int] | None:
-    """The warning of the sample that lost most, if that is more than half, or of the one that gained most, and its row and column.
+    """The warning of the sample that lost most, if more than half, or gained most; with its row and column.
 
     Args:
         amounts: from :meth:`Passes.amounts`.

@@ -59,13 +59,15 @@ class Query:
 
         Raises:
             TypeError: target or against are no whole numbers.
-            ValueError: one has another shape or is out of range, the method has no rivals, or images are far outside the bounds.
+            ValueError: one has another shape or is out of range, the method has no rivals, or images are far
+                outside the bounds.
         """
         shape_of_logits = images.new_zeros(len(images), logits)
         classes = None if target is None else resolve_target(target, task.scores(shape_of_logits))
         if against is not None and not method.has_rivals:
             raise ValueError(
-                f"against is {against!r}, and the method {method.name!r} has no rivals: it would explain the same. "
+                f"against is {against!r}, and the method {method.name!r} has no rivals: it would explain the "
+                "same. "
                 "Leave against out, or use a method with rivals, for example 'sglrp' or 'ssglrp'."
             )
         limited = limits(bounds, method.rules.first, images, channels.axis)

@@ -1,4 +1,4 @@
-"""Which composite loses less: what a warning of lost relevance may name, because it was tried on the image that it speaks of."""
+"""Which composite loses less, tried on the image that a warning of lost relevance is about."""
 
 from dataclasses import replace
 
@@ -52,7 +52,7 @@ def better(
 
 
 def _share(passes: Passes, composite: Composite, image: Tensor, back: torch.dtype) -> float:
-    """What reaches the pixels when another composite does these passes of one image (C, H, W) and one target."""
+    """What reaches the pixels with another composite, of one image (C, H, W) and one target."""
     method = replace(passes.method, composite=composite)
     plan = make_plan(passes.program.plan.graph, composite)
     program = Program(plan, image.device, image.dtype, back, gradients=bool(method.selections))

@@ -1,6 +1,7 @@
 """Seeds: the initial relevance over the logits.
 
-Notation: logits z, target t, s = softmax over the rivals' logits only (``s_t = 0``, sums to 1), y = softmax(z).
+Notation: logits z, target t, s = softmax over the rivals' logits only (``s_t = 0``, sums to 1), y =
+    softmax(z).
 """
 
 from abc import ABC, abstractmethod
@@ -28,8 +29,9 @@ class Seed(ABC):
         Args:
             logits: (B, N).
             target: class of each of K explanations of each image, (K, B).
-            rivals: which classes the target is contrasted with, bool (K, B, N); never the target itself. Where there are none, the
-                question is whether it is so, and what would be their part goes to a constant logit 0.
+            rivals: which classes the target is contrasted with, bool (K, B, N); never the target itself.
+                Where there are none, the question is whether it is so, and what would be their part goes to a
+                constant logit 0.
 
         Returns:
             (K, B, N).
@@ -62,7 +64,8 @@ def _own(logits: Tensor, target: Tensor) -> Tensor:
     infinite = of_target.isinf().any(-1)
     if bool(infinite.any()):
         raise ValueError(
-            f"the target {target[infinite].unique().tolist()} has an infinite logit: the model rules it out, and nothing speaks for or "
+            f"the target {target[infinite].unique().tolist()} has an infinite logit: the model rules it out, "
+            "and nothing speaks for or "
             "against it. Explain a class whose logit is finite."
         )
     return logits.new_zeros(*target.shape, logits.shape[-1]).scatter(-1, target.unsqueeze(-1), of_target)
@@ -84,7 +87,8 @@ class Contrasting(Seed):
         number = isinstance(self.strength, int | float) and not isinstance(self.strength, bool)
         if not (number and isfinite(self.strength) and self.strength >= 0):
             raise ValueError(
-                f"strength is {self.strength!r}, expected a finite number of at least 0: 0 for no rivals, 1 for the published form."
+                f"strength is {self.strength!r}, expected a finite number of at least 0: 0 for no rivals, 1 "
+                "for the published form."
             )
 
     @property
@@ -110,7 +114,7 @@ class Logit(Seed):
 
 @dataclass(frozen=True)
 class Uniform(Contrasting):
-    """CLRP1's seed: ``R_t = z_t``, ``R_n = -strength z_t / (number of rivals)`` (Gu et al. 2018, arXiv 1812.02100).
+    """CLRP1's seed: ``R_t = z_t``, ``R_n = -strength z_t / (number of rivals)`` (Gu 2018, arXiv 1812.02100).
 
     Attributes:
         strength: 1 makes it sum to zero, 0 gives :class:`Logit`.
@@ -133,20 +137,20 @@ class Uniform(Contrasting):
 
 @dataclass(frozen=True)
 class SoftmaxGradient(Contrasting):
-    """SGLRP's seed, divided by ``y_t (1 - y_t)``: ``R_t = 1``, ``R_n = -strength s_n`` (Iwana et al. 2019, 1908.04351).
+    """SGLRP's seed over ``y_t (1 - y_t)``: ``R_t = 1``, ``R_n = -strength s_n`` (Iwana 2019, 1908.04351).
 
-    The published form ``R_t = y_t (1 - y_t)``, ``R_n = -y_t y_n`` is the same map up to a positive factor, and
-    underflows where the network is sure.
+    The published form ``R_t = y_t (1 - y_t)``, ``R_n = -y_t y_n`` is the same map up to a positive factor,
+    and underflows where the network is sure.
 
     Attributes:
         rivals: "all", or how many of the strongest rivals to take.
         strength: 1 is the published form and sums to zero; 0 leaves the target alone.
-        scaled: multiply by ``y_t (1 - y_t)`` again, with y the softmax over the target and its rivals, or the sigmoid of a target that has
-            none; needs a strength.
+        scaled: multiply by ``y_t (1 - y_t)`` again, with y the softmax over the target and its rivals, or the
+            sigmoid of a target that has none; needs a strength.
 
     Raises:
-        ValueError: rivals is neither "all" nor a positive integer, strength is not a finite number of at least 0, or it is 0 with
-            ``scaled``, whose factor without rivals is 0.
+        ValueError: rivals is neither "all" nor a positive integer, strength is not a finite number of at
+            least 0, or it is 0 with ``scaled``, whose factor without rivals is 0.
     """
 
     rivals: Literal["all"] | int = "all"
@@ -158,11 +162,13 @@ class SoftmaxGradient(Contrasting):
         number = isinstance(self.rivals, int) and not isinstance(self.rivals, bool)
         if self.rivals != "all" and not (number and int(self.rivals) > 0):
             raise ValueError(
-                f"rivals is {self.rivals!r}, expected 'all' or how many of the strongest rivals to take, for example 5."
+                f"rivals is {self.rivals!r}, expected 'all' or how many of the strongest rivals to take, for "
+                "example 5."
             )
         if self.scaled and not self.has_rivals:
             raise ValueError(
-                "strength is 0 with scaled=True, which multiplies by y_t (1 - y_t): without rivals that is 0, and so would be the map. "
+                "strength is 0 with scaled=True, which multiplies by y_t (1 - y_t): without rivals that is "
+                "0, and so would be the map. "
                 "Pass scaled=False, or a strength above 0."
             )
 
@@ -183,13 +189,15 @@ class SoftmaxGradient(Contrasting):
 
 @dataclass(frozen=True)
 class Contrast(Contrasting):
-    """How far the target is ahead: ``R_t = z_t``, ``R_n = -strength c s_n z_n``, ``c = min(1, max(0, z_t) / z_s)`` (clarp's own).
+    """The target's lead: ``R_t = z_t``, ``R_n = -strength c s_n z_n``, ``c = min(1, max(0, z_t) / z_s)``.
 
-    ``z_s = sum_n s_n z_n`` is what the rivals have together. Where the target leads (c = 1), this is :class:`SoftmaxGradient` times the
-    logits, and sums to the target's lead ``z_t - z_s``. With the zero or epsilon rule in a head of one layer, every feature then gets
-    exactly what it contributes to that lead, ``a_i (w_ti - sum_n s_n w_ni)``, signs included. Where the target trails, the rivals count no
-    more than it has itself (c < 1, and the seed sums to zero): their whole weight would outweigh all that speaks for the target, and leave
-    a map that is negative everywhere, its object included. Where ``z_s`` is not positive there is nothing to cap, and c = 1.
+    ``z_s = sum_n s_n z_n`` is what the rivals have together. Where the target leads (c = 1), this is
+    :class:`SoftmaxGradient` times the logits, and sums to the target's lead ``z_t - z_s``. With the zero or
+    epsilon rule in a head of one layer, every feature then gets exactly what it contributes to that lead,
+    ``a_i (w_ti - sum_n s_n w_ni)``, signs included. Where the target trails, the rivals count no more than it
+    has itself (c < 1, and the seed sums to zero): their whole weight would outweigh all that speaks for the
+    target, and leave a map that is negative everywhere, its object included. Where ``z_s`` is not positive
+    there is nothing to cap, and c = 1.
 
     Attributes:
         strength: of the rivals; 0 gives :class:`Logit`.
@@ -230,7 +238,8 @@ class Vector(Seed):
     def __post_init__(self) -> None:
         if not isinstance(self.values, Tensor) and not callable(self.values):
             raise TypeError(
-                f"Vector got a {type(self.values).__name__}, expected a tensor over the logits or a callable that returns one."
+                f"Vector got a {type(self.values).__name__}, expected a tensor over the logits or a callable "
+                "that returns one."
             )
 
     @property
@@ -244,13 +253,14 @@ class Vector(Seed):
         values = self.values(logits, target.t()) if callable(self.values) else self.values
         if not isinstance(values, Tensor) or not bool(torch.isfinite(values).all()):
             raise ValueError(
-                f"Vector gives the {type(values).__name__} {values!r}, expected a tensor of finite numbers over the logits."
+                f"Vector gives the {type(values).__name__} {values!r}, expected a tensor of finite numbers "
+                "over the logits."
             )
         shape = (logits.shape[0], target.shape[0], logits.shape[1])
         return _spread(values.to(logits), shape).transpose(0, 1)
 
     def part(self, images: range, targets: range, whole: tuple[int, int]) -> "Vector":
-        """That of the values that belong to these images and targets; what a callable gives is asked for part by part."""
+        """The values of these images and targets; a callable is asked part by part."""
         if not isinstance(self.values, Tensor) or self.values.ndim < 2:
             return self
         values = _spread(self.values, (*whole, self.values.shape[-1]))
@@ -263,12 +273,13 @@ def _spread(values: Tensor, shape: tuple[int, int, int]) -> Tensor:
         return (values.unsqueeze(1) if values.ndim == 2 else values).expand(shape)
     except RuntimeError as error:
         raise ValueError(
-            f"Vector gives values of shape {tuple(values.shape)}, expected (N,), (B, N) or (B, K, N) with (B, K, N) = {shape}."
+            f"Vector gives values of shape {tuple(values.shape)}, expected (N,), (B, N) or (B, K, N) with "
+            f"(B, K, N) = {shape}."
         ) from error
 
 
 def softmax_direction(logits: Tensor, target: Tensor, rivals: Tensor, strength: float = 1.0) -> Tensor:
-    """``e_t - strength s``: the gradient of log y_t over the logits up to the factor ``1 - y_t``, (K, B, N)."""
+    """``e_t - strength s``: the gradient of log y_t over the logits but for ``1 - y_t``, (K, B, N)."""
     own = _one_hot(logits, target)
     if strength == 0:
         return own

@@ -1,7 +1,8 @@
 """Selection: relevance follows what raises the target's probability (SLRP's step, Jung, Han, Choi 2021).
 
-The gradient g is that of ``z_t - sum_n s_n z_n`` with s the softmax over the rivals, which is the gradient of the
-softmax probability up to the factor ``y_t (1 - y_t)``; the factor does not change the selection, and would underflow.
+The gradient g is that of ``z_t - sum_n s_n z_n`` with s the softmax over the rivals, which is the gradient of
+the softmax probability up to the factor ``y_t (1 - y_t)``; the factor does not change the selection, and
+would underflow.
 """
 
 from collections import Counter
@@ -25,13 +26,14 @@ Form = Literal["channel", "element", "neuron", "neuron-mask"]
 Layers = Literal["all", "last", "last-stage", "before-last-stage"]
 _LAYERS = "expected 'all', 'last', 'last-stage', 'before-last-stage', or a tuple of module names"
 FLOOR = 1e-6
-"""What every neuron keeps in neuron form, relative to the strongest: where no input of an output is selected, a rule
-without bias hands the output's relevance on as if there were no selection, and nothing is lost. (A rule with the bias in
-its denominator gives it to the bias.)"""
+"""What every neuron keeps in neuron form, relative to the strongest: where no input of an output is selected,
+a rule
+without bias hands the output's relevance on as if there were no selection, and nothing is lost. (A rule with
+the bias in its denominator gives it to the bias.)"""
 
 
 ROUNDING = 100
-"""How many units of rounding, relative to the mean size, the mean of a channel's gradients must be apart from zero."""
+"""How many units of rounding the mean of a channel's gradients must be from zero, relative to their size."""
 
 
 @dataclass(frozen=True)
@@ -40,24 +42,28 @@ class Selection:
 
     Forms, with A the output of a convolution and a its input:
 
-    - "channel" (form A): ``R_k <- alpha_k R_k`` at the output, ``alpha_k = ReLU(mean over positions of g_k)``, g = dy_t/dA;
+    - "channel" (form A): ``R_k <- alpha_k R_k`` at the output, ``alpha_k = ReLU(mean over positions of
+      g_k)``, g = dy_t/dA;
     - "element": ``R_k(u) <- alpha_k(u) R_k(u)`` with ``alpha = ReLU(g)`` at every position;
-    - "neuron" (form B2): the convolution's rule reads ``m a`` instead of a, with ``m = ReLU(g)``, g = dy_t/da; conserves;
+    - "neuron" (form B2): the convolution's rule reads ``m a`` instead of a, with ``m = ReLU(g)``, g =
+      dy_t/da; conserves;
     - "neuron-mask" (form B1): the same with ``m = 1[g > 0]``;
 
-    The neuron forms leave out the convolutions that read the pixels, where the sign of a value means nothing (a model without
-    others has nothing to select), and take in the dense layers that act at every position, as in transformers, where their rule is z+ or
-    alpha-beta: others divide by sums of either sign, which nearly cancel when most inputs are deselected, and layer after layer relevance
-    would grow beyond all numbers.
+    The neuron forms leave out the convolutions that read the pixels, where the sign of a value means nothing
+    (a model without others has nothing to select), and take in the dense layers that act at every position,
+    as in transformers, where their rule is z+ or alpha-beta: others divide by sums of either sign, which
+    nearly cancel when most inputs are deselected, and layer after layer relevance would grow beyond all
+    numbers.
 
-    In the channel and the element form, each sample is rescaled so that ``sum |R|`` stays what it was: only the shape of alpha matters,
-    and nothing underflows. Where no gradient is positive, selection is skipped, and the explanation counts it.
+    In the channel and the element form, each sample is rescaled so that ``sum |R|`` stays what it was: only
+    the shape of alpha matters, and nothing underflows. Where no gradient is positive, selection is skipped,
+    and the explanation counts it.
 
     Attributes:
         form: one of the four.
-        layers: "all" convolutions, the "last" one with more than one position (so no gate, and none behind the pooling), the
-            "last-stage" (all with as many positions as the last), those "before-last-stage", or names of modules with shell
-            wildcards, for example ("layer4.*",).
+        layers: "all" convolutions, the "last" one with more than one position (so no gate, and none behind
+            the pooling), the "last-stage" (all with as many positions as the last), those
+            "before-last-stage", or names of modules with shell wildcards, for example ("layer4.*",).
         gradient: of the softmax "probability", or of the target's "logit".
 
     Raises:
@@ -88,14 +94,15 @@ class Selection:
         """At which operations of a plan it selects.
 
         Raises:
-            ValueError: there is no convolution, a name matches none, no layer is before the last stage, or the rule at one of
-                them doesn't look at the inputs that a neuron form selects.
+            ValueError: there is no convolution, a name matches none, no layer is before the last stage, or
+                the rule at one of them doesn't look at the inputs that a neuron form selects.
         """
         reached = plan.reached()
         steps = [step for step in plan if self._knows(step.node) and step.node.name in reached]
         if not steps:
             raise ValueError(
-                f"{self} needs {self._kinds}, and the model has none. Use a method without selection, for example 'sglrp'."
+                f"{self} needs {self._kinds}, and the model has none. Use a method without selection, for "
+                "example 'sglrp'."
             )
         where = [step for step in steps if not self.in_rule or _takes_a_selection(step)]
         nodes = self._chosen(tuple(step.node for step in where), steps)
@@ -124,19 +131,22 @@ class Selection:
         return found
 
     def _check_names(self, nodes: Sequence[Node], steps: Sequence[Step]) -> None:
-        """Refuse a name that none of these nodes has; the steps are theirs, and those that read the pixels."""
+        """Refuse a name that none of these nodes has; steps may include those that read the pixels."""
         for pattern in self.layers:
             if any(fnmatchcase(node.module, pattern) for node in nodes):
                 continue
             if any(fnmatchcase(step.node.module, pattern) for step in steps):
                 raise ValueError(
-                    f"layers has {pattern!r}, where the form {self.form!r} selects nothing: it reads the pixels, whose sign means nothing, "
-                    "or is a dense layer whose rule is neither z+ nor alpha-beta. Leave it out, or take the form 'channel'."
+                    f"layers has {pattern!r}, where the form {self.form!r} selects nothing: it reads the "
+                    "pixels, whose sign means nothing, "
+                    "or is a dense layer whose rule is neither z+ nor alpha-beta. Leave it out, or take the "
+                    "form 'channel'."
                 )
             near = get_close_matches(pattern, [node.module for node in nodes], n=3, cutoff=0.0)
             hint = f"The nearest are {', '.join(near)}." if near else "There is none behind the first layer."
             raise ValueError(
-                f"layers has {pattern!r}, which is none of the model's {self._kinds} that relevance arrives at "
+                f"layers has {pattern!r}, which is none of the model's {self._kinds} that relevance arrives "
+                "at "
                 f"(a gate's get none). {hint}"
             )
 
@@ -145,8 +155,10 @@ class Selection:
         for step in steps:
             if isinstance(step.rule, LinearRule) and not step.rule.reads_input:
                 raise ValueError(
-                    f"the form {self.form!r} selects inputs, and the rule {step.rule!r} at {step.node.module or 'the model'!r} doesn't look "
-                    "at them: it would change nothing. Take a rule that does, for example ZPlus(), or the form 'channel'."
+                    f"the form {self.form!r} selects inputs, and the rule {step.rule!r} at "
+                    f"{step.node.module or 'the model'!r} doesn't look "
+                    "at them: it would change nothing. Take a rule that does, for example ZPlus(), or the "
+                    "form 'channel'."
                 )
 
     @property
@@ -167,7 +179,7 @@ class Selection:
 
 
 def _takes_a_selection(step: Step) -> bool:
-    """Whether a neuron form may select the inputs here: not pixels, nor those of a dense layer whose denominators mix signs."""
+    """Whether a neuron form may select inputs: not pixels, nor where a dense layer's rule mixes signs."""
     mixed = (
         isinstance(step.node.operation, Dense)
         and isinstance(step.rule, LinearRule)
@@ -177,7 +189,7 @@ def _takes_a_selection(step: Step) -> bool:
 
 
 class _Gradients:
-    """Gradients on their way back: each is computed when it is asked for, and forgotten when nobody will ask again.
+    """Gradients of the backward pass, each computed on demand and dropped after its last use.
 
     Args:
         coming: from :meth:`clarp.propagation.Program.gradients`.
@@ -211,7 +223,7 @@ class RunningSelection:
         self.skipped = torch.zeros_like(target)
 
     def add(self, selection: Selection, node: Node, gradient: Callable[[], Tensor]) -> None:
-        """Select at one convolution by the gradient (K, B, ...) at its output, or at its input in neuron form."""
+        """Select at a convolution by the gradient (K, B, ...) of its output, in neuron form of its input."""
         if selection.in_rule:
             self._inputs[node.name] = selection, gradient
         else:
@@ -247,7 +259,7 @@ class RunningSelection:
         return torch.cat([value] * (seeds // self._targets)) if seeds > self._targets else value
 
     def select(self, name: str, relevance: Tensor) -> Tensor:
-        """``R <- alpha R``, rescaled to the same ``sum |R|``; relevance is (P K, B, ...) for P passes of K targets."""
+        """``R <- alpha R`` with ``sum |R|`` kept; relevance is (P K, B, ...) for P passes of K targets."""
         if name not in self._channels:
             return relevance
         selection, take, axes = self._channels.pop(name)
@@ -274,7 +286,8 @@ class RunningSelection:
 def _mean_over_positions(gradient: Tensor, axes: int) -> Tensor:
     """Over the last axes, (K, B, C, ...) to (K, B, C, 1, ...); zero where only rounding is left.
 
-    Behind an instance norm, say, the gradients of a channel cancel by mathematics, and the sign of what is left means nothing.
+    Behind an instance norm, say, the gradients of a channel cancel by mathematics, and the sign of what is
+    left means nothing.
     """
     positions = tuple(range(-axes, 0))
     mean, size = gradient.mean(positions, keepdim=True), gradient.abs().mean(positions, keepdim=True)
@@ -284,7 +297,7 @@ def _mean_over_positions(gradient: Tensor, axes: int) -> Tensor:
 def select_by_gradients(
     selections: Sequence[Selection], program: Program, tape: Tape, target: Tensor, rivals: Tensor
 ) -> RunningSelection | None:
-    """Make the selections ready; the gradients that they need are computed on the way back, as their turns come.
+    """The selections of one batch; their gradients are computed during the backward pass.
 
     Args:
         selections: at each operation the first one that names it counts.

@@ -16,7 +16,8 @@ def resolve_target(target: Target, scores: Tensor) -> Tensor:
     """The classes to explain as (B,) or (B, K), on the scores' device.
 
     Args:
-        target: None for the class of the greatest score, an int, or a sequence or tensor of shape (B,) or (B, K).
+        target: None for the class of the greatest score, an int, or a sequence or tensor of shape (B,) or (B,
+            K).
         scores: (B, N), for N classes.
 
     Raises:
@@ -31,13 +32,15 @@ def resolve_target(target: Target, scores: Tensor) -> Tensor:
         found = found.expand(batch)
     if found.ndim not in (1, 2) or found.shape[0] != batch or found.numel() == 0:
         raise ValueError(
-            f"target has the shape {tuple(found.shape)} for {batch} image(s), expected one class for each image, ({batch},), "
+            f"target has the shape {tuple(found.shape)} for {batch} image(s), expected one class for each "
+            f"image, ({batch},), "
             f"or K classes for each image, ({batch}, K)."
         )
     _in_range("target", found, classes)
     if classes > 2 and found.shape[1:] == (classes,) and _one_hot(found):
         raise ValueError(
-            f"target is one-hot, a row of {classes} zeros and ones for each image, expected the numbers of classes. Pass target.argmax(1)."
+            f"target is one-hot, a row of {classes} zeros and ones for each image, expected the numbers of "
+            "classes. Pass target.argmax(1)."
         )
     return found.clone()
 
@@ -65,12 +68,14 @@ def resolve_rivals(against: Against, target: Tensor, classes: int) -> Tensor:
         found = found.view(1) if found.ndim == 0 else found
         if found.ndim == 2 and found.shape[0] != target.shape[1]:
             raise ValueError(
-                f"against has the shape {tuple(found.shape)} for {target.shape[1]} image(s), expected one set of classes for "
+                f"against has the shape {tuple(found.shape)} for {target.shape[1]} image(s), expected one "
+                "set of classes for "
                 f"all, (M,), or one for each image, ({target.shape[1]}, M)."
             )
         if found.ndim > 2 or found.numel() == 0:
             raise ValueError(
-                f"against is {against!r} of the shape {tuple(found.shape)}, expected at least one class, or None for all classes but the target."
+                f"against is {against!r} of the shape {tuple(found.shape)}, expected at least one class, or "
+                "None for all classes but the target."
             )
         _in_range("against", found, classes)
         sets = torch.zeros(*found.shape[:-1], classes, dtype=torch.bool, device=target.device)
@@ -80,7 +85,8 @@ def resolve_rivals(against: Against, target: Tensor, classes: int) -> Tensor:
     if not bool(rivals.any(-1).all()):
         raise ValueError(
             f"against is {against!r} for the target {target.t().tolist()}: nobody is left to be a rival. "
-            "Name at least one class other than the target, or use a method without rivals, for example 'lrp'."
+            "Name at least one class other than the target, or use a method without rivals, for example "
+            "'lrp'."
         )
     return rivals
 
@@ -113,5 +119,6 @@ def _in_range(name: str, found: Tensor, classes: int) -> None:
     wrong = found[(found < 0) | (found >= classes)]
     if wrong.numel():
         raise ValueError(
-            f"{name} has {wrong.unique().tolist()}, expected classes from 0 to {classes - 1} of the model's {classes}."
+            f"{name} has {wrong.unique().tolist()}, expected classes from 0 to {classes - 1} of the model's "
+            f"{classes}."
         )

@@ -52,7 +52,7 @@ class Task(ABC):
 
     @abstractmethod
     def scores(self, logits: Tensor) -> Tensor:
-        """Logits (B, N) as a value for each class, (B, classes): the greater, the more the model says that it is this one."""
+        """Logits (B, N) as a score for each class, (B, classes); the greatest is the most probable class."""
 
     @abstractmethod
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class Task(ABC):
         return target
 
     def signs(self, target: Tensor) -> Tensor | None:
-        """What each class' map is multiplied with, -1 or 1 in the shape of ``target``; None where it is always 1."""
+        """The factor of each class' map, -1 or 1 in the shape of ``target``; None where it is always 1."""
         del target
         return None
 
@@ -93,7 +93,8 @@ class Task(ABC):
         """
         if len(given) != self.classes:
             raise ValueError(
-                f"{len(given)} label(s) were given, and the model has {self.classes} classes, expected a name for each, in the order of "
+                f"{len(given)} label(s) were given, and the model has {self.classes} classes, expected a "
+                "name for each, in the order of "
                 "the logits."
             )
         return tuple(map(str, given))
@@ -119,8 +120,8 @@ class Multiclass(Task):
 class Binary(Task):
     """It is so or not: class 1 has ``sigma(z)``, class 0 ``sigma(-z)``.
 
-    Every method gives for class 1 what it gives on the logits (0, z), whose first is no rival that relevance could go to. Class 0 is the
-    same question with its sign turned: its map is the negative of the other's.
+    Every method gives for class 1 what it gives on the logits (0, z), whose first is no rival that relevance
+    could go to. Class 0 is the same question with its sign turned: its map is the negative of the other's.
     """
 
     name: ClassVar[TaskName] = "binary"
@@ -165,7 +166,7 @@ class Binary(Task):
 
 @dataclass(frozen=True)
 class Multilabel(Task):
-    """Any of N classes, each a question of its own: ``sigma(z_k)``; a class has no rivals but those that are named."""
+    """Any of N classes, each by itself: ``sigma(z_k)``. A class has only the rivals that are named."""
 
     name: ClassVar[TaskName] = "multilabel"
 
@@ -201,7 +202,8 @@ def checked_task(task: object) -> TaskName | None:
     found = next((name for name in get_args(TaskName) if name == task), None)
     if found is None and task is not None:
         raise ValueError(
-            f"task is {task!r}, expected 'multiclass' (one of the classes), 'binary' (it is so or not), 'multilabel' (any of them), or "
+            f"task is {task!r}, expected 'multiclass' (one of the classes), 'binary' (it is so or not), "
+            "'multilabel' (any of them), or "
             "nothing, to see by how the model ends."
         )
     return found
@@ -248,7 +250,8 @@ def _of_one_logit(graph: Graph, said: TaskName | None) -> Task:
     squash = None if graph.link is None else graph.link.squash
     if squash == "softmax":
         raise ValueError(
-            "the model ends in a softmax over one class, which is always 1, expected a sigmoid. Say what its logit means, for example "
+            "the model ends in a softmax over one class, which is always 1, expected a sigmoid. Say what its "
+            "logit means, for example "
             "task='binary'."
         )
     if squash is None and said == "multilabel":
@@ -266,10 +269,12 @@ def _check_count(given: TaskName | None, count: int) -> None:
             + (
                 "Two logits that a softmax compares are two classes: task='multiclass'."
                 if count == 2
-                else "Findings of which several may be there are task='multilabel'; classes of which one is, task='multiclass'."
+                else "Findings of which several may be there are task='multilabel'; classes of which one is, "
+                "task='multiclass'."
             )
         )
     if given == "multiclass" and count == 1:
         raise ValueError(
-            "task is 'multiclass', and the model has one logit, expected at least two. One logit is task='binary': it is so or not."
+            "task is 'multiclass', and the model has one logit, expected at least two. One logit is "
+            "task='binary': it is so or not."
         )

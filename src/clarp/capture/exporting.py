@@ -47,7 +47,8 @@ class _Muted(io.TextIOBase):
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep PyTorch's messages about an export off standard error; what it raises says enough."""
-    # Loggers without a level of their own have PyTorch's; each call of setLevel visits all loggers of the process.
+    # Loggers without a level of their own have PyTorch's; each call of setLevel visits all loggers of the
+    # process.
     loggers = [logging.getLogger("torch")]
     loggers += [
         logger

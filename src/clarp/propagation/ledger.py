@@ -25,7 +25,9 @@ ROUNDING = 1e-5  # of the seed's size
 
 @dataclass(frozen=True)
 class Entry:
-    """One operation's balance: ``arrived = handed_on + selection + bias + epsilon``. All tensors are (B,) or (B, K).
+    """One operation's balance: ``arrived = handed_on + selection + bias + epsilon``.
+
+    All tensors are (B,) or (B, K).
 
     Attributes:
         node: the operation.
@@ -51,7 +53,7 @@ class Entry:
 
     @property
     def absorbed(self) -> Tensor:
-        """What reached none of its inputs: bias and epsilon, but not selection, which moves relevance elsewhere."""
+        """What reached none of its inputs: bias and epsilon. Selection moves relevance elsewhere."""
         return self.arrived - self.handed_on - self.selection
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Entry":
@@ -72,7 +74,8 @@ class Ledger:
 
     Attributes:
         seed: the sum of the initial relevance, (B,) or (B, K).
-        size: the sum of its absolute values. A seed that contrasts classes has a sum near zero, and this is what it weighs.
+        size: the sum of its absolute values. A seed that contrasts classes has a sum near zero, and this is
+            what it weighs.
         pixels: the sum of the relevance that reached the pixels.
         entries: one per operation on the way.
     """
@@ -118,7 +121,8 @@ class Ledger:
         images, targets = self._size()
         if not (0 <= image < images and 0 <= target < targets):
             raise IndexError(
-                f"image {image}, target {target} were asked for, and the ledger has {images} image(s) with {targets} target(s) each."
+                f"image {image}, target {target} were asked for, and the ledger has {images} image(s) with "
+                f"{targets} target(s) each."
             )
         return [
             {
@@ -135,7 +139,7 @@ class Ledger:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON: the totals as in :meth:`summary`, and ``operations`` as in :meth:`rows`.
+        """Everything for JSON: the totals of :meth:`summary`, and ``operations`` as in :meth:`rows`.
 
         Numbers are lists of shape (B,) or (B, K).
         """
@@ -218,7 +222,8 @@ class Ledger:
         yield f"seed {seed} = {shares}"
         if seed in NOTHING and size:
             yield (
-                "The seed contrasts classes and sums to nothing, and so does the relevance on its way; the ledger of a method without rivals "
+                "The seed contrasts classes and sums to nothing, and so does the relevance on its way; the "
+                "ledger of a method without rivals "
                 "('lrp') shows what these rules lose."
             )
         top = [(entry, amount, _written(amount, size)) for entry, amount in self.absorbers()[:TOP]]
@@ -230,7 +235,8 @@ class Ledger:
         if named:
             yield f"absorbed by bias and epsilon, the most (of a seed of size {size:.4g}): {', '.join(named)}"
         if self.seed.numel() > 1:
-            yield f"the first of {self.seed.numel()} explanations; rows(image, target) and to_frame() have the others"
+            others = "rows(image, target) and to_frame() have the others"
+            yield f"the first of {self.seed.numel()} explanations; {others}"
 
 
 def _of(value: Tensor, image: int, target: int) -> float:

@@ -35,9 +35,11 @@ class Step:
     Attributes:
         node: the operation at its place in the network.
         rule: how it hands relevance on.
-        reads_pixels: whether it is a linear operation that reads the image itself, perhaps reshaped, resized or normalised.
+        reads_pixels: whether it is a linear operation that reads the image itself, perhaps reshaped, resized
+            or normalised.
         signs: for each input whether it can't be negative.
-        held: for each input whether it is held constant, because its rule or those of all that it is made of say so.
+        held: for each input whether it is held constant, because its rule or those of all that it is made of
+            say so.
     """
 
     node: Node
@@ -102,7 +104,7 @@ class Plan:
         return "\n".join(table(self.rows(), ["module", "operation", "output", "rule"]))
 
     def reached(self) -> frozenset[str]:
-        """The values that relevance can arrive at: not those that only make gates, which are held constant."""
+        """The values that relevance can arrive at; what only makes gates is held constant."""
         found = {self.graph.output}
         for step in reversed(self.steps):
             if step.node.name in found:
@@ -119,7 +121,8 @@ class Plan:
         """The linear operation with weights that computes the logits.
 
         Raises:
-            ValueError: there are several, whose results are put together, or parts of the logits that none computes.
+            ValueError: there are several, whose results are put together, or parts of the logits that none
+                computes.
         """
         makers, beside = {node.name: node for node in self.graph}, self.graph.image_independent()
         names, found = [self.graph.output], dict[str, Node | None]()
@@ -139,7 +142,8 @@ class Plan:
                 "the images" if node is None else node.module or "(model)" for node in found.values()
             )
             raise ValueError(
-                f"the logits are made of several results ({heads}), expected one last layer with weights, whose weights "
+                f"the logits are made of several results ({heads}), expected one last layer with weights, "
+                "whose weights "
                 "passes='dual' negates. Use passes='two_pass', for example the method 'clrp1'."
             )
         return first
@@ -155,7 +159,8 @@ def positions(node: Node) -> int:
 def last_spatial(nodes: Sequence[Node]) -> Node:
     """The last of these that acts at more than one position, where none does the last of all.
 
-    What comes after it is no place to look for objects: the layers of a squeeze-and-excitation gate, or those behind the pooling.
+    What comes after it is no place to look for objects: the layers of a squeeze-and-excitation gate, or those
+    behind the pooling.
     """
     return next((node for node in reversed(nodes) if positions(node) > 1), nodes[-1])
 

@@ -19,7 +19,8 @@ from clarp.rules.parts import Ones, Part, Value
 from clarp.rules.rule import Context, Shares
 
 ONEDNN = {torch.float32, torch.bfloat16}
-"""The types in which PyTorch's convolutions on a CPU are faster with the channels side by side in memory: 1.5 times for
+"""The types in which PyTorch's convolutions on a CPU are faster with the channels side by side in memory: 1.5
+times for
 VGG16, 1.2 times for ResNet50."""
 
 
@@ -30,7 +31,7 @@ class Selector(Protocol):
         """Change the relevance (K, B, ...) that arrived at this operation's output."""
 
     def modulation(self, name: str, seeds: int) -> Tensor | None:
-        """What this operation's input is multiplied with before its rule reads it, (K, B, ...), or None; may be overwritten."""
+        """The factors (K, B, ...) of this operation's input, or None; they may be overwritten."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,14 @@ class Relevance:
 
 
 class Program:
-    """Runs a plan on one device in one type; the parts of the weights that its rules ask for are made once, here.
+    """Runs a plan on one device in one type. The parts of weights that its rules read are made once.
 
     Args:
         plan: the operations and their rules.
         device: where to run.
         dtype: in which type to compute the logits.
-        back: in which type to go back; a lower precision takes half the time where the hardware has it, and half the memory.
+        back: in which type to go back; a lower precision takes half the time where the hardware has it, and
+            half the memory.
         gradients: whether :meth:`gradients` will be called, so that the forward pass keeps what it reads.
     """
 
@@ -122,7 +124,7 @@ class Program:
         self._overwriting = self._overwritable()
 
     def _loaded(self, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
-        """The plan's tensors on this device and in this type, the convolutions' weights in the layout of the values."""
+        """The plan's tensors on this device and in this type, convolutions' weights in its layout."""
         convolutions = (step.node.operation for step in self.plan)
         weights = {c.weight for c in convolutions if isinstance(c, Convolution)}
         tensors = {n: in_dtype(t.to(device), dtype) for n, t in self.plan.graph.tensors.items()}
@@ -138,7 +140,7 @@ class Program:
             self._parts[operation.weight, part] = prepared
 
     def _overwritable(self) -> frozenset[str]:
-        """The rectifiers that are the only readers of a value of its own memory: fresh memory costs more than they do."""
+        """The rectifiers that may overwrite their input: new memory costs more than they do."""
         graph = self.plan.graph
         fresh = {node.name for node in graph if isinstance(node.operation, WeightedLinear | Add)} - self._kept
         readers = Counter(name for node in graph for name in node.inputs)
@@ -157,7 +159,7 @@ class Program:
         return self._parts[operation.weight, part] if isinstance(operation, WeightedLinear) else part(1.0)
 
     def forward(self, images: Tensor, rows: Sequence[Tensor] = ()) -> Tape:
-        """Compute the logits of images (B, C, H, W) and further inputs (B, ...), and keep what the way back reads."""
+        """Compute the logits of images (B, C, H, W) and further inputs (B, ...), with a forward cache."""
         graph = self.plan.graph
         beside = graph.auxiliary.values(rows, self._forward_tensors, images)
         values = {graph.input: self._laid_out(images), **beside}
@@ -186,10 +188,10 @@ class Program:
         return Tape(values[graph.output], kept, memos, shapes, beside)
 
     def gradients(self, tape: Tape, seed: Tensor, wanted: Collection[str]) -> Iterator[tuple[str, Tensor]]:
-        """The gradients (K, B, ...) of ``sum_n seed_n z_n`` at the wanted values, with their names, each computed when its turn comes.
+        """Yields the gradients (K, B, ...) of ``sum_n seed_n z_n`` at the wanted values, with their names.
 
-        Seed is (K, B, N). The first is the last of the network, as on the way back of the relevance: who takes them as it goes
-        never holds them all.
+        Seed is (K, B, N). The order is from the last layer to the first, on demand, so that only one is in
+        memory.
         """
         arrived = {self.plan.graph.output: seed.to(self._back)}
         for node in reversed(self.plan.graph.nodes):
@@ -308,7 +310,7 @@ class Program:
 
 
 def _check_shares(step: Step, shares: Shares, shapes: Sequence[Size]) -> None:
-    """Refuse what a registered rule hands on if it isn't a share for each input: it would be broadcast, and count several times."""
+    """Refuse shares of a registered rule without the inputs' shapes: they would be broadcast."""
     operation = step.node.operation
     if not isinstance(operation, Custom):
         return
@@ -316,7 +318,8 @@ def _check_shares(step: Step, shares: Shares, shapes: Sequence[Size]) -> None:
     expected = [tuple(shape[1:]) for shape in shapes]
     if len(found) != len(expected) or any(a not in (None, b) for a, b in zip(found, expected, strict=True)):
         raise ValueError(
-            f"the rule {step.rule!r} registered for {operation.target} gives relevance of the shapes {found}, expected those of its "
+            f"the rule {step.rule!r} registered for {operation.target} gives relevance of the shapes "
+            f"{found}, expected those of its "
             f"inputs, {expected} (without batch). Register a rule that knows the operation (docs/rules.md)."
         )
 
