@@ -95,7 +95,7 @@ class Convolution(WeightedLinear):
     def _aten(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, left: Sequence[int] | None = None
     ) -> Tensor:
-        """ATen's convolution of each window of (N, m, C, ...); transposed with an output padding, ``left``."""
+        """ATen's convolution of each window of (N, m, C, ...); transposed with output padding ``left``."""
         before = x.ndim - 1 - len(self.stride)
         windows = x.flatten(0, before - 1)
         padding = (0,) * len(self.stride) if left is None else left
