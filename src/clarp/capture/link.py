@@ -44,9 +44,9 @@ FUNCTIONS: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
     "Reciprocal": (torch.reciprocal, lambda y, limits: y.clamp(min=_least(limits)).reciprocal()),
     "Softplus": (F.softplus, lambda y, limits: y.clamp(min=_least(limits)).expm1().log()),
 }
-"""Each function x -> y, and its inverse (y, limits) -> x; both take the stage's numbers behind. A softmax's
-is right
-up to a constant for each image; what a clamp has cut off can't be told."""
+"""Each function x -> y, and its inverse (y, limits) -> x; both take the stage's numbers behind.
+
+A softmax's inverse is right up to a constant for each image; what a clamp has cut off can't be told."""
 SQUASHES: dict[str, Squash] = {
     "Softmax": "softmax",
     "LogSoftmax": "softmax",

@@ -1,7 +1,7 @@
 """Linear operations, f(x, w) + b: bilinear in the input and the weight, all that a rule needs to know."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -90,20 +90,18 @@ class Convolution(WeightedLinear):
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         x = F.pad(x, self.extra) if self.extra else x
-        none = (0,) * len(self.stride)
-        return self._each(
-            x,
-            lambda windows: torch.ops.aten.convolution.default(
-                windows, weight, bias, self.stride, self.padding, self.dilation, False, none, self.groups
-            ),
-        )
+        return self._aten(x, weight, bias)
 
-    def _each(self, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """A function of (N, C, ...) for each window of (N, m, C, ...)."""
+    def _aten(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, left: Sequence[int] | None = None
+    ) -> Tensor:
+        """ATen's convolution of each window of (N, m, C, ...); transposed with output padding ``left``."""
         before = x.ndim - 1 - len(self.stride)
-        return (
-            function(x) if before == 1 else function(x.flatten(0, before - 1)).unflatten(0, x.shape[:before])
-        )
+        windows = x.flatten(0, before - 1)
+        padding = (0,) * len(self.stride) if left is None else left
+        geometry = (self.stride, self.padding, self.dilation, left is not None, padding, self.groups)
+        y: Tensor = aten.convolution.default(windows, weight, bias, *geometry)
+        return y if before == 1 else y.unflatten(0, x.shape[:before])
 
     def transpose(self, r: Tensor, weight: Weight, shape: Size) -> Tensor:
         """The input gradient as a transposed convolution, which is faster than ATen's backward on CPU."""
@@ -111,25 +109,10 @@ class Convolution(WeightedLinear):
         padded = list(shape[-len(self.stride) :])
         for axis in range(len(self.extra) // 2):
             padded[-1 - axis] += self.extra[2 * axis] + self.extra[2 * axis + 1]
-        kernel = weight.shape[2:]
-        unreached = [
-            size + 2 * p - d * (k - 1) - 1 - (out - 1) * s
-            for size, out, k, s, p, d in zip(
-                padded,
-                r.shape[-len(self.stride) :],
-                kernel,
-                self.stride,
-                self.padding,
-                self.dilation,
-                strict=True,
-            )
-        ]
-        x = self._each(
-            r,
-            lambda windows: torch.ops.aten.convolution.default(
-                windows, weight, None, self.stride, self.padding, self.dilation, True, unreached, self.groups
-            ),
-        )
+        outputs, kernel = r.shape[-len(self.stride) :], weight.shape[2:]
+        axes = zip(padded, outputs, kernel, self.stride, self.padding, self.dilation, strict=True)
+        unreached = [size + 2 * p - d * (k - 1) - 1 - (out - 1) * s for size, out, k, s, p, d in axes]
+        x = self._aten(r, weight, None, unreached)
         return F.pad(x, [-p for p in self.extra]) if self.extra else x
 
     def shaped_bias(self, bias: Tensor) -> Tensor:
@@ -157,40 +140,13 @@ class TransposedConvolution(Convolution):
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         x = F.pad(x, self.extra) if self.extra else x
-        return self._each(
-            x,
-            lambda windows: torch.ops.aten.convolution.default(
-                windows,
-                exchanged(weight, self.groups),
-                bias,
-                self.stride,
-                self.padding,
-                self.dilation,
-                True,
-                self.output_padding,
-                self.groups,
-            ),
-        )
+        return self._aten(x, exchanged(weight, self.groups), bias, self.output_padding)
 
     def transpose(self, r: Tensor, weight: Weight, shape: Size) -> Tensor:
         assert isinstance(weight, Tensor)
-        none = (0,) * len(self.stride)
-        x = self._each(
-            r,
-            lambda windows: torch.ops.aten.convolution.default(
-                windows,
-                exchanged(weight, self.groups),
-                None,
-                self.stride,
-                self.padding,
-                self.dilation,
-                False,
-                none,
-                self.groups,
-            ),
-        )
-        starts = self.extra[0::2][::-1] or none
-        for axis, start in enumerate(starts, -len(none)):
+        x = self._aten(r, exchanged(weight, self.groups), None)
+        starts = self.extra[0::2][::-1] or (0,) * len(self.stride)
+        for axis, start in enumerate(starts, -len(starts)):
             x = x.narrow(axis, start, shape[axis])
         return x
 
@@ -252,61 +208,47 @@ class Affine(WeightedLinear):
 @lowers(aten.conv1d.default, aten.conv2d.default, aten.conv3d.default)
 def _convolution(call: Call) -> Lowered:
     """Constant weights; its input has a batch axis."""
-    x, weight = call.value("input"), call.required("weight")
-    axes = _axes(call, x)
-    operation = Convolution(
-        weight,
-        call.constant("bias"),
-        per_axis(call["stride"], axes),
-        per_axis(call["padding"], axes),
-        per_axis(call["dilation"], axes),
-        call["groups"],
-    )
-    return operation, (_first(call, x),)
+    x, weight = _first(call), call.required("weight")
+    stride, padding, dilation = _per_axis(call, ("stride", "padding", "dilation"))
+    return Convolution(weight, call.constant("bias"), stride, padding, dilation, call["groups"]), (x,)
 
 
 @lowers(aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding)
 def _convolution_padded_by_name(call: Call) -> Lowered:
     """Padding "same" or "valid"."""
-    x, weight = call.value("input"), call.required("weight")
+    x, weight = _first(call), call.required("weight")
+    stride, dilation = _per_axis(call, ("stride", "dilation"))
     kernel = call.constants[weight].shape[2:]
-    dilation = per_axis(call["dilation"], len(kernel))
     total = [d * (k - 1) if call["padding"] == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
-    uneven = [amount for t in reversed(total) for amount in (0, t % 2)]
-    stride = per_axis(call["stride"], len(kernel))
+    uneven = tuple(amount for t in reversed(total) for amount in (0, t % 2))
     padding = tuple(t // 2 for t in total)
-    extra = tuple(uneven) if any(uneven) else ()
-    operation = Convolution(weight, call.constant("bias"), stride, padding, dilation, call["groups"], extra)
-    return operation, (_first(call, x),)
+    extra = uneven if any(uneven) else ()
+    return Convolution(weight, call.constant("bias"), stride, padding, dilation, call["groups"], extra), (x,)
 
 
 @lowers(aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input)
 def _transposed_convolution(call: Call) -> Lowered:
     """Constant weights; its input has a batch axis."""
-    x, weight = call.value("input"), call.constants[call.required("weight")]
-    axes = _axes(call, x)
+    x, weight = _first(call), call.constants[call.required("weight")]
+    stride, padding, dilation, left = _per_axis(call, ("stride", "padding", "dilation", "output_padding"))
+    own, bias = call.new("exchanged", exchanged(weight, call["groups"]).contiguous()), call.constant("bias")
     operation = TransposedConvolution(
-        call.new("exchanged", exchanged(weight, call["groups"]).contiguous()),
-        call.constant("bias"),
-        per_axis(call["stride"], axes),
-        per_axis(call["padding"], axes),
-        per_axis(call["dilation"], axes),
-        call["groups"],
-        output_padding=per_axis(call["output_padding"], axes),
+        own, bias, stride, padding, dilation, call["groups"], output_padding=left
     )
-    return operation, (_first(call, x),)
+    return operation, (x,)
 
 
-def _axes(call: Call, x: fx.Node) -> int:
-    """Over how many axes a convolution goes."""
+def _per_axis(call: Call, names: Sequence[str]) -> list[tuple[int, ...]]:
+    """These arguments of a convolution, for each axis that it goes over."""
     axes = call.constants[call.required("weight")].ndim - 2
-    if len(x.meta["val"].shape) != axes + 2:
-        raise Refused("its input has no batch axis, expected (B, C, ...)")
-    return axes
+    return [per_axis(call[name], axes) for name in names]
 
 
-def _first(call: Call, x: fx.Node) -> fx.Node:
+def _first(call: Call) -> fx.Node:
     """A convolution's input, which may be several windows of each image."""
+    x = call.value("input")
+    if len(x.meta["val"].shape) != call.constants[call.required("weight")].ndim:
+        raise Refused("its input has no batch axis, expected (B, C, ...)")
     if call.layout(x).axis:
         call.shape(x)  # refuses any other batch axis
     return x
