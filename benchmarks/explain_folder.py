@@ -141,9 +141,7 @@ def whole(run: Any, repeats: int) -> dict[str, float]:
     from clarp.commands.explain import explain
 
     opened = [run._opened(path) for path in run.paths]
-    parts = [
-        torch.stack([photo.image for photo in batch]) for batch in batches(opened, run.batch_size)
-    ]
+    parts = [torch.stack([photo.image for photo in batch]) for batch in batches(opened, run.batch_size)]
     del opened
 
     def explanations() -> None:

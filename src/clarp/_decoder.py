@@ -1,4 +1,4 @@
-"""Decodes photos for :mod:`clarp.decoding`: jobs from standard input, answers to standard output.
+"""The process that decodes photos for :mod:`clarp.decoding`: jobs from standard input, answers to its output.
 
 A job is a line of JSON and the file's bytes, where there is no path; an answer is a line of JSON, the pixels,
 and the greys of a photo that has more than its pixels.
@@ -49,7 +49,7 @@ def _answer(head: dict[str, Any], asked: BinaryIO, told: BinaryIO) -> None:
         amount = head["bounds"]["memory"] >> 20
         words = f"{head['name']}: decoding the picture takes more than {amount} MiB; make it smaller."
         _tell(told, {"error": "MemoryError", "message": words})
-    except Exception as error:  # noqa: BLE001  on a damaged file, Pillow's readers raise whatever they run into
+    except Exception as error:  # noqa: BLE001  Pillow's readers raise whatever they run into
         _tell(told, {"error": type(error).__name__, "message": str(error) or type(error).__name__})
     else:
         if isinstance(answer, Image.Image):

@@ -2,7 +2,7 @@
 
 import json as json_format
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from textwrap import fill
@@ -17,6 +17,7 @@ from clarp.explainer import Explainer
 from clarp.method import BASELINES, Method
 from clarp.method import methods as method_names
 from clarp.network import Network
+from clarp.propagation.table import table
 from clarp.task import TaskName
 
 OTHERS = (
@@ -54,7 +55,8 @@ def methods(*, json: bool) -> None:
         fill(f"{method.name:{widest}}{method.when}", _WIDTH, subsequent_indent=" " * widest)
         for method in found
     ]
-    _print(rows, [*when, "", *_table(made)], json=json)
+    names, _, *lines = table(made, list(made[0]))
+    _print(rows, [*when, "", names, *lines], json=json)
     if not json:
         note(f"baselines, for `clarp compare` and `clarp evaluate` only: {', '.join(BASELINES)}.")
 
@@ -83,14 +85,6 @@ def plan(
     if not json and found.composite.name != usual:
         note(f"in this model {method} has the composite {found.composite.name} in place of {usual}.")
     _print(found.rows(), [str(found)], json=json)
-
-
-def _table(rows: Sequence[dict[str, str]]) -> list[str]:
-    widths = {column: max(len(column), *(len(row[column]) for row in rows)) for column in rows[0]}
-    lines = [{column: column for column in widths}, *rows]
-    return [
-        "  ".join(line[column].ljust(width) for column, width in widths.items()).rstrip() for line in lines
-    ]
 
 
 def _print(document: Any, lines: Iterable[str], *, json: bool) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from numpy.typing import ArrayLike
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from clarp.render.legend import FRAME, bar, legend, ticks
 from clarp.render.letters import Pen
@@ -76,7 +76,7 @@ def composed(
     told = [*small_print, " ".join(filter(None, [FRAME if seen.cut else "", view.note, meaning]))]
     strips.append(_words(told, Pen(_letters(width)), width, grey=0.25))
     drawn = _joined([strip for strip in strips if strip.height > 1], gap, down=True)
-    return _margined(drawn, 2 * gap)
+    return ImageOps.expand(drawn, 2 * gap, "white")
 
 
 def tiles(
@@ -170,9 +170,3 @@ def _joined(tiles: Sequence[Image.Image], gap: int, *, down: bool) -> Image.Imag
         joined.paste(tile, (0, place) if down else (place, 0))
         place += gap + (tile.height if down else tile.width)
     return joined
-
-
-def _margined(drawn: Image.Image, margin: int) -> Image.Image:
-    framed = Image.new("RGB", (drawn.width + 2 * margin, drawn.height + 2 * margin), "white")
-    framed.paste(drawn, (margin, margin))
-    return framed
