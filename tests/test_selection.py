@@ -126,8 +126,8 @@ def test_the_gradient_of_a_value_that_several_sums_read() -> None:
     model, x = Twice().double().eval(), torch.rand(2, 3, 6, 6, dtype=torch.float64, requires_grad=True)
     seed = torch.rand(2, 2, 5, dtype=torch.float64)
     program = clarp.Explainer(model, "ssglrp")._program(x.detach())[0]
-    tape, name = program.forward(x.detach()), program.plan.graph.input
-    found = dict(program.gradients(tape, seed, {name}))
+    cached, name = program.forward(x.detach()), program.plan.graph.input
+    found = dict(program.gradients(cached, seed, {name}))
     for one, direction in zip(found[name], seed, strict=True):
         (expected,) = torch.autograd.grad(model(x), x, direction)
         torch.testing.assert_close(one, expected)

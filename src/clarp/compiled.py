@@ -11,11 +11,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from clarp.errors import CaptureError
 from clarp.passes import Maps
-from clarp.propagation import Entry, Ledger, Program, Tape
+from clarp.propagation import Entry, ForwardCache, Ledger, Program
 from clarp.tree import filled, tensors
 
 Result = TypeVar("Result")
-CARRIERS = (Tape, Maps, Ledger, Entry)
+CARRIERS = (ForwardCache, Maps, Ledger, Entry)
 """Whose fields hold tensors; what else is in them stays as it was when the program was recorded."""
 
 OVERWRITING = {"cudagraphs"}

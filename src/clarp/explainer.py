@@ -239,8 +239,8 @@ class Explainer:
         images, further = self._checked(images, inputs)
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             program, further = self._program(images, further)
-            tape = self._run(program, "forward", program.forward, images, further.tensors)
-            return self._task(program).probabilities(tape.logits)
+            cached = self._run(program, "forward", program.forward, images, further.tensors)
+            return self._task(program).probabilities(cached.logits)
 
     def _checked(self, images: Tensor, inputs: Inputs) -> tuple[Tensor, Further]:
         images = checked_images(images, self.network, self._device, self._computing)
@@ -331,18 +331,18 @@ class Explainer:
     def _explain(self, query: Query, program: Program) -> Explanation:
         """The explanation of all at once."""
         task, images = self._task(program), query.images
-        tape = self._run(program, "forward", program.forward, images, query.further.tensors)
-        classes = task.scores(tape.logits).argmax(1) if query.target is None else query.target
+        cached = self._run(program, "forward", program.forward, images, query.further.tensors)
+        classes = task.scores(cached.logits).argmax(1) if query.target is None else query.target
         chosen = (classes.unsqueeze(1) if classes.ndim == 1 else classes).t().contiguous()
-        rivals, targets = self._rivals(task, query.against, chosen, tape.logits), task.columns(chosen)
-        initial = query.seed.relevance(tape.logits, targets, rivals)
-        passes = Passes(self.method, program, tape, targets, rivals, initial, query.bounds)
+        rivals, targets = self._rivals(task, query.against, chosen, cached.logits), task.columns(chosen)
+        initial = query.seed.relevance(cached.logits, targets, rivals)
+        passes = Passes(self.method, program, cached, targets, rivals, initial, query.bounds)
         points = frozenset(query.layers.values())
         maps = self._run(
             program,
             points,
             lambda *tensors: Passes(self.method, program, *tensors).maps(points),
-            *(tape, targets, rivals, initial, query.bounds),
+            *(cached, targets, rivals, initial, query.bounds),
         )
         self._watch(passes, maps, images, chosen, query.first)
         maps = maps.signed(None if isinstance(self.method.seed, Vector) else task.signs(chosen))
@@ -354,7 +354,7 @@ class Explainer:
 
         return Explanation(
             relevance=sample_first(relevance),
-            logits=tape.logits,
+            logits=cached.logits,
             target=classes,
             against=None if query.against is None else torch.as_tensor(query.against),
             method=self.method,

@@ -11,7 +11,7 @@ from clarp.capture import HookPoint
 from clarp.errors import EmptyMap, RelevanceLost, level_of_the_user
 from clarp.method import Method
 from clarp.operations.base import sample_sums
-from clarp.propagation import Ledger, Program, Relevance, Tape
+from clarp.propagation import ForwardCache, Ledger, Program, Propagated
 from clarp.selection import RunningSelection, select_by_gradients
 
 ENOUGH, TOO_MUCH = 0.5, 3.0
@@ -69,7 +69,7 @@ class Passes:
     Attributes:
         method: which passes, and how their maps become one.
         program: the network.
-        tape: its forward pass.
+        cached: its forward pass.
         targets: (K, B).
         rivals: bool (K, B, N).
         seed: the initial relevance, (K, B, N).
@@ -78,7 +78,7 @@ class Passes:
 
     method: Method
     program: Program
-    tape: Tape
+    cached: ForwardCache
     targets: Tensor
     rivals: Tensor
     seed: Tensor
@@ -119,7 +119,9 @@ class Passes:
 
     def selection(self) -> RunningSelection | None:
         """The method's selections at work on this batch."""
-        return select_by_gradients(self.method.selections, self.program, self.tape, self.targets, self.rivals)
+        return select_by_gradients(
+            self.method.selections, self.program, self.cached, self.targets, self.rivals
+        )
 
     def back(
         self,
@@ -127,10 +129,10 @@ class Passes:
         selection: RunningSelection | None,
         layers: Collection[HookPoint] = (),
         dual_from: int | None = None,
-    ) -> Relevance:
+    ) -> Propagated:
         """Propagate one seed (K, B, N), whatever the method's passes."""
         return self.program.relevance(
-            self.tape, seed, bounds=self.bounds, selector=selection, dual_from=dual_from, wanted=layers
+            self.cached, seed, bounds=self.bounds, selector=selection, dual_from=dual_from, wanted=layers
         )
 
     def _factors(self, target_sum: Tensor, rival_sum: Tensor) -> tuple[Tensor, Tensor]:
@@ -154,7 +156,7 @@ class Passes:
             return maps.passes.map(lambda value: value * signs)
         first = replace(
             self,
-            tape=self.tape.first(),
+            cached=self.cached.first(),
             targets=self.targets[:1, :1],
             rivals=self.rivals[:1, :1],
             seed=self.seed[:1, :1],
@@ -220,7 +222,7 @@ def lost_of(amounts: Ledger, targets: Tensor, first: int = 0) -> tuple[Relevance
     return found, row, image
 
 
-def _ledger(seed: Tensor, found: Relevance) -> Ledger:
+def _ledger(seed: Tensor, found: Propagated) -> Ledger:
     return Ledger(sample_sums(seed), sample_sums(seed.abs()), sample_sums(found.pixels), found.entries)
 
 

@@ -56,5 +56,5 @@ def _share(passes: Passes, composite: Composite, image: Tensor, back: torch.dtyp
     method = replace(passes.method, composite=composite)
     plan = make_plan(passes.program.plan.graph, composite)
     program = Program(plan, image.device, image.dtype, back, gradients=bool(method.selections))
-    other = replace(passes, method=method, program=program, tape=program.forward(image[None]))
+    other = replace(passes, method=method, program=program, cached=program.forward(image[None]))
     return float(arrived(other.amounts(other.maps(()))).min())

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from clarp.capture import Node
 from clarp.operations import Convolution, Dense
-from clarp.propagation import Plan, Program, Step, Tape, last_spatial, positions
+from clarp.propagation import ForwardCache, Plan, Program, Step, last_spatial, positions
 from clarp.rules import LinearRule
 from clarp.seeds import softmax_direction
 
@@ -295,14 +295,14 @@ def _mean_over_positions(gradient: Tensor, axes: int) -> Tensor:
 
 
 def select_by_gradients(
-    selections: Sequence[Selection], program: Program, tape: Tape, target: Tensor, rivals: Tensor
+    selections: Sequence[Selection], program: Program, cached: ForwardCache, target: Tensor, rivals: Tensor
 ) -> RunningSelection | None:
     """The selections of one batch; their gradients are computed during the backward pass.
 
     Args:
         selections: at each operation the first one that names it counts.
         program: the network.
-        tape: its forward pass.
+        cached: its forward pass.
         target: (K, B).
         rivals: bool (K, B, N).
 
@@ -319,9 +319,11 @@ def select_by_gradients(
     for kind in ("probability", "logit"):
         group = [(s, node) for s, node in chosen.values() if s.gradient == kind]
         if group:
-            direction = softmax_direction(tape.logits, target, rivals, strength=float(kind == "probability"))
+            direction = softmax_direction(
+                cached.logits, target, rivals, strength=float(kind == "probability")
+            )
             where = [node.inputs[0] if s.in_rule else node.name for s, node in group]
-            gradients = _Gradients(program.gradients(tape, direction, set(where)), Counter(where))
+            gradients = _Gradients(program.gradients(cached, direction, set(where)), Counter(where))
             for (selection, node), name in zip(group, where, strict=True):
                 running.add(selection, node, partial(gradients.take, name))
     return running

@@ -68,10 +68,10 @@ def test_nothing_waits_for_the_cpu(name: str) -> None:
         program = Program(plan, there, torch.float32, torch.bfloat16, gradients=True)
         with OnlyThere(), torch.no_grad():
             images = torch.rand(2, 3, 64, 64, device=there)
-            tape = program.forward(images)
-            seed = torch.rand(3, 2, tape.logits.shape[1], device=there)
+            cached = program.forward(images)
+            seed = torch.rand(3, 2, cached.logits.shape[1], device=there)
             target = torch.zeros(3, 2, dtype=torch.int64, device=there)
-            passes = Passes(method, program, tape, target, seed > 0, seed, (images - 1, images + 1))
+            passes = Passes(method, program, cached, target, seed > 0, seed, (images - 1, images + 1))
             maps = passes.maps(())
         assert maps.relevance.shape == (3, 2, 3, 64, 64)
         amounts = [amount for entry in maps.ledger for amount in (entry.arrived, entry.handed_on, entry.bias)]

@@ -25,7 +25,7 @@ ALONE = frozenset(
 """Functions that treat every element by itself."""
 
 
-class Masked:
+class MaskedValue:
     """Values at the places of a mask.
 
     Args:
@@ -39,7 +39,7 @@ class Masked:
         self.dense, self.mask, self.places, self.at = dense, mask, places, at
 
     @classmethod
-    def taken(cls, x: Tensor, mask: Tensor, places: object, first: float, at: str) -> "Masked":
+    def taken(cls, x: Tensor, mask: Tensor, places: object, first: float, at: str) -> "MaskedValue":
         """``x[mask]``; elsewhere is ``first``, a value that was taken: functions of it are defined there."""
         if mask.shape != x.shape[: mask.ndim]:
             raise _refused(at)
@@ -52,11 +52,11 @@ class Masked:
             raise _refused(self.at)
         y.copy_(torch.where(self.mask, self.dense.to(y.dtype), y))
 
-    def of(self, function: Callable[..., Any], *args: object, **kwargs: object) -> "Masked":
+    def of(self, function: Callable[..., Any], *args: object, **kwargs: object) -> "MaskedValue":
         """A function of each value by itself."""
 
         def dense(value: object) -> object:
-            if isinstance(value, Masked):
+            if isinstance(value, MaskedValue):
                 if value.places != self.places or value.dense.shape != self.dense.shape:
                     raise _refused(self.at)
                 return value.dense
@@ -65,13 +65,13 @@ class Masked:
             return value
 
         args, kwargs = pytree.tree_map(dense, (args, kwargs))
-        return Masked(function(*args, **kwargs), self.mask, self.places, self.at)
+        return MaskedValue(function(*args, **kwargs), self.mask, self.places, self.at)
 
     @classmethod
     def __torch_function__(
         cls, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        given = next(one for one in pytree.tree_leaves((args, kwargs)) if isinstance(one, Masked))
+        given = next(one for one in pytree.tree_leaves((args, kwargs)) if isinstance(one, MaskedValue))
         name = (
             func.__name__.strip("_").removeprefix("r")
             if func.__name__.startswith("__r")
@@ -87,8 +87,10 @@ class Masked:
         return lambda *args, **kwargs: self.of(getattr(torch.Tensor, name), self, *args, **kwargs)
 
 
-def _binary(function: Callable[[Any, Any], Any], *, mirrored: bool) -> Callable[[Masked, object], Masked]:
-    def method(self: Masked, other: object) -> Masked:
+def _binary(
+    function: Callable[[Any, Any], Any], *, mirrored: bool
+) -> Callable[[MaskedValue, object], MaskedValue]:
+    def method(self: MaskedValue, other: object) -> MaskedValue:
         return self.of(function, other, self) if mirrored else self.of(function, self, other)
 
     return method
@@ -101,9 +103,9 @@ for _name, _function in {
     "truediv": operator.truediv,
     "pow": operator.pow,
 }.items():
-    setattr(Masked, f"__{_name}__", _binary(_function, mirrored=False))
-    setattr(Masked, f"__r{_name}__", _binary(_function, mirrored=True))
-setattr(Masked, "__neg__", lambda self: self.of(operator.neg, self))  # noqa: B010  beside the others
+    setattr(MaskedValue, f"__{_name}__", _binary(_function, mirrored=False))
+    setattr(MaskedValue, f"__r{_name}__", _binary(_function, mirrored=True))
+setattr(MaskedValue, "__neg__", lambda self: self.of(operator.neg, self))  # noqa: B010  beside the others
 
 
 def _refused(at: str) -> CaptureError:

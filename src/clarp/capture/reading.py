@@ -26,7 +26,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
-from clarp.capture.masked import Masked
+from clarp.capture.masked import MaskedValue
 from clarp.errors import CaptureError
 
 TORCH = f"{Path(torch.__file__).parent}{os.sep}"
@@ -214,7 +214,7 @@ class _Replaying(Hookless):
             return self._answer(func, args)
         if _sets_by_mask(func, args):
             places = self._next(func).value
-            if isinstance(args[2], Masked):
+            if isinstance(args[2], MaskedValue):
                 return args[2].written(args[0], places)
         if any(isinstance(one, Shown) for one in pytree.tree_leaves((args, kwargs))):
             raise _reads_image()
@@ -238,7 +238,7 @@ class _Replaying(Hookless):
                         f"the model takes values by several masks or indices at once{_at()}, one of which is "
                         "computed from the image. Multiply by the mask, or use torch.where"
                     )
-                return Masked.taken(args[0], parts[0], answer.value, answer.first, _at())
+                return MaskedValue.taken(args[0], parts[0], answer.value, answer.first, _at())
             index = cast("tuple[Any, ...]", answer.value)
             places = (
                 torch.tensor(one, dtype=torch.long, device=args[0].device) if isinstance(one, Places) else one
@@ -297,7 +297,7 @@ def _sets_by_mask(func: Any, args: Sequence[Any]) -> bool:
     """Whether several values are written by a boolean mask."""
     return (
         func is Tensor.__setitem__
-        and isinstance(args[2], Tensor | Masked)
+        and isinstance(args[2], Tensor | MaskedValue)
         and _masks(Tensor.__getitem__, args[:2]) is not None
     )
 

@@ -2,16 +2,16 @@
 
 from clarp.propagation.ledger import Entry, Ledger
 from clarp.propagation.plan import Plan, Step, last_spatial, make_plan, positions
-from clarp.propagation.program import Program, Relevance, Tape
+from clarp.propagation.program import ForwardCache, Program, Propagated
 
 __all__ = [
     "Entry",
+    "ForwardCache",
     "Ledger",
     "Plan",
     "Program",
-    "Relevance",
+    "Propagated",
     "Step",
-    "Tape",
     "last_spatial",
     "make_plan",
     "positions",

@@ -35,7 +35,7 @@ class Selector(Protocol):
 
 
 @dataclass(frozen=True)
-class Tape:
+class ForwardCache:
     """What the forward pass kept, by the names of values.
 
     Attributes:
@@ -58,9 +58,9 @@ class Tape:
         shapes = tuple(self.shapes[name] for name in node.inputs)
         return Record(inputs, self.values.get(node.name), shapes, self.memos.get(node.name))
 
-    def first(self) -> "Tape":
+    def first(self) -> "ForwardCache":
         """That of the first image alone."""
-        return Tape(
+        return ForwardCache(
             self.logits[:1],
             {name: value[:1] for name, value in self.values.items()},
             {name: memo[:1] for name, memo in self.memos.items()},
@@ -70,7 +70,7 @@ class Tape:
 
 
 @dataclass(frozen=True)
-class Relevance:
+class Propagated:
     """What :meth:`Program.relevance` returns.
 
     Attributes:
@@ -158,7 +158,7 @@ class Program:
     def _weight(self, operation: Operation, part: Part) -> Value:
         return self._parts[operation.weight, part] if isinstance(operation, WeightedLinear) else part(1.0)
 
-    def forward(self, images: Tensor, rows: Sequence[Tensor] = ()) -> Tape:
+    def forward(self, images: Tensor, rows: Sequence[Tensor] = ()) -> ForwardCache:
         """Compute the logits of images (B, C, H, W) and further inputs (B, ...), with a forward cache."""
         graph = self.plan.graph
         beside = graph.auxiliary.values(rows, self._forward_tensors, images)
@@ -185,9 +185,11 @@ class Program:
             keep(node.name)
             for name in self._last_read.get(node.name, ()):
                 del values[name]
-        return Tape(values[graph.output], kept, memos, shapes, beside)
+        return ForwardCache(values[graph.output], kept, memos, shapes, beside)
 
-    def gradients(self, tape: Tape, seed: Tensor, wanted: Collection[str]) -> Iterator[tuple[str, Tensor]]:
+    def gradients(
+        self, cached: ForwardCache, seed: Tensor, wanted: Collection[str]
+    ) -> Iterator[tuple[str, Tensor]]:
         """Yields the gradients (K, B, ...) of ``sum_n seed_n z_n`` at the wanted values, with their names.
 
         Seed is (K, B, N). The order is from the last layer to the first, on demand, so that only one is in
@@ -200,7 +202,7 @@ class Program:
                 continue
             if node.name in wanted:
                 yield node.name, gradient
-            shares = node.operation.gradient(gradient, tape.record(node), self._tensors)
+            shares = node.operation.gradient(gradient, cached.record(node), self._tensors)
             fresh = isinstance(node.operation, WeightedLinear)
             for name, share in zip(node.inputs, shares, strict=True):
                 _add(arrived, name, share, fresh=fresh)
@@ -209,18 +211,18 @@ class Program:
 
     def relevance(
         self,
-        tape: Tape,
+        cached: ForwardCache,
         seed: Tensor,
         *,
         bounds: tuple[Tensor, Tensor],
         selector: Selector | None = None,
         dual_from: int | None = None,
         wanted: Collection[HookPoint] = (),
-    ) -> Relevance:
+    ) -> Propagated:
         """Propagate the initial relevance to the pixels.
 
         Args:
-            tape: from :meth:`forward`.
+            cached: from :meth:`forward`.
             seed: initial relevance over the logits, (K, B, N).
             bounds: the lowest and the highest pixels, each (B or 1, C, H, W).
             selector: what selection does on the way.
@@ -230,7 +232,7 @@ class Program:
         graph = self.plan.graph
         dtype, seed = seed.dtype, seed.to(self._back)
         arrived, sums = {graph.output: seed}, {graph.output: sample_sums(seed)}
-        moved = self._moved_bounds(bounds, tape)
+        moved = self._moved_bounds(bounds, cached)
         head = self.plan.head().name if dual_from is not None else None
         kept: dict[HookPoint, Tensor] = {}
         entries: list[Entry] = []
@@ -241,11 +243,11 @@ class Program:
                 continue
             relevance, left = _selected(selector, node.name, relevance, total)
             modulation = None if selector is None else selector.modulation(node.name, len(relevance))
-            context = self._context(step, tape.record(node), moved, modulation)
+            context = self._context(step, cached.record(node), moved, modulation)
             shares = _handed(step.rule, relevance, context, dual_from if node.name == head else None)
             if HookPoint(node.name) in wanted:
                 kept[HookPoint(node.name)] = relevance
-            _check_shares(step, shares, [tape.shapes[name] for name in node.inputs])
+            _check_shares(step, shares, [cached.shapes[name] for name in node.inputs])
             passes = isinstance(step.rule, Pass)
             handed, held = torch.zeros_like(total), torch.zeros_like(total)
             for name, share in zip(node.inputs, shares.inputs, strict=True):
@@ -266,9 +268,9 @@ class Program:
         if graph.input in arrived:
             kept[pixels] = arrived[graph.input]
         for point in {pixels, *wanted} - kept.keys():  # where nothing arrived
-            kept[point] = seed.new_zeros(len(seed), *tape.shapes[point.value])
+            kept[point] = seed.new_zeros(len(seed), *cached.shapes[point.value])
         plain = {point: value.to(dtype).contiguous() for point, value in kept.items()}
-        return Relevance(plain[pixels], {point: plain[point] for point in wanted}, tuple(entries))
+        return Propagated(plain[pixels], {point: plain[point] for point in wanted}, tuple(entries))
 
     def _context(
         self,
@@ -289,14 +291,16 @@ class Program:
             step.held,
         )
 
-    def _moved_bounds(self, bounds: tuple[Tensor, Tensor], tape: Tape) -> dict[str, tuple[Tensor, Tensor]]:
+    def _moved_bounds(
+        self, bounds: tuple[Tensor, Tensor], cached: ForwardCache
+    ) -> dict[str, tuple[Tensor, Tensor]]:
         """The bounds of every value that is pixels, moved around or in other units."""
         graph = self.plan.graph
         pixels = graph.pixels()
-        if tape.beside:
-            low, high = (bound.expand(len(tape.logits), *bound.shape[1:]) for bound in bounds)
+        if cached.beside:
+            low, high = (bound.expand(len(cached.logits), *bound.shape[1:]) for bound in bounds)
             bounds = low, high
-        moved = {graph.input: bounds, **{name: (value, value) for name, value in tape.beside.items()}}
+        moved = {graph.input: bounds, **{name: (value, value) for name, value in cached.beside.items()}}
         for node in graph:
             if node.name in pixels or node.name in self._beside:
                 one, other = (
