@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from clarp.cache.form import Stored, Unwritable, from_bytes, to_bytes
-from clarp.cache.key import Unknowable, graph_key
+from clarp.cache.form import from_bytes, to_bytes
+from clarp.cache.key import graph_key
 from clarp.capture import Graph
 from clarp.capture.check import check_logits
 from clarp.files import read_regular, write_atomically
@@ -59,10 +59,10 @@ class GraphCache:
     folder: Path
 
     def path(self, model: nn.Module, *circumstances: object) -> Path | None:
-        """The file for this model's graph; None if the model has no key (``Unknowable``)."""
+        """The file for this model's graph; None if the model has no key."""
         try:
             return self.folder / f"{graph_key(model, *circumstances)}{SUFFIX}"
-        except (Unknowable, AttributeError, RecursionError, RuntimeError, TypeError, ValueError):
+        except (AttributeError, RecursionError, RuntimeError, TypeError, ValueError):
             return None  # the user's objects may raise when they are read
 
     def load(
@@ -77,22 +77,22 @@ class GraphCache:
             own: what the model gives for them and further inputs, (B, ...) each.
         """
         try:
-            stored = from_bytes(read_regular(path, LIMIT, own=True), _state(model))
+            stored, then, further = from_bytes(read_regular(path, LIMIT, own=True), _state(model))
         except Exception:  # noqa: BLE001  the file may be forged
             return None
         try:
-            rows = [value.to(images.device) for value in stored.rows]
+            rows = [value.to(images.device) for value in further]
             logits = own(rows)
         except ValueError:
-            if not stored.rows:
+            if not further:
                 raise
             return None
-        if stored.logits.dtype != logits.dtype or not torch.equal(stored.logits, logits.cpu()):
+        if then.dtype != logits.dtype or not torch.equal(then, logits.cpu()):
             return None
-        if stored.graph.input_shape != tuple(images.shape[1:]):
+        if stored.input_shape != tuple(images.shape[1:]):
             return None
-        tensors = {name: tensor.to(logits.device) for name, tensor in stored.graph.tensors.items()}
-        graph = replace(stored.graph, tensors=tensors)
+        tensors = {name: tensor.to(logits.device) for name, tensor in stored.tensors.items()}
+        graph = replace(stored, tensors=tensors)
         try:
             check_logits(graph, images, logits, rows=rows)
         except Exception:  # noqa: BLE001  a graph of another model may fail in any way
@@ -113,8 +113,8 @@ class GraphCache:
             logits: what the model gives for the example images.
             rows: the further inputs of these, (B, ...) each.
         """
-        with suppress(OSError, Unwritable):
-            content = to_bytes(Stored(graph, logits, tuple(rows)), _state(model))
+        with suppress(OSError, ValueError):
+            content = to_bytes(graph, logits, rows, _state(model))
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_atomically(path, lambda file: file.write(content), private=True)
             self._evict()

@@ -6,8 +6,8 @@ the graph's dataclasses, each with the name of its class. The model's own tensor
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -36,43 +36,21 @@ CLASSES: dict[str, type[Any]] = {
 """The only classes that a file may have objects of."""
 
 
-class Unwritable(Exception):  # noqa: N818  a signal to the cache, never seen by a user
-    """The graph has something that has no place in a file: an operation of one user, say."""
-
-
-class Damaged(Exception):  # noqa: N818  likewise
-    """These bytes are not what was written."""
-
-
-@dataclass(frozen=True)
-class Stored:
+def to_bytes(graph: Graph, logits: Tensor, rows: Sequence[Tensor], state: Mapping[str, Tensor]) -> bytes:
     """The content of a file.
 
-    Attributes:
+    Args:
         graph: the captured network.
         logits: the model's own, for the example images that the capture was checked with.
         rows: the further inputs that these were computed with, (B, ...).
-    """
-
-    graph: Graph
-    logits: Tensor
-    rows: tuple[Tensor, ...] = ()
-
-
-def to_bytes(stored: Stored, state: Mapping[str, Tensor]) -> bytes:
-    """The file's content.
-
-    Args:
-        stored: what to write.
         state: the model's own tensors by name.
 
     Raises:
-        Unwritable: it can't be written, or would not be the same when read.
+        ValueError: the graph has an object of another class, such as an operation of one user.
     """
-    graph = stored.graph
     own = {_identity(tensor): name for name, tensor in state.items()}
-    tensors = {LOGITS: _plain(stored.logits)}
-    tensors |= {f"{ROWS}{number}": _plain(value) for number, value in enumerate(stored.rows)}
+    tensors = {LOGITS: _plain(logits)}
+    tensors |= {f"{ROWS}{number}": _plain(value) for number, value in enumerate(rows)}
     places: dict[str, dict[str, Any]] = {}
     for name, tensor in graph.tensors.items():
         if _identity(tensor) in own:
@@ -80,28 +58,28 @@ def to_bytes(stored: Stored, state: Mapping[str, Tensor]) -> bytes:
         else:
             tensors[VALUE + name] = _plain(tensor)
             places[name] = {"strides": list(torch.empty_like(tensor, device="meta").stride())}
-    document = _encoded(replace(graph, tensors={})) | {"tensors": places, "rows": len(stored.rows)}
+    document = _encoded(replace(graph, tensors={})) | {"tensors": places, "rows": len(rows)}
     try:
         text = json.dumps(document).encode()
     except TypeError as error:
-        raise Unwritable(str(error)) from error
+        raise ValueError(str(error)) from error
     tensors[DOCUMENT] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
     payload = save(tensors)
     content = hashlib.sha256(payload).hexdigest().encode() + payload
-    if replace(from_bytes(content, state).graph, tensors={}) != replace(graph, tensors={}):
-        raise Unwritable("it would not be the same when read")
+    if replace(from_bytes(content, state)[0], tensors={}) != replace(graph, tensors={}):
+        raise ValueError("it would not be the same when read")
     return content
 
 
-def from_bytes(content: bytes, state: Mapping[str, Tensor]) -> Stored:
-    """What :func:`to_bytes` wrote; tensors on the CPU, the model's own as they are.
+def from_bytes(content: bytes, state: Mapping[str, Tensor]) -> tuple[Graph, Tensor, tuple[Tensor, ...]]:
+    """The graph, logits and rows of :func:`to_bytes`; tensors on the CPU, the model's own as they are.
 
     Raises:
-        Damaged: it is not that.
+        ValueError: these bytes are not what was written.
     """
     payload = content[LENGTH:]
     if hashlib.sha256(payload).hexdigest().encode() != content[:LENGTH]:
-        raise Damaged("the checksum is another")
+        raise ValueError("the checksum is another")
     try:
         values = load(payload)
         document = json.loads(values[DOCUMENT].numpy().tobytes())
@@ -113,18 +91,18 @@ def from_bytes(content: bytes, state: Mapping[str, Tensor]) -> Stored:
             for name, place in document["tensors"].items()
         }
         graph = replace(_decoded({**document, "tensors": None}), tensors=tensors)
-        if not isinstance(graph.link, link.Link | None):
-            raise Damaged("the link is no link")
     except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise Damaged(f"{type(error).__name__}: {error}") from error
-    return Stored(graph, values[LOGITS], rows)
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+    if not (isinstance(graph, Graph) and isinstance(graph.link, link.Link | None)):
+        raise ValueError("the document is no graph")  # noqa: TRY004  the file is wrong, and no argument
+    return graph, values[LOGITS], rows
 
 
 def _encoded(value: Any) -> Any:
     if is_dataclass(value):
         kind = type(value)
         if CLASSES.get(_name(kind)) is not kind:
-            raise Unwritable(f"an object of {_name(kind)}")
+            raise ValueError(f"an object of {_name(kind)}")
         own = {field.name: _encoded(getattr(value, field.name)) for field in fields(value)}
         return {"class": _name(kind), **own}
     if isinstance(value, Mapping):

@@ -10,6 +10,7 @@ The check of the logits does not see all of these: ``relu`` and ``relu6`` agree 
 
 import functools
 import hashlib
+import inspect
 import logging
 import re
 import sys
@@ -19,7 +20,7 @@ from enum import Enum
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,10 +37,6 @@ PLAIN = (
 """Types whose ``repr`` is their value."""
 
 
-class _Fields(NamedTuple):
-    field: int
-
-
 PARTS: tuple[tuple[Any, Callable[[Any], Iterable[object]]], ...] = (
     (Enum, lambda value: (type(value), value.name)),
     ((tuple, list), lambda values: (type(values), len(values), *values)),
@@ -53,17 +50,13 @@ PARTS: tuple[tuple[Any, Callable[[Any], Iterable[object]]], ...] = (
     ((OpOverload, OpOverloadPacket, re.Pattern), lambda value: (str(value),)),
     (logging.Logger, lambda logger: (logger.name,)),
     # Access to a field (the last is a named tuple's): the class that has the field is fed elsewhere.
-    ((types.MemberDescriptorType, types.GetSetDescriptorType, type(vars(_Fields)["field"])), lambda _: ()),
+    ((types.MemberDescriptorType, types.GetSetDescriptorType, type(inspect.ArgInfo.args)), lambda _: ()),
     (
         (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType),
         lambda value: (_builtin_name(value),),
     ),
 )
 """The parts that identify an object of a type; the first type that fits counts."""
-
-
-class Unknowable(Exception):  # noqa: N818  a signal to the cache, never seen by a user
-    """It can't be told whether this model is the same as another; the message says why."""
 
 
 def graph_key(model: nn.Module, *circumstances: object) -> str:
@@ -74,10 +67,10 @@ def graph_key(model: nn.Module, *circumstances: object) -> str:
         circumstances: whatever else the graph depends on: shape, type, which output.
 
     Raises:
-        Unknowable: hooks, compiled or scripted modules, or objects that only C knows.
+        TypeError: hooks, compiled or scripted modules, or objects that only C knows.
     """
     if nn.modules.module._has_any_global_hook():  # noqa: SLF001  there is no public name
-        raise Unknowable("hooks on all modules")
+        raise TypeError("hooks on all modules")
     walk = _Walk()
     walk.feed([*circumstances, *_machine()])
     walk.feed(model)
@@ -155,15 +148,15 @@ class _Walk:
         if _root(type(value)) == "typing":
             return (str(value),)
         if _root(type(value)) in KNOWN or not hasattr(value, "__dict__"):
-            raise Unknowable(f"a {type(value).__module__}.{type(value).__qualname__}")
+            raise TypeError(f"a {type(value).__module__}.{type(value).__qualname__}")
         return type(value), vars(value)
 
     @_parts.register
     def _tensor(self, tensor: Tensor) -> Iterable[object]:
         if type(tensor) not in (Tensor, nn.Parameter, nn.Buffer) or tensor.layout != torch.strided:
-            raise Unknowable(f"a tensor of the kind {type(tensor).__name__}, {tensor.layout}")
+            raise TypeError(f"a tensor of the kind {type(tensor).__name__}, {tensor.layout}")
         if tensor.is_meta or tensor.is_quantized:
-            raise Unknowable("a tensor without plain values")
+            raise TypeError("a tensor without plain values")
         values = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().flatten()
         self.digest.update(values.view(torch.uint8).numpy().data)
         return tensor.dtype, tuple(tensor.shape), tensor.stride(), tensor.device
@@ -172,9 +165,9 @@ class _Walk:
     def _module(self, module: nn.Module) -> Iterable[object]:
         state = dict(vars(module))
         if state.pop("_compiled_call_impl", None) is not None or isinstance(module, torch.jit.ScriptModule):
-            raise Unknowable(f"a compiled module, {type(module).__name__}")
+            raise TypeError(f"a compiled module, {type(module).__name__}")
         if any(value for name, value in state.items() if name.endswith("_hooks")):
-            raise Unknowable(f"hooks on a {type(module).__name__}")
+            raise TypeError(f"hooks on a {type(module).__name__}")
         return type(module), state
 
     @_parts.register
@@ -187,7 +180,7 @@ class _Walk:
         name = f"{kind.__module__}.{kind.__qualname__}"
         if _root(kind) in KNOWN:
             if "<locals>" in kind.__qualname__ or not _importable(kind):
-                raise Unknowable(f"a class made at run time, {kind.__qualname__}")
+                raise TypeError(f"a class made at run time, {kind.__qualname__}")
             return (name,)
         parts: list[object] = [name]
         for base in kind.__mro__:
@@ -247,7 +240,7 @@ def _importable(kind: type) -> bool:
 
 def _plain_repr(value: object) -> str:
     if not isinstance(value, PLAIN):
-        raise Unknowable(f"a set with {value!r}")
+        raise TypeError(f"a set with {value!r}")
     return repr(value)
 
 
@@ -256,7 +249,7 @@ def _builtin_name(value: Any) -> str:
     module = owner.__module__ if isinstance(owner, type) else getattr(value, "__module__", None)
     module = module or (owner.__name__ if isinstance(owner, types.ModuleType) else "")
     if module.partition(".")[0] not in KNOWN:
-        raise Unknowable(f"a function written in C, {value!r}")
+        raise TypeError(f"a function written in C, {value!r}")
     return f"{module}.{value.__qualname__}"
 
 
