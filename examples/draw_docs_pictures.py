@@ -1,5 +1,4 @@
-"""Draw the pictures of the documentation: of the embedded model and photo, and of
-docs/your-own-classifier.md, which is followed.
+"""Draw the pictures of the documentation, those of docs/your-own-classifier.md by following it.
 
 python examples/draw_docs_pictures.py
 """
