@@ -42,7 +42,7 @@ def break_file():
 
 @pytest.fixture
 def lock(monkeypatch):
-    """Make a folder that can't be listed: ``lock(path)``. Permissions don't hold for root, who runs some tests."""
+    """``lock(path)`` makes a folder that can't be listed, also for root, whom permissions don't stop."""
     iterdir = Path.iterdir
 
     def lock(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Data sets that somebody made to do harm, or that went wrong: each is a problem or an error that names the file and the line."""
+"""Malicious and broken data sets: each is a problem or an error that names the file and the line."""
 
 import json
 import os
@@ -165,8 +165,7 @@ class TestXml:
         paint(tmp_path / "JPEGImages" / "a.jpg", *SIZE)
         digits = "9" * 5000
         (tmp_path / "Annotations" / "a.xml").write_text(
-            f"<annotation><size><width>{digits}</width><height>{digits}</height></size>\n"
-            f"<object><name>cat</name><bndbox><xmin>{digits}</xmin><ymin>nan</ymin><xmax>inf</xmax><ymax>1</ymax></bndbox></object></annotation>"
+            f"<annotation><size><width>{digits}</width><height>{digits}</height></size>\n<object><name>cat</name><bndbox><xmin>{digits}</xmin><ymin>nan</ymin><xmax>inf</xmax><ymax>1</ymax></bndbox></object></annotation>"
         )
         with pytest.raises(AnnotationError, match=r"a\.xml:1: the size.*\n.*a\.xml:2: the box"):
             voc(tmp_path, None)
@@ -429,7 +428,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("which", LAYOUTS)
 def test_a_part_of_the_data_set_that_is_a_link(tmp_path, which):
-    """What a stranger's link leads to is read by nobody: its words would be told in errors, its photos in pictures."""
+    """What a link outside leads to is not read: its words would be in errors, its photos in pictures."""
     files, link = LAYOUTS[which]
     root = tmp_path / "set"
     for name, text in files.items():
@@ -466,10 +465,13 @@ def test_a_process_that_reads_the_worst_lives():
         "import random\n"
         "chance = random.Random(0)\n"
         "for _ in range(3000):\n"
-        "    values = [chance.choice([0, -1, 41, 31, 5, 1e9, -1e9, 2**31, 0.5]) for _ in range(chance.choice([6, 8, 20]))]\n"
+        "    numbers = [0, -1, 41, 31, 5, 1e9, -1e9, 2**31, 0.5]\n"
+        "    values = [chance.choice(numbers) for _ in range(chance.choice([6, 8, 20]))]\n"
         "    counts = [chance.choice([0, 1, 600, 1200, 2**32, -1]) for _ in range(chance.randrange(5))]\n"
-        "    text = ''.join(chance.choice('0123456789:;<=>?@OPQRSTabcdefghijklmno') for _ in range(chance.randrange(12)))\n"
-        "    for given in ([values], {'size': [30, 40], 'counts': counts}, {'size': [30, 40], 'counts': text}):\n"
+        "    letters = '0123456789:;<=>?@OPQRSTabcdefghijklmno'\n"
+        "    text = ''.join(chance.choice(letters) for _ in range(chance.randrange(12)))\n"
+        "    runs = [{'size': [30, 40], 'counts': each} for each in (counts, text)]\n"
+        "    for given in ([values], *runs):\n"
         "        try: _region(given, (30, 40)).mask((30, 40))\n"
         "        except FieldError: pass\n"
     )

@@ -175,7 +175,7 @@ class TestParameterRandomisation:
 
 
 def plain_ssim(one, other):
-    """Wang 2004 with an 11 x 11 Gaussian window of sigma 1.5, averaged over the places where the window fits."""
+    """Wang 2004 with an 11 x 11 Gaussian window of sigma 1.5, averaged where the window fits."""
     one, other = one / one.abs().max(), other / other.abs().max()
     offsets = torch.arange(-5.0, 6.0).double()
     window = torch.exp(-(offsets**2) / (2 * 1.5**2))

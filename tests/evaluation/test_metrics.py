@@ -301,7 +301,7 @@ class TestFilling:
     @pytest.mark.parametrize("mode", ["constant", "replicate"])
     @pytest.mark.parametrize(("length", "sigma"), [(300, 40.0), (129, 2.0), (7, 5.0), (1, 1.0)])
     def test_strips_make_up_the_whole(self, length, sigma, mode):
-        """Against the matrix of all pixels by all pixels, on lengths of several strips and shorter than the kernel."""
+        """Against the matrix of all pixels by all pixels, for several strips and for less than the kernel."""
         generator = torch.Generator().manual_seed(0)
         image = torch.rand(1, 1, length, 50, generator=generator, dtype=torch.float64)
         expected = whole_blur(length, sigma, mode) @ image @ whole_blur(50, sigma, mode).mT

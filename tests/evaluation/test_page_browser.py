@@ -1,4 +1,4 @@
-"""The report's page in Chromium, opened from disk with the network off, used as a person uses it. Screenshots go to ./screenshots/."""
+"""The report's page in Chromium, from disk, with the network off. Screenshots go to ./screenshots/."""
 
 import json
 from pathlib import Path
@@ -88,7 +88,8 @@ def test_filters(page):
 def test_of_many_findings_each_is_there_or_not(page):
     """Each by its own probability, whichever is the most probable."""
     page.evaluate(
-        "index.task = 'multilabel'; index.probability = index.probability.map((_, k) => k % 2 ? .25 : .75); filter()"
+        "index.task = 'multilabel'; index.probability = index.probability.map((_, k) => k % 2 ? .25 : "
+        ".75); filter()"
     )
     told = page.locator("#grid .card > p.small").all_inner_texts()
     assert [text.rpartition("; ")[2] for text in told] == [
@@ -103,7 +104,8 @@ def test_of_many_findings_each_is_there_or_not(page):
 def test_a_map_of_zeros_says_so(page):
     assert "no relevance" not in " ".join(drawn(page, 0).locator("figcaption").all_inner_texts())
     page.evaluate(
-        "decoded = ((own) => (map) => ({ ...own(map), values: new Float64Array(map[0] * map[1]) }))(decoded); filter()"
+        "decoded = ((own) => (map) => ({ ...own(map), values: new Float64Array(map[0] * map[1]) }))(decoded);"
+        "filter()"
     )
     captions = drawn(page, 0).locator("figcaption").all_inner_texts()
     assert [caption.endswith(" (no relevance)") for caption in captions] == [False, True, True]
@@ -120,7 +122,8 @@ def test_orders(page):
 
 def test_pages(page):
     page.evaluate(
-        "starts = []; index.id.push(...Array(100).fill('0<')); for (const k of ['label', 'predicted', 'target', 'probability']) index[k].push(...Array(100).fill(index[k][0])); filter()"
+        "starts = []; index.id.push(...Array(100).fill('0<')); for (const k of ['label', 'predicted', "
+        "'target', 'probability']) index[k].push(...Array(100).fill(index[k][0])); filter()"
     )
     assert page.locator("#page").inner_text() == "page 1 of 5"
     assert page.locator("#before").is_disabled()

@@ -1,7 +1,8 @@
 """The pointing game against TorchRay's published rule.
 
-The rule, as published (Fong 2019, and TorchRay's documentation): the region of acceptance is the open disc of radius 15 px around
-the arg-max point of the map on the original image; a hit if it meets the class's mask, otherwise a miss.
+The rule, as published (Fong 2019, and TorchRay's documentation): the region of acceptance is the open disc of
+radius 15 px around the arg-max point of the map on the original image; a hit if it meets the class's mask,
+otherwise a miss.
 """
 
 import math
@@ -15,7 +16,7 @@ from clarp.evaluation import PointingGame, mean_over_classes
 
 
 def published(heatmap, mask, tolerance):
-    """Hit (True), miss (False) or not asked (None), one pixel at a time, by the policies of the documentation."""
+    """Hit (True), miss (False) or not asked (None), pixel by pixel, by the documented policies."""
     height, width = len(heatmap), len(heatmap[0])
     values = [heatmap[r][c] for r in range(height) for c in range(width)]
     if not any(any(line) for line in mask):

@@ -170,7 +170,7 @@ class TestNumbers:
         assert [x.values["lrp"] for x in lines] == pytest.approx(per_class)
 
     def test_rows_that_do_not_count_make_no_class(self, store):
-        """Class 1 has twenty units, of which two were asked: too few to resample; with none it is no class at all."""
+        """Class 1 has twenty units, of which two count: too few to resample; with none it is no class."""
         name, table = "deletion/auc", store.rows()
         classes, values = table.column("class").to_pylist(), table.column(name).to_pylist()
         of_one = [place for place, index in enumerate(classes) if index == 1]

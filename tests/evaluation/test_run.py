@@ -1,4 +1,4 @@
-"""What a run refuses, what it reports, and that its rows are what the metrics say when they are asked directly."""
+"""What a run refuses and reports, and that its rows are what the metrics say when called directly."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Runs of models of one logit and of many findings: probabilities, targets and drops are those of the task."""
+"""Runs with one logit and with many findings: probabilities, targets and drops are those of the task."""
 
 import pytest
 import torch
@@ -19,7 +19,8 @@ from torch import nn
 def logits(count):
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, count)
+        nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(), nn.Linear(32, count),
     ).eval()
 
 def findings():

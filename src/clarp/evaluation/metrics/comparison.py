@@ -26,19 +26,20 @@ class ClassSensitivity(Metric):
     - ``correlation``: Pearson's, over pixels.
     - ``rank_correlation``: Spearman's, over pixels, equal values share their mean rank.
 
-    A statistic that doesn't exist (a constant map, or for the overlap one without positive relevance) is NaN:
-    a map that says nothing must not look discriminative. The comparison of a class's map with another's goes
-    back to the critique that many methods give the same map for every class (Nie 2018, arXiv 1805.07039; Sixt
-    2020, arXiv 1912.09818).
+    ``degenerate`` says that at least one of the two maps is. A statistic that doesn't exist (a constant map,
+    or for the overlap one without positive relevance) is NaN: a map that says nothing must not look
+    discriminative. The comparison of a class's map with another's goes back to the critique that many methods
+    give the same map for every class (Nie 2018, arXiv 1805.07039; Sixt 2020, arXiv 1912.09818).
     """
 
     name: ClassVar[str] = "class-sensitivity"
     truth: ClassVar[tuple[str, ...]] = ("other_maps",)
-
-    @property
-    def columns(self) -> dict[str, Direction]:
-        """``overlap``, ``correlation``, ``rank_correlation``, ``degenerate`` (at least one of both)."""
-        return {"overlap": "lower", "correlation": "lower", "rank_correlation": "lower", "degenerate": "none"}
+    columns: ClassVar[dict[str, Direction]] = {
+        "overlap": "lower",
+        "correlation": "lower",
+        "rank_correlation": "lower",
+        "degenerate": "none",
+    }
 
     def measure(self, heatmaps: Heatmaps, *, other_maps: Tensor) -> dict[str, Tensor]:
         """Compare with ``other_maps`` of the same shape, of the same images and another class."""
@@ -82,11 +83,7 @@ class ParameterRandomisation(Metric):
     name: ClassVar[str] = "parameter-randomisation"
     needs_model: ClassVar[bool] = True
     truth: ClassVar[tuple[str, ...]] = ("attribute",)
-
-    @property
-    def optional_truth(self) -> tuple[str, ...]:
-        """The randomised copies, made once for all batches."""
-        return ("copies",)
+    optional_truth: ClassVar[tuple[str, ...]] = ("copies",)
 
     def __post_init__(self) -> None:
         if self.order not in {"cascading", "independent"}:

@@ -78,11 +78,7 @@ class EnergyPointing(Metric):
 
     name: ClassVar[str] = "energy-pointing"
     truth: ClassVar[tuple[str, ...]] = ("masks",)
-
-    @property
-    def columns(self) -> dict[str, Direction]:
-        """``energy``, ``area``, ``degenerate``."""
-        return {"energy": "higher", "area": "none", "degenerate": "none"}
+    columns: ClassVar[dict[str, Direction]] = {"energy": "higher", "area": "none", "degenerate": "none"}
 
     def measure(self, heatmaps: Heatmaps, *, masks: Masks) -> dict[str, Tensor]:
         """By ``masks`` (B, H, W) bool in the maps' pixels."""
@@ -103,11 +99,7 @@ class RelevanceRankAccuracy(Metric):
 
     name: ClassVar[str] = "rank-accuracy"
     truth: ClassVar[tuple[str, ...]] = ("masks",)
-
-    @property
-    def columns(self) -> dict[str, Direction]:
-        """``accuracy``, ``degenerate``."""
-        return {"accuracy": "higher", "degenerate": "none"}
+    columns: ClassVar[dict[str, Direction]] = {"accuracy": "higher", "degenerate": "none"}
 
     def measure(self, heatmaps: Heatmaps, *, masks: Masks) -> dict[str, Tensor]:
         """By ``masks`` (B, H, W) bool in the maps' pixels."""
@@ -146,6 +138,7 @@ class GridPointingGame(Metric):
 
     name: ClassVar[str] = "grid-pointing"
     truth: ClassVar[tuple[str, ...]] = ("cells",)
+    columns: ClassVar[dict[str, Direction]] = {"energy": "higher", "hit": "higher", "degenerate": "none"}
 
     def __post_init__(self) -> None:
         check_whole(n=self.n)
@@ -157,11 +150,6 @@ class GridPointingGame(Metric):
                 f"{own} is played on mosaics of {self.n} x {self.n} photos, and {dataset} is none: "
                 "give mosaics:FOLDER."
             )
-
-    @property
-    def columns(self) -> dict[str, Direction]:
-        """``energy``, ``hit``, ``degenerate``."""
-        return {"energy": "higher", "hit": "higher", "degenerate": "none"}
 
     def measure(self, heatmaps: Heatmaps, *, cells: Tensor | Sequence[int]) -> dict[str, Tensor]:
         """By ``cells`` (B,), the cell of each map's target, 0 ... n^2 - 1, row by row.

@@ -29,7 +29,8 @@ class PointingGame(Metric):
       flagged difficult) give NaN: they are not counted.
     - Pixels that the preprocessing's crop cut away can't be the point, but can be near it.
 
-    Accuracy is the mean over classes of each class's mean: :func:`mean_over_classes`.
+    ``hit_difficult`` is ``hit`` in the difficult subset and NaN outside; ``row`` and ``column`` are the
+    point's. Accuracy is the mean over classes of each class's mean: :func:`mean_over_classes`.
 
     Attributes:
         tolerance: in pixels of the original image; 0 and 1 ask for the object's own pixels.
@@ -53,6 +54,14 @@ class PointingGame(Metric):
 
     name: ClassVar[str] = "pointing"
     truth: ClassVar[tuple[str, ...]] = ("masks",)
+    optional_truth: ClassVar[tuple[str, ...]] = ("geometries", "difficult", "skip")
+    columns: ClassVar[dict[str, Direction]] = {
+        "hit": "higher",
+        "hit_difficult": "higher",
+        "row": "none",
+        "column": "none",
+        "degenerate": "none",
+    }
 
     def __post_init__(self) -> None:
         if not (self.tolerance >= 0 and self.smoothing >= 0):
@@ -61,20 +70,9 @@ class PointingGame(Metric):
                 "pixels and 0.02 of the longer side in TorchRay)"
             )
 
-    @property
-    def optional_truth(self) -> tuple[str, ...]:
-        """With the geometries, the masks are in the photos' pixels."""
-        return "geometries", "difficult", "skip"
-
     def for_coarse_maps(self) -> "PointingGame":
         """Without smoothing, as TorchRay's protocol has it."""
         return replace(self, smoothing=0.0)
-
-    @property
-    def columns(self) -> dict[str, Direction]:
-        """``hit``; ``hit_difficult``, NaN outside that subset; ``row``, ``column``; ``degenerate``."""
-        described: dict[str, Direction] = {"row": "none", "column": "none", "degenerate": "none"}
-        return {"hit": "higher", "hit_difficult": "higher", **described}
 
     def measure(
         self,

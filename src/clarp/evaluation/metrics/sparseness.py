@@ -23,11 +23,7 @@ class Sparseness(Metric):
     """
 
     name: ClassVar[str] = "sparseness"
-
-    @property
-    def columns(self) -> dict[str, Direction]:
-        """``gini``, ``degenerate``."""
-        return {"gini": "higher", "degenerate": "none"}
+    columns: ClassVar[dict[str, Direction]] = {"gini": "higher", "degenerate": "none"}
 
     def measure(self, heatmaps: Heatmaps) -> dict[str, Tensor]:
         sizes = heatmaps.values.abs().flatten(1).sort(dim=1).values
