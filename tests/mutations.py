@@ -295,6 +295,11 @@ MUTANTS = (
     Mutant("layers.py", 'label in (name, name.removesuffix("#1"))', "label == name", "tests/test_layers.py::test_the_first_call_of_a_module_that_is_called_once"),
     Mutant("models/classifier.py", "if channels == 1:", "if channels == 0:", "tests/models/test_classifier.py::TestPhoto"),
     Mutant("geometry.py", "[0, 0] >= 0.5", "[0, 0] > 0.5", "tests/test_geometry.py::test_a_pixel_of_which_half_is_the_object_belongs_to_it"),
+    Mutant("evaluation/browsing.py", "to_pylist()[::count]", "to_pylist()[: len(table) // count]", "tests/evaluation/test_page.py::test_the_data_are_the_rows_and_the_maps"),
+    Mutant("evaluation/browsing.py", "| {*targets, *predicted}", "| {*targets}", "tests/evaluation/test_page.py::test_the_data_are_the_rows_and_the_maps"),
+    Mutant("evaluation/browsing.py", "| {*targets, *predicted}", "| {*predicted}", "tests/evaluation/test_page.py::test_the_data_are_the_rows_and_the_maps"),
+    Mutant("evaluation/browsing.py", "if 0 <= index < len(names)", "if 0 <= index", "tests/evaluation/test_page.py::test_the_data_are_the_rows_and_the_maps"),
+    Mutant("evaluation/browsing.py", "if known else ()", "", "tests/evaluation/test_page.py::test_a_run_without_pictures_has_a_page_too"),
     Mutant("evaluation/statistics.py", " * (1 - 1e-12)", "", "tests/evaluation/test_statistics.py::TestSignFlipTest"),
 )  # fmt: skip
 
