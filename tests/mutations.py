@@ -284,6 +284,24 @@ MUTANTS = (
     Mutant("capture/exporting.py", "if not torch.allclose(own, beyond[: len(own)], rtol=0, atol=rounding, equal_nan=True):", "if not len(own):", "tests/capture/test_everyday.py::test_the_true_reason"),
     Mutant("capture/reading.py", "if not answer.from_images or answer.allowed:", "if True:", "tests/capture/test_everyday.py::test_the_true_reason"),
     Mutant("capture/wrappers.py", "known[id(value)] = _traceable(value) if value.is_inference() else value", "known[id(value)] = value", "tests/capture/test_wrappers.py"),
+    # What surrounds the mathematics.
+    Mutant("serve/guard.py", '{"cross-site", "same-site"}', '{"cross-site"}', "tests/serve/test_guard.py"),
+    Mutant("serve/guard.py", "_place(origin) != host.lower()", "_place(origin) != host", "tests/serve/test_guard.py"),
+    Mutant("serve/worker.py", "max(1, math.ceil(self._taken * self._usual))", "1", "tests/serve/test_worker.py"),
+    Mutant("cache/folder.py", "            if excess <= 0:\n                break\n", "", "tests/cache/test_folder.py::test_no_more_goes_than_must"),
+    Mutant("cache/folder.py", "> ABANDONED", "> 0", "tests/cache/test_folder.py::test_a_temporary_file_of_another_process_stays"),
+    Mutant("batching.py", '1 if method.passes == "signed" else 3', "1", "tests/test_batching.py::test_how_much_memory_is_needed"),
+    Mutant("passes.py", "ENOUGH, TOO_MUCH = 0.5, 3.0", "ENOUGH, TOO_MUCH = 0.45, 3.0", "tests/test_passes.py::test_from_where_on_it_warns"),
+    Mutant("passes.py", "ENOUGH, TOO_MUCH = 0.5, 3.0", "ENOUGH, TOO_MUCH = 0.5, 3.3", "tests/test_passes.py::test_from_where_on_it_warns"),
+    Mutant("layers.py", 'label in (name, name.removesuffix("#1"))', "label == name", "tests/test_layers.py::test_the_first_call_of_a_module_that_is_called_once"),
+    Mutant("models/classifier.py", "if channels == 1:", "if channels == 0:", "tests/models/test_classifier.py::TestPhoto"),
+    Mutant("geometry.py", "[0, 0] >= 0.5", "[0, 0] > 0.5", "tests/test_geometry.py::test_a_pixel_of_which_half_is_the_object_belongs_to_it"),
+    Mutant("evaluation/browsing.py", "to_pylist()[::count]", "to_pylist()[: len(table) // count]", "tests/evaluation/test_page.py::test_the_data_are_the_rows_and_the_maps"),
+    Mutant("evaluation/browsing.py", "| {*targets, *predicted}", "| {*targets}", "tests/evaluation/test_page.py::test_the_data_are_the_rows_and_the_maps"),
+    Mutant("evaluation/browsing.py", "| {*targets, *predicted}", "| {*predicted}", "tests/evaluation/test_page.py::test_the_data_are_the_rows_and_the_maps"),
+    Mutant("evaluation/browsing.py", "if 0 <= index < len(names)", "if 0 <= index", "tests/evaluation/test_page.py::test_the_data_are_the_rows_and_the_maps"),
+    Mutant("evaluation/browsing.py", "if known else ()", "", "tests/evaluation/test_page.py::test_a_run_without_pictures_has_a_page_too"),
+    Mutant("evaluation/statistics.py", " * (1 - 1e-12)", "", "tests/evaluation/test_statistics.py::TestSignFlipTest"),
 )  # fmt: skip
 
 

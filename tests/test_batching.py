@@ -130,7 +130,7 @@ def test_auto_fills_its_share_of_the_free_memory(
         (clarp.Method(clarp.seeds.SoftmaxGradient(), passes="two_pass"), 15),
         (clarp.Method(clarp.seeds.Logit(), clarp.Selection("neuron", "all"), passes="dual"), 15 + 3),
     ],
-    ids=str,
+    ids=["one pass", "with selection", "dual", "two passes", "dual with selection"],
 )
 def test_how_much_memory_is_needed(method: str | clarp.Method, copies: int) -> None:
     """Of the largest value, a pass back has five copies at work, two passes fifteen, and selection three more."""

@@ -94,8 +94,8 @@ class TestTime:
             Photo("a.jpg", tmp_path).size()
 
     def test_the_bound_is_of_each_photo_not_of_all(self, short):
-        busy = bombs.scans(2048, 150)  # about a quarter of a second
-        for _ in range(8):
+        busy = bombs.scans(2048, 70)  # about an eighth of a second
+        for _ in range(16):
             decode_photo(busy, 50_000_000)
 
     def test_a_decoder_whose_parent_was_killed_ends_too(self, tmp_path):

@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from typing import ClassVar
 
@@ -25,9 +24,10 @@ SIZE = (30, 40)
 
 @pytest.fixture(autouse=True)
 def _soon():
-    began = time.monotonic()
+    """In processor time, this process's and its children's: other tests run beside this one."""
+    began = sum(os.times()[:4])
     yield
-    assert time.monotonic() - began < 10
+    assert sum(os.times()[:4]) - began < 10
 
 
 class TestPolygons:

@@ -47,8 +47,8 @@ def rows():
                 "method": method,
                 "sample": number,
                 "class": number % 3,
-                "target": number % 3,
-                "predicted": 0,
+                "target": 4 if number == 7 else number % 3,
+                "predicted": {7: 3, 8: 99}.get(number, 0),
                 "probability": 0.25,
                 "difficult": False,
                 "pointing/hit": float(number % 2 == 0) if method == "ssglrp" else float("nan"),
@@ -72,7 +72,7 @@ def store(tmp_path):
         "samples": COUNT,
         "dataset": f"toys {EVIL}",
         "model": f"/somewhere/{EVIL}",
-        "classes": ["ant", EVIL, "cow"],
+        "classes": ["ant", EVIL, "cow", "dog", "eel"],
         "columns": COLUMNS,
         "notes": [f"assumed {EVIL}"],
     }
@@ -164,6 +164,12 @@ def test_the_data_are_the_rows_and_the_maps(written):
         {"name": "masking/drop@9", "better": "higher", "hit": False},
     ]
     expected = list(rows())
+    units = expected[:: len(METHODS)]
+    for column in ("id", "target", "predicted", "probability"):
+        assert index[column] == [row[column] for row in units]
+    assert index["label"] == [[row["class"]] for row in units]
+    # Every class that a unit names, if it has a name.
+    assert index["classes"] == {"0": "ant", "1": EVIL, "2": "cow", "3": "dog", "4": "eel"}
     for column in ("masking/drop@5", "masking/drop@9"):
         assert index["values"][column] == pytest.approx([row[column] for row in expected], rel=1e-4)
     hits = [None if np.isnan(row["pointing/hit"]) else row["pointing/hit"] for row in expected]
@@ -214,7 +220,8 @@ def test_a_run_without_pictures_has_a_page_too(store, report, tmp_path):
     data = data_of(write_page(report, store, tmp_path / "report"))
     assert data["parts"] == [None, None]
     for path in store.folder.glob("parts/*"):
-        path.unlink()
+        path.unlink()  # one of the two, and then both
+        assert Index.of(store, report).parts == ()
     assert Index.of(store, report).parts == ()
     assert data_of(write_page(report, store, tmp_path / "report"))["parts"] == []
 

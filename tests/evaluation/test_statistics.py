@@ -123,7 +123,7 @@ class TestSignFlipTest:
         ties = sums.count(abs(whole.sum()))
         assert ties > 50
         expected = (1 + sum(one >= abs(whole.sum()) for one in sums)) / 1000
-        for unit in (1, 0.1, 1 / 3):
+        for unit in (1, 0.3, 0.7, np.pi):
             assert sign_flip_test(whole[:, None] * unit, sampling)[0] == expected
 
     @pytest.mark.parametrize("tests", [3, 540])
