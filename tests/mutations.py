@@ -263,7 +263,7 @@ MUTANTS = (
     Mutant(PROGRAM, "negated = -context.tensors[operation.weight]", "negated = context.tensors[operation.weight]", DUAL),
     Mutant(PROGRAM, "second = rule.propagate(relevance[dual_from:], _dual(replace(context, selected=other)))", "second = rule.propagate(relevance[dual_from:], replace(context, selected=other))", DUAL),
     Mutant(PROGRAM, "amount = left if passes else sample_sums(share)", "amount = left", BALANCE),
-    Mutant(PROGRAM, "relevance = selected", "relevance = relevance", SELECTIONS),
+    Mutant(PROGRAM, "selected = relevance if selector is None else selector.select(name, relevance)", "selected = relevance", SELECTIONS),
     Mutant(PROGRAM, "prepared = (weight != 0).to(weight) if reads else part(weight)", "prepared = part(weight)", f"{CHOICES}::test_flat_and_w_square_of_a_resampling"),
     Mutant(CONDITION, "(self.first, gradient * chosen),", "(self.first, gradient),", f"{CHOICES}::test_where_gives_to_what_was_chosen"),
     Mutant(CONDITION, "(self.second, gradient * ~chosen),", "(self.second, gradient * chosen),", f"{CHOICES}::test_where_gives_to_what_was_chosen"),
