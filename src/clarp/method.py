@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from typing import Literal, get_args
 
 from clarp.capture import Graph
+from clarp.hints import unknown
 from clarp.propagation.plan import has_depthwise
 from clarp.rules import Epsilon, Flat, Norm, Rule, WSquare, ZBox, Zero
 from clarp.rules.composites import Composite, default, settled
@@ -117,9 +118,7 @@ class Method:
                     f"`clarp compare PHOTO --methods {baseline},ssglrp` draws both, and `clarp evaluate` "
                     "measures them."
                 )
-            near = get_close_matches(method.lower(), _TABLE, n=3, cutoff=0.4)
-            hint = f" Did you mean {' or '.join(near)}?" if near else ""
-            raise ValueError(f"unknown method {method!r}, expected one of {', '.join(_TABLE)}.{hint}")
+            raise ValueError(unknown("method", method, _TABLE, wanted=method.lower()))
         return _TABLE[method]
 
     @property

@@ -1,9 +1,9 @@
 """Composites: which rule for which operation. The presets have the field's (zennit's) names."""
 
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import Literal
 
+from clarp.hints import unknown
 from clarp.operations import Affine, Operation, Softmax
 from clarp.operations.custom import Custom
 from clarp.rules.attention import Halves, Hold, Taylor
@@ -203,11 +203,7 @@ def get(composite: str | Composite, residual: Literal["ratio", "proportional"] |
     """
     if isinstance(composite, str):
         if composite not in _PRESETS:
-            near = get_close_matches(composite, _PRESETS, n=3, cutoff=0.4)
-            raise ValueError(
-                f"unknown composite {composite!r}, expected one of {', '.join(_PRESETS)}."
-                + (f" Did you mean {' or '.join(near)}?" if near else "")
-            )
+            raise ValueError(unknown("composite", composite, _PRESETS))
         composite = _PRESETS[composite]
     if not isinstance(composite, Composite):
         raise TypeError(
