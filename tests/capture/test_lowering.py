@@ -49,6 +49,7 @@ SPELLINGS: dict[str, tuple[Body, ...]] = {
         lambda x: x * 0.5 * (1 + torch.special.erf(x / 2**0.5)),
     ),
     "mish": (nn.Mish(inplace=True), lambda x: x * torch.tanh(F.softplus(x))),
+    "arctan": (torch.atan, torch.arctan, lambda x: x.atan_(), torch.arctan_),
     "leaky ReLU": (nn.LeakyReLU(0.1), lambda x: F.leaky_relu_(x, 0.1)),
     "sum": (lambda x: x + x.flip(-1), lambda x: torch.add(x, x.flip(-1)), lambda x: x.flip(-1).add_(x)),
     "difference": (

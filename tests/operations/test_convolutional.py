@@ -25,6 +25,7 @@ ACTIVATIONS: dict[str, tuple[Any, Callable[[Tensor], Tensor]]] = {
     "sigmoid": (ops.Sigmoid(), torch.sigmoid),
     "hard sigmoid": (ops.HardSigmoid(), F.hardsigmoid),
     "tanh": (ops.Tanh(), torch.tanh),
+    "arctan": (ops.Atan(), torch.atan),
     "erf": (ops.Erf(), torch.erf),
     "SiLU": (ops.SiLU(), F.silu),
     "hard swish": (ops.HardSwish(), F.hardswish),

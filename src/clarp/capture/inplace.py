@@ -22,7 +22,7 @@ hardsigmoid.default tanh.default leaky_relu.default elu.default selu.default cel
 add.Scalar sub.Tensor subtract.Tensor mul.Tensor mul.Scalar multiply.Tensor div.Tensor divide.Tensor
 neg.default copy.default abs.default exp.default log.default sqrt.default threshold.default
 masked_fill.Scalar masked_fill.Tensor dropout.default feature_dropout.default alpha_dropout.default
-feature_alpha_dropout.default
+feature_alpha_dropout.default atan.default arctan.default
 """.split()  # noqa: SIM905  one line each would be forty
 """ATen's functional operations that have a twin of the same name with an underscore, which writes into its
 argument."""

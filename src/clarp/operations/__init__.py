@@ -9,7 +9,18 @@ many explanations of one image share its forward pass and are one batched pass b
 """
 
 from clarp.operations import distance, fourier, recurrent, results
-from clarp.operations.activation import ELU, GELU, Erf, LogSigmoid, Mish, Sigmoid, SiLU, Softplus, Tanh
+from clarp.operations.activation import (
+    ELU,
+    GELU,
+    Atan,
+    Erf,
+    LogSigmoid,
+    Mish,
+    Sigmoid,
+    SiLU,
+    Softplus,
+    Tanh,
+)
 from clarp.operations.attention import LogSumExp, MatMul, Softmax
 from clarp.operations.average import AdaptiveAverage, Average, AveragePool, Fold, Interpolate, Mean
 from clarp.operations.base import Operation, Record
@@ -46,6 +57,7 @@ __all__ = [
     "AdaptiveMax",
     "Add",
     "Affine",
+    "Atan",
     "Average",
     "AveragePool",
     "Compare",

@@ -42,6 +42,18 @@ class Tanh(Activation):
         return 1 - x.tanh().square()
 
 
+@spelt(aten.atan.default, aten.arctan.default)
+@dataclass(frozen=True)
+class Atan(Activation):
+    """``arctan(x)``."""
+
+    def function(self, x: Tensor) -> Tensor:
+        return x.atan()
+
+    def slope(self, x: Tensor) -> Tensor:
+        return (1 + x.square()).reciprocal_()
+
+
 @spelt(aten.erf.default, aten.special_erf.default)
 @dataclass(frozen=True)
 class Erf(Activation):
