@@ -236,8 +236,8 @@ MUTANTS = (
     Mutant(INDEXING, "start = 0 if self.before is None else tensors[self.before].shape[self.axis]", "start = 0", MOVES),
     Mutant(INDEXING, "g, sizes, self.axis, self.start, self.end, self.step", "g, sizes, self.axis, self.start, self.end, 1 if self.step == 1 else self.step - 1", MOVES),
     Mutant(ELEMENTWISE, "record.result().expand_as(gradient), 0),)", "record.result().expand_as(gradient), -1),)", SELECTIONS),
-    Mutant("operations/activation.py", "return (1 + x.square()).reciprocal_()", "return (1 + x.abs()).reciprocal_()", "tests/operations/test_convolutional.py::test_gradient"),
-    Mutant(ELEMENTWISE, "(y > self.low) & (y < self.high)", "(y > self.low)", "tests/operations/test_convolutional.py::test_gradient"),
+    Mutant("operations/activation.py", "return (1 + x.square()).reciprocal_()", "return (1 + x.abs()).reciprocal_()", "tests/operations/test_elementwise.py::test_gradient"),
+    Mutant(ELEMENTWISE, "(y > self.low) & (y < self.high)", "(y > self.low)", "tests/operations/test_elementwise.py::test_gradient"),
     Mutant(OPERATIONS, "summed_to(gradient @ b.mT, record.shapes[0])", "summed_to(gradient @ b.mT, record.shapes[0]) * 2", ATTENTION_GRADIENTS),
     Mutant(OPERATIONS, "aten._softmax_backward_data.default(gradient, s, self.axis, s.dtype),", "gradient * s,", ATTENTION_GRADIENTS),
     # Volumes, views and signals.

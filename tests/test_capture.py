@@ -720,3 +720,24 @@ def test_the_plan_names_every_operation() -> None:
     for word in ("ZBox", "ZPlus", "Ratio", "Norm", "Convolution", "Dense", "Add"):
         assert word.lower() in table.lower(), f"{word} is not in\n{table}"
     assert "batch_norm" not in table, "folded"
+
+
+class Logarithm(nn.Module):
+    """Of pixels, which must be greater than -1/3."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        super().__init__()
+        self.factor, self.conv, self.head = factor, nn.Conv2d(3, 4, 3), nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(torch.log1p(3 * x)).relu().mean((2, 3))) * self.factor
+
+
+def test_a_model_that_takes_logarithms_of_pixels() -> None:
+    explanation = clarp.Explainer(Logarithm().eval(), "lrp")(torch.rand(2, 3, 8, 8))
+    assert explanation.heatmap.isfinite().all()
+
+
+def test_logits_that_are_not_a_number_are_the_models_own() -> None:
+    with pytest.raises(ValueError, match="own logits are NaN"):
+        clarp.Explainer(Logarithm(float("nan")).eval(), "lrp")(torch.rand(2, 3, 8, 8))

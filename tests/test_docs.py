@@ -2,6 +2,8 @@
 
 import importlib.util
 import re
+from collections.abc import Iterator
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import get_args
@@ -10,9 +12,11 @@ import pytest
 import typer
 
 import clarp
+import clarp.operations
 import clarp.render
 from clarp.cli import app
 from clarp.data.problems import GAVE_NONE, ProblemKind
+from clarp.evaluation import METRICS
 from clarp.method import Method
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -146,3 +150,37 @@ def test_styles_are_in_the_table() -> None:
 
 def test_the_citation_is_of_this_version() -> None:
     assert f"version: {clarp.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
+def linear_rules(kind: type = clarp.rules.LinearRule) -> Iterator[type]:
+    """Every linear rule of the package, whether it is exported or not."""
+    for rule in kind.__subclasses__():
+        if rule.__module__.startswith("clarp."):
+            yield rule
+            yield from linear_rules(rule)
+
+
+@pytest.mark.parametrize("rule", sorted({rule.__name__ for rule in linear_rules()}))
+def test_linear_rules_are_exported_and_in_the_table(rule: str) -> None:
+    assert rule in clarp.rules.__all__, f"add {rule} to src/clarp/rules/__init__.py"
+    assert re.search(rf"^\| `{rule}\(", page("rules"), re.MULTILINE), f"docs/rules.md has no row for {rule}"
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_metrics_are_in_the_table(name: str) -> None:
+    assert re.search(rf"^\| `{METRICS[name].__name__}[(`][^|]*\| {name} \|", page("metrics"), re.MULTILINE), (
+        f"docs/metrics.md has no row for {name}"
+    )
+
+
+def test_operations_are_exported() -> None:
+    """What is not exported is missing in docs/operations.md, and in the cache of graphs."""
+    known = {
+        name
+        for module in vars(clarp.operations).values()
+        if isinstance(module, ModuleType)
+        for name, value in vars(module).items()
+        if is_dataclass(value) and isinstance(value, type) and issubclass(value, clarp.operations.Operation)
+    }
+    known -= {"Custom"}  # of one user: it can't be in a file
+    assert {name for name in known if not name.startswith("_")} <= set(clarp.operations.__all__)
