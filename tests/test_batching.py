@@ -145,10 +145,10 @@ def raising(kind: Callable[[], Exception], above: int, where: str, monkeypatch: 
     """Convolutions that fail above so many images, forwards or (with targets) backwards."""
     done = getattr(Convolution, where)
 
-    def limited(self: Convolution, first: Any, *rest: Any) -> Any:
+    def limited(self: Convolution, first: Any, *rest: Any, **more: Any) -> Any:
         if len(first if isinstance(first, Tensor) else first[0]) > above:
             raise kind()
-        return done(self, first, *rest)
+        return done(self, first, *rest, **more)
 
     monkeypatch.setattr(Convolution, where, limited)
 

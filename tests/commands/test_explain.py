@@ -254,6 +254,8 @@ class TestWhatIsStopped:
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
+            # A shell ignores SIGINT for what it runs in the background, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         try:
             end = time.monotonic() + 60
