@@ -255,7 +255,7 @@ class TestWhatIsStopped:
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             # A shell ignores SIGINT for what it runs in the background, and children inherit that.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
         try:
             end = time.monotonic() + 60
