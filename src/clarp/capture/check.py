@@ -44,7 +44,7 @@ def own_logits(model: nn.Module, images: Tensor, output: Output, rows: Sequence[
         rows: the further inputs that have a row for each image, (B, ...).
 
     Raises:
-        ValueError: the model refuses the images, or gives NaN.
+        ValueError: the model refuses the images.
         CaptureError: it does not return logits (B, N).
     """
     _check_inputs(model)
@@ -58,11 +58,6 @@ def own_logits(model: nn.Module, images: Tensor, output: Output, rows: Sequence[
             f"the model returns a tensor of shape {tuple(logits.shape)} of {logits.dtype} for "
             f"{images.shape[0]} images, expected "
             "logits (B, N). Wrap the model in a module that returns one row of logits for each image."
-        )
-    if bool(logits.isnan().any()):
-        raise ValueError(
-            "the model's own logits are NaN for random images, so that nothing can be checked by them. Is "
-            "there a logarithm or a root of negative values, or a weight that is NaN?"
         )
     return Own(logits, logits is result, output)
 
@@ -125,7 +120,13 @@ def check_logits(
 
     Raises:
         CaptureError: they differ by more than rounding.
+        ValueError: the model's own are NaN.
     """
+    if bool(expected.isnan().any()):
+        raise ValueError(
+            "the model's own logits are NaN for random images, so that nothing can be checked by them. Is "
+            "there a logarithm or a root of negative values, or a weight that is NaN?"
+        )
     dtype = next((t.dtype for t in graph.tensors.values() if t.is_floating_point()), images.dtype)
     logits = _logits(graph, images, dtype, rows).to(expected.dtype)
     tolerance = max(torch.finfo(dtype).eps, torch.finfo(expected.dtype).eps, precision) ** 0.5
