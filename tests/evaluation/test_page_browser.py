@@ -98,7 +98,8 @@ def test_of_many_findings_each_is_there_or_not(page):
     ] * (COUNT // 2)
     page.select_option("#prediction", "right")
     page.wait_for_timeout(50)
-    assert ids(page) == list(range(0, COUNT, 2))
+    # Number 7 was asked of a class that is not in the picture, and the model says so.
+    assert ids(page) == [n for n in range(COUNT) if n % 2 == 0 or n == 7]
 
 
 def test_a_map_of_zeros_says_so(page):
