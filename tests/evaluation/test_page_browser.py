@@ -203,7 +203,7 @@ def test_which_maps_are_shown(page):
     page.wait_for_timeout(50)
     card = page.locator("#grid li").first
     card.scroll_into_view_if_needed()
-    card.locator("canvas").first.wait_for()
+    card.locator("canvas").nth(1).wait_for()  # the photo comes first
     assert card.locator("figcaption").all_inner_texts() == ["photo", "ssglrp: 1"]
 
 
