@@ -203,7 +203,7 @@ def test_which_maps_are_shown(page):
     page.wait_for_timeout(50)
     card = page.locator("#grid li").first
     card.scroll_into_view_if_needed()
-    card.locator("canvas").nth(1).wait_for()  # the photo comes first
+    card.locator("figcaption", has_text="ssglrp").wait_for()  # after the photo
     assert card.locator("figcaption").all_inner_texts() == ["photo", "ssglrp: 1"]
 
 
