@@ -42,8 +42,7 @@ def checked_images(
     if images.ndim not in RANKS or 0 in images.shape:
         raise ValueError(
             f"images has the shape {tuple(images.shape)}, expected (B, C, H, W), a volume or clip (B, C, D, "
-            "H, W), views (B, V, C, H, W) "
-            "or a signal (B, C, L), with nothing empty."
+            "H, W), views (B, V, C, H, W) or a signal (B, C, L), with nothing empty."
         )
     if not images.is_floating_point():
         raise TypeError(
@@ -90,8 +89,7 @@ def checked_inputs(
     if isinstance(inputs, Tensor | str) or not isinstance(inputs, Sequence | Mapping):
         raise TypeError(
             f"inputs is a {type(inputs).__name__}, expected a tuple of what the model takes beside the "
-            "images, inputs=(table,), or a "
-            "dictionary by the names of its arguments."
+            "images, inputs=(table,), or a dictionary by the names of its arguments."
         )
     named = inputs if isinstance(inputs, Mapping) else {}
     if not all(isinstance(name, str) for name in named):
@@ -179,8 +177,8 @@ def checked_dtype(dtype: object) -> torch.dtype | None:
     found = next((kind for kind, name in types.items() if dtype in (kind, name)), None)
     if found is None and dtype is not None:
         raise TypeError(
-            f"dtype is {dtype!r}, expected {', '.join(map(str, types))} or None. (float16 ends at 65504, and "
-            "relevance divided by small activations does not fit; a model in float16 is explained in "
+            f"dtype is {dtype!r}, expected {', '.join(map(str, types))} or None. (float16 ends at 65504, "
+            "and relevance divided by small activations does not fit; a model in float16 is explained in "
             "float32.)"
         )
     return found

@@ -63,9 +63,8 @@ def limits(
         values = torch.as_tensor(end, dtype=images.dtype, device=images.device).flatten()
         if values.numel() not in (1, images.shape[channels]):
             raise ValueError(
-                f"bounds has {values.numel()} {name} values for images of {images.shape[channels]} channels, "
-                "expected one number, or one "
-                f"per channel."
+                f"bounds has {values.numel()} {name} values for images of {images.shape[channels]} "
+                "channels, expected one number, or one per channel."
                 + (
                     f" The channels are axis {channels} of the images {tuple(images.shape)}."
                     if images.ndim != 4
@@ -80,17 +79,15 @@ def limits(
     if bool(((images < 2 * low - high) | (images > 2 * high - low)).any()):
         raise ValueError(
             f"images has values from {images.min().item():.4g} to {images.max().item():.4g}, more than the "
-            "whole range of "
-            f"bounds outside it ({low.min().item():.4g} to {high.max().item():.4g}). Are both after the same "
-            "preprocessing?"
+            f"whole range of bounds outside it ({low.min().item():.4g} to {high.max().item():.4g}). Are "
+            "both after the same preprocessing?"
         )
     if isinstance(first, ZBox) and bool(((images < low - slack) | (images > high + slack)).any()):
         warnings.warn(
             f"images has values from {images.min().item():.4g} to {images.max().item():.4g}, outside bounds "
-            f"({low.min().item():.4g} to "
-            f"{high.max().item():.4g}): the rule for the first layer, z^B, is then not what it should be. "
-            "Pass the lowest and the highest "
-            "value that a pixel can have after preprocessing.",
+            f"({low.min().item():.4g} to {high.max().item():.4g}): the rule for the first layer, z^B, is "
+            "then not what it should be. Pass the lowest and the highest value that a pixel can have after "
+            "preprocessing.",
             stacklevel=level_of_the_user(),
         )
     return low, high

@@ -82,8 +82,8 @@ def channels_of(graph: Graph, given: int | None = None) -> Channels:
     if given is not None:
         if given > axes:
             raise ValueError(
-                f"channels is {given}, and images (B, {', '.join(map(str, graph.input_shape))}) have no axis "
-                "of this number."
+                f"channels is {given}, and images (B, {', '.join(map(str, graph.input_shape))}) have no "
+                "axis of this number."
             )
         return Channels(given)
     others = [axis for axis in range(2, axes + 1) if graph.input_shape[axis - 1] > 1]
@@ -113,9 +113,9 @@ def _assumed(graph: Graph, others: list[int]) -> str:
         reads = _reads(graph, axis)
         if any(_spread(values) for operation, values in reads if isinstance(operation, Convolution)):
             return (
-                f"channels: the first convolution reads the axes 1 and {axis} of the images as its channels, "
-                "and the heatmap is summed "
-                f"over axis 1; channels={axis} says that axis 1 has views or frames"
+                f"channels: the first convolution reads the axes 1 and {axis} of the images as its "
+                f"channels, and the heatmap is summed over axis 1; channels={axis} says that axis 1 has "
+                "views or frames"
             )
     return ""
 

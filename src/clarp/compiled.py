@@ -50,8 +50,7 @@ class Recorded(Generic[Result]):
         except RuntimeError as error:
             raise CaptureError(
                 f"the explanation can't be compiled: {str(error).splitlines()[0]} An operation or a rule of "
-                "your own that looks at "
-                "values in Python may be the reason. Leave compile out."
+                "your own that looks at values in Python may be the reason. Leave compile out."
             ) from error
         shapes = [tensor.to("meta") for tensor in tensors(results[-1], CARRIERS)]
         return cls(torch.compile(program, backend=backend), filled(results[-1], iter(shapes), CARRIERS))

@@ -227,8 +227,8 @@ def _asked(
     except TimeoutError:
         decoder.end()
         raise DecodingError(
-            f"{name}: the picture takes more than {bounds.seconds} s to decode; save it anew as a plain JPEG "
-            "or PNG."
+            f"{name}: the picture takes more than {bounds.seconds} s to decode; save it anew as a plain "
+            "JPEG or PNG."
         ) from None
     except _DiedError as death:
         decoder.end()

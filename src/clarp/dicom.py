@@ -183,8 +183,8 @@ def _levels(dataset: Any, stored: NDArray[Any], *, inverted: bool) -> tuple[NDAr
         low, high = _range(dataset, stored, values)
         levels = (values - low) / ((high - low) or 1.0)
         said = (
-            f"DICOM: no window in the file, so its smallest value ({low:g}) is {ends[0]}, "
-            f"and its greatest ({high:g}) {ends[1]}"
+            f"DICOM: no window in the file, so its smallest value ({low:g}) is {ends[0]}, and its greatest "
+            f"({high:g}) {ends[1]}"
         )
     levels = np.clip(levels, 0, 1)
     return (1 - levels, f"{said}; inverted (MONOCHROME1)") if inverted else (levels, said)

@@ -74,13 +74,13 @@ class RelevanceLost(UserWarning):
             return (
                 f"{self.share:.3g} times the relevance reached the pixels ({where}): where a rule divides "
                 "by a sum whose terms nearly cancel, or a bias is of the other sign, relevance grows, and "
-                "the map shows that more than the evidence. "
-                f"The most was added by {', '.join(self.absorbers) or 'many operations, a little by each'}."
+                "the map shows that more than the evidence. The most was added by "
+                f"{', '.join(self.absorbers) or 'many operations, a little by each'}."
             )
         return (
             f"only {self.share:.0%} of the relevance reached the pixels ({where}): the map shows where that "
-            "part lies, and what the rest would have shown is missing. "
-            f"The most was absorbed by {', '.join(self.absorbers) or 'many operations, a little by each'}."
+            "part lies, and what the rest would have shown is missing. The most was absorbed by "
+            f"{', '.join(self.absorbers) or 'many operations, a little by each'}."
         )
 
 
@@ -116,9 +116,9 @@ class EmptyMap(UserWarning):
                 "logit, for example 'sglrp'."
             )
         return where + (
-            "it never arrived at the pixels, or cancelled where parts of opposite sign met, as those of two "
-            "classes do that are made of the same values. explanation.ledger has the balance; other rivals "
-            "(against=) or another method ask another question."
+            "it never arrived at the pixels, or cancelled where parts of opposite sign met, as those of "
+            "two classes do that are made of the same values. explanation.ledger has the balance; other "
+            "rivals (against=) or another method ask another question."
         )
 
 

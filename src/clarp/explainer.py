@@ -263,14 +263,12 @@ class Explainer:
         if shape is None:
             raise ValueError(
                 "the size of the images is not known before the first explanation: pass "
-                "input_shape=(channels, height, width), "
-                "for example plan(input_shape=(3, 224, 224))."
+                "input_shape=(channels, height, width), for example plan(input_shape=(3, 224, 224))."
             )
         if len(shape) + 1 not in RANKS:
             raise ValueError(
                 f"input_shape is {input_shape!r}, expected (channels, height, width), for example (3, 224, "
-                "224), or that of a volume, of "
-                "views or of a signal, without the batch."
+                "224), or that of a volume, of views or of a signal, without the batch."
             )
         self.network.check_mode()
         return self.network.graph(shape, self._computing(torch.get_default_dtype()), self._further)

@@ -185,8 +185,8 @@ class Geometry:
         if tuple(given.shape) != expected:
             raise ValueError(
                 f"this {what} has the shape {tuple(given.shape)}, but the {whose} is {expected[0]} x "
-                f"{expected[1]} "
-                f"(height x width): give the {what} of that picture, or the geometry of this one"
+                f"{expected[1]} (height x width): give the {what} of that picture, or the geometry of this "
+                "one"
             )
 
 
@@ -219,8 +219,8 @@ def _line(share: Tensor, length: int) -> tuple[int, int]:
         if rises and np.abs(slope * positions[inner] + offset - values[inner]).max() < 0.02:
             return round(offset / slope), round(1 / slope)
     raise ValueError(
-        "this preprocessing does more than resize and crop, so boxes and masks can't follow it: use one that "
-        "doesn't turn, warp or choose at random, or give a Geometry made by hand"
+        "this preprocessing does more than resize and crop, so boxes and masks can't follow it: use one "
+        "that doesn't turn, warp or choose at random, or give a Geometry made by hand"
     )
 
 

@@ -44,16 +44,14 @@ def resolve_layers(layers: Sequence[str], graph: Graph) -> dict[str, HookPoint]:
             near = get_close_matches(name, names, n=3, cutoff=0.0)
             raise ValueError(
                 f"layers has {name!r}, which is no module of the model that computes something for the "
-                "logits. "
-                f"The nearest of its {len(names)} are {', '.join(near)}."
+                f"logits. The nearest of its {len(names)} are {', '.join(near)}."
             )
         for label, point in wanted.items():
             if point is None:
                 raise ValueError(
                     f"layers has {label!r}, which has not one output of its own: it returns several values, "
-                    "its input is also "
-                    "read around it, or it is part of another operation (a padding of the convolution behind "
-                    "it). Name a module before or behind it."
+                    "its input is also read around it, or it is part of another operation (a padding of "
+                    "the convolution behind it). Name a module before or behind it."
                 )
             found[label] = point
     return found

@@ -24,8 +24,8 @@ from clarp.text import document
 TOP = 5
 """How many predictions are listed."""
 _UNIT = (
-    "relevance of a pixel of the model's input, summed over its channels, in units of the initial relevance; "
-    "colour bars are in percent of the peak"
+    "relevance of a pixel of the model's input, summed over its channels, in units of the initial "
+    "relevance; colour bars are in percent of the peak"
 )
 
 

@@ -81,17 +81,16 @@ class Method:
                 raise ValueError(f"{part} is {getattr(self, part)!r}, expected one of {', '.join(choices)}.")
         if self.passes == "signed" and self.normalisation != "none":
             raise ValueError(
-                f"normalisation is {self.normalisation!r} with passes='signed', which makes one map. "
-                "Pass passes='two_pass', or normalisation='none'."
+                f"normalisation is {self.normalisation!r} with passes='signed', which makes one map. Pass "
+                "passes='two_pass', or normalisation='none'."
             )
         if self.passes == "dual":
             check_dual_rule(self.rules.dense)
             if self.seed.has_rivals or isinstance(self.seed, Vector):
                 raise ValueError(
-                    "passes='dual' makes a map of the target's weights and one of the same weights negated, "
-                    "and "
-                    f"{self.seed!r} has more than the target's, which it would not use. Pass seed=Logit(), "
-                    "or passes='two_pass'."
+                    "passes='dual' makes a map of the target's weights and one of the same weights "
+                    f"negated, and {self.seed!r} has more than the target's, which it would not use. Pass "
+                    "seed=Logit(), or passes='two_pass'."
                 )
 
     @staticmethod
@@ -257,8 +256,8 @@ _TABLE = {
         replace(
             clarp(),
             when="One object: covering its best place costs the class more than with lrp, slrp, sglrp "
-            "or Grad-CAM. Findings (multilabel) and a single logit (binary): it keeps what speaks "
-            "against them.",
+            "or Grad-CAM. Findings (multilabel) and a single logit (binary): it keeps what speaks against "
+            "them.",
         ),
     )
 }

@@ -119,8 +119,7 @@ class Network:
         if training:
             raise ValueError(
                 f"the model is in train mode ({len(training)} module(s), first: {training[0]}), expected "
-                "eval mode, where it "
-                "is deterministic. Call model.eval() first."
+                "eval mode, where it is deterministic. Call model.eval() first."
             )
 
     def input_shape(self) -> tuple[int, ...] | None:
@@ -215,8 +214,7 @@ class Network:
         ):
             raise ValueError(
                 f"images has the shape (B, {', '.join(map(str, shape))}), and the exported program takes "
-                f"{expected} "
-                "(None: any). Resize the images, or export the model for this size."
+                f"{expected} (None: any). Resize the images, or export the model for this size."
             )
         example = self._example((expected[0] or 2, *shape), own)
         return capture_exported(self.model, example, dtype, self.output, further), frozenset()
@@ -313,7 +311,7 @@ def _loaded(model: object) -> nn.Module | ExportedProgram:
         return unwrapped(model)
     if not isinstance(model, ExportedProgram):
         raise TypeError(
-            f"model is a {type(model).__name__}, expected a torch.nn.Module, an ExportedProgram, or the path "
-            "of a .pt2 file."
+            f"model is a {type(model).__name__}, expected a torch.nn.Module, an ExportedProgram, or the "
+            "path of a .pt2 file."
         )
     return model

@@ -107,8 +107,8 @@ def _opened(photo: PhotoLike) -> Image.Image:
         found = f"{found} {tuple(photo.shape)} of {photo.dtype}"
     raise TypeError(
         f"photo is a {found}, expected the path of a file, a PIL photo, or an array (H, W) or (H, W, 3) of "
-        "uint8, or (H, W) of uint16. "
-        "A tensor that is preprocessed already goes to clarp.Explainer(model)(images)."
+        "uint8, or (H, W) of uint16. A tensor that is preprocessed already goes to "
+        "clarp.Explainer(model)(images)."
     )
 
 
@@ -129,8 +129,8 @@ def _classifier(
         return own.of_module(model, preprocess, labels, task=task)
     if not isinstance(model, str):
         raise TypeError(
-            f"model is a {type(model).__name__}, expected a name such as 'resnet50', or a torch.nn.Module in "
-            "eval mode."
+            f"model is a {type(model).__name__}, expected a name such as 'resnet50', or a torch.nn.Module "
+            "in eval mode."
         )
     found = models.load(model, weights, labels, task=task)
     if preprocess is None:

@@ -66,9 +66,8 @@ class Query:
         classes = None if target is None else resolve_target(target, task.scores(shape_of_logits))
         if against is not None and not method.has_rivals:
             raise ValueError(
-                f"against is {against!r}, and the method {method.name!r} has no rivals: it would explain the "
-                "same. "
-                "Leave against out, or use a method with rivals, for example 'sglrp' or 'ssglrp'."
+                f"against is {against!r}, and the method {method.name!r} has no rivals: it would explain "
+                "the same. Leave against out, or use a method with rivals, for example 'sglrp' or 'ssglrp'."
             )
         limited = limits(bounds, method.rules.first, images, channels.axis)
         return cls(images, further, classes, against, layers, limited, method.seed, logits)

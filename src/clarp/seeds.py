@@ -64,9 +64,8 @@ def _own(logits: Tensor, target: Tensor) -> Tensor:
     infinite = of_target.isinf().any(-1)
     if bool(infinite.any()):
         raise ValueError(
-            f"the target {target[infinite].unique().tolist()} has an infinite logit: the model rules it out, "
-            "and nothing speaks for or "
-            "against it. Explain a class whose logit is finite."
+            f"the target {target[infinite].unique().tolist()} has an infinite logit: the model rules it "
+            "out, and nothing speaks for or against it. Explain a class whose logit is finite."
         )
     return logits.new_zeros(*target.shape, logits.shape[-1]).scatter(-1, target.unsqueeze(-1), of_target)
 
@@ -162,14 +161,13 @@ class SoftmaxGradient(Contrasting):
         number = isinstance(self.rivals, int) and not isinstance(self.rivals, bool)
         if self.rivals != "all" and not (number and int(self.rivals) > 0):
             raise ValueError(
-                f"rivals is {self.rivals!r}, expected 'all' or how many of the strongest rivals to take, for "
-                "example 5."
+                f"rivals is {self.rivals!r}, expected 'all' or how many of the strongest rivals to take, "
+                "for example 5."
             )
         if self.scaled and not self.has_rivals:
             raise ValueError(
                 "strength is 0 with scaled=True, which multiplies by y_t (1 - y_t): without rivals that is "
-                "0, and so would be the map. "
-                "Pass scaled=False, or a strength above 0."
+                "0, and so would be the map. Pass scaled=False, or a strength above 0."
             )
 
     def relevance(self, logits: Tensor, target: Tensor, rivals: Tensor) -> Tensor:
@@ -238,8 +236,8 @@ class Vector(Seed):
     def __post_init__(self) -> None:
         if not isinstance(self.values, Tensor) and not callable(self.values):
             raise TypeError(
-                f"Vector got a {type(self.values).__name__}, expected a tensor over the logits or a callable "
-                "that returns one."
+                f"Vector got a {type(self.values).__name__}, expected a tensor over the logits or a "
+                "callable that returns one."
             )
 
     @property

@@ -138,16 +138,14 @@ class Selection:
             if any(fnmatchcase(step.node.module, pattern) for step in steps):
                 raise ValueError(
                     f"layers has {pattern!r}, where the form {self.form!r} selects nothing: it reads the "
-                    "pixels, whose sign means nothing, "
-                    "or is a dense layer whose rule is neither z+ nor alpha-beta. Leave it out, or take the "
-                    "form 'channel'."
+                    "pixels, whose sign means nothing, or is a dense layer whose rule is neither z+ nor "
+                    "alpha-beta. Leave it out, or take the form 'channel'."
                 )
             near = get_close_matches(pattern, [node.module for node in nodes], n=3, cutoff=0.0)
             hint = f"The nearest are {', '.join(near)}." if near else "There is none behind the first layer."
             raise ValueError(
                 f"layers has {pattern!r}, which is none of the model's {self._kinds} that relevance arrives "
-                "at "
-                f"(a gate's get none). {hint}"
+                f"at (a gate's get none). {hint}"
             )
 
     def _check_rules(self, steps: Sequence[Step]) -> None:
@@ -156,9 +154,8 @@ class Selection:
             if isinstance(step.rule, LinearRule) and not step.rule.reads_input:
                 raise ValueError(
                     f"the form {self.form!r} selects inputs, and the rule {step.rule!r} at "
-                    f"{step.node.module or 'the model'!r} doesn't look "
-                    "at them: it would change nothing. Take a rule that does, for example ZPlus(), or the "
-                    "form 'channel'."
+                    f"{step.node.module or 'the model'!r} doesn't look at them: it would change nothing. "
+                    "Take a rule that does, for example ZPlus(), or the form 'channel'."
                 )
 
     @property

@@ -33,8 +33,7 @@ def resolve_target(target: Target, scores: Tensor) -> Tensor:
     if found.ndim not in (1, 2) or found.shape[0] != batch or found.numel() == 0:
         raise ValueError(
             f"target has the shape {tuple(found.shape)} for {batch} image(s), expected one class for each "
-            f"image, ({batch},), "
-            f"or K classes for each image, ({batch}, K)."
+            f"image, ({batch},), or K classes for each image, ({batch}, K)."
         )
     _in_range("target", found, classes)
     if classes > 2 and found.shape[1:] == (classes,) and _one_hot(found):
@@ -69,8 +68,7 @@ def resolve_rivals(against: Against, target: Tensor, classes: int) -> Tensor:
         if found.ndim == 2 and found.shape[0] != target.shape[1]:
             raise ValueError(
                 f"against has the shape {tuple(found.shape)} for {target.shape[1]} image(s), expected one "
-                "set of classes for "
-                f"all, (M,), or one for each image, ({target.shape[1]}, M)."
+                f"set of classes for all, (M,), or one for each image, ({target.shape[1]}, M)."
             )
         if found.ndim > 2 or found.numel() == 0:
             raise ValueError(

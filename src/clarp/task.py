@@ -94,8 +94,7 @@ class Task(ABC):
         if len(given) != self.classes:
             raise ValueError(
                 f"{len(given)} label(s) were given, and the model has {self.classes} classes, expected a "
-                "name for each, in the order of "
-                "the logits."
+                "name for each, in the order of the logits."
             )
         return tuple(map(str, given))
 
@@ -203,8 +202,7 @@ def checked_task(task: object) -> TaskName | None:
     if found is None and task is not None:
         raise ValueError(
             f"task is {task!r}, expected 'multiclass' (one of the classes), 'binary' (it is so or not), "
-            "'multilabel' (any of them), or "
-            "nothing, to see by how the model ends."
+            "'multilabel' (any of them), or nothing, to see by how the model ends."
         )
     return found
 
@@ -250,9 +248,8 @@ def _of_one_logit(graph: Graph, said: TaskName | None) -> Task:
     squash = None if graph.link is None else graph.link.squash
     if squash == "softmax":
         raise ValueError(
-            "the model ends in a softmax over one class, which is always 1, expected a sigmoid. Say what its "
-            "logit means, for example "
-            "task='binary'."
+            "the model ends in a softmax over one class, which is always 1, expected a sigmoid. Say what "
+            "its logit means, for example task='binary'."
         )
     if squash is None and said == "multilabel":
         return Multilabel("its configuration says so", 1)

@@ -7,7 +7,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from clarp.render import PALETTES, Look
 from clarp.render import palette as palette_module
 from clarp.render.palette import mix, paint
-from clarp.render.styles import blend
+from clarp.render.shading import _shades, blend
 
 SIGHT = {
     "usual": np.eye(3),
@@ -85,3 +85,9 @@ def test_the_colours_are_those_of_the_package(name):
 def test_what_is_not_finite_has_a_colour_of_its_own():
     for name in PALETTES:
         assert (paint(np.array([np.nan]), name)[0] == np.float32((1.0, 0.85, 0.0))).all()
+
+
+def test_a_server_asked_for_many_opacities_does_not_keep_them_all():
+    for percent in range(100):
+        blend(np.zeros((2, 2)), 0.5, Look(opacity=percent / 100))
+    assert _shades.cache_info().currsize <= 8

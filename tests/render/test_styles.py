@@ -5,7 +5,8 @@ import pytest
 
 from clarp import render
 from clarp.render.palette import paint
-from clarp.render.styles import REGION, View, faded, region, smoothed
+from clarp.render.shading import faded
+from clarp.render.styles import REGION, View, region, smoothed
 
 
 @pytest.fixture

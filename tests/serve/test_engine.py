@@ -14,7 +14,8 @@ from clarp.method import BASELINES
 from clarp.models import Classifier
 from clarp.render import STYLES, Look, Scale, Seen, prepared
 from clarp.render import picture as drawn_picture
-from clarp.render.styles import View, faded
+from clarp.render.shading import faded
+from clarp.render.styles import View
 from clarp.serve import photos
 from clarp.serve.engine import COMPARED, Engine, GivenUp, Question
 from clarp.serve.limits import Limits

@@ -56,8 +56,8 @@ def own_logits(model: nn.Module, images: Tensor, output: Output, rows: Sequence[
     if logits.ndim != 2 or logits.shape[0] != images.shape[0] or not logits.is_floating_point():
         raise CaptureError(
             f"the model returns a tensor of shape {tuple(logits.shape)} of {logits.dtype} for "
-            f"{images.shape[0]} images, expected "
-            "logits (B, N). Wrap the model in a module that returns one row of logits for each image."
+            f"{images.shape[0]} images, expected logits (B, N). Wrap the model in a module that returns one "
+            "row of logits for each image."
         )
     return Own(logits, logits is result, output)
 
@@ -93,8 +93,7 @@ def _run(model: nn.Module, images: Tensor, rows: Sequence[Tensor] = ()) -> objec
         raise ValueError(
             f"the model refuses images of shape {tuple(images.shape[1:])}{named}{beside}: "
             f"{first_line(error)}. Pass images{' and inputs' if beside else ''} as the model expects them, "
-            "after its own preprocessing."
-            f"{_without_batch(model, images)}"
+            f"after its own preprocessing.{_without_batch(model, images)}"
         ) from error
 
 
@@ -136,8 +135,8 @@ def check_logits(
     if not torch.equal(logits.where(infinite, 0), expected.where(infinite, 0)):
         raise CaptureError(
             "the captured graph's logits differ from the model's own, some of which are infinite where the "
-            "graph's are not. Is the model's forward deterministic, in eval mode, and the same for one image "
-            "as for several? If so, please report this model."
+            "graph's are not. Is the model's forward deterministic, in eval mode, and the same for one "
+            "image as for several? If so, please report this model."
         )
     logits, expected = logits.where(~infinite, 0), expected.where(~infinite, 0)
     scale = expected.abs().max().clamp(min=torch.finfo(expected.dtype).tiny)

@@ -85,7 +85,8 @@ def end_of(output: fx.Node, constants: Mapping[str, Tensor]) -> End:
         scalar, share = _scalar_function(node, constants), _share_of_sum(node)
         if share is not None and share.target is aten.exp.default:
             end = End(output, Link((Softmax(), *stages)), frozenset({node, share, *skipped}))
-            return _behind_softmax(end, share.args[0], node.args[1].args[1][0], parts)  # type: ignore[union-attr,index,arg-type]
+            axis = node.args[1].args[1][0]  # type: ignore[union-attr,index]
+            return _behind_softmax(end, share.args[0], axis, parts)  # type: ignore[arg-type]
         if scalar is not None:
             stages.insert(0, scalar)
             skipped.insert(0, node)

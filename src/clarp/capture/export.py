@@ -121,8 +121,8 @@ def load_exported(file: Path) -> ExportedProgram:
     except Exception as error:  # torch.export documents none; whatever it is, the file is at fault
         raise ValueError(
             f"{file}: not a program that torch.export.save wrote, or damaged ({type(error).__name__}). "
-            "Loading a .pt2 file can execute code that is in it, even one that is refused, so take none from "
-            "somebody whom you would not let run a program. --weights (safetensors, a state dict or a "
+            "Loading a .pt2 file can execute code that is in it, even one that is refused, so take none "
+            "from somebody whom you would not let run a program. --weights (safetensors, a state dict or a "
             "checkpoint) executes nothing."
         ) from error
 
@@ -151,10 +151,9 @@ def _for_size(
             return torch.export.export(module, (example, *rows), dynamic_shapes=batch, strict=False)
     except Exception as error:
         raise CaptureError(
-            f"the exported program takes images of shape {shape} (None: any), and torch.export could not fix "
-            "it to "
-            f"{tuple(example.shape)}: {first_line(error)}. Export the model for images of this size, with at "
-            "most the batch dynamic."
+            f"the exported program takes images of shape {shape} (None: any), and torch.export could not "
+            f"fix it to {tuple(example.shape)}: {first_line(error)}. Export the model for images of this "
+            "size, with at most the batch dynamic."
         ) from error
 
 

@@ -138,11 +138,9 @@ def _program(model: nn.Module, example: Tensor, rows: Rows, *, any_batch: bool) 
 
 def _asks(program: ExportedProgram) -> bool:
     """Whether numbers were read of tensors, which the export writes down as questions."""
-    return any(
-        node.target in (torch.ops.aten.item.default, torch.ops.aten._local_scalar_dense.default)  # noqa: SLF001  an ATen name
-        or node.target is torch.ops.aten._assert_scalar.default  # noqa: SLF001  an ATen name
-        for node in program.graph.nodes
-    )
+    aten = torch.ops.aten
+    asking = (aten.item, aten._local_scalar_dense, aten._assert_scalar)  # noqa: SLF001  ATen names
+    return any(node.target in {packet.default for packet in asking} for node in program.graph.nodes)
 
 
 def _any_batch(program: ExportedProgram, model: nn.Module, example: Tensor, rows: Rows) -> ExportedProgram:

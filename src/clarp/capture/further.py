@@ -160,9 +160,8 @@ def check_arguments(forward: Any, given: int, names: Mapping[str, object]) -> st
     if missing and by_position:
         return (
             f"the model's forward ({told}) needs {', '.join(missing)} beside the images. Pass what it needs "
-            "as further inputs, "
-            f"which are held constant: inputs=({', '.join(missing)},), or inputs={{{missing[0]!r}: ...}} by "
-            "name."
+            f"as further inputs, which are held constant: inputs=({', '.join(missing)},), or "
+            f"inputs={{{missing[0]!r}: ...}} by name."
         )
     return None
 

@@ -77,7 +77,8 @@ def functional(program: ExportedProgram, *, own: bool) -> ExportedProgram:
 
 def writes(node: fx.Node) -> bool:
     """Whether this call changes one of its arguments."""
-    return isinstance(node.target, OpOverload) and node.target._schema.is_mutable  # noqa: SLF001  no public name
+    target = node.target
+    return isinstance(target, OpOverload) and target._schema.is_mutable  # noqa: SLF001  no public name
 
 
 def _dependent(program: ExportedProgram) -> set[fx.Node]:

@@ -110,7 +110,7 @@ setattr(MaskedValue, "__neg__", lambda self: self.of(operator.neg, self))  # noq
 
 def _refused(at: str) -> CaptureError:
     return CaptureError(
-        f"the model takes values by a mask that is computed from the image{at}, so that their number depends "
-        "on the image, and does not just compute with each of them and write them back by the same mask. "
-        "Multiply by the mask, or use torch.where"
+        f"the model takes values by a mask that is computed from the image{at}, so that their number "
+        "depends on the image, and does not just compute with each of them and write them back by the same "
+        "mask. Multiply by the mask, or use torch.where"
     )

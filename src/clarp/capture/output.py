@@ -124,8 +124,8 @@ def check_output(output: object) -> None:
         isinstance(part, bool) or not isinstance(part, str | int) for part in parts
     ):
         raise TypeError(
-            f"output is {output!r}, expected a key, an attribute or a place in a tuple, for example 'logits' "
-            "or 0, or of nested results a path, for example (0, 1) or 'head.logits'."
+            f"output is {output!r}, expected a key, an attribute or a place in a tuple, for example "
+            "'logits' or 0, or of nested results a path, for example (0, 1) or 'head.logits'."
         )
 
 

@@ -189,7 +189,8 @@ class _Recording(Hookless):
             result = super().__torch_function__(func, types, args, kwargs)
             if func in READS:
                 depends = (args, kwargs) in self.dependent
-                allowed = func in SHOWN or harmless(sys._getframe(1))  # noqa: SLF001  the only way to the caller
+                caller = sys._getframe(1)  # noqa: SLF001  the only way to it
+                allowed = func in SHOWN or harmless(caller)
                 # While exporting, a tensor gives its list number by number.
                 told = pytree.tree_leaves(result) if func is Tensor.tolist else [result]
                 func = Tensor.item if func is Tensor.tolist else func
@@ -235,8 +236,8 @@ class _Replaying(Hookless):
                 parts = cast("list[Any]", _masks(func, args))
                 if len(parts) != 1:
                     raise CaptureError(
-                        f"the model takes values by several masks or indices at once{_at()}, one of which is "
-                        "computed from the image. Multiply by the mask, or use torch.where"
+                        f"the model takes values by several masks or indices at once{_at()}, one of which "
+                        "is computed from the image. Multiply by the mask, or use torch.where"
                     )
                 return MaskedValue.taken(args[0], parts[0], answer.value, answer.first, _at())
             index = cast("tuple[Any, ...]", answer.value)
@@ -331,8 +332,8 @@ def _masked(func: Any, args: Sequence[Any]) -> tuple[Any, ...] | None:
 def _reads_image() -> CaptureError:
     return CaptureError(
         f"the model reads a value of the image in Python{_at()} (or of a further input), and goes on with "
-        "it, so that its function depends on the image. "
-        "Compute with tensors there: torch.where in place of if, and no .item(), float() or int()"
+        "it, so that its function depends on the image. Compute with tensors there: torch.where in place "
+        "of if, and no .item(), float() or int()"
     )
 
 

@@ -44,7 +44,7 @@ def for_any_batch(
             dynamic_shapes=dynamic(len(rows)),
             strict=False,
         )
-    except Exception:  # noqa: BLE001  torch.export documents none, and whatever it is, the program is what it was
+    except Exception:  # noqa: BLE001  torch.export documents none; the program is what it was
         return None
     shapes = [node.meta["val"].shape for node in found.graph.find_nodes(op="placeholder")]
     return found if any(shape and isinstance(shape[0], torch.SymInt) for shape in shapes) else None

@@ -49,8 +49,8 @@ def check_kind(model: nn.Module) -> None:
         own = f"{type(module).__module__}.{type(module).__name__}"
         if isinstance(module, torch.jit.ScriptModule):
             raise CaptureError(
-                f"{where} is TorchScript (scripted, traced or frozen by torch.jit), which torch.export can't "
-                "read. Load the model from its Python class, with the weights of this one: "
+                f"{where} is TorchScript (scripted, traced or frozen by torch.jit), which torch.export "
+                "can't read. Load the model from its Python class, with the weights of this one: "
                 "model.load_state_dict(scripted.state_dict())."
             )
         if own.startswith(QUANTISED) or any(_is_quantised(t) for t in _own_tensors(module)):
@@ -60,8 +60,8 @@ def check_kind(model: nn.Module) -> None:
             )
         if type(module).__name__ in ("FullyShardedDataParallel", "FSDPModule"):
             raise CaptureError(
-                f"{where} is sharded ({own}), and its weights lie in several processes. Load the whole state "
-                "dict into the model without FSDP."
+                f"{where} is sharded ({own}), and its weights lie in several processes. Load the whole "
+                "state dict into the model without FSDP."
             )
         lazy = any(is_lazy(tensor) for tensor in _own_tensors(module))
         if lazy or any(tensor.is_meta for tensor in _own_tensors(module)):

@@ -29,8 +29,8 @@ from clarp.task import Task
 
 _SHOWN = 2  # classes, where none is named
 _INSIDE = (
-    "Inside: the share of the positive relevance in the class's own boxes; "
-    "in brackets their share of the picture."
+    "Inside: the share of the positive relevance in the class's own boxes; in brackets their share of the "
+    "picture."
 )
 
 

@@ -62,8 +62,8 @@ def note_lost(methods: Sequence[str], warned: Iterable[RelevanceLost]) -> None:
         named = " and ".join(filter(None, (", ".join(methods[:-1]), methods[-1])))
         remedies = {lost.remedy(OPTION): None for lost in warned if lost.better}
         note(
-            f"with {named} more than half of the relevance never reached the pixels (looked at once for each "
-            "size of picture): the maps show where the rest of it lies, and what is missing may be "
+            f"with {named} more than half of the relevance never reached the pixels (looked at once for "
+            "each size of picture): the maps show where the rest of it lies, and what is missing may be "
             f"elsewhere.{''.join(f' {said}' for said in remedies)}"
         )
 

@@ -177,7 +177,7 @@ def _chosen_background(
         return background
     sample = background[below(len(background), seed, index, "background")]
     if not isinstance(sample.picture, Photo):
-        raise ValueError(f"{sample.id} is no file: backgrounds are photos")  # noqa: TRY004  a sample of the wrong kind
+        raise ValueError(f"{sample.id} is no file: backgrounds are photos")  # noqa: TRY004  a wrong sample
     return sample.picture
 
 

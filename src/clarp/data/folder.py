@@ -47,8 +47,8 @@ def image_folder(
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not folders:
         raise ValueError(
-            f"{root} has no class folders: put the photos of each class into a folder of their own, "
-            "or list files and classes in labels.csv"
+            f"{root} has no class folders: put the photos of each class into a folder of their own, or list "
+            "files and classes in labels.csv"
         )
     index = _index_of_folders([folder.name for folder in folders], classes)
     samples: list[Sample] = []

@@ -77,8 +77,8 @@ def mosaics(
         if len(made) == before:
             classes = len({sample.labels[0] for sample in photos})
             raise ValueError(
-                f"{classes} classes can't fill {n} x {n} cells with different ones: "
-                "give more photos or a smaller n"
+                f"{classes} classes can't fill {n} x {n} cells with different ones: give more photos or a "
+                "smaller n"
             )
         dealing += 1
     name = f"{photos.name}-mosaic-{n}x{n}"

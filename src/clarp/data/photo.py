@@ -131,8 +131,8 @@ def within(root: Path, path: Path, *, outside: bool) -> Path:
     """
     if not outside and path.is_relative_to(root) and leaves(root, path.relative_to(root).as_posix()):
         raise ValueError(
-            f"{path} leads out of the data set's folder, {root}, so it is not read; "
-            "--outside allows that, or outside=True."
+            f"{path} leads out of the data set's folder, {root}, so it is not read; --outside allows that, "
+            "or outside=True."
         )
     return path
 

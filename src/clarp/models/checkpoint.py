@@ -96,8 +96,8 @@ def _refuse_programs(path: Path) -> None:
     if any(name.startswith("models/") or name == "serialized_exported_program.json" for name in members):
         raise ValueError(
             f"{path}: an exported program (torch.export.save), which has its model inside; give the file "
-            "itself as the model, with the suffix .pt2 and without --weights, if you trust whoever made it: "
-            "loading it can execute code that is in it."
+            "itself as the model, with the suffix .pt2 and without --weights, if you trust whoever made "
+            "it: loading it can execute code that is in it."
         )
 
 
@@ -121,8 +121,8 @@ def _loaded(path: Path) -> Any:
         if foreign:
             raise ValueError(
                 f"{path}: not a file of weights alone: it has objects of {', '.join(sorted(foreign)[:3])}, "
-                "which are not loaded, "
-                f"because that may execute code. If it is a whole model (torch.save(model)) of yours: "
+                "which are not loaded, because that may execute code. If it is a whole model "
+                "(torch.save(model)) of yours: "
                 + _two_lines(f'torch.load("{path.name}", weights_only=False)')
             ) from error
         raise ValueError(
@@ -193,8 +193,8 @@ def _whole_model(path: Path, content: Any) -> str:
 def _no_state(content: Any) -> str:
     if not isinstance(content, Mapping):
         return (
-            f"holds a {type(content).__name__}, expected a state dict (names and tensors); "
-            "save it again with torch.save(model.state_dict(), path)."
+            f"holds a {type(content).__name__}, expected a state dict (names and tensors); save it again "
+            "with torch.save(model.state_dict(), path)."
         )
     several = [keys[0] for keys in _others(content)]
     if several:

@@ -163,12 +163,12 @@ def load_program(
     taken, returned = ([_dimensions(value) for value in several] for several in (inputs, outputs))
     if taken != [4] or returned not in ([1], [2]):
         remedy = (
-            " For volumes, clips, views and signals: clarp.Explainer(torch.export.load(file))(tensor) "
-            "in Python."
+            " For volumes, clips, views and signals: clarp.Explainer(torch.export.load(file))(tensor) in "
+            "Python."
         )
         raise ValueError(
-            f"{file}: expected a program from one tensor (B, C, H, W) to logits (B, N), or (B,) for one."
-            f"{remedy if taken in ([3], [5]) else ''}"
+            f"{file}: expected a program from one tensor (B, C, H, W) to logits (B, N), or (B,) for "
+            f"one.{remedy if taken in ([3], [5]) else ''}"
         )
     channels, height, width = inputs[0].shape[1:]
     if not (isinstance(height, int) and isinstance(width, int)):
@@ -250,8 +250,8 @@ def _channels(module: nn.Module, spec: str, remedy: str) -> int:
     failure = failures[channels]
     _check_axes(module, spec, failure)
     raise ValueError(
-        f"{spec} failed on an image ({channels}, {_SIDE}, {_SIDE}) with {type(failure).__name__}: {failure}. "
-        f"If it takes images of another size, {remedy}."
+        f"{spec} failed on an image ({channels}, {_SIDE}, {_SIDE}) with {type(failure).__name__}: "
+        f"{failure}. If it takes images of another size, {remedy}."
     ) from failure
 
 
@@ -276,8 +276,7 @@ def _assumed(
     if channels not in _ASSUMED_OF:
         raise ValueError(
             f"{spec} takes images of {channels} channels, and for want of its own preprocessing one is "
-            "assumed for 3 (colours) and "
-            f"for 1 (greys) only: {remedy}."
+            f"assumed for 3 (colours) and for 1 (greys) only: {remedy}."
         )
     usual, scale = _ASSUMED_OF[channels]
     resize = max(size) * 8 // 7

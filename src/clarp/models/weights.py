@@ -129,8 +129,8 @@ def _best(
     if len(by_prefix) > 1 and not averaged and not usual and most[0] == len(needed) > 0:
         raise ValueError(
             f"{source}: the weights of the model are there several times, under "
-            f"{some([repr(p) for p in by_prefix])}, and the names don't say which are meant; save the "
-            "one that is meant with torch.save(model.state_dict(), path)."
+            f"{some([repr(p) for p in by_prefix])}, and the names don't say which are meant; save the one "
+            "that is meant with torch.save(model.state_dict(), path)."
         )
     return chosen
 
@@ -196,8 +196,8 @@ def _of_shapes(pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> str:
     """A hint for tensors that differ in their first or in their second dimension only."""
     meanings = (
         (
-            "the head has another number of classes, {} instead of {}: give their names (--labels), or build "
-            "the model with as many"
+            "the head has another number of classes, {} instead of {}: give their names (--labels), or "
+            "build the model with as many"
         ),
         "the first layer takes another number of channels, {} instead of {}: build it for as many",
     )

@@ -62,8 +62,8 @@ def _downloaded(name: str, default: Any, classes: int) -> nn.Module:
     own = len(default.meta["categories"])
     if classes != own:
         raise ValueError(
-            f"{classes} labels were given, but {name} has {own} classes; "
-            "a model of one's own needs its weights as well (--weights FILE)."
+            f"{classes} labels were given, but {name} has {own} classes; a model of one's own needs its "
+            "weights as well (--weights FILE)."
         )
     try:
         module: nn.Module = torchvision.models.get_model(name, weights=default)

@@ -57,7 +57,8 @@ class Softmax(Operation):
     def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
         """``s_i (g_i - sum_j s_j g_j)``."""
         s = record.result().expand_as(gradient)
-        return (aten._softmax_backward_data.default(gradient, s, self.axis, s.dtype),)  # noqa: SLF001  an ATen name
+        back = aten._softmax_backward_data.default  # noqa: SLF001  an ATen name
+        return (back(gradient, s, self.axis, s.dtype),)
 
     def interval(self, inputs: Sequence[Interval], tensors: Tensors) -> Interval:
         return 0.0, 1.0

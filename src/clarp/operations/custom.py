@@ -78,8 +78,8 @@ class Custom(Operation):
             except RuntimeError as error:
                 raise ValueError(
                     f"{self.target} has no gradient ({error}), and the method needs it. Give it one: "
-                    "clarp.rules.register(..., gradient=...), or use a method without selection, for example "
-                    "'sglrp'."
+                    "clarp.rules.register(..., gradient=...), or use a method without selection, for "
+                    "example 'sglrp'."
                 ) from error
 
 

@@ -56,7 +56,7 @@ def _from_complex(call: Call) -> Lowered:
     size, count = prod(call.shape(entry)), prod(call.shape())
     if size * count > LARGEST:
         raise Refused(
-            f"it ends a function through Fourier transforms that is no filter, and whose matrix would have "
+            "it ends a function through Fourier transforms that is no filter, and whose matrix would have "
             f"{count} x {size} elements"
         )
     matrix = _matrix(function, call.shape(entry)).reshape(size, count)

@@ -107,7 +107,7 @@ class GroupNorm(Normalisation):
         return parameter.view(-1, *(1,) * (axes - 2))
 
 
-@lowers(aten.batch_norm.default, aten._native_batch_norm_legit_no_training.default)  # noqa: SLF001  an ATen name
+@lowers(aten.batch_norm.default, aten._native_batch_norm_legit_no_training.default)  # noqa: SLF001
 def _batch_norm(call: Call) -> Lowered:
     """In eval mode; folded into a neighbour where that is exact."""
     if call.arguments.get("training") and call["running_mean"] is None:

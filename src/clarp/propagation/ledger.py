@@ -172,8 +172,8 @@ class Ledger:
         seed, pixels = (f"{_of(value, 0, 0):.4g}" for value in (self.seed, self.pixels))
         first = " in the first" if self.seed.numel() > 1 else ""
         return (
-            f"Ledger({self.seed.numel()} explanation(s), {len(self.entries)} operations; "
-            f"seed {seed}, pixels {pixels}{first}; print(ledger) is the table)"
+            f"Ledger({self.seed.numel()} explanation(s), {len(self.entries)} operations; seed {seed}, "
+            f"pixels {pixels}{first}; print(ledger) is the table)"
         )
 
     def _repr_html_(self) -> str:
@@ -223,8 +223,7 @@ class Ledger:
         if seed in NOTHING and size:
             yield (
                 "The seed contrasts classes and sums to nothing, and so does the relevance on its way; the "
-                "ledger of a method without rivals "
-                "('lrp') shows what these rules lose."
+                "ledger of a method without rivals ('lrp') shows what these rules lose."
             )
         top = [(entry, amount, _written(amount, size)) for entry, amount in self.absorbers()[:TOP]]
         named = [

@@ -143,8 +143,8 @@ class Plan:
             )
             raise ValueError(
                 f"the logits are made of several results ({heads}), expected one last layer with weights, "
-                "whose weights "
-                "passes='dual' negates. Use passes='two_pass', for example the method 'clrp1'."
+                "whose weights passes='dual' negates. Use passes='two_pass', for example the method "
+                "'clrp1'."
             )
         return first
 

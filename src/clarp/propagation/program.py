@@ -323,8 +323,8 @@ def _check_shares(step: Step, shares: Shares, shapes: Sequence[Size]) -> None:
     if len(found) != len(expected) or any(a not in (None, b) for a, b in zip(found, expected, strict=True)):
         raise ValueError(
             f"the rule {step.rule!r} registered for {operation.target} gives relevance of the shapes "
-            f"{found}, expected those of its "
-            f"inputs, {expected} (without batch). Register a rule that knows the operation (docs/rules.md)."
+            f"{found}, expected those of its inputs, {expected} (without batch). Register a rule that knows "
+            "the operation (docs/rules.md)."
         )
 
 

@@ -40,7 +40,7 @@ def data_frame(rows: Sequence[Row]) -> "DataFrame":
         from pandas import DataFrame  # noqa: PLC0415  optional
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "to_frame() needs pandas, which is not installed: pip install pandas. rows() gives the same as a "
-            "list of dictionaries."
+            "to_frame() needs pandas, which is not installed: pip install pandas. rows() gives the same as "
+            "a list of dictionaries."
         ) from error
     return DataFrame(list(rows))

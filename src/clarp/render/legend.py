@@ -5,7 +5,8 @@ import numpy as np
 from clarp.render.look import Look
 from clarp.render.palette import Pixels, mix
 from clarp.render.scale import Scale
-from clarp.render.styles import GROUND, blend
+from clarp.render.shading import blend
+from clarp.render.styles import GROUND
 
 
 def bar(scale: Scale, look: Look, size: tuple[int, int], *, faded: bool) -> Pixels:

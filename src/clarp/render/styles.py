@@ -1,7 +1,6 @@
 """Ways to look at one map, or at the maps of two classes."""
 
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from contourpy import contour_generator
@@ -11,19 +10,14 @@ from clarp.render.look import Look
 from clarp.render.palette import NOT_FINITE, Bytes, Floats, PaletteName, Pixels, mix, paint
 from clarp.render.scale import Scale, as_bytes, checked, oddity
 from clarp.render.seen import Seen
+from clarp.render.shading import DARKEST, THINNED, blend, faded, opacity, shaded, stripes, unit
 
 REGION = 0.1  # of the pixels
 LEVELS = (0.25, 0.5, 0.75)  # of full colour
 GROUND = 0.65  # the middle of the faded greys
 
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-_DARKEST, _DIMMED, _CUT = 0.3, 0.4, 0.55
+_DIMMED, _CUT = 0.4, 0.55
 CRISP = 96  # pixels; smaller maps are shown as the squares that they are
-_POWER = 0.7
-_STRIPED = 0.12  # of full colour; weaker relevance against the class is too pale for stripes
-_THINNED = 0.35  # of the opacity, between the stripes
-_STEPS = 2047  # of colour and opacity, from zero to full strength
-_NAN = 1 + 1 / _STEPS  # where the table of shades has what is not finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +148,7 @@ def laid(
 
 def photo_panel(seen: Seen) -> Panel | None:
     """The photo itself, with what the model did not see dimmed; None where there is none."""
-    return None if seen.photo is None else Panel(seen.framed(_unit(seen.photo), _CUT))
+    return None if seen.photo is None else Panel(seen.framed(unit(seen.photo), _CUT))
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,8 +167,8 @@ class _Drawing:
         """What speaks for either class: the stronger is the brightness, their difference the hue."""
         one, other = (np.nan_to_num(part).clip(0, 1) for part in (first, second))
         share = opacity(np.maximum(one, other)) * self.look.opacity
-        share = np.where((other > one) & _stripes(share.shape), _THINNED * share, share)[..., None]
-        ground = 0.25 if self.ground is None else 0.6 * (self.ground - _DARKEST) + 0.05
+        share = np.where((other > one) & stripes(share.shape), THINNED * share, share)[..., None]
+        ground = 0.25 if self.ground is None else 0.6 * (self.ground - DARKEST) + 0.05
         blended = (1 - share) * ground + share * mix(one, other)
         missing = np.isnan(first) | np.isnan(second)
         return Panel(self._framed(np.where(missing[..., None], NOT_FINITE, blended)))
@@ -216,7 +210,7 @@ class _Drawing:
         inside = (
             np.broadcast_to(0.7 * paint(np.zeros(1))[0], shape)
             if self.seen.photo is None
-            else _unit(self.seen.photo)
+            else unit(self.seen.photo)
         )
         pixels = np.where(there[..., None], inside, ground)
         missing = self.seen.placed((~np.isfinite(values)).astype(np.float64), squares=True) > 0
@@ -291,47 +285,6 @@ def region(heatmap: ArrayLike, share: float = REGION) -> NDArray[np.bool_]:
     return chosen.reshape(values.shape)
 
 
-def faded(photo: Bytes) -> Pixels:
-    """The photo in greys, (H, W, 1) within 0.3 to 1, without a colour that could be taken for relevance."""
-    weights = np.array(_LUMA, np.float32) * np.float32((1 - _DARKEST) / 255)
-    pale: Pixels = photo.astype(np.float32) @ weights[:, None] + np.float32(_DARKEST)
-    return pale
-
-
-def _unit(photo: Bytes) -> Pixels:
-    """Bytes as colours in 0 to 1."""
-    return photo * np.float32(1 / 255)
-
-
-def blend(
-    strength: Floats | Pixels,
-    ground: Pixels | float | None,
-    look: Look | None = None,
-    *,
-    striped: bool = False,
-) -> Pixels:
-    """Relevance over a ground, more or less opaque, (H, W, 3).
-
-    Args:
-        strength: (H, W) within -1 to 1, or NaN.
-        ground: (H, W, 1) or a grey, in 0 to 1; None: the neutral colour.
-        look: colours and opacity; None: the usual ones.
-        striped: whether what speaks against the class is striped, so that it is known by more than its hue.
-    """
-    look = look or Look()
-    painted = _painted(strength, look.colours, None if ground is None else look.opacity, striped=striped)
-    behind = paint(np.zeros(1), look.colours)[0] if ground is None else np.atleast_1d(np.float32(ground))
-    colours, seen = painted[..., :3], 1 - painted[..., 3]
-    for k in range(3):  # numpy is slow along an axis of three
-        colours[..., k] += seen * behind[..., min(k, behind.shape[-1] - 1)]
-    return colours
-
-
-def opacity(strength: Floats | Pixels) -> Floats | Pixels:
-    """How much of the ground relevance hides: its strength to the power of 0.7; all where not finite."""
-    return np.abs(np.nan_to_num(strength, nan=1.0)) ** _POWER
-
-
 def layer(heatmap: ArrayLike, scale: Scale, look: Look | str = "overlay") -> Bytes:
     """A map as a look draws it, to lay over a photo by other means.
 
@@ -348,42 +301,8 @@ def layer(heatmap: ArrayLike, scale: Scale, look: Look | str = "overlay") -> Byt
     squares = look.style == "pixels" or max(values.shape) <= CRISP
     seen = Seen.of(None, values.shape).at(look.side(max(values.shape)), squares=squares)
     strength = seen.placed(scale.strength(values), squares=squares)
-    hidden = _painted(strength, look.colours, look.opacity, striped=look.striped)[..., 3:]
+    hidden = shaded(strength, look.colours, look.opacity, striped=look.striped)[..., 3:]
     return as_bytes(np.concatenate([paint(strength, look.colours), hidden], axis=-1))
-
-
-def _painted(
-    strength: Floats | Pixels, colours: PaletteName, opacity: float | None, *, striped: bool
-) -> Pixels:
-    """Colours times their opacity, and the opacity, (H, W, 4).
-
-    Args:
-        strength: (H, W) within -1 to 1, or NaN.
-        colours: their names.
-        opacity: at full strength; None: nothing of the ground is seen but through stripes.
-        striped: whether there are stripes where relevance speaks against the class.
-    """
-    plain, thinned = _shades(colours, opacity)
-    # One look-up for each pixel: powers and products of a whole photo take several times as long.
-    index = np.rint((np.nan_to_num(strength, nan=_NAN) + 1) * _STEPS).astype(np.int32)
-    if not striped:
-        return plain.take(index, axis=0)
-    index += np.where(_stripes(strength.shape), len(plain), 0).astype(np.int32)
-    return np.concatenate([plain, thinned]).take(index, axis=0)
-
-
-@cache
-def _shades(colours: PaletteName, opaque: float | None) -> tuple[Pixels, Pixels]:
-    """What :func:`_painted` gives of evenly spaced strengths and of NaN, (n, 4); the same between stripes."""
-    strength = np.append(np.arange(-_STEPS, _STEPS + 1) / _STEPS, np.nan)
-    share = np.ones(len(strength)) if opaque is None else opacity(strength) * opaque
-    share[-1] = 1.0
-    between = np.where(strength < -_STRIPED, _THINNED * share, share)
-    painted = paint(strength, colours)
-    plain, thinned = (
-        np.column_stack([painted * part[:, None], part]).astype(np.float32) for part in (share, between)
-    )
-    return plain, thinned
 
 
 def _like(rival: ArrayLike, values: Floats) -> Floats:
@@ -391,13 +310,6 @@ def _like(rival: ArrayLike, values: Floats) -> Floats:
     if other.shape != values.shape:
         raise ValueError(f"rival is {other.shape}, expected the heatmap's {values.shape}.")
     return other
-
-
-def _stripes(shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Where diagonal stripes are thinned out, (H, W)."""
-    period = max(4, round(max(shape) / 60))
-    row = np.arange(shape[0] + shape[1] - 1) % period < 0.45 * period
-    return np.lib.stride_tricks.sliding_window_view(row, shape[1])
 
 
 def _lines(values: Floats, levels: tuple[float, ...], colours: PaletteName) -> tuple[Line, ...]:

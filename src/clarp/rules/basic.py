@@ -116,8 +116,8 @@ class AlphaBeta(LinearRule):
         _number("AlphaBeta", "beta", self.beta, 0)
         if abs(self.alpha - self.beta - 1) > 1e-9:
             raise ValueError(
-                f"AlphaBeta got alpha={self.alpha!r} and beta={self.beta!r}, expected alpha - beta = 1. "
-                f"For alpha={self.alpha!r} pass beta={self.alpha - 1!r}."
+                f"AlphaBeta got alpha={self.alpha!r} and beta={self.beta!r}, expected alpha - beta = 1. For "
+                f"alpha={self.alpha!r} pass beta={self.alpha - 1!r}."
             )
 
     def branches(self) -> tuple[Branch, ...]:

@@ -73,8 +73,7 @@ class Composite:
             if rule.reads_pixels_only:
                 raise ValueError(
                     f"Composite got {place}={rule!r}, which needs the bounds of the pixels. Put it at "
-                    "first=..., "
-                    f"and another rule, for example ZPlus(), at {place}."
+                    f"first=..., and another rule, for example ZPlus(), at {place}."
                 )
         if self.first is not None:
             _expect(self.first, LinearRule, "first")

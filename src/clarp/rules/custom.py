@@ -39,9 +39,8 @@ def register(
         raise TypeError(f"rule is {rule!r}, expected a rule, for example clarp.rules.Pass().")
     if isinstance(rule, LinearRule):
         raise TypeError(
-            f"rule is {rule!r}, which needs the weights of a linear operation, and nothing is known of those "
-            f"of {target}. "
-            "Take Pass(), Transport() or Ratio(), or a rule of your own (docs/rules.md)."
+            f"rule is {rule!r}, which needs the weights of a linear operation, and nothing is known of "
+            f"those of {target}. Take Pass(), Transport() or Ratio(), or a rule of your own (docs/rules.md)."
         )
     if gradient is not None and not callable(gradient):
         raise TypeError(
@@ -76,12 +75,12 @@ def _target(operation: object) -> OpOverload:
         operation = found
     if not isinstance(operation, OpOverloadPacket):
         raise TypeError(
-            f"operation is {operation!r}, expected a custom operation (torch.library.custom_op) or its name. "
-            "An autograd.Function or a module is traced into the operations that it does: make it a custom "
-            "operation (docs/rules.md)."
+            f"operation is {operation!r}, expected a custom operation (torch.library.custom_op) or its "
+            "name. An autograd.Function or a module is traced into the operations that it does: make it a "
+            "custom operation (docs/rules.md)."
         )
     found = [getattr(operation, name) for name in operation.overloads()]
-    pure: list[OpOverload] = [overload for overload in found if not overload._schema.is_mutable]  # noqa: SLF001
+    pure: list[OpOverload] = [one for one in found if not one._schema.is_mutable]  # noqa: SLF001
     if len(pure) != 1:
         raise ValueError(
             f"{operation} has the overloads {', '.join(map(str, pure))}: name one, torch.ops.{pure[0]}."

@@ -104,8 +104,8 @@ class Map(_Answer):
     pictures: list[Picture] = Field(
         description="The map in the style that was asked for. Of `overlay` it is the heatmap in colour, the "
         "weaker the more transparent, to lay over the photo; of `signs` there are two, what speaks for the "
-        "class and what speaks against it; of `versus` there is one for the two classes, and both maps have "
-        "it."
+        "class and what speaks against it; of `versus` there is one for the two classes, and both maps "
+        "have it."
     )
     note: str = Field(description="How to read the style: a sentence, or an empty string.")
     python: str = Field(description="The lines of Python that make this map.")

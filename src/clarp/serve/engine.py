@@ -205,8 +205,8 @@ class Engine:
             if not (0 <= upper < lower <= len(covered) and 0 <= left < right <= covered.shape[1]):
                 raise ValueError(
                     f"the region {','.join(map(str, region))} is not inside the picture: expected "
-                    "top,left,bottom,right with "
-                    f"top < bottom <= {len(covered)} and left < right <= {covered.shape[1]}."
+                    f"top,left,bottom,right with top < bottom <= {len(covered)} and left < right <= "
+                    f"{covered.shape[1]}."
                 )
             covered[upper:lower, left:right] = True
         filled = filling(prepared.image[None], fill)[0]

@@ -147,8 +147,8 @@ class GridPointingGame(Metric):
         """Refuse all but mosaics of n x n photos, whose data sets are named ``...-mosaic-NxN``."""
         if not dataset.endswith(f"-mosaic-{self.n}x{self.n}"):
             raise ValueError(
-                f"{own} is played on mosaics of {self.n} x {self.n} photos, and {dataset} is none: "
-                "give mosaics:FOLDER."
+                f"{own} is played on mosaics of {self.n} x {self.n} photos, and {dataset} is none: give "
+                "mosaics:FOLDER."
             )
 
     def measure(self, heatmaps: Heatmaps, *, cells: Tensor | Sequence[int]) -> dict[str, Tensor]:

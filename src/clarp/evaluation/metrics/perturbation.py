@@ -24,7 +24,8 @@ Fill = Literal["mean", "colour", "blur"]
 _BLUR = 5 / 224
 _STRIP = 64  # rows that are blurred at once, at least
 _ONE = 1e-4  # how far a sum of probabilities may be from 1
-_MODES = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)  # noqa: SLF001  torch has no public base class
+# There are no public base classes.
+_MODES = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)  # noqa: SLF001
 
 
 def check_fill(fill: str) -> None:
