@@ -1,11 +1,11 @@
 """Pictures as files of an image format."""
 
 import struct
-import zlib
 from io import BytesIO
 from typing import Any, Literal, get_args
 
 import numpy as np
+from isal import isal_zlib
 from PIL import Image
 
 Format = Literal["png", "jpg", "webp"]
@@ -42,10 +42,10 @@ def encoded(picture: Image.Image, kind: Format = "png") -> bytes:
 
 
 def _png(picture: Image.Image) -> bytes:
-    """A PNG (ISO/IEC 15948) whose rows all have the filter "up", packed by run lengths.
+    """A PNG (ISO/IEC 15948) whose rows all have the filter "up", compressed by ISA-L.
 
-    Pillow tries five filters for each row, which takes as long as drawing the picture; this takes half as
-    long, for files a tenth larger (docs/performance.md).
+    Pillow tries five filters for each row, which takes as long as drawing the picture. This takes a fifth
+    of that, for files of about the same size (docs/performance.md).
     """
     pixels = np.asarray(picture)
     height, width = pixels.shape[:2]
@@ -53,10 +53,9 @@ def _png(picture: Image.Image) -> bytes:
     rows = np.empty((height, 1 + pixels.shape[1]), np.uint8)
     rows[:, 0], rows[0, 1:] = _UP, pixels[0]
     np.subtract(pixels[1:], pixels[:-1], out=rows[1:, 1:])  # modulo 256
-    packer = zlib.compressobj(level=1, strategy=zlib.Z_RLE)
     header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[picture.mode], 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", packer.compress(rows.data) + packer.flush()), (b"IEND", b""))
+    chunks = ((b"IHDR", header), (b"IDAT", isal_zlib.compress(rows.data, level=1)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", isal_zlib.crc32(kind + data))
         for kind, data in chunks
     )
