@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from clarp.errors import CaptureError, EmptyMap, RelevanceLost, UnsupportedOperation
     from clarp.explainer import Explainer, attribute
     from clarp.explanation import Explanation
+    from clarp.exporting import export
     from clarp.method import Method, methods
     from clarp.photo import explain
     from clarp.rules import composites
@@ -34,6 +35,7 @@ __all__ = [
     "attribute",
     "composites",
     "explain",
+    "export",
     "methods",
     "rules",
     "seeds",
@@ -51,6 +53,7 @@ _ROOMS = {
     "attribute": "explainer",
     "composites": "rules",
     "explain": "photo",
+    "export": "exporting",
     "methods": "method",
 }
 """The module of each public name, imported at its first use: ``clarp --help`` needs no PyTorch."""

@@ -53,12 +53,33 @@ def limits(
     Raises:
         ValueError: bounds for another number of channels, or images that are far outside.
     """
-    given = (first.low, first.high) if isinstance(first, ZBox) and first.low is not None else bounds
+    low, high = ends(bounds, first, images, channels)
+    if given_by(bounds, first) is not None:
+        _check_within(images, low, high, strictly=isinstance(first, ZBox))
+    return low, high
+
+
+def given_by(bounds: Bounds | None, first: Rule | None) -> Bounds | None:
+    """The bounds of the rule of what reads the pixels, else the explainer's, else None."""
+    if isinstance(first, ZBox) and first.low is not None and first.high is not None:
+        return first.low, first.high
+    return bounds
+
+
+def ends(
+    bounds: Bounds | None, first: Rule | None, images: Tensor, channels: int = 1
+) -> tuple[Tensor, Tensor]:
+    """As :func:`limits`, whatever the images' values.
+
+    Raises:
+        ValueError: bounds for another number of channels.
+    """
+    given = given_by(bounds, first)
     if given is None:
         within = [axis for axis in range(1, images.ndim) if axis != channels]
         low, high = images.amin(within, keepdim=True), images.amax(within, keepdim=True)
         return low.expand_as(images), high.expand_as(images)
-    ends = []
+    found = []
     for name, end in zip(("low", "high"), given, strict=True):
         values = torch.as_tensor(end, dtype=images.dtype, device=images.device).flatten()
         if values.numel() not in (1, images.shape[channels]):
@@ -73,8 +94,13 @@ def limits(
             )
         shape = [1] * images.ndim
         shape[channels] = -1
-        ends.append(values.view(shape).expand(1, *images.shape[1:]))
-    low, high = ends
+        found.append(values.view(shape).expand(1, *images.shape[1:]))
+    low, high = found
+    return low, high
+
+
+def _check_within(images: Tensor, low: Tensor, high: Tensor, *, strictly: bool) -> None:
+    """Refuse images far outside the bounds; ``strictly``: warn of those that are a little outside."""
     slack = BEYOND * (high - low)
     if bool(((images < 2 * low - high) | (images > 2 * high - low)).any()):
         raise ValueError(
@@ -82,7 +108,7 @@ def limits(
             f"whole range of bounds outside it ({low.min().item():.4g} to {high.max().item():.4g}). Are "
             "both after the same preprocessing?"
         )
-    if isinstance(first, ZBox) and bool(((images < low - slack) | (images > high + slack)).any()):
+    if strictly and bool(((images < low - slack) | (images > high + slack)).any()):
         warnings.warn(
             f"images has values from {images.min().item():.4g} to {images.max().item():.4g}, outside bounds "
             f"({low.min().item():.4g} to {high.max().item():.4g}): the rule for the first layer, z^B, is "
@@ -90,4 +116,3 @@ def limits(
             "preprocessing.",
             stacklevel=level_of_the_user(),
         )
-    return low, high

@@ -62,7 +62,8 @@ def _own(logits: Tensor, target: Tensor) -> Tensor:
     """
     of_target = logits.expand(*target.shape, -1).gather(-1, target.unsqueeze(-1))
     infinite = of_target.isinf().any(-1)
-    if bool(infinite.any()):
+    # A program that is exported can't refuse what it is given: it gives NaN.
+    if not torch.compiler.is_exporting() and bool(infinite.any()):
         raise ValueError(
             f"the target {target[infinite].unique().tolist()} has an infinite logit: the model rules it "
             "out, and nothing speaks for or against it. Explain a class whose logit is finite."

@@ -48,11 +48,22 @@ def _one_hot(found: Tensor) -> bool:
     return bool(((found == 0) | (found == 1)).all() and (found.sum(1) == 1).all())
 
 
+def all_others(target: Tensor, classes: int) -> Tensor:
+    """All of the N classes but the target (K, B), bool (K, B, N)."""
+    every = torch.ones(*target.shape, classes, dtype=torch.bool, device=target.device)
+    return every.scatter(-1, target.unsqueeze(-1), False)
+
+
+def no_others(target: Tensor, classes: int) -> Tensor:
+    """None of the N classes, bool (K, B, N) for targets (K, B)."""
+    return torch.zeros(*target.shape, classes, dtype=torch.bool, device=target.device)
+
+
 def resolve_rivals(against: Against, target: Tensor, classes: int) -> Tensor:
     """Which classes each target is contrasted with, bool (K, B, N); a target is never its own rival.
 
     Args:
-        against: None for all others, an int, one sequence of classes for all, or a sequence or tensor (B, M).
+        against: an int, one sequence of classes for all, or a sequence or tensor (B, M).
         target: (K, B).
         classes: N.
 
@@ -60,26 +71,21 @@ def resolve_rivals(against: Against, target: Tensor, classes: int) -> Tensor:
         TypeError: not integers.
         ValueError: another shape, a class out of range, or nobody left to be a rival.
     """
-    if against is None:
-        rivals = torch.ones(*target.shape, classes, dtype=torch.bool, device=target.device)
-    else:
-        found = integers("against", against).to(target.device)
-        found = found.view(1) if found.ndim == 0 else found
-        if found.ndim == 2 and found.shape[0] != target.shape[1]:
-            raise ValueError(
-                f"against has the shape {tuple(found.shape)} for {target.shape[1]} image(s), expected one "
-                f"set of classes for all, (M,), or one for each image, ({target.shape[1]}, M)."
-            )
-        if found.ndim > 2 or found.numel() == 0:
-            raise ValueError(
-                f"against is {against!r} of the shape {tuple(found.shape)}, expected at least one class, or "
-                "None for all classes but the target."
-            )
-        _in_range("against", found, classes)
-        sets = torch.zeros(*found.shape[:-1], classes, dtype=torch.bool, device=target.device)
-        sets = sets.scatter(-1, found, True)
-        rivals = sets.expand(*target.shape, classes).clone()
-    rivals.scatter_(-1, target.unsqueeze(-1), False)
+    found = integers("against", against).to(target.device)
+    found = found.view(1) if found.ndim == 0 else found
+    if found.ndim == 2 and found.shape[0] != target.shape[1]:
+        raise ValueError(
+            f"against has the shape {tuple(found.shape)} for {target.shape[1]} image(s), expected one "
+            f"set of classes for all, (M,), or one for each image, ({target.shape[1]}, M)."
+        )
+    if found.ndim > 2 or found.numel() == 0:
+        raise ValueError(
+            f"against is {against!r} of the shape {tuple(found.shape)}, expected at least one class, or "
+            "None for all classes but the target."
+        )
+    _in_range("against", found, classes)
+    sets = torch.zeros(*found.shape[:-1], classes, dtype=torch.bool, device=target.device)
+    rivals = sets.scatter(-1, found, True) & all_others(target, classes)
     if not bool(rivals.any(-1).all()):
         raise ValueError(
             f"against is {against!r} for the target {target.t().tolist()}: nobody is left to be a rival. "

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from clarp.capture import Graph
-from clarp.targets import Against, resolve_rivals
+from clarp.targets import Against, all_others, no_others, resolve_rivals
 
 TaskName = Literal["multiclass", "binary", "multilabel"]
 ASSUMED = "assumed"
@@ -79,7 +79,13 @@ class Task(ABC):
             TypeError: not integers.
             ValueError: a class out of range, or nobody left to be a rival.
         """
+        if against is None:
+            return self.own_rivals(target, count)
         return resolve_rivals(against, target, count)
+
+    def own_rivals(self, target: Tensor, count: int) -> Tensor:
+        """Which logits each target (K, B) is contrasted with where none were named, bool (K, B, N)."""
+        return all_others(target, count)
 
     def unnamed_rivals(self, has_rivals: bool) -> str:
         """What a class is contrasted with where none were named, in words."""
@@ -146,7 +152,11 @@ class Binary(Task):
         """No logit; the other class may be named."""
         if against is not None:
             resolve_rivals(against, target, self.classes)
-        return torch.zeros(*target.shape, count, dtype=torch.bool, device=target.device)
+        return self.own_rivals(target, count)
+
+    def own_rivals(self, target: Tensor, count: int) -> Tensor:
+        """None."""
+        return no_others(target, count)
 
     def unnamed_rivals(self, has_rivals: bool) -> str:
         """That there are only two."""
@@ -187,9 +197,11 @@ class Multilabel(Task):
 
     def rivals(self, against: Against, target: Tensor, count: int) -> Tensor:
         """Those that were named."""
-        if against is None:
-            return torch.zeros(*target.shape, count, dtype=torch.bool, device=target.device)
-        return super().rivals(against, target, count)
+        return self.own_rivals(target, count) if against is None else super().rivals(against, target, count)
+
+    def own_rivals(self, target: Tensor, count: int) -> Tensor:
+        """None."""
+        return no_others(target, count)
 
 
 def checked_task(task: object) -> TaskName | None:

@@ -143,11 +143,16 @@ class Classifier:
 
     def weights_sha256(self) -> str:
         """SHA-256 over the model's parameters and buffers: names, types, shapes and bytes, sorted by name."""
-        module, digest = self.module, hashlib.sha256()
-        state = module.state_dict if isinstance(module, ExportedProgram) else module.state_dict()
-        for name, value in sorted(state.items()):
-            if not isinstance(value, Tensor):
-                continue
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        return sha256_of(self.module)
+
+
+def sha256_of(module: nn.Module | ExportedProgram) -> str:
+    """SHA-256 over the parameters and buffers of a model: names, types, shapes and bytes, sorted by name."""
+    digest = hashlib.sha256()
+    state = module.state_dict if isinstance(module, ExportedProgram) else module.state_dict()
+    for name, value in sorted(state.items()):
+        if not isinstance(value, Tensor):
+            continue
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

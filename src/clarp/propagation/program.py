@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -107,10 +108,12 @@ class Program:
         self._back = back
         self._forward_tensors = self._loaded(device, dtype)
         self._tensors = self._forward_tensors if back == dtype else self._loaded(device, back)
-        self._parts: dict[tuple[str, Part], Tensor] = {}
+        self._parts: dict[tuple[str, Part], Tensor] = {}  # made once
         for step in plan:
-            for part in step.rule.weight_parts(step.node.operation, non_negative=step.signs[0]):
-                self._prepare(step.node.operation, part)
+            operation = step.node.operation
+            for part in step.rule.weight_parts(operation, non_negative=step.signs[0]):
+                if isinstance(operation, WeightedLinear) and (operation.weight, part) not in self._parts:
+                    self._parts[operation.weight, part] = self._part(operation, part)
         self._kept = {plan.graph.output}
         for step in plan:
             by_gradient = gradients or step.rule.transports
@@ -130,14 +133,20 @@ class Program:
         tensors = {n: in_dtype(t.to(device), dtype) for n, t in self.plan.graph.tensors.items()}
         return {n: self._laid_out(t) if n in weights else t for n, t in tensors.items()}
 
-    def _prepare(self, operation: Operation, part: Part) -> None:
-        if isinstance(operation, WeightedLinear) and (operation.weight, part) not in self._parts:
-            weight = self._tensors[operation.weight]
-            # A resampling reads what it gives weight to, and not all of the axis that its matrix spans.
-            reads = isinstance(operation, Resample) and isinstance(part, Ones)
-            prepared = (weight != 0).to(weight) if reads else part(weight)
-            assert isinstance(prepared, Tensor)
-            self._parts[operation.weight, part] = prepared
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The graph's constants by name, as the forward pass reads them."""
+        return self._forward_tensors
+
+    def reading(self, tensors: Mapping[str, Tensor]) -> "Program":
+        """The same program on other constants of these names, shapes and types, forwards and backwards.
+
+        The parts of weights are made at each use, so that who records a run records how they are made.
+        """
+        other = copy(self)
+        other._forward_tensors = other._tensors = dict(tensors)
+        other._parts = {}
+        return other
 
     def _overwritable(self) -> frozenset[str]:
         """The rectifiers that may overwrite their input: new memory costs more than they do."""
@@ -155,8 +164,19 @@ class Program:
     def _laid_out(self, tensor: Tensor) -> Tensor:
         return tensor.contiguous(memory_format=self._layout) if tensor.ndim == 4 else tensor
 
+    def _part(self, operation: WeightedLinear, part: Part) -> Tensor:
+        weight = self._tensors[operation.weight]
+        # A resampling reads what it gives weight to, and not all of the axis that its matrix spans.
+        reads = isinstance(operation, Resample) and isinstance(part, Ones)
+        made = (weight != 0).to(weight) if reads else part(weight)
+        assert isinstance(made, Tensor)
+        return made
+
     def _weight(self, operation: Operation, part: Part) -> Value:
-        return self._parts[operation.weight, part] if isinstance(operation, WeightedLinear) else part(1.0)
+        if not isinstance(operation, WeightedLinear):
+            return part(1.0)
+        prepared = self._parts.get((operation.weight, part))
+        return self._part(operation, part) if prepared is None else prepared
 
     def forward(self, images: Tensor, rows: Sequence[Tensor] = ()) -> ForwardCache:
         """Compute the logits of images (B, C, H, W) and further inputs (B, ...), with a forward cache."""
@@ -298,7 +318,7 @@ class Program:
         graph = self.plan.graph
         pixels = graph.pixels()
         if cached.beside:
-            low, high = (bound.expand(len(cached.logits), *bound.shape[1:]) for bound in bounds)
+            low, high = (bound.expand(cached.logits.shape[0], *bound.shape[1:]) for bound in bounds)
             bounds = low, high
         moved = {graph.input: bounds, **{name: (value, value) for name, value in cached.beside.items()}}
         for node in graph:

@@ -131,7 +131,7 @@ def divide(
         zero = (z <= TINY).logical_and_(z >= -TINY)
         safe = z.masked_fill_(zero, torch.inf) if reuse else z.masked_fill(zero, torch.inf)
     # Fresh memory costs more than the division.
-    if relevance.shape == safe.shape:
+    if relevance.ndim == safe.ndim and relevance.shape == safe.shape:
         return torch.div(relevance, safe, out=safe)
     if relevance.shape[0] > 1 or relevance.ndim == safe.ndim:
         return relevance / safe

@@ -1,0 +1,58 @@
+"""An exported program as an ONNX model."""
+
+import re
+
+import onnx
+import torch
+from torch.export import ExportedProgram
+from torch.onnx import OnnxExporterError
+
+from clarp.capture.exporting import quiet
+from clarp.errors import UnsupportedOperation
+from clarp.exporting.translations import TRANSLATIONS
+
+OPSET = 18
+"""What ONNX Runtime (native and in browsers), OpenVINO and TensorRT all have."""
+BATCH = "batch"
+
+
+def model_of(program: ExportedProgram, outputs: tuple[str, ...]) -> onnx.ModelProto:
+    """The program with its weights, its outputs under these names.
+
+    Raises:
+        UnsupportedOperation: ONNX has no such operation.
+    """
+    with quiet():
+        try:
+            converted = torch.onnx.export(
+                program,
+                dynamo=True,
+                optimize=True,
+                verbose=False,
+                opset_version=OPSET,
+                output_names=list(outputs),
+                custom_translation_table=TRANSLATIONS,
+            )
+        except OnnxExporterError as error:
+            raise UnsupportedOperation(_missing(error)) from error
+    assert converted is not None
+    model: onnx.ModelProto = converted.model_proto
+    _name_batch(model)
+    return model
+
+
+def _missing(error: Exception) -> str:
+    """What the exporter could not translate, and what to do."""
+    found = re.search(r"op='([^']+)'", str(error))
+    what = f"the operation {found[1]}" if found else str(error).strip().splitlines()[-1]
+    return f"ONNX can't express {what}, which the explanation needs. Write a .pt2 file, for PyTorch."
+
+
+def _name_batch(model: onnx.ModelProto) -> None:
+    """Call the size that all inputs and outputs share by its name."""
+    named = [*model.graph.input, *model.graph.output]
+    own = model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    for value in (*named, *model.graph.value_info):
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_param == own:
+                size.dim_param = BATCH

@@ -1,0 +1,171 @@
+"""Derivatives of ATen that PyTorch's ONNX exporter does not know, or writes slowly, as ONNX operators.
+
+An average pooling and an interpolation are a product with a matrix along each axis. The matrix is what the
+operation makes of the identity. All sizes but the batch's are known when a file is written, so the matrices
+are constants of it.
+"""
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from onnxscript import FLOAT, INT64, ir
+from onnxscript import opset18 as op
+from torch import Tensor
+
+aten = torch.ops.aten
+
+
+def _constant(values: Any) -> Any:
+    return op.Constant(value=ir.tensor(np.ascontiguousarray(values)))
+
+
+def _sizes(value: Any, axes: int) -> tuple[int, ...]:
+    """The last axes of a value."""
+    return tuple(int(side) for side in value.shape[-axes:])
+
+
+def _back(gradient: Any, matrices: Sequence[Tensor]) -> Any:
+    """A gradient (N, C, h, w) through each axis' matrix (H, h) to (N, C, H, W); with three axes likewise."""
+    constants = [_constant(matrix.numpy()) for matrix in matrices]
+    if len(matrices) == 2:
+        columns = _constant(matrices[1].t().numpy())
+        return op.MatMul(op.MatMul(constants[0], gradient), columns)
+    return op.Einsum(gradient, *constants, equation="ncdhw,Dd,Hh,Ww->ncDHW")
+
+
+def _per_axis(given: Sequence[int], axes: int) -> tuple[int, ...]:
+    return tuple(given) * axes if len(given) == 1 else tuple(given)
+
+
+def _average(  # noqa: PLR0917  as ATen has them
+    gradient: Any,
+    like: Any,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    ceil: bool,
+    counted: bool,
+    divisor: int | None,
+) -> Any:
+    """Of an average pooling; the count of each window is the product of its counts along the axes."""
+    axes = len(gradient.shape) - 2
+    windows = (_per_axis(kernel, axes), _per_axis(stride or kernel, axes), _per_axis(padding, axes))
+    matrices = []
+    for side, size, step, pad in zip(_sizes(like, axes), *windows, strict=True):
+        matrix = F.avg_pool1d(torch.eye(side), size, step, pad, bool(ceil), bool(counted or divisor))
+        matrices.append(matrix if divisor is None else (matrix > 0).float())
+    if divisor is not None:
+        matrices[0] = matrices[0] / divisor
+    return _back(gradient, matrices)
+
+
+def avg_pool2d_backward(  # noqa: PLR0917
+    grad_output: FLOAT,
+    self: FLOAT,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None = None,
+) -> FLOAT:
+    """Of (N, C, h, w)."""
+    return _average(
+        grad_output, self, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    )
+
+
+def avg_pool3d_backward(  # noqa: PLR0917
+    grad_output: FLOAT,
+    self: FLOAT,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None = None,
+) -> FLOAT:
+    """Of (N, C, d, h, w)."""
+    return _average(
+        grad_output, self, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    )
+
+
+def adaptive_avg_pool_backward(grad_output: FLOAT, self: FLOAT) -> FLOAT:
+    """Of (N, C, h, w) or (N, C, d, h, w)."""
+    axes = len(grad_output.shape) - 2
+    sizes = zip(_sizes(self, axes), _sizes(grad_output, axes), strict=True)
+    return _back(grad_output, [F.adaptive_avg_pool1d(torch.eye(side), size) for side, size in sizes])
+
+
+def _nearest(
+    function: Callable[..., Tensor], gradient: Any, size: Sequence[int], whole: Sequence[int], scales: Any
+) -> Any:
+    sides = zip(whole[-2:], size, scales, strict=True)
+    return _back(gradient, [function(torch.eye(int(i))[None], [int(o)], s)[0] for i, o, s in sides])
+
+
+def upsample_nearest2d_backward(
+    grad_output: FLOAT,
+    output_size: Sequence[int],
+    input_size: Sequence[int],
+    scales_h: float | None = None,
+    scales_w: float | None = None,
+) -> FLOAT:
+    """Of (N, C, h, w)."""
+    function = aten.upsample_nearest1d.default
+    return _nearest(function, grad_output, output_size, input_size, (scales_h, scales_w))
+
+
+def upsample_nearest_exact2d_backward(
+    grad_output: FLOAT,
+    output_size: Sequence[int],
+    input_size: Sequence[int],
+    scales_h: float | None = None,
+    scales_w: float | None = None,
+) -> FLOAT:
+    """Of (N, C, h, w)."""
+    function = aten._upsample_nearest_exact1d.default  # noqa: SLF001  an ATen name
+    return _nearest(function, grad_output, output_size, input_size, (scales_h, scales_w))
+
+
+def max_pool_backward(  # noqa: PLR0917
+    grad_output: FLOAT,
+    self: FLOAT,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil_mode: bool,
+    indices: INT64,
+) -> FLOAT:
+    """Of (N, C, h, w) or (N, C, d, h, w): each gradient is added at its window's greatest value."""
+    del padding, dilation, ceil_mode
+    axes = len(grad_output.shape) - 2
+    sizes = _sizes(self, axes)
+    kernel = _per_axis(kernel_size, axes)
+    apart = all(s >= k for s, k in zip(_per_axis(stride or kernel, axes), kernel, strict=True))
+    flat = _constant(np.array([0, 0, -1], np.int64))
+    gradient, places = op.Reshape(grad_output, flat), op.Reshape(indices, flat)
+    leading = op.Shape(gradient, start=0, end=2)
+    shape = op.Concat(leading, _constant(np.array([prod(sizes)], np.int64)), axis=0)
+    empty = op.ConstantOfShape(shape, value=ir.tensor(np.zeros(1, np.float32)))
+    reduction = "none" if apart else "add"
+    filled = op.ScatterElements(empty, places, gradient, axis=2, reduction=reduction)
+    return op.Reshape(filled, _constant(np.array([0, 0, *sizes], np.int64)))
+
+
+TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    aten.avg_pool2d_backward.default: avg_pool2d_backward,
+    aten.avg_pool3d_backward.default: avg_pool3d_backward,
+    aten._adaptive_avg_pool2d_backward.default: adaptive_avg_pool_backward,  # noqa: SLF001
+    aten._adaptive_avg_pool3d_backward.default: adaptive_avg_pool_backward,  # noqa: SLF001
+    aten.upsample_nearest2d_backward.default: upsample_nearest2d_backward,
+    aten._upsample_nearest_exact2d_backward.default: upsample_nearest_exact2d_backward,  # noqa: SLF001
+    aten.max_pool2d_with_indices_backward.default: max_pool_backward,
+    aten.max_pool3d_with_indices_backward.default: max_pool_backward,
+}
