@@ -48,7 +48,10 @@ def explain(
         list[str] | None,
         typer.Option(help="Classes to contrast it with, several with commas; all others if left out."),
     ] = None,
-    method: options.Method = "ssglrp",
+    method: Annotated[
+        str | None,
+        typer.Option(help="A name from `clarp methods`.", show_default="ssglrp, or the file's own"),
+    ] = None,
     composite: options.Composite = None,
     layers: Annotated[
         str | None,
@@ -86,7 +89,7 @@ def explain(
     work = partial(
         prepared,
         photos,
-        partial(Session.load, model, weights, labels, output, task=_task(task), device=device),
+        partial(Session.load, model, weights, labels, output, task=_task(task), device=device, files=True),
         targets=target or (),
         against=against or (),
         method=method,
@@ -155,6 +158,56 @@ def compare(
         json=json,
     )
     raise typer.Exit(code)
+
+
+@app.command()
+def export(
+    *,
+    model: options.Model = "efficientnet-lite0",
+    weights: options.Weights = None,
+    labels: options.Labels = None,
+    output: options.Output = None,
+    task: options.Task = None,
+    method: options.Method = "ssglrp",
+    composite: options.Composite = None,
+    size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pixels of the images' sides; those of the preprocessing if left out."),
+    ] = None,
+    targets: Annotated[
+        int | None,
+        typer.Option(min=1, help="Explain so many classes of an image at once: target is (B, K)."),
+    ] = None,
+    against: Annotated[
+        bool, typer.Option("--against", help="Take the rivals as a third input, a mask (B, classes).")
+    ] = False,
+    half: Annotated[
+        bool, typer.Option("--half", help="Store the weights in float16, for half the size.")
+    ] = False,
+    out: Annotated[
+        Path, typer.Option(help="The file: .onnx for ONNX Runtime and browsers, .pt2 for PyTorch.")
+    ] = Path("explain.onnx"),
+    json: options.Json = False,
+) -> None:
+    """Write a classifier and its explanation as one program, which runs without clarp."""
+    with _importing():
+        from clarp.commands.export import run
+        from clarp.session import Session
+
+    load = partial(Session.load, model, weights, labels, output, task=_task(task), device="cpu")
+    raise typer.Exit(
+        run(
+            load,
+            method=method,
+            composite=composite,
+            size=size,
+            targets=targets,
+            against=against,
+            half=half,
+            out=out,
+            json=json,
+        )
+    )
 
 
 @app.command()

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from clarp.explanation import EMPTY, Explanation
 from clarp.manifest import finite
+from clarp.passes import ENOUGH
 from clarp.render.scale import oddity
 from clarp.task import Task
 
 if TYPE_CHECKING:
     from clarp.evaluation.attribution import Attributor
+    from clarp.exporting.explaining import FileExplanation
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +95,35 @@ class PhotoMaps:
                 layers={name: values[row] for name, values in layers.items()},
             )
             for row in range(count)
+        ]
+
+    @classmethod
+    def of_file(cls, explanation: "FileExplanation", against: Sequence[int]) -> "list[PhotoMaps]":
+        """Those of each image by a file of :func:`clarp.export`, and the rivals that were named to it."""
+        about = explanation.about
+
+        def remark(row: int, k: int) -> str:
+            share = float(explanation.lost[row, k])
+            return f"{share:.0%} of the relevance never reached the pixels" if share > 1 - ENOUGH else ""
+
+        return [
+            cls(
+                method=about.method,
+                definition=about.definition,
+                composite=about.composite,
+                made=f"{about.method.upper()} ({about.composite})",
+                has_rivals=about.has_rivals,
+                task=explanation.question,
+                targets=targets,
+                shown=explanation.heatmap[row],
+                against=list(against),
+                skipped=[0] * len(targets),
+                empty=[not bool(one.any()) for one in explanation.heatmap[row]],
+                remark=partial(remark, row),
+                ledgers=[{"lost": finite(share)} for share in explanation.lost[row].tolist()],
+                relevance=explanation.heatmap[row].unsqueeze(about.channels),
+            )
+            for row, targets in enumerate(explanation.target.tolist())
         ]
 
     @classmethod

@@ -60,10 +60,12 @@ class Session:
         *,
         task: TaskName | None = None,
         device: str | None = None,
+        files: bool = False,
     ) -> "Session":
         """A session with a model as the options of the command line name it, and with the usual cache.
 
-        The arguments are those of :func:`clarp.models.load`, and the device of :func:`device_named`.
+        The arguments are those of :func:`clarp.models.load`, the device of :func:`device_named`, and whether
+        a file of :func:`clarp.export` will do.
 
         Raises:
             ValueError, TypeError, OSError, ImportError: the device can't be used, or the model can't be
@@ -71,12 +73,32 @@ class Session:
         """
         place = device_named(device)
         classifier = models.load(model, weights, labels, output, task=task)
-        return cls(classifier, device=place, cache=default_folder())
+        session = cls(classifier, device=place, cache=default_folder())
+        if not files:
+            _ = session.network
+        return session
 
     def forget(self) -> None:
         """Drop what was captured, for all sizes of images."""
-        self.network = Network(self.classifier.module, cache=self._cache)
+        self._network: Network | None = None
         self._attributors: dict[str, Attributor] = {}
+
+    @property
+    def network(self) -> Network:
+        """The model with its captured graphs.
+
+        Raises:
+            ValueError: there is no model, only a file with its explanation.
+        """
+        if self._network is None:
+            if (file := self.classifier.file) is not None:
+                raise ValueError(
+                    f"{file.path} is a classifier with its explanation by {file.about.method}, in one "
+                    "program: `clarp explain --model` takes it. For everything else name the model that it "
+                    "was made of."
+                )
+            self._network = Network(self.classifier.module, cache=self._cache)
+        return self._network
 
     @cached_property
     def model(self) -> nn.Module:
@@ -92,6 +114,8 @@ class Session:
         Raises:
             ValueError: the model is on several devices.
         """
+        if self.classifier.file is not None:
+            return torch.device("cpu")
         return self.network.device if self._device is None else self._device
 
     @property

@@ -204,6 +204,11 @@ class Multilabel(Task):
         return no_others(target, count)
 
 
+def task_named(name: TaskName, source: str, classes: int) -> Task:
+    """A task of so many classes; ``source``: how it is known."""
+    return _KINDS[name](source, classes)
+
+
 def checked_task(task: object) -> TaskName | None:
     """What was given as ``task``.
 

@@ -13,6 +13,8 @@ from rich.progress import Progress
 from clarp.commands.notes import note
 from clarp.commands.pipeline import Pipeline
 from clarp.commands.writing import Writer, output_stems
+from clarp.explainer import Explainer
+from clarp.exporting.explaining import FileExplainer
 from clarp.images import find_photos
 from clarp.layers import resolve_layers
 from clarp.manifest import bounds_of, head, look_entry, percent, task_entry, write
@@ -21,6 +23,8 @@ from clarp.render import Look
 from clarp.render.encoding import PIXEL_FORMATS, Format
 from clarp.session import Session
 from clarp.text import document, printable
+
+DEFAULT = "ssglrp"
 
 
 def run(prepare: Callable[[], Pipeline], *, json: bool) -> int:
@@ -51,7 +55,7 @@ def prepared(
     *,
     targets: Sequence[str],
     against: Sequence[str],
-    method: str,
+    method: str | None,
     composite: str | None,
     layers: Sequence[str],
     look: Look,
@@ -69,13 +73,11 @@ def prepared(
         ValueError, TypeError, OSError, ImportError, CaptureError: as of :func:`run`.
     """
     paths, format_ = find_photos(photos), _format_named(kind)
-    named = Method.named(method).with_composite(composite)
+    named = Method.named(method or DEFAULT).with_composite(composite)
     session = load()
+    explainer = _explainer(session, named, asked=method or composite, layers=layers)
     chosen, rivals = session.classes(targets), session.classes(against)
-    if rivals and not named.has_rivals:
-        raise ValueError(
-            f"--against was given, but the method {named.name!r} has no rivals; leave it out, or use ssglrp."
-        )
+    _check_rivals(explainer, rivals)
     for target in chosen:
         if rivals and set(rivals) <= {target}:
             label = session.classifier.labels[target]
@@ -87,13 +89,74 @@ def prepared(
         )
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file; name a folder.")
-    explainer = session.explainer(named)
-    if layers:
-        shape = tuple(session.classifier.preprocess(Image.new("RGB", (320, 320))).shape)
-        resolve_layers(layers, explainer.plan(shape).graph)
     out.mkdir(parents=True, exist_ok=True)
     writer = Writer(session, look, format_ if pictures else None, out, output_stems(paths))
     return Pipeline(paths, session, explainer, chosen, rivals, layers, batch_size, writer)
+
+
+def _explainer(
+    session: Session, method: Method, *, asked: str | None, layers: Sequence[str]
+) -> Explainer | FileExplainer:
+    """The explainer of a session's model by this method, or of its file by the file's own.
+
+    Raises:
+        ValueError: ``asked`` names a method or composite to a file that has its own, or the model has no such
+            layer.
+    """
+    file = session.classifier.file
+    if file is not None:
+        if asked or layers:
+            what = f"{asked} was asked" if asked else "--layers was given"
+            raise ValueError(
+                f"{what}, and {file.path} explains by {file.about.method} and gives the map of the pixels "
+                "alone. Leave it out, or name the model that the file was made of."
+            )
+        return FileExplainer(file)
+    explainer = session.explainer(method)
+    if layers:
+        shape = tuple(session.classifier.preprocess(Image.new("RGB", (320, 320))).shape)
+        resolve_layers(layers, explainer.plan(shape).graph)
+    return explainer
+
+
+def _check_rivals(explainer: Explainer | FileExplainer, rivals: Sequence[int]) -> None:
+    """Refuse rivals for what has none.
+
+    Raises:
+        ValueError: the method has no rivals, or the file does not take them.
+    """
+    if not rivals:
+        return
+    if isinstance(explainer, FileExplainer):
+        if not explainer.file.about.against:
+            raise ValueError(
+                f"--against was given, and {explainer.file.path} was exported without rivals as an input; "
+                "export it with --against."
+            )
+    elif not explainer.method.has_rivals:
+        raise ValueError(
+            f"--against was given, but the method {explainer.method.name!r} has no rivals; leave it out, or "
+            "use ssglrp."
+        )
+
+
+def _made_by(pipeline: Pipeline) -> dict[str, Any]:
+    """What the manifest says of the method."""
+    if isinstance(pipeline.explainer, FileExplainer):
+        about = pipeline.explainer.file.about
+        source = "each image's own minima and maxima per channel" if about.low is None else "given"
+        return {
+            "method": {"name": about.method, "definition": about.definition},
+            "composite": {"name": about.composite},
+            "bounds": {"source": source, "low": about.low, "high": about.high},
+            "exported": about.versions,
+        }
+    method = pipeline.explainer.method
+    return {
+        "method": {"name": method.name, "definition": repr(method)},
+        "composite": {"name": method.rules.name, "definition": repr(method.rules)},
+        "bounds": bounds_of(pipeline.session.classifier, method),
+    }
 
 
 def explain(pipeline: Pipeline, *, report: bool) -> dict[str, Any]:
@@ -137,12 +200,10 @@ def _finished(pipeline: Pipeline) -> dict[str, Any]:
     failed = {path: pipeline.failed[path] for path in pipeline.paths if path in pipeline.failed}
     for path, reason in failed.items():
         sys.stderr.write(printable(f"clarp: skipped {path}: {reason.removeprefix(f'{path}: ')}") + "\n")
-    classifier, method, writer = pipeline.session.classifier, pipeline.explainer.method, pipeline.writer
+    writer = pipeline.writer
     manifest = {
-        **head(classifier),
-        "method": {"name": method.name, "definition": repr(method)},
-        "composite": {"name": method.rules.name, "definition": repr(method.rules)},
-        "bounds": bounds_of(classifier, method),
+        **head(pipeline.session.classifier),
+        **_made_by(pipeline),
         "device": str(pipeline.session.device),
         "batch_size": pipeline.batch_size,
         "task": task_entry(pipeline.task),

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from clarp import decoding
 from clarp.background import ahead, batches, behind, cores
 from clarp.commands.notes import lost_as_notes, note
 from clarp.commands.writing import ExplainedPhoto, Opened, Writer
 from clarp.explainer import Explainer
+from clarp.explanation import Explanation
+from clarp.exporting.explaining import FileExplainer, FileExplanation
 from clarp.images import notes_of, open_photo
 from clarp.maps import PhotoMaps
 from clarp.session import Session
@@ -29,7 +32,7 @@ class Pipeline:
     Attributes:
         paths: the photos' files.
         session: reads the photos and names the classes.
-        explainer: of its model.
+        explainer: of its model, or of the file that explains.
         targets: classes to explain; none: the top one of each photo.
         against: rivals; none: those of the task.
         layers: modules whose relevance is kept too.
@@ -42,7 +45,7 @@ class Pipeline:
 
     paths: Sequence[Path]
     session: Session
-    explainer: Explainer
+    explainer: Explainer | FileExplainer
     targets: Sequence[int]
     against: Sequence[int]
     layers: Sequence[str]
@@ -108,13 +111,7 @@ class Pipeline:
         try:
             images = torch.stack([photo.image for photo in batch])
             with lost_as_notes(lambda k, index: f"{batch[k].path}, {labels[index]}"):
-                explanation = self.explainer(
-                    images,
-                    target=target,
-                    against=list(self.against) or None,
-                    layers=self.layers,
-                    batch_size="auto",
-                )
+                explanation, maps = self._explanation(images, target)
         except ValueError as error:
             if len(batch) == 1:
                 self.failed[batch[0].path] = str(error)
@@ -127,7 +124,18 @@ class Pipeline:
             for assumed in explanation.notes:
                 note(assumed)
         probabilities = explanation.probabilities.double().cpu()
-        yield from map(ExplainedPhoto, batch, PhotoMaps.explained(explanation, self.against), probabilities)
+        yield from map(ExplainedPhoto, batch, maps, probabilities)
+
+    def _explanation(
+        self, images: Tensor, target: list[list[int]] | None
+    ) -> tuple[Explanation | FileExplanation, list[PhotoMaps]]:
+        """The explanation of images (B, C, H, W), and the maps of each."""
+        against = list(self.against) or None
+        if isinstance(self.explainer, FileExplainer):
+            found = self.explainer(images, target, against)
+            return found, PhotoMaps.of_file(found, self.against)
+        explanation = self.explainer(images, target, against, layers=self.layers, batch_size="auto")
+        return explanation, PhotoMaps.explained(explanation, self.against)
 
     def _written(self, item: ExplainedPhoto) -> dict[str, Any] | None:
         try:

@@ -81,8 +81,9 @@ class About:
                     f"{file}: its description has the format {found['format']!r}, expected {FORMAT}: it was "
                     "written by another version of clarp. Update clarp, or export it again."
                 )
-            plain = {field.name: found[field.name] for field in fields(cls)}
-            about = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()})
+            plain: dict[str, Any] = {field.name: found[field.name] for field in fields(cls)}
+            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
+            about = cls(**values)
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(
                 f"{file}: its description of itself is damaged ({type(error).__name__}: {error}). Export it "

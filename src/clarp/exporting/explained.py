@@ -8,20 +8,23 @@ from torch import Tensor, nn
 from clarp.bounds import ends
 from clarp.passes import Maps, Passes
 from clarp.prepared import Prepared
+from clarp.targets import all_others
 
 
 class ExplainedModel(nn.Module):
     """``(images, target) -> (logits, heatmap, lost)``, without a decision that depends on values.
 
     What can't be explained is NaN in the heatmap and 1 in ``lost``: an image with a value that is not finite,
-    a class that the model does not have, a target whose logit is infinite, a set of rivals that is empty.
+    a class that the model does not have, a target whose logit is infinite, a target that is its own only
+    rival.
 
     Args:
         prepared: what to explain with.
         half: whether the weights are stored in float16; they are computed with in float32.
 
     Shapes:
-        images (B, C, H, W); target int64 (B,) or (B, K); rivals, where they are an input, bool (B, N).
+        images (B, C, H, W); target int64 (B,) or (B, K); rivals, where they are an input, bool (B, N), where
+            a row without any stands for those of the task.
         logits (B, N); heatmap (B, H, W) or (B, K, H, W); lost (B,) or (B, K).
     """
 
@@ -60,7 +63,7 @@ class ExplainedModel(nn.Module):
         heatmap = relevance.sum(prepared.channels.axis + 1)
         good = known & images.isfinite().flatten(1).all(1)
         if rivals is not None:
-            good = good & others.any(-1)
+            good = good & (others.any(-1) | ~rivals.any(-1))
         good = good & heatmap.isfinite().flatten(2).all(2)
         heatmap = torch.where(good.view(*good.shape, *(1,) * (heatmap.ndim - 2)), heatmap, torch.nan)
         lost = torch.where(good, lost_share(maps), 1.0)
@@ -70,11 +73,13 @@ class ExplainedModel(nn.Module):
 
     def _rivals(self, chosen: Tensor, columns: Tensor, logits: Tensor, rivals: Tensor | None) -> Tensor:
         """Which logits each target is contrasted with, bool (K, B, N)."""
-        task, count = self.prepared.task, logits.shape[1]
+        count = logits.shape[1]
+        usual = self.prepared.task.own_rivals(chosen, count)
         if rivals is None:
-            return task.own_rivals(chosen, count)
-        own = torch.zeros(*columns.shape, count, dtype=torch.bool, device=rivals.device)
-        return rivals & ~own.scatter(-1, columns.unsqueeze(-1), True)
+            return usual
+        some = rivals.any(-1, keepdim=True)
+        # Not torch.where, which ONNX Runtime has for numbers alone.
+        return (some & rivals & all_others(columns, count)) | (~some & usual)
 
 
 def lost_share(maps: Maps) -> Tensor:

@@ -16,7 +16,7 @@ from clarp.optional import optional
 
 @dataclass(frozen=True, eq=False)
 class ExplainedFile:
-    """A program ``(images, target[, rivals]) -> (logits, heatmap, lost)`` from a file of :func:`clarp.export`.
+    """The program ``(images, target[, rivals]) -> (logits, heatmap, lost)`` of :func:`clarp.export`.
 
     Attributes:
         path: of the file.
@@ -45,8 +45,8 @@ class ExplainedFile:
             about = None if text is None else About.from_json(text, path)
         if about is None:
             raise ValueError(
-                f"{path}: a model without an explanation, expected a file that `clarp export` wrote. The model "
-                "it was made of can be explained and exported: clarp export --model ..."
+                f"{path}: a model without an explanation, expected a file that `clarp export` wrote. The "
+                "PyTorch model it was made of can be explained and exported: clarp export --model ..."
             )
         found = cls(path, about)
         if path.suffix != ".pt2":
@@ -75,7 +75,7 @@ class ExplainedFile:
 
             def run(given: Sequence[Tensor]) -> Sequence[Tensor]:
                 with torch.no_grad():
-                    found: Sequence[Tensor] = module(*given, *(None,) * (3 - len(given)))
+                    found: Sequence[Tensor] = module(*given)
                 return found
 
             return run

@@ -32,7 +32,8 @@ def read(given: Mapping[str, Any]) -> Preprocess:
     Raises:
         KeyError, TypeError: it did not.
     """
-    values = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items() if name != "kind"}
+    values: dict[str, Any] = {name: v for name, v in given.items() if name != "kind"}
+    values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
     return _KINDS[given["kind"]](**values)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from onnxscript import FLOAT, INT64, ir
+from onnx import numpy_helper
 from onnxscript import opset18 as op
 from torch import Tensor
 
@@ -20,7 +20,7 @@ aten = torch.ops.aten
 
 
 def _constant(values: Any) -> Any:
-    return op.Constant(value=ir.tensor(np.ascontiguousarray(values)))
+    return op.Constant(value=numpy_helper.from_array(np.ascontiguousarray(values)))
 
 
 def _sizes(value: Any, axes: int) -> tuple[int, ...]:
@@ -64,15 +64,15 @@ def _average(  # noqa: PLR0917  as ATen has them
 
 
 def avg_pool2d_backward(  # noqa: PLR0917
-    grad_output: FLOAT,
-    self: FLOAT,
+    grad_output: Any,
+    self: Any,
     kernel_size: Sequence[int],
     stride: Sequence[int],
     padding: Sequence[int],
     ceil_mode: bool,
     count_include_pad: bool,
     divisor_override: int | None = None,
-) -> FLOAT:
+) -> Any:
     """Of (N, C, h, w)."""
     return _average(
         grad_output, self, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
@@ -80,22 +80,22 @@ def avg_pool2d_backward(  # noqa: PLR0917
 
 
 def avg_pool3d_backward(  # noqa: PLR0917
-    grad_output: FLOAT,
-    self: FLOAT,
+    grad_output: Any,
+    self: Any,
     kernel_size: Sequence[int],
     stride: Sequence[int],
     padding: Sequence[int],
     ceil_mode: bool,
     count_include_pad: bool,
     divisor_override: int | None = None,
-) -> FLOAT:
+) -> Any:
     """Of (N, C, d, h, w)."""
     return _average(
         grad_output, self, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
     )
 
 
-def adaptive_avg_pool_backward(grad_output: FLOAT, self: FLOAT) -> FLOAT:
+def adaptive_avg_pool_backward(grad_output: Any, self: Any) -> Any:
     """Of (N, C, h, w) or (N, C, d, h, w)."""
     axes = len(grad_output.shape) - 2
     sizes = zip(_sizes(self, axes), _sizes(grad_output, axes), strict=True)
@@ -110,39 +110,39 @@ def _nearest(
 
 
 def upsample_nearest2d_backward(
-    grad_output: FLOAT,
+    grad_output: Any,
     output_size: Sequence[int],
     input_size: Sequence[int],
     scales_h: float | None = None,
     scales_w: float | None = None,
-) -> FLOAT:
+) -> Any:
     """Of (N, C, h, w)."""
     function = aten.upsample_nearest1d.default
     return _nearest(function, grad_output, output_size, input_size, (scales_h, scales_w))
 
 
 def upsample_nearest_exact2d_backward(
-    grad_output: FLOAT,
+    grad_output: Any,
     output_size: Sequence[int],
     input_size: Sequence[int],
     scales_h: float | None = None,
     scales_w: float | None = None,
-) -> FLOAT:
+) -> Any:
     """Of (N, C, h, w)."""
     function = aten._upsample_nearest_exact1d.default  # noqa: SLF001  an ATen name
     return _nearest(function, grad_output, output_size, input_size, (scales_h, scales_w))
 
 
 def max_pool_backward(  # noqa: PLR0917
-    grad_output: FLOAT,
-    self: FLOAT,
+    grad_output: Any,
+    self: Any,
     kernel_size: Sequence[int],
     stride: Sequence[int],
     padding: Sequence[int],
     dilation: Sequence[int],
     ceil_mode: bool,
-    indices: INT64,
-) -> FLOAT:
+    indices: Any,
+) -> Any:
     """Of (N, C, h, w) or (N, C, d, h, w): each gradient is added at its window's greatest value."""
     del padding, dilation, ceil_mode
     axes = len(grad_output.shape) - 2
@@ -153,7 +153,7 @@ def max_pool_backward(  # noqa: PLR0917
     gradient, places = op.Reshape(grad_output, flat), op.Reshape(indices, flat)
     leading = op.Shape(gradient, start=0, end=2)
     shape = op.Concat(leading, _constant(np.array([prod(sizes)], np.int64)), axis=0)
-    empty = op.ConstantOfShape(shape, value=ir.tensor(np.zeros(1, np.float32)))
+    empty: Any = op.ConstantOfShape(shape)  # zeros, float32
     reduction = "none" if apart else "add"
     filled = op.ScatterElements(empty, places, gradient, axis=2, reduction=reduction)
     return op.Reshape(filled, _constant(np.array([0, 0, *sizes], np.int64)))

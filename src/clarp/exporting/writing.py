@@ -45,10 +45,11 @@ def export(
 ) -> About:
     """Write a classifier and its explanation as one program, which runs without clarp.
 
-    The program takes ``images`` (B, C, H, W) float32 for any B and ``target`` (B,) int64, and returns
+    The program takes ``images`` (B, C, H, W) float32 for any B and ``target`` (B,) int64. It returns
     ``logits`` (B, N), ``heatmap`` (B, H, W) and ``lost`` (B,), the share of the relevance that never reached
     the pixels. What can't be explained has a heatmap of NaN and a ``lost`` of 1: an image with values that
-    are not finite, a class out of range, a target whose logit is infinite, rivals of which none is left.
+    are not finite, a class out of range, a target whose logit is infinite, and a target that is its own only
+    rival.
 
     Args:
         explainer: of a model in float32.
@@ -56,11 +57,12 @@ def export(
             the same batch; ``.onnx`` for ONNX Runtime, OpenVINO and browsers.
         input_shape: (C, H, W) of the images; a file is for one size.
         targets: K; then ``target`` is (B, K), ``heatmap`` (B, K, H, W) and ``lost`` (B, K).
-        against: whether the rivals are an input, ``rivals`` bool (B, N); else they are the task's own.
+        against: whether the rivals are an input, ``rivals`` bool (B, N), where a row without any stands for
+            the task's own; else they are the task's own.
         half: whether the weights are stored in float16, for a file of half the size. They are computed with
             in float32; their rounding changes logits and maps (docs/export.md).
-        classifier: of :func:`clarp.models.load`, whose name, preprocessing and notes the file then carries, so
-            that ``clarp explain --model FILE`` takes photos as they are.
+        classifier: of :func:`clarp.models.load`, whose name, preprocessing and notes the file then carries,
+            so that ``clarp explain --model FILE`` takes photos as they are.
 
     Returns:
         What the file says of itself.
@@ -80,6 +82,11 @@ def export(
     if file.suffix == ".onnx":
         optional("onnxscript", "Exporting to ONNX", "onnx")
     prepared = explainer.prepared(input_shape)
+    if against and prepared.task.name == "binary":
+        raise ValueError(
+            "against is True, and the task is binary, whose two classes are each other's only rivals: leave "
+            "it out."
+        )
     about = _about(explainer, prepared, input_shape, targets, classifier, against=against, half=half)
     program = recorded(prepared, input_shape, targets, against=against, half=half)
     data = _program_file(program, about) if file.suffix == ".pt2" else _onnx_file(program, about)
@@ -95,15 +102,15 @@ def _check(file: Path, explainer: Explainer, targets: int | None, *, against: bo
     if targets is not None and (isinstance(targets, bool) or not isinstance(targets, int) or targets < 1):
         raise ValueError(f"targets is {targets!r}, expected how many classes to explain at once, or None.")
     method = explainer.method
-    if against and not method.has_rivals:
-        raise ValueError(
-            f"against is True, and the method {method.name!r} has no rivals: leave it out, or use a method "
-            "with rivals, for example 'sglrp' or 'ssglrp'."
-        )
     if isinstance(method.seed, Vector):
         raise ValueError(  # noqa: TRY004  it is a seed, but one without a target
             "the method's seed is a Vector, the initial relevance of one call, expected one that is computed "
             "from the logits and the target."
+        )
+    if against and not method.has_rivals:
+        raise ValueError(
+            f"against is True, and the method {method.name!r} has no rivals: leave it out, or use a method "
+            "with rivals, for example 'sglrp' or 'ssglrp'."
         )
 
 
@@ -129,18 +136,15 @@ def recorded(
     example: dict[str, Tensor] = {"images": images, "target": target}
     if against:
         (classes,) = next(
-            node.shape for node in prepared.program.plan.graph if node.name == prepared.program.plan.graph.output
+            node.shape
+            for node in prepared.program.plan.graph
+            if node.name == prepared.program.plan.graph.output
         )
         example["rivals"] = torch.ones(2, classes, dtype=torch.bool)
-    shapes = {name: batch for name in ("images", "target", "rivals")}
-    if not against:
-        shapes["rivals"] = None  # type: ignore[assignment]
-        example["rivals"] = None  # type: ignore[assignment]
+    shapes = dict.fromkeys(example, batch)
     with CAPTURING, quiet(), torch.no_grad():
         try:
-            program = torch.export.export(
-                model, tuple(example.values()), dynamic_shapes=shapes, strict=False
-            )
+            program = torch.export.export(model, tuple(example.values()), dynamic_shapes=shapes, strict=False)
         except Exception as error:  # torch.export documents none
             raise CaptureError(
                 f"the explanation can't be recorded: {str(error).splitlines()[0]} An operation or a rule of "

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from torch.export import ExportedProgram
 
 from clarp.classes import ClassNames
 from clarp.task import TaskName
+
+if TYPE_CHECKING:
+    from clarp.exporting.file import ExplainedFile
 
 Preprocess: TypeAlias = Callable[[Image.Image], Tensor]
 
@@ -83,11 +86,13 @@ class Classifier:
 
     Attributes:
         name: what the user calls it.
-        module: the model, in eval mode; an ``ExportedProgram`` for a ``.pt2`` file.
+        module: the model, in eval mode; an ``ExportedProgram`` for a ``.pt2`` file; of a file that
+            :func:`clarp.export` wrote, a module that runs it for its logits.
         labels: the name of each class, in the order of the logits.
         preprocess: turns an RGB photo into the float tensor (C, H, W) that the model expects.
         notes: what the user should know, a sentence each; assumptions above all.
         task: what the last layer means, where it is known; None: the captured graph tells.
+        file: the file of :func:`clarp.export` that brings the explanation, where that is what was loaded.
     """
 
     name: str
@@ -96,6 +101,7 @@ class Classifier:
     preprocess: Preprocess
     notes: tuple[str, ...] = ()
     task: TaskName | None = None
+    file: "ExplainedFile | None" = None
 
     @cached_property
     def pixel_scale(self) -> PixelScale | None:
@@ -143,7 +149,7 @@ class Classifier:
 
     def weights_sha256(self) -> str:
         """SHA-256 over the model's parameters and buffers: names, types, shapes and bytes, sorted by name."""
-        return sha256_of(self.module)
+        return sha256_of(self.module) if self.file is None else self.file.about.weights_sha256
 
 
 def sha256_of(module: nn.Module | ExportedProgram) -> str:

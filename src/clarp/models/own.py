@@ -133,7 +133,7 @@ def of_module(
     spec = type(module).__name__ if spec is None else spec
     notes: tuple[str, ...] = ()
     if preprocess is None:
-        preprocess, notes = _assumed(_channels(module, spec, remedy), (_SIDE, _SIDE), spec, remedy)
+        preprocess, notes = assumed(_channels(module, spec, remedy), (_SIDE, _SIDE), spec, remedy)
     count, alone, output = _outputs(module, preprocess, spec, output)
     classes, label_notes = class_names.of_classes(labels, count, spec, task)
     module = module if alone else LogitsOf(module, output)
@@ -174,7 +174,7 @@ def load_program(
     if not (isinstance(height, int) and isinstance(width, int)):
         height = width = _SIDE  # a program for any size
     remedy = "in Python, clarp.Explainer(torch.export.load(file)) takes tensors that you have preprocessed"
-    preprocess, notes = _assumed(
+    preprocess, notes = assumed(
         channels if isinstance(channels, int) else 3, (height, width), str(file), remedy
     )
     count = int(outputs[0].shape[1]) if outputs[0].ndim == 2 else 1
@@ -267,7 +267,7 @@ def _check_axes(module: nn.Module, spec: str, failure: Exception) -> None:
         ) from failure
 
 
-def _assumed(
+def assumed(
     channels: int, size: tuple[int, int], spec: str, remedy: str
 ) -> tuple[Preprocess, tuple[str, ...]]:
     """A default preprocessing for so many channels, and a note of it."""

@@ -42,7 +42,8 @@ def load(
         spec: ``"efficientnet-lite0"`` (embedded, no download), the name of a classifier of torchvision or
             timm (``"timm:resnet50"`` where both have it), ``"hf:REPO"`` for one of transformers (a repository
             of the hub, or a folder), ``"ultralytics:FILE"`` for one that ultralytics saved, a ``.pt2`` file,
-            or ``"file.py:function"``. Any of the last three can execute code when it is loaded.
+            an ``.onnx`` file of :func:`clarp.export`, or ``"file.py:function"``. An ultralytics, ``.pt2`` or
+            Python file can execute code when it is loaded.
         weights: weights for it, safetensors, a state dict or a training checkpoint, in which nothing is
             executed; None for its default weights.
         labels: the class names, or a text file with one a line; None for the model's own.
@@ -85,21 +86,30 @@ def _loaded(
         raise ValueError(
             f"--output {output} chooses among the results of a file.py:function; leave it out with {spec}."
         )
-    if spec.endswith(".pt2") or spec.startswith(("hf:", ULTRALYTICS)):
+    if spec.endswith((".pt2", ".onnx")) or spec.startswith(("hf:", ULTRALYTICS)):
         if weights is not None:
             raise ValueError(f"{spec} has its weights inside; leave out --weights {weights}.")
-        from clarp.models import hugging_face, own, ultralytics_file
-
-        if spec.startswith("hf:"):
-            return hugging_face.load(spec.removeprefix("hf:"), classes, task=task, trained=trained)
-        if spec.startswith(ULTRALYTICS):
-            return ultralytics_file.load(Path(spec.removeprefix(ULTRALYTICS)), classes, task=task)
-        return own.load_program(Path(spec), classes, task=task)
+        return _with_weights(spec, classes, task=task, trained=trained)
     if spec == DEFAULT:
         from clarp.models import efficientnet_lite
 
         return replace(efficientnet_lite.load(weights, classes), task=task or ONE_OF_MANY)
     return replace(_by_name(spec, weights, classes, trained=trained), task=task or ONE_OF_MANY)
+
+
+def _with_weights(
+    spec: str, classes: Sequence[str] | None, *, task: TaskName | None, trained: bool
+) -> Classifier:
+    """From a file or a repository that has the weights inside."""
+    from clarp.models import explained_file, hugging_face, own, ultralytics_file
+
+    if spec.startswith("hf:"):
+        return hugging_face.load(spec.removeprefix("hf:"), classes, task=task, trained=trained)
+    if spec.startswith(ULTRALYTICS):
+        return ultralytics_file.load(Path(spec.removeprefix(ULTRALYTICS)), classes, task=task)
+    if explained_file.is_one(Path(spec)):
+        return explained_file.load(Path(spec), classes, task=task)
+    return own.load_program(Path(spec), classes, task=task)
 
 
 def _by_name(spec: str, weights: Path | None, labels: Sequence[str] | None, *, trained: bool) -> Classifier:
@@ -125,6 +135,6 @@ def _remedy(spec: str) -> str:
     near = get_close_matches(spec, dict.fromkeys((*names(), *timm_zoo.names())), n=4, cutoff=0.5)
     nearest = f"; the nearest names are {', '.join(near)}" if near else ""
     return (
-        f"{nearest}. Expected a name from clarp models, timm:NAME, hf:REPO, ultralytics:FILE, a .pt2 file, "
-        "or file.py:function."
+        f"{nearest}. Expected a name from clarp models, timm:NAME, hf:REPO, ultralytics:FILE, a .pt2 "
+        "file, an .onnx file of clarp export, or file.py:function."
     )

@@ -106,7 +106,9 @@ def channels_last(value: Tensor) -> bool:
 def stand_in(value: Tensor, shape: Size) -> Tensor:
     """What ATen's backwards read of an input of this shape (B, ...): sizes and layout, as of (N, ...)."""
     layout = torch.channels_last if len(shape) == 4 and channels_last(value) else torch.contiguous_format
-    return torch.empty((value.shape[0], *shape[1:]), dtype=value.dtype, device=value.device, memory_format=layout)
+    return torch.empty(
+        (value.shape[0], *shape[1:]), dtype=value.dtype, device=value.device, memory_format=layout
+    )
 
 
 def summed_to(value: Tensor, shape: Size) -> Tensor:

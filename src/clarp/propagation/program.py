@@ -144,8 +144,7 @@ class Program:
         The parts of weights are made at each use, so that who records a run records how they are made.
         """
         other = copy(self)
-        other._forward_tensors = other._tensors = dict(tensors)
-        other._parts = {}
+        vars(other).update(_forward_tensors=dict(tensors), _tensors=dict(tensors), _parts={})
         return other
 
     def _overwritable(self) -> frozenset[str]:
