@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import clarp
 from clarp.models.logits import Logits
 from clarp.network import Network
+from oracle.calls import captured
 
 METHODS = clarp.methods()
 End = Callable[[Tensor], Tensor]
@@ -51,6 +52,8 @@ def explain(
     model: nn.Module | Network, method: str | clarp.Method, target: object = None, **keywords: object
 ) -> clarp.Explanation:
     against = keywords.pop("against", None)
+    if isinstance(model, nn.Module) and "output" not in keywords:
+        model = captured(model)
     return clarp.Explainer(model, method, bounds=(0.0, 1.0), **keywords)(X, target, against)  # type: ignore[arg-type]
 
 
@@ -143,20 +146,25 @@ class Zero(Head):
             self.last.bias.copy_(torch.cat([0 * plain.last.bias + constant, plain.last.bias + constant]))
 
 
+@cache
+def zero_and_z(constant: float) -> Zero:
+    """One for all methods, so that it is captured once; no test changes it."""
+    return Zero(one_logit()[0], constant)
+
+
 @pytest.mark.parametrize("constant", [0.0, 1.5])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_binary_model_gets_what_the_logits_0_and_z_get(method: str, constant: float) -> None:
     """The constant moves both logits alike, which changes no probability, and no map."""
-    plain = Head(1)
     for target in (0, 1):
-        e, want = explain(plain, method, target), explain(Zero(plain, constant), method, target)
+        e, want = explain(one_logit()[1], method, target), explain(zero_and_z(constant), method, target)
         torch.testing.assert_close(e.relevance, want.relevance, rtol=1e-9, atol=1e-12)
         torch.testing.assert_close(e.probabilities, want.probabilities, rtol=1e-9, atol=1e-12)
 
 
 def test_seeds_of_a_binary_question() -> None:
     """On (0, z): the logit z and the gradient 1; for class 0 the same with the other sign."""
-    model = Head(1)
+    model, _ = one_logit()
     z = model.logits(X)[:, 0]
     for method, want in {
         "lrp": z,
@@ -173,6 +181,17 @@ def test_seeds_of_a_binary_question() -> None:
     torch.testing.assert_close(explain(model, scaled, 1).ledger.seed, z.sigmoid() * (-z).sigmoid())
 
 
+@cache
+def five_and_the_third(end: End) -> tuple[Head, Head]:
+    """Five findings, and the third of them alone; no test changes them."""
+    model, alone = Head(5, end), Head(1)
+    alone.body.load_state_dict(model.body.state_dict())
+    with torch.no_grad():
+        alone.last.weight.copy_(model.last.weight[2:3])
+        alone.last.bias.copy_(model.last.bias[2:3])
+    return model, alone
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     "end",
@@ -181,12 +200,9 @@ def test_seeds_of_a_binary_question() -> None:
 )
 def test_each_finding_is_a_question_of_its_own(end: End, method: str) -> None:
     """The map of a finding is that of a model with this finding alone, whatever the others are."""
-    model, told = Head(5, end), {"task": "multilabel"} if end(torch.zeros(1, 5))[0, 0] == 0 else {}
-    alone = Head(1)
-    alone.body.load_state_dict(model.body.state_dict())
-    with torch.no_grad():
-        alone.last.weight.copy_(model.last.weight[2:3])
-        alone.last.bias.copy_(model.last.bias[2:3])
+    (model, alone), told = five_and_the_third(end), {}
+    if end(torch.zeros(1, 5))[0, 0] == 0:
+        told = {"task": "multilabel"}
     e, want = explain(model, method, 2, **told), explain(alone, method, 1)
     assert e.task == "multilabel"
     torch.testing.assert_close(e.relevance, want.relevance, rtol=1e-9, atol=1e-12)
