@@ -265,8 +265,8 @@ def spelt() -> tuple[nn.Module, ...]:
     """One network of views, spelled in three ways."""
     model, _ = made("views, mean")
     models = [copy.deepcopy(model) for _ in range(3)]
-    for each, each.apart in zip(models, (flattened, viewed, looped), strict=True):
-        each.eval()
+    for each, apart in zip(models, (flattened, viewed, looped), strict=True):
+        each.apart = apart
     return tuple(models)
 
 

@@ -21,10 +21,14 @@ GENERATOR = torch.Generator().manual_seed(0)
 X = torch.rand(3, 1, 12, 12, generator=GENERATOR, dtype=torch.float64)
 
 
+def as_it_is(z: Tensor) -> Tensor:
+    return z
+
+
 class Head(nn.Module):
     """A small network with ``outputs`` logits, and what is done to them at its end."""
 
-    def __init__(self, outputs: int, end: End = lambda z: z, features: int = 8) -> None:
+    def __init__(self, outputs: int, end: End = as_it_is, features: int = 8) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.body = nn.Sequential(
@@ -46,6 +50,12 @@ class Head(nn.Module):
     def logits(self, images: Tensor) -> Tensor:
         with torch.no_grad():
             return self.last(self.body(images))
+
+
+@cache
+def head(outputs: int, end: End = as_it_is) -> Head:
+    """One for all tests that do not change it, so that it is captured once."""
+    return Head(outputs, end)
 
 
 def explain(
@@ -106,8 +116,7 @@ PLAIN: dict[str, End] = {
 @cache
 def one_logit() -> tuple[Head, Network]:
     """The plain model, captured once."""
-    model = Head(1)
-    return model, Network(model)
+    return head(1), captured(head(1))
 
 
 @pytest.mark.parametrize("spelling", PLAIN)
@@ -212,7 +221,7 @@ def test_each_finding_is_a_question_of_its_own(end: End, method: str) -> None:
 
 @pytest.mark.parametrize("method", ["clrp1", "sglrp", "ssglrp", "clarp"])
 def test_rivals_of_a_finding_are_those_that_are_named(method: str) -> None:
-    sigmoids, softmax = Head(5, torch.sigmoid), Head(5)
+    sigmoids, softmax = head(5, torch.sigmoid), head(5)
     e, want = explain(sigmoids, method, 2, against=[0, 4]), explain(softmax, method, 2, against=[0, 4])
     assert torch.equal(e.relevance, want.relevance)
     assert not torch.equal(e.relevance, explain(sigmoids, method, 2).relevance)
@@ -220,12 +229,12 @@ def test_rivals_of_a_finding_are_those_that_are_named(method: str) -> None:
 
 def test_rivals_that_make_no_sense() -> None:
     with pytest.raises(ValueError, match="nobody is left to be a rival"):
-        explain(Head(1), "sglrp", 1, against=1)
+        explain(head(1), "sglrp", 1, against=1)
     with pytest.raises(ValueError, match="against has"):
-        explain(Head(1), "sglrp", 1, against=2)
+        explain(head(1), "sglrp", 1, against=2)
     with pytest.raises(ValueError, match="has no rivals"):
-        explain(Head(5, torch.sigmoid), "lrp", 1, against=2)
-    a, b = explain(Head(1), "sglrp", 1, against=0), explain(Head(1), "sglrp", 1)
+        explain(head(5, torch.sigmoid), "lrp", 1, against=2)
+    a, b = explain(head(1), "sglrp", 1, against=0), explain(head(1), "sglrp", 1)
     assert torch.equal(a.relevance, b.relevance)
 
 
@@ -251,7 +260,7 @@ SOFTMAX: dict[str, tuple[End, str]] = {
 @pytest.mark.parametrize("spelling", SOFTMAX)
 def test_one_of_the_classes(spelling: str) -> None:
     end, source = SOFTMAX[spelling]
-    model, plain = Head(5, end), Head(5, (lambda z: z / 0.5) if spelling == "temperature" else lambda z: z)
+    model, plain = head(5, end), Head(5, lambda z: z / 0.5) if spelling == "temperature" else head(5)
     e, want = explain(model, "ssglrp", 2), explain(plain, "ssglrp", 2)
     assert e.task == "multiclass"
     assert source in e.question.source
@@ -359,7 +368,7 @@ def test_a_sigmoid_head_beside_a_softmax_head() -> None:
 def test_exported_programs(end: str) -> None:
     model = Head(1, PLAIN[end])
     program = torch.export.export(model, (X[:2],), dynamic_shapes=({0: torch.export.Dim.AUTO},))
-    e, want = explain(program, "ssglrp", 1), explain(Head(1), "ssglrp", 1)
+    e, want = explain(program, "ssglrp", 1), explain(head(1), "ssglrp", 1)
     assert e.task == "binary"
     torch.testing.assert_close(shape_of(e.heatmap), shape_of(want.heatmap), rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(e.probabilities, want.probabilities, rtol=1e-6, atol=1e-7)
@@ -424,7 +433,7 @@ def test_names() -> None:
     ("given", "labels"), [(["covid"], ("not covid", "covid")), (["no", "yes"], ("no", "yes"))]
 )
 def test_names_of_a_binary_model(given: list[str], labels: tuple[str, str]) -> None:
-    model = Head(1, torch.sigmoid)
+    model = head(1, torch.sigmoid)
     e = explain(model, "ssglrp", labels[0], labels=given)
     assert e.labels == labels
     assert e.target.tolist() == [0, 0, 0]
