@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
 
 os.environ["CLARP_CACHE"] = "off"  # the user's own folder is none of the tests' business
@@ -32,6 +31,8 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def _repeatable() -> None:
+    import torch  # noqa: PLC0415  the process that only hands tests to others does without
+
     torch.manual_seed(0)
 
 

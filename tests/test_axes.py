@@ -1,6 +1,7 @@
 """Volumes, clips, several views and signals: explained like photos, through everything that the API promises."""
 
-from functools import partial
+import copy
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 import clarp
 from clarp.evaluation.metrics.base import Heatmaps
 from clarp.network import Network
+from oracle.calls import captured
 from oracle.nets import randomise_
 
 TOLERANCE = {"rtol": 1e-8, "atol": 1e-12}
@@ -192,7 +194,9 @@ CASES = {
 }
 
 
+@cache
 def made(name: str) -> tuple[nn.Module, Tensor]:
+    """The same model for all tests, so that it is captured once: a test that changes it copies it."""
     make, shape = CASES[name]
     torch.manual_seed(0)
     return randomise_(make()).double().eval(), torch.rand(3, *shape, dtype=torch.float64)
@@ -206,7 +210,7 @@ def composite(name: str) -> str:
 @pytest.mark.parametrize("name", CASES)
 def test_a_batch_is_its_samples_and_many_targets_are_one_at_a_time(name: str) -> None:
     model, x = made(name)
-    explainer = clarp.Explainer(model, "sglrp", composite=composite(name), bounds=(0.0, 1.0))
+    explainer = clarp.Explainer(captured(model), "sglrp", composite=composite(name), bounds=(0.0, 1.0))
     targets = torch.tensor([[0, 1], [2, 0], [1, 2]])
     both = explainer(x, target=targets)
     with torch.no_grad():
@@ -239,7 +243,7 @@ CONSERVING = [
 def test_the_ledger_is_balanced(name: str) -> None:
     """What did not arrive is in the ledger, operation by operation."""
     model, x = made(name)
-    e = clarp.Explainer(model, "lrp", composite="epsilon-plus-box", bounds=(0.0, 1.0))(x, target=1)
+    e = clarp.Explainer(captured(model), "lrp", composite="epsilon-plus-box", bounds=(0.0, 1.0))(x, target=1)
     taken = sum(entry.arrived - entry.handed_on for entry in e.ledger)
     assert torch.allclose(e.ledger.seed - taken, e.ledger.pixels, rtol=1e-9)
     assert torch.allclose(e.relevance.flatten(1).sum(1), e.ledger.pixels, rtol=1e-9)
@@ -250,40 +254,57 @@ def test_the_ledger_is_balanced(name: str) -> None:
 @pytest.mark.parametrize("name", ["volume, residual", "signal, residual dilations", "views, mean"])
 def test_every_method(name: str, method: str) -> None:
     model, x = made(name)
-    e = clarp.Explainer(model, method, bounds=(0.0, 1.0))(x, target=[0, 1, 2])
+    e = clarp.Explainer(captured(model), method, bounds=(0.0, 1.0))(x, target=[0, 1, 2])
     assert torch.isfinite(e.relevance).all()
     assert not e.empty.any()
     assert e.heatmap.ndim == x.ndim - 1
 
 
+@cache
+def spelt() -> tuple[nn.Module, ...]:
+    """One network of views, spelled in three ways."""
+    model, _ = made("views, mean")
+    models = [copy.deepcopy(model) for _ in range(3)]
+    for each, apart in zip(models, (flattened, viewed, looped), strict=True):
+        each.apart = apart
+    return tuple(models)
+
+
 @pytest.mark.parametrize("method", ["lrp", "sglrp"])
 def test_views_in_the_batch_and_in_a_loop_have_the_same_map(method: str) -> None:
-    model, x = made("views, mean")
-    maps = []
-    for apart in (flattened, viewed, looped):
-        model.apart = apart
-        maps.append(clarp.Explainer(model, method, bounds=(0.0, 1.0))(x, target=1).relevance)
+    _, x = made("views, mean")
+    maps = [
+        clarp.Explainer(captured(model), method, bounds=(0.0, 1.0))(x, target=1).relevance
+        for model in spelt()
+    ]
     assert torch.allclose(maps[0], maps[1], **TOLERANCE)
     assert torch.allclose(maps[0], maps[2], **TOLERANCE)
 
 
 def test_ssglrp_of_views_in_the_batch_and_in_a_loop() -> None:
     """Selection is relative to the strongest neuron of a call, which a loop has for each view: equal but for its floor."""
-    model, x = made("views, mean")
-    batch = clarp.Explainer(model, "ssglrp", bounds=(0.0, 1.0))(x, target=1).relevance
-    model.apart = looped
-    loop = clarp.Explainer(model, "ssglrp", bounds=(0.0, 1.0))(x, target=1).relevance
+    _, x = made("views, mean")
+    batch, _, loop = (
+        clarp.Explainer(captured(model), "ssglrp", bounds=(0.0, 1.0))(x, target=1).relevance
+        for model in spelt()
+    )
     assert float((batch - loop).abs().max() / loop.abs().max()) < 1e-3
+
+
+@cache
+def of_photos() -> nn.Module:
+    """The network of one view."""
+    model, _ = made("views, mean")
+    return nn.Sequential(model.net, model.head).eval()
 
 
 @pytest.mark.parametrize("method", ["lrp", "slrp", "ssglrp", "clarp"])
 def test_two_equal_views_are_a_photo(method: str) -> None:
     """Each gets half of what the photo alone gets, whatever is selected."""
     model, x = made("views, mean")
-    both = clarp.Explainer(model, method, bounds=(0.0, 1.0))(
-        torch.stack([x[:, 0]] * 2, 1), target=1
-    ).relevance
-    alone = clarp.Explainer(nn.Sequential(model.net, model.head).eval(), method, bounds=(0.0, 1.0))
+    views = clarp.Explainer(captured(model), method, bounds=(0.0, 1.0))
+    both = views(torch.stack([x[:, 0]] * 2, 1), target=1).relevance
+    alone = clarp.Explainer(captured(of_photos()), method, bounds=(0.0, 1.0))
     photo = alone(x[:, 0], target=1).relevance
     for view in range(2):
         assert torch.allclose(2 * both[:, view], photo, rtol=1e-6, atol=1e-9 * float(photo.abs().max()))
@@ -302,26 +323,26 @@ def test_a_volume_of_one_slice_is_a_photo() -> None:
     x = torch.rand(2, 3, 8, 8, dtype=torch.float64)
     for method in ("ssglrp", "clarp", "slrp"):
         one, other = (
-            clarp.Explainer(model.double().eval(), method, bounds=(0.0, 1.0))(images, target=[0, 1]).heatmap
-            for model, images in ((flat, x), (deep, x.unsqueeze(2)))
+            clarp.Explainer(captured(model), method, bounds=(0.0, 1.0))(images, target=[0, 1]).heatmap
+            for model, images in ((flat.double().eval(), x), (deep.double().eval(), x.unsqueeze(2)))
         )
         assert torch.allclose(one, other[:, 0], **TOLERANCE)
 
 
 def test_layers_of_a_volume_and_of_views() -> None:
     model, x = made("volume, residual")
-    e = clarp.Explainer(model, "lrp", bounds=(0.0, 1.0))(x, target=0, layers=["1", "3.body.2"])
+    e = clarp.Explainer(captured(model), "lrp", bounds=(0.0, 1.0))(x, target=0, layers=["1", "3.body.2"])
     assert e.layers["1"].shape == (3, 8, 2, 6, 6)
     assert e.layers["1"].sum(-4).shape == (3, 2, 6, 6)
     model, x = made("views, mean")
-    e = clarp.Explainer(model, "lrp", bounds=(0.0, 1.0))(x, target=0, layers=["net.0"])
+    e = clarp.Explainer(captured(model), "lrp", bounds=(0.0, 1.0))(x, target=0, layers=["net.0"])
     assert e.layers["net.0"].shape == (3, 3, 8, 8, 8)
 
 
 def test_in_one_call_and_plans() -> None:
     model, x = made("volume, residual")
     assert clarp.attribute(model, x, 1, "sglrp", bounds=(0.0, 1.0)).shape == x.shape
-    explainer = clarp.Explainer(model, "sglrp")
+    explainer = clarp.Explainer(captured(model), "sglrp")
     assert "3.body.0" in explainer.layers((3, 4, 8, 8))
     assert "Convolution" in str(explainer.plan(input_shape=(3, 4, 8, 8)))
     with pytest.raises(ValueError, match="input_shape is"):
@@ -331,12 +352,11 @@ def test_in_one_call_and_plans() -> None:
 @pytest.mark.parametrize("name", ["volume, residual", "views, mean"])
 def test_other_types_compiled_exported_and_cached(name: str, tmp_path) -> None:
     model, x = made(name)
-    expected = clarp.Explainer(model, "sglrp", bounds=(0.0, 1.0))(x, target=1)
-    compiled = clarp.Explainer(model, "sglrp", bounds=(0.0, 1.0), compile="eager")(x, target=1)
+    expected = clarp.Explainer(captured(model), "sglrp", bounds=(0.0, 1.0))(x, target=1)
+    compiled = clarp.Explainer(captured(model), "sglrp", bounds=(0.0, 1.0), compile="eager")(x, target=1)
     assert torch.allclose(compiled.relevance, expected.relevance, rtol=1e-6, atol=1e-10)
-    single = clarp.Explainer(model.float(), "sglrp", bounds=(0.0, 1.0))(x.float(), target=1)
+    single = clarp.Explainer(copy.deepcopy(model).float(), "sglrp", bounds=(0.0, 1.0))(x.float(), target=1)
     assert torch.allclose(single.relevance.double(), expected.relevance, rtol=1e-2, atol=1e-4)
-    model.double()
     for dynamic in (None, ({0: torch.export.Dim.AUTO},)):
         program = torch.export.export(model, (x,), dynamic_shapes=dynamic, strict=False)
         found = clarp.Explainer(program, "sglrp", bounds=(0.0, 1.0))(x, target=1)
@@ -371,7 +391,7 @@ def test_what_is_no_batch_of_images_for_the_model(model, shape: tuple[int, ...],
 
 def test_metrics_of_photos_refuse_volumes() -> None:
     model, x = made("volume, residual")
-    e = clarp.Explainer(model, "lrp", bounds=(0.0, 1.0))(x, target=1)
+    e = clarp.Explainer(captured(model), "lrp", bounds=(0.0, 1.0))(x, target=1)
     for maps in (e.heatmap, e.relevance):
         with pytest.raises(ValueError, match="heatmaps"):
             Heatmaps.of(maps, like=x)
@@ -380,7 +400,7 @@ def test_metrics_of_photos_refuse_volumes() -> None:
 @pytest.mark.parametrize("name", ["volume, residual", "views, mean", "signal, poolings"])
 def test_pictures_and_files(name: str, tmp_path) -> None:
     model, x = made(name)
-    e = clarp.Explainer(model, "lrp", bounds=(0.0, 1.0))(x, target=[[0, 1], [1, 2], [2, 0]])
+    e = clarp.Explainer(captured(model), "lrp", bounds=(0.0, 1.0))(x, target=[[0, 1], [1, 2], [2, 0]])
     assert e.plot("contours").axes
     assert e.plot("versus").axes
     assert "<table>" in e._repr_html_()

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ import clarp
 from clarp import batching
 from clarp import explainer as explainer_module
 from clarp.batching import Need, free_memory
+from clarp.network import Network
 from clarp.operations import Convolution
 from clarp.query import Query
 from oracle import nets
@@ -38,8 +40,10 @@ QUESTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def model() -> nn.Module:
-    return nets.build(PLAN)
+@cache
+def model() -> Network:
+    """One for all tests, so that it is captured once; none changes it."""
+    return Network(nets.build(PLAN))
 
 
 def same(parts: clarp.Explanation, whole: clarp.Explanation) -> None:

@@ -5,6 +5,7 @@ import gc
 import importlib.util
 import weakref
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 import clarp
 from oracle import nets, network
-from oracle.calls import apart, images
+from oracle.calls import apart, captured, images
 
 pytest.importorskip("clarp.models._torchvision")
 
@@ -490,17 +491,23 @@ FOLDS: dict[str, tuple[Callable[[], list[nn.Module]], bool]] = {
 }
 
 
+@cache
+def folding(which: str) -> Folding:
+    """One model for all composites, so that it is captured once; no test changes it."""
+    return nets.randomise_(Folding(FOLDS[which][0]()), 2).double().eval()
+
+
 @pytest.mark.parametrize("which", FOLDS)
 @pytest.mark.parametrize("composite", ["epsilon", "zplus-box", "epsilon-gamma-box"])
 def test_batch_norm(which: str, composite: str) -> None:
     """Folded or not, the logits are the model's; what cannot be folded is treated or refused, never wrong."""
-    layers, foldable = FOLDS[which]
-    model = nets.randomise_(Folding(layers()), 2).double().eval()
+    model, (_, foldable) = folding(which), FOLDS[which]
     x = images(2, 2, 7, 7)
     with torch.no_grad():
         logits = model(x)
     try:
-        explanation = clarp.Explainer(model, "sglrp", composite=composite, dtype=torch.float64)(x)
+        explainer = clarp.Explainer(captured(model), "sglrp", composite=composite, dtype=torch.float64)
+        explanation = explainer(x)
     except clarp.UnsupportedOperation:
         assert not foldable
         return
@@ -518,7 +525,10 @@ def test_a_folded_batch_norm_is_the_folded_convolution() -> None:
     folded = nn.Sequential(by_hand, *list(model)[2:]).eval()
     x = images(2, 2, 6, 6)
     for composite in ("epsilon", "zplus-box", "epsilon-gamma-box", "epsilon-plus-flat"):
-        maps = [clarp.attribute(each, x, [1, 3], "sglrp", composite=composite) for each in (model, folded)]
+        maps = [
+            clarp.Explainer(captured(each), "sglrp", composite=composite)(x, [1, 3]).relevance
+            for each in (model, folded)
+        ]
         assert apart(*maps) < 1e-10, composite
 
 

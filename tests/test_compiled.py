@@ -1,10 +1,13 @@
 """Compiled explanations: the same as plain ones, for every size, and after the weights changed."""
 
+from functools import cache
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import clarp
+from clarp.network import Network
 from clarp.rules import Pass
 from clarp.rules.rule import Shares
 from oracle.calls import apart, images
@@ -23,6 +26,12 @@ class Net(nn.Module):
         x = nn.functional.max_pool2d(self.first(x).relu(), 2)
         x = (x + self.second(x)).relu().mean((2, 3))
         return self.head(x * self.gate(x).sigmoid())
+
+
+@cache
+def network() -> Network:
+    """Of a model that no test changes, so that it is captured once."""
+    return Network(Net().double().eval())
 
 
 X = images(3, 3, 8, 7)
@@ -46,9 +55,8 @@ def alike(compiled: clarp.Explanation, plain: clarp.Explanation, tolerance: floa
 @pytest.mark.parametrize("method", ["lrp", "clrp2", "sglrp", "ssglrp", "clarp"])
 def test_recorded_explanations_are_the_plain_ones(method: str) -> None:
     """With PyTorch's backend that compiles nothing, the recording shows alone."""
-    model = Net().double().eval()
-    plain = clarp.Explainer(model, method)(X, CLASSES, layers=["second"])
-    alike(clarp.Explainer(model, method, compile="eager")(X, CLASSES, layers=["second"]), plain)
+    plain = clarp.Explainer(network(), method)(X, CLASSES, layers=["second"])
+    alike(clarp.Explainer(network(), method, compile="eager")(X, CLASSES, layers=["second"]), plain)
 
 
 @pytest.mark.filterwarnings(
@@ -57,15 +65,15 @@ def test_recorded_explanations_are_the_plain_ones(method: str) -> None:
 @pytest.mark.parametrize("backend", [pytest.param(True, marks=pytest.mark.slow), "aot_eager"])
 def test_compiled_explanations_are_the_plain_ones(*, backend: bool | str) -> None:
     """The compiler proper takes most of a minute."""
-    model = Net().double().eval()
-    explainer = clarp.Explainer(model, "ssglrp", compile=backend)
-    alike(explainer(X, CLASSES), clarp.Explainer(model, "ssglrp")(X, CLASSES))
+    explainer = clarp.Explainer(network(), "ssglrp", compile=backend)
+    alike(explainer(X, CLASSES), clarp.Explainer(network(), "ssglrp")(X, CLASSES))
 
 
 def test_every_call_is_explained_anew() -> None:
     """Nothing of the recorded call stays: images, classes, rivals, sizes, layers and weights can change."""
     model = Net().double().eval()
-    compiled, plain = clarp.Explainer(model, "ssglrp", compile="eager"), clarp.Explainer(model, "ssglrp")
+    own = Network(model)
+    compiled, plain = clarp.Explainer(own, "ssglrp", compile="eager"), clarp.Explainer(own, "ssglrp")
     calls: list[tuple[Tensor, list[int], list[int] | None, list[str]]] = [
         (X, [0, 1, 2], None, []),
         (X.flip(0) * 0.5, [4, 4, 0], [2, 3], []),

@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -13,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 import clarp
+from clarp.network import Network
 from clarp.render import Look
 from clarp.task import TaskName
 
@@ -33,9 +35,15 @@ def small(*, bias: bool = True) -> nn.Module:
     )
 
 
+@cache
+def network() -> Network:
+    """Of a small model that no test changes, so that it is captured once."""
+    return Network(small())
+
+
 def test_saved_files(tmp_path: Path) -> None:
     images = torch.rand(2, 3, 8, 8, dtype=torch.float64)
-    explanation = clarp.Explainer(small(), "ssglrp", bounds=(0.0, 1.0))(images, target=[[1, 2], [3, 4]])
+    explanation = clarp.Explainer(network(), "ssglrp", bounds=(0.0, 1.0))(images, target=[[1, 2], [3, 4]])
     manifest = json.loads(explanation.save(tmp_path / "new" / "out").read_text())
     folder = tmp_path / "new" / "out"
     saved = np.load(folder / manifest["relevance"])
@@ -61,7 +69,7 @@ def test_saved_files(tmp_path: Path) -> None:
 
 
 def test_heatmap_is_the_sum_over_channels() -> None:
-    explanation = clarp.Explainer(small(), "sglrp")(
+    explanation = clarp.Explainer(network(), "sglrp")(
         torch.rand(2, 3, 8, 8, dtype=torch.float64), target=[[1, 2], [3, 4]]
     )
     assert explanation.heatmap.shape == (2, 2, 8, 8)
@@ -76,7 +84,7 @@ def test_heatmap_is_the_sum_over_channels() -> None:
 def test_the_ledger_adds_up(method: str, composite: str) -> None:
     """seed = pixels + selection + bias + epsilon, and every operation's balance with its neighbours'."""
     images = torch.rand(2, 3, 8, 8, dtype=torch.float64)
-    explanation = clarp.Explainer(small(), method, composite=composite)(images, target=[1, 2])
+    explanation = clarp.Explainer(network(), method, composite=composite)(images, target=[1, 2])
     ledger = explanation.ledger
     lost = ledger.total("selection") + ledger.total("bias") + ledger.total("epsilon")
     assert torch.allclose(ledger.seed, ledger.pixels + lost, atol=1e-10)
@@ -124,7 +132,7 @@ def test_zplus_conserves_where_every_output_has_a_positive_contribution() -> Non
 
 
 def test_plan_is_a_table() -> None:
-    explainer = clarp.Explainer(small(), "lrp")
+    explainer = clarp.Explainer(network(), "lrp")
     text = str(explainer.plan((3, 8, 8)))
     assert "Convolution" in text
     assert "ZBox" in text

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import clarp
 from oracle import nets
-from oracle.calls import apart, composite, images, plain
+from oracle.calls import apart, captured, composite, images, plain
 
 COMPOSITES = (
     "zplus-box",
@@ -52,14 +52,14 @@ EXPLAINERS: dict[Any, Any] = {}
 
 
 def explain(model: nn.Module, method: Any, x: Tensor, target: Any = None, **options: Any) -> Any:
-    """Named methods keep their explainer, with the model that it is for: a capture takes longer than an explanation."""
+    """Named methods keep their explainer, with the model that it is for."""
     against = options.pop("against", None)
     options = {"bounds": BOUNDS, "dtype": x.dtype} | options
     if not isinstance(method, str):
-        return clarp.Explainer(model, method=method, **options)(x, target=target, against=against)
+        return clarp.Explainer(captured(model), method=method, **options)(x, target=target, against=against)
     key = (model, method, *options.items())
     if key not in EXPLAINERS:
-        EXPLAINERS[key] = clarp.Explainer(model, method=method, **options)
+        EXPLAINERS[key] = clarp.Explainer(captured(model), method=method, **options)
     return EXPLAINERS[key](x, target=target, against=against)
 
 
@@ -296,7 +296,7 @@ def test_spellings_of_a_target(model: nn.Module) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_twice_the_same(model: nn.Module, method: str) -> None:
     x = pixels()
-    explainer = clarp.Explainer(model, method=method, bounds=BOUNDS, dtype=torch.float64)
+    explainer = clarp.Explainer(captured(model), method=method, bounds=BOUNDS, dtype=torch.float64)
     first = explainer(x, target=1).relevance
     explainer(pixels(seed=5), target=2)
     assert torch.equal(explainer(x, target=1).relevance, first)

@@ -13,7 +13,7 @@ from clarp.rules import LinearRule, ZPlus
 from clarp.rules.composites import Composite
 from clarp.rules.parts import Branch
 from clarp.rules.rule import Context, Shares
-from oracle.calls import apart, images
+from oracle.calls import apart, captured, images
 
 BOUNDS = (-4.0, 4.0)
 
@@ -81,7 +81,7 @@ def outputs(model: nn.Module, x: Tensor) -> dict[str, list[Tensor]]:
 
 
 def test_every_module_with_operations_is_listed(model: nn.Module) -> None:
-    listed = clarp.Explainer(model, "lrp").layers((3, 9, 8))
+    listed = clarp.Explainer(captured(model), "lrp").layers((3, 9, 8))
     assert set(NAMES) <= set(listed)
     assert not {"pad", "nothing", "", "layer1.0.relu"} & set(listed)
 
@@ -89,7 +89,7 @@ def test_every_module_with_operations_is_listed(model: nn.Module) -> None:
 @pytest.mark.parametrize("target", [[1, 2], [[1, 2, 3], [4, 5, 6]]])
 def test_shapes_are_those_of_the_outputs(model: nn.Module, target: list[int]) -> None:
     found = outputs(model, X)
-    e = clarp.Explainer(model, "sglrp", bounds=BOUNDS)(X, target, layers=NAMES)
+    e = clarp.Explainer(captured(model), "sglrp", bounds=BOUNDS)(X, target, layers=NAMES)
     assert tuple(e.layers) == NAMES
     classes = torch.tensor(target).shape[1:]
     for name, relevance in e.layers.items():
@@ -101,7 +101,7 @@ def test_shapes_are_those_of_the_outputs(model: nn.Module, target: list[int]) ->
 @pytest.mark.parametrize("method", clarp.methods())
 def test_a_cut_through_the_network_has_the_whole_balance(model: nn.Module, method: str) -> None:
     """What goes through ``layer1`` is the seed minus what was absorbed behind it, and the pixels' plus what was in front."""
-    e = clarp.Explainer(model, method, bounds=BOUNDS)(X, [1, 2], layers=["layer1"])
+    e = clarp.Explainer(captured(model), method, bounds=BOUNDS)(X, [1, 2], layers=["layer1"])
     sums = e.layers["layer1"].flatten(1).sum(1)
     before = [entry for entry in e.ledger if entry.node.module.startswith(("stem", "layer1"))]
     lost = sum(entry.absorbed + entry.selection for entry in before)
@@ -110,7 +110,7 @@ def test_a_cut_through_the_network_has_the_whole_balance(model: nn.Module, metho
 
 def test_a_tail_alone_gives_the_same(model: nn.Module) -> None:
     """The relevance at ``layer1`` is that of the pixels of a network that begins there."""
-    e = clarp.Explainer(model, "lrp", composite="epsilon", bounds=BOUNDS)(
+    e = clarp.Explainer(captured(model), "lrp", composite="epsilon", bounds=BOUNDS)(
         X, [1, 2], layers=["layer1", "late", "stem.1"]
     )
     found = outputs(model, X)
@@ -130,7 +130,7 @@ def test_a_tail_alone_gives_the_same(model: nn.Module) -> None:
 
 def test_folded_norms(model: nn.Module) -> None:
     """A convolution and the norm behind it are one operation; a norm before it reads what it gets back."""
-    e = clarp.Explainer(model, "lrp", bounds=BOUNDS)(
+    e = clarp.Explainer(captured(model), "lrp", bounds=BOUNDS)(
         X, 1, layers=["layer1.0.conv1", "layer1.0.bn1", "layer1.0.relu#1", "pre", "layer1", "stem", "stem.2"]
     )
     assert torch.equal(e.layers["layer1.0.conv1"], e.layers["layer1.0.bn1"])
@@ -188,7 +188,7 @@ def test_a_rule_that_hands_on_what_it_got() -> None:
 
 
 def test_several_calls(model: nn.Module) -> None:
-    explainer = clarp.Explainer(model, "lrp", bounds=BOUNDS)
+    explainer = clarp.Explainer(captured(model), "lrp", bounds=BOUNDS)
     both = explainer(X, 1, layers=["layer1.0.relu"]).layers
     assert list(both) == ["layer1.0.relu#1", "layer1.0.relu#2"]
     second = explainer(X, 1, layers=["layer1.0.relu#2"]).layers
@@ -198,7 +198,7 @@ def test_several_calls(model: nn.Module) -> None:
 
 
 def test_the_first_call_of_a_module_that_is_called_once(model: nn.Module) -> None:
-    explainer = clarp.Explainer(model, "lrp", bounds=BOUNDS)
+    explainer = clarp.Explainer(captured(model), "lrp", bounds=BOUNDS)
     first, whole = (explainer(X, 1, layers=[name]).layers for name in ("late#1", "late"))
     assert list(first) == list(whole) == ["late"]
     assert torch.equal(first["late"], whole["late"])
@@ -207,7 +207,9 @@ def test_the_first_call_of_a_module_that_is_called_once(model: nn.Module) -> Non
 def test_selection_has_taken_its_part(model: nn.Module) -> None:
     """At a convolution the relevance is what goes on, behind selection; at the ReLU behind it, what arrived."""
     method = clarp.Method(clarp.seeds.SoftmaxGradient(), clarp.Selection("channel", "all"))
-    e = clarp.Explainer(model, method, bounds=BOUNDS)(X, 1, layers=["layer1.1.conv1", "layer1.1.relu#1"])
+    e = clarp.Explainer(captured(model), method, bounds=BOUNDS)(
+        X, 1, layers=["layer1.1.conv1", "layer1.1.relu#1"]
+    )
     selected, arrived = e.layers["layer1.1.conv1"], e.layers["layer1.1.relu#1"]
     (entry,) = [x for x in e.ledger if x.node.module == "layer1.1.conv1"]
     assert torch.allclose(arrived.flatten(1).sum(1), entry.arrived)
@@ -216,7 +218,7 @@ def test_selection_has_taken_its_part(model: nn.Module) -> None:
 
 
 def test_nothing_else_changes(model: nn.Module) -> None:
-    explainer = clarp.Explainer(model, "ssglrp", bounds=BOUNDS)
+    explainer = clarp.Explainer(captured(model), "ssglrp", bounds=BOUNDS)
     assert torch.equal(explainer(X, 1).relevance, explainer(X, 1, layers=NAMES).relevance)
     assert explainer(X, 1).layers == {}
 
@@ -234,7 +236,7 @@ def test_nothing_else_changes(model: nn.Module) -> None:
     ],
 )
 def test_names_that_do_not_work(model: nn.Module, layers: object, error: type, message: str) -> None:
-    explainer = clarp.Explainer(model, "lrp", bounds=BOUNDS)
+    explainer = clarp.Explainer(captured(model), "lrp", bounds=BOUNDS)
     with pytest.raises(error, match=message):
         explainer(X, 1, layers=layers)
 
@@ -263,7 +265,9 @@ def test_the_logits_of_a_model_that_ends_in_a_softmax(model: nn.Module) -> None:
     """They are the output of their module, as without the softmax, which is undone and has no layer."""
     ends = nn.Sequential(model, nn.Softmax(1)).eval()
     explainer = clarp.Explainer(ends, "sglrp", bounds=BOUNDS)
-    names = [f"0.{name}" for name in clarp.Explainer(model, "sglrp", bounds=BOUNDS).layers((3, 9, 8))]
+    names = [
+        f"0.{name}" for name in clarp.Explainer(captured(model), "sglrp", bounds=BOUNDS).layers((3, 9, 8))
+    ]
     assert set(explainer.layers((3, 9, 8))) == {"0", *names}
     e = explainer(X, 1, layers=["0.head", "0"])
     assert e.layers["0.head"].sum(1).abs().max() < 1e-10  # the seed, which sums to zero
@@ -272,7 +276,7 @@ def test_the_logits_of_a_model_that_ends_in_a_softmax(model: nn.Module) -> None:
 
 
 def test_saved(model: nn.Module, tmp_path: Path) -> None:
-    e = clarp.Explainer(model, "lrp", bounds=BOUNDS)(X, 1, layers=["layer1", "layer1.0.relu#2"])
+    e = clarp.Explainer(captured(model), "lrp", bounds=BOUNDS)(X, 1, layers=["layer1", "layer1.0.relu#2"])
     manifest = json.loads(e.save(tmp_path).read_text())
     assert list(manifest["layers"]) == ["layer1", "layer1.0.relu#2"]
     for name, file in manifest["layers"].items():

@@ -66,7 +66,7 @@ def clarp(folder: Path, *arguments: str | bytes, **environment: str) -> tuple[in
         capture_output=True,
         timeout=300,
         check=False,
-        env={**os.environ, **environment},
+        env={**os.environ, "CLARP_CACHE": str(folder / "cache"), **environment},  # the model is captured once
     )
     return process.returncode, process.stdout, process.stderr
 
@@ -186,22 +186,26 @@ def evaluated(folder):
     )
 
 
-def test_evaluate_and_report_hold(folder, evaluated):
+@pytest.fixture(scope="module")
+def reported(folder, evaluated):
+    return clarp(folder, "report", "run", "--reference", "lrp", "--resamples", "100")
+
+
+def test_evaluate_and_report_hold(folder, evaluated, reported):
     code, out, errors = evaluated
     assert code == 1, errors
     harmless(out)
     harmless(errors)
     problems = json.loads((folder / "run" / "problems.json").read_text())
     assert problems["count"] == 1
-    code, out, errors = clarp(folder, "report", "run", "--reference", "lrp", "--resamples", "100")
+    code, out, errors = reported
     assert code == 0, errors
     harmless(out)
     page = (folder / "run" / "report" / "index.html").read_text()
     assert "<script>alert" not in page
 
 
-def test_a_spreadsheet_runs_no_class_name(folder, evaluated):
-    clarp(folder, "report", "run", "--reference", "lrp", "--resamples", "100")
+def test_a_spreadsheet_runs_no_class_name(folder, reported):
     table = (folder / "run" / "report" / "classes.csv").read_text()
     assert "'@sum" in table
     for line in table.splitlines():

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 import clarp
 from clarp.network import Network
-from oracle.calls import apart
+from oracle.calls import apart, captured
 
 SIZE = (17, 13)
 HALF = (torch.float16, torch.bfloat16)
@@ -43,7 +44,18 @@ MODEL, X = small(), pixels()
 
 @pytest.fixture(scope="module")
 def expected() -> clarp.Explanation:
-    return clarp.Explainer(MODEL, "ssglrp")(X, [1, 2])
+    return clarp.Explainer(captured(MODEL), "ssglrp")(X, [1, 2])
+
+
+@cache
+def scaled(scale: float, *, dead: bool) -> nn.Module:
+    """MODEL with smaller or greater activations, perhaps with a unit that is always zero; no test changes it."""
+    model = copy.deepcopy(MODEL)
+    with torch.no_grad():
+        model[3].weight.mul_(scale)
+        if dead:
+            model[3].weight[0] = 0.0
+    return model
 
 
 @pytest.mark.parametrize("dtype", HALF)
@@ -59,11 +71,8 @@ def test_models_in_half_precision_are_explained_in_float32(
 @pytest.mark.parametrize("method", clarp.methods())
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_bfloat16_stays_finite(method: str, scale: float) -> None:
-    model = copy.deepcopy(MODEL)
-    with torch.no_grad():
-        model[3].weight.mul_(scale)
-        model[3].weight[0] = 0.0
-    e = clarp.Explainer(model, method, dtype="bfloat16")(X, [1, 2])
+    model = scaled(scale, dead=True)
+    e = clarp.Explainer(captured(model), method, dtype="bfloat16")(X, [1, 2])
     with torch.no_grad():
         torch.testing.assert_close(e.logits, model(X), rtol=1e-4, atol=0.01)  # the forward pass is in float32
     assert e.relevance.dtype == torch.float32
@@ -73,12 +82,20 @@ def test_bfloat16_stays_finite(method: str, scale: float) -> None:
         assert torch.isfinite(entry.epsilon).all()
 
 
-@pytest.mark.parametrize("method", ["lrp", "sglrp", "ssglrp", "clarp"])
-def test_bfloat16_gives_the_same_picture_of_a_real_classifier(method: str) -> None:
+@pytest.fixture(scope="module")
+def classified() -> tuple[Network, Tensor]:
+    """A real classifier, captured once for each type, and a photo."""
     classifier = pytest.importorskip("clarp.models").load("efficientnet-lite0")
     with Image.open(Path(clarp.__file__).parent / "assets" / "cat_and_coffee.jpg") as photo:
         x = classifier.preprocess(photo.convert("RGB")).unsqueeze(0)
-    network = clarp.network.Network(classifier.module)
+    return Network(classifier.module), x
+
+
+@pytest.mark.parametrize("method", ["lrp", "sglrp", "ssglrp", "clarp"])
+def test_bfloat16_gives_the_same_picture_of_a_real_classifier(
+    method: str, classified: tuple[Network, Tensor]
+) -> None:
+    network, x = classified
     exact, half = (clarp.Explainer(network, method, dtype=t)(x) for t in (None, torch.bfloat16))
     assert spearmanr(exact.heatmap.flatten(), half.heatmap.flatten()).statistic > 0.99
     assert not torch.equal(exact.heatmap, half.heatmap)
@@ -88,10 +105,8 @@ def test_bfloat16_gives_the_same_picture_of_a_real_classifier(method: str) -> No
 @pytest.mark.parametrize("scale", [1e-18, 1e-9, 1e9, 1e15])
 def test_float32_stays_finite_at_any_scale(composite: str, scale: float) -> None:
     """Activations far from one: near zero they are zero, or a stabiliser holds; nothing becomes infinite."""
-    model = copy.deepcopy(MODEL)
-    with torch.no_grad():
-        model[3].weight.mul_(scale)
-    e = clarp.Explainer(model, "ssglrp", composite=composite)(X, 1)
+    network = captured(scaled(scale, dead=False))
+    e = clarp.Explainer(network, "ssglrp", composite=composite)(X, 1)
     assert torch.isfinite(e.relevance).all()
     assert torch.isfinite(e.ledger.pixels).all()
 
@@ -183,12 +198,12 @@ class Branching(nn.Module):
 
 def test_a_rectifier_overwrites_no_value_that_others_read() -> None:
     one, other = (Branching(spelled_out=flag).eval() for flag in (False, True))
-    a, b = clarp.Explainer(one, "ssglrp")(X, 1), clarp.Explainer(other, "ssglrp")(X, 1)
+    a, b = (clarp.Explainer(captured(each), "ssglrp")(X, 1) for each in (one, other))
     with torch.no_grad():
         torch.testing.assert_close(a.logits, one(X))
     assert apart(a.relevance, b.relevance) < 1e-5
     for layers in (("first",), ("second",)):  # kept values are not overwritten either
-        seen = clarp.Explainer(one, "ssglrp")(X, 1, layers=layers)
+        seen = clarp.Explainer(captured(one), "ssglrp")(X, 1, layers=layers)
         torch.testing.assert_close(seen.relevance, a.relevance)
 
 
@@ -354,10 +369,16 @@ class Masked(nn.Module):
         return logits + self.mask if self.masks else logits
 
 
+@cache
+def masked_and_plain() -> tuple[nn.Module, nn.Module]:
+    """One of each for all methods, so that it is captured once; no test changes them."""
+    return Masked(masks=True).eval(), Masked(masks=False).eval()
+
+
 @pytest.mark.filterwarnings("ignore::clarp.RelevanceLost")
 @pytest.mark.parametrize("method", clarp.methods())
 def test_classes_that_the_model_rules_out_are_no_rivals(method: str) -> None:
-    masked, plain = (Masked(masks=masks).eval() for masks in (True, False))
+    masked, plain = map(captured, masked_and_plain())
     rivals = [0, 2] if clarp.Method.named(method).has_rivals else None
     ours = clarp.Explainer(masked, method)(X, 1)
     theirs = clarp.Explainer(plain, method)(X, 1, rivals)

@@ -3,6 +3,7 @@
 import importlib.util
 import pickle
 import warnings
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,8 @@ def quiet(explainer: clarp.Explainer, images: Tensor, *arguments: object) -> cla
         return explainer(images, *arguments)
 
 
-def dead(share: int) -> nn.Module:
+@cache
+def dead(share: int) -> Network:
     """Eight outputs side by side; ``share`` of them have a positive bias and nothing else, which z+ hands to nobody."""
     torch.manual_seed(0)
     first, head = nn.Conv2d(3, 8, 1), nn.Linear(8, 4, bias=False)
@@ -37,7 +39,7 @@ def dead(share: int) -> nn.Module:
             torch.rand(3, 8) * 1e-3 + 1
         )  # rivals, nearly the same, so that hardly anything is left of the map
     average = [nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    return nn.Sequential(first, *average, head).double().eval()
+    return Network(nn.Sequential(first, *average, head).double().eval())
 
 
 PLUS = clarp.composites.Composite("plus", clarp.rules.ZPlus(), clarp.rules.ZPlus())

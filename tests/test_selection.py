@@ -1,6 +1,7 @@
 """Selection: where there is nothing to select by, stages, and what clarp makes of it."""
 
 import dataclasses
+from functools import cache
 from typing import Any
 
 import pytest
@@ -11,10 +12,12 @@ import clarp
 from clarp.operations import Convolution
 from clarp.rules import LinearRule
 from clarp.selection import RunningSelection
+from oracle.calls import captured
 
 
+@cache
 def never_positive() -> nn.Module:
-    """The target's logit falls with every feature: no gradient is positive behind the convolutions."""
+    """The target's logit falls with every feature: no gradient is positive behind the convolutions. No test changes it."""
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(3, 4, 3),
@@ -37,10 +40,10 @@ def never_positive() -> nn.Module:
 def test_skipped_means_unchanged(form: str, composite: str) -> None:
     images = torch.rand(2, 3, 8, 8, dtype=torch.float64)
     seed = clarp.seeds.SoftmaxGradient()
-    selected = clarp.Explainer(never_positive(), clarp.Method(seed, clarp.Selection(form), composite))(
-        images, 0
+    selected, plain = (
+        clarp.Explainer(captured(never_positive()), clarp.Method(seed, selection, composite))(images, 0)
+        for selection in (clarp.Selection(form), None)
     )
-    plain = clarp.Explainer(never_positive(), clarp.Method(seed, None, composite))(images, 0)
     convolutions = 1 if form.startswith("neuron") else 2
     assert selected.selection_skipped.tolist() == [convolutions, convolutions]
     assert torch.allclose(selected.relevance, plain.relevance, rtol=1e-12)
@@ -55,7 +58,7 @@ def test_what_leaves_next_to_nothing_does_not_overflow(left: float, form: str) -
     relevance = torch.tensor([0.0, -2.0]).view(1, 1, 2, 1, 1).repeat(1, 1, 1, 3, 3)
     (node,) = (
         step.node
-        for step in clarp.Explainer(never_positive(), "lrp").plan((3, 8, 8))
+        for step in clarp.Explainer(captured(never_positive()), "lrp").plan((3, 8, 8))
         if step.node.module == "2"
     )
     running = RunningSelection(torch.zeros(1, 1, dtype=torch.long))
@@ -227,6 +230,7 @@ def test_a_last_convolution_behind_the_pooling_is_no_stage() -> None:
     assert torch.isfinite(clarp.attribute(model, torch.rand(1, 3, 8, 8), 0, method="clarp")).all()
 
 
+@cache
 def gated() -> nn.Module:
     """Two convolutions, and behind them squeeze and excitation, whose convolutions are called last."""
 
@@ -248,10 +252,11 @@ def gated() -> nn.Module:
 
 @pytest.mark.parametrize("form", ["channel", "neuron"])
 def test_the_last_convolution_is_none_of_a_gate(form: str) -> None:
-    plan = clarp.Explainer(gated(), "lrp").plan((3, 8, 8))
+    plan = clarp.Explainer(captured(gated()), "lrp").plan((3, 8, 8))
     assert [node.module for node in clarp.Selection(form, "last").nodes(plan)] == ["second"]
 
 
+@cache
 def attended() -> nn.Module:
     """Two convolutions, and behind them CBAM's gate of places: a convolution with as many positions as they."""
 
@@ -273,7 +278,7 @@ def attended() -> nn.Module:
 
 @pytest.mark.parametrize("form", ["channel", "neuron"])
 def test_a_gate_of_places_is_no_last_convolution(form: str) -> None:
-    plan = clarp.Explainer(attended(), "lrp").plan((3, 8, 8))
+    plan = clarp.Explainer(captured(attended()), "lrp").plan((3, 8, 8))
     assert [node.module for node in clarp.Selection(form, "last").nodes(plan)] == ["second"]
     assert [node.module for node in plan.convolutions()] == ["first", "second"]
     with pytest.raises(ValueError, match=r"'places'.*a gate's get none.*second"):
@@ -287,9 +292,9 @@ def test_rules_that_do_not_look_at_inputs_refuse_to_select_them(rule: clarp.rule
     for form in ("neuron", "neuron-mask"):
         method = clarp.Method(clarp.seeds.SoftmaxGradient(), clarp.Selection(form), composite)
         with pytest.raises(ValueError, match=rf"{form}.*{type(rule).__name__}\(\) at '2'.*ZPlus.*'channel'"):
-            clarp.attribute(never_positive(), images, 0, method=method)
+            clarp.Explainer(captured(never_positive()), method)(images, 0)
     channel = clarp.Method(clarp.seeds.SoftmaxGradient(), clarp.Selection("channel"), composite)
-    assert clarp.attribute(never_positive(), images, 1, method=channel).isfinite().all()
+    assert clarp.Explainer(captured(never_positive()), channel)(images, 1).relevance.isfinite().all()
 
 
 def test_a_first_layer_that_does_not_look_at_pixels_is_none_of_the_selected() -> None:
@@ -301,7 +306,7 @@ def test_a_first_layer_that_does_not_look_at_pixels_is_none_of_the_selected() ->
 def test_slrp_selects_in_front_of_a_gate() -> None:
     torch.manual_seed(1)
     images = torch.rand(1, 3, 8, 8, dtype=torch.float64)
-    slrp, lrp = (clarp.attribute(gated(), images, 0, method=method) for method in ("slrp", "lrp"))
+    slrp, lrp = (clarp.Explainer(captured(gated()), m)(images, 0).relevance for m in ("slrp", "lrp"))
     assert not torch.allclose(slrp, lrp)
 
 
@@ -340,14 +345,15 @@ def test_dense_layers_are_selected_under_rules_of_one_sign_only() -> None:
         ("epsilon-plus", 0),
         ("epsilon", 0),
     ]:
-        plan = clarp.Explainer(model, "lrp", composite=composite).plan((3, 8, 8))
+        plan = clarp.Explainer(captured(model), "lrp", composite=composite).plan((3, 8, 8))
         assert len(clarp.Selection("neuron").nodes(plan)) == selected
     images = torch.rand(1, 3, 8, 8, dtype=torch.float64)
     found = [
-        clarp.attribute(model, images, 0, method=m, composite="epsilon-plus") for m in ("ssglrp", "sglrp")
+        clarp.Explainer(captured(model), m, composite="epsilon-plus")(images, 0).relevance
+        for m in ("ssglrp", "sglrp")
     ]
     assert torch.equal(*found)
-    plan = clarp.Explainer(model, "lrp", composite="epsilon-plus").plan((3, 8, 8))
+    plan = clarp.Explainer(captured(model), "lrp", composite="epsilon-plus").plan((3, 8, 8))
     with pytest.raises(
         ValueError, match=r"'up', where the form 'neuron' selects nothing.*neither z\+ nor alpha-beta"
     ):
@@ -362,7 +368,8 @@ def test_a_vision_transformer_with_epsilon_has_numbers() -> None:
     torch.nn.init.normal_(model.heads.head.weight, std=0.05)
     images = torch.rand(1, 3, 32, 32)
     for method in ("ssglrp", "clarp", "sglrp"):
-        assert clarp.attribute(model, images, 1, method=method, composite="epsilon-plus").isfinite().all()
+        explainer = clarp.Explainer(captured(model), method, composite="epsilon-plus")
+        assert explainer(images, 1).relevance.isfinite().all()
 
 
 @pytest.mark.parametrize("embedding", [nn.Conv2d(3, 6, 2, 2), nn.Linear(12, 6)])
@@ -384,16 +391,16 @@ def test_dense_layers_at_every_position_need_no_convolution(method: str, selects
     torch.manual_seed(0)
     model = Patches(nn.Linear(12, 6)).double().eval()
     images = torch.rand(1, 3, 8, 8, dtype=torch.float64)
-    selected = clarp.attribute(model, images, 0, method=method)
-    plain = dataclasses.replace(clarp.Method.named(method), selection=None)
-    assert torch.equal(selected, clarp.attribute(model, images, 0, method=plain)) != selects
+    without = dataclasses.replace(clarp.Method.named(method), selection=None)
+    maps = [clarp.Explainer(captured(model), m)(images, 0).relevance for m in (method, without)]
+    assert torch.equal(*maps) != selects
     with pytest.raises(ValueError, match="needs convolutions, and the model has none"):
-        clarp.attribute(model, images, 0, method="slrp")
+        clarp.Explainer(captured(model), "slrp")(images, 0)
 
 
 def refusal(model: nn.Module, selection: clarp.Selection) -> str:
     with pytest.raises(ValueError, match="layers ") as caught:
-        selection.nodes(clarp.Explainer(model, "lrp").plan((3, 8, 8)))
+        selection.nodes(clarp.Explainer(captured(model), "lrp").plan((3, 8, 8)))
     return str(caught.value)
 
 
@@ -407,7 +414,7 @@ def test_no_layer_before_the_last_stage_is_refused() -> None:
 
 
 def test_a_name_that_can_not_be_selected_at_says_why() -> None:
-    chain = never_positive().float()
+    chain = never_positive()
     assert "reads the pixels" in refusal(chain, clarp.Selection("neuron", ("0",)))
     assert "The nearest are 2." in refusal(chain, clarp.Selection("neuron", ("third",)))
     one = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 2)).eval()

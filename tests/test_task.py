@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import clarp
 from clarp.models.logits import Logits
 from clarp.network import Network
+from oracle.calls import captured
 
 METHODS = clarp.methods()
 End = Callable[[Tensor], Tensor]
@@ -20,10 +21,14 @@ GENERATOR = torch.Generator().manual_seed(0)
 X = torch.rand(3, 1, 12, 12, generator=GENERATOR, dtype=torch.float64)
 
 
+def as_it_is(z: Tensor) -> Tensor:
+    return z
+
+
 class Head(nn.Module):
     """A small network with ``outputs`` logits, and what is done to them at its end."""
 
-    def __init__(self, outputs: int, end: End = lambda z: z, features: int = 8) -> None:
+    def __init__(self, outputs: int, end: End = as_it_is, features: int = 8) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.body = nn.Sequential(
@@ -47,10 +52,18 @@ class Head(nn.Module):
             return self.last(self.body(images))
 
 
+@cache
+def head(outputs: int, end: End = as_it_is) -> Head:
+    """One for all tests that do not change it, so that it is captured once."""
+    return Head(outputs, end)
+
+
 def explain(
     model: nn.Module | Network, method: str | clarp.Method, target: object = None, **keywords: object
 ) -> clarp.Explanation:
     against = keywords.pop("against", None)
+    if isinstance(model, nn.Module) and "output" not in keywords:
+        model = captured(model)
     return clarp.Explainer(model, method, bounds=(0.0, 1.0), **keywords)(X, target, against)  # type: ignore[arg-type]
 
 
@@ -103,8 +116,7 @@ PLAIN: dict[str, End] = {
 @cache
 def one_logit() -> tuple[Head, Network]:
     """The plain model, captured once."""
-    model = Head(1)
-    return model, Network(model)
+    return head(1), captured(head(1))
 
 
 @pytest.mark.parametrize("spelling", PLAIN)
@@ -143,20 +155,25 @@ class Zero(Head):
             self.last.bias.copy_(torch.cat([0 * plain.last.bias + constant, plain.last.bias + constant]))
 
 
+@cache
+def zero_and_z(constant: float) -> Zero:
+    """One for all methods, so that it is captured once; no test changes it."""
+    return Zero(one_logit()[0], constant)
+
+
 @pytest.mark.parametrize("constant", [0.0, 1.5])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_binary_model_gets_what_the_logits_0_and_z_get(method: str, constant: float) -> None:
     """The constant moves both logits alike, which changes no probability, and no map."""
-    plain = Head(1)
     for target in (0, 1):
-        e, want = explain(plain, method, target), explain(Zero(plain, constant), method, target)
+        e, want = explain(one_logit()[1], method, target), explain(zero_and_z(constant), method, target)
         torch.testing.assert_close(e.relevance, want.relevance, rtol=1e-9, atol=1e-12)
         torch.testing.assert_close(e.probabilities, want.probabilities, rtol=1e-9, atol=1e-12)
 
 
 def test_seeds_of_a_binary_question() -> None:
     """On (0, z): the logit z and the gradient 1; for class 0 the same with the other sign."""
-    model = Head(1)
+    model, _ = one_logit()
     z = model.logits(X)[:, 0]
     for method, want in {
         "lrp": z,
@@ -173,6 +190,17 @@ def test_seeds_of_a_binary_question() -> None:
     torch.testing.assert_close(explain(model, scaled, 1).ledger.seed, z.sigmoid() * (-z).sigmoid())
 
 
+@cache
+def five_and_the_third(end: End) -> tuple[Head, Head]:
+    """Five findings, and the third of them alone; no test changes them."""
+    model, alone = Head(5, end), Head(1)
+    alone.body.load_state_dict(model.body.state_dict())
+    with torch.no_grad():
+        alone.last.weight.copy_(model.last.weight[2:3])
+        alone.last.bias.copy_(model.last.bias[2:3])
+    return model, alone
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     "end",
@@ -181,12 +209,9 @@ def test_seeds_of_a_binary_question() -> None:
 )
 def test_each_finding_is_a_question_of_its_own(end: End, method: str) -> None:
     """The map of a finding is that of a model with this finding alone, whatever the others are."""
-    model, told = Head(5, end), {"task": "multilabel"} if end(torch.zeros(1, 5))[0, 0] == 0 else {}
-    alone = Head(1)
-    alone.body.load_state_dict(model.body.state_dict())
-    with torch.no_grad():
-        alone.last.weight.copy_(model.last.weight[2:3])
-        alone.last.bias.copy_(model.last.bias[2:3])
+    (model, alone), told = five_and_the_third(end), {}
+    if end(torch.zeros(1, 5))[0, 0] == 0:
+        told = {"task": "multilabel"}
     e, want = explain(model, method, 2, **told), explain(alone, method, 1)
     assert e.task == "multilabel"
     torch.testing.assert_close(e.relevance, want.relevance, rtol=1e-9, atol=1e-12)
@@ -196,7 +221,7 @@ def test_each_finding_is_a_question_of_its_own(end: End, method: str) -> None:
 
 @pytest.mark.parametrize("method", ["clrp1", "sglrp", "ssglrp", "clarp"])
 def test_rivals_of_a_finding_are_those_that_are_named(method: str) -> None:
-    sigmoids, softmax = Head(5, torch.sigmoid), Head(5)
+    sigmoids, softmax = head(5, torch.sigmoid), head(5)
     e, want = explain(sigmoids, method, 2, against=[0, 4]), explain(softmax, method, 2, against=[0, 4])
     assert torch.equal(e.relevance, want.relevance)
     assert not torch.equal(e.relevance, explain(sigmoids, method, 2).relevance)
@@ -204,12 +229,12 @@ def test_rivals_of_a_finding_are_those_that_are_named(method: str) -> None:
 
 def test_rivals_that_make_no_sense() -> None:
     with pytest.raises(ValueError, match="nobody is left to be a rival"):
-        explain(Head(1), "sglrp", 1, against=1)
+        explain(head(1), "sglrp", 1, against=1)
     with pytest.raises(ValueError, match="against has"):
-        explain(Head(1), "sglrp", 1, against=2)
+        explain(head(1), "sglrp", 1, against=2)
     with pytest.raises(ValueError, match="has no rivals"):
-        explain(Head(5, torch.sigmoid), "lrp", 1, against=2)
-    a, b = explain(Head(1), "sglrp", 1, against=0), explain(Head(1), "sglrp", 1)
+        explain(head(5, torch.sigmoid), "lrp", 1, against=2)
+    a, b = explain(head(1), "sglrp", 1, against=0), explain(head(1), "sglrp", 1)
     assert torch.equal(a.relevance, b.relevance)
 
 
@@ -235,7 +260,7 @@ SOFTMAX: dict[str, tuple[End, str]] = {
 @pytest.mark.parametrize("spelling", SOFTMAX)
 def test_one_of_the_classes(spelling: str) -> None:
     end, source = SOFTMAX[spelling]
-    model, plain = Head(5, end), Head(5, (lambda z: z / 0.5) if spelling == "temperature" else lambda z: z)
+    model, plain = head(5, end), Head(5, lambda z: z / 0.5) if spelling == "temperature" else head(5)
     e, want = explain(model, "ssglrp", 2), explain(plain, "ssglrp", 2)
     assert e.task == "multiclass"
     assert source in e.question.source
@@ -343,7 +368,7 @@ def test_a_sigmoid_head_beside_a_softmax_head() -> None:
 def test_exported_programs(end: str) -> None:
     model = Head(1, PLAIN[end])
     program = torch.export.export(model, (X[:2],), dynamic_shapes=({0: torch.export.Dim.AUTO},))
-    e, want = explain(program, "ssglrp", 1), explain(Head(1), "ssglrp", 1)
+    e, want = explain(program, "ssglrp", 1), explain(head(1), "ssglrp", 1)
     assert e.task == "binary"
     torch.testing.assert_close(shape_of(e.heatmap), shape_of(want.heatmap), rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(e.probabilities, want.probabilities, rtol=1e-6, atol=1e-7)
@@ -408,7 +433,7 @@ def test_names() -> None:
     ("given", "labels"), [(["covid"], ("not covid", "covid")), (["no", "yes"], ("no", "yes"))]
 )
 def test_names_of_a_binary_model(given: list[str], labels: tuple[str, str]) -> None:
-    model = Head(1, torch.sigmoid)
+    model = head(1, torch.sigmoid)
     e = explain(model, "ssglrp", labels[0], labels=given)
     assert e.labels == labels
     assert e.target.tolist() == [0, 0, 0]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import clarp
 from clarp.models.logits import Logits
-from clarp.network import Network
+from oracle.calls import captured
 
 SIDE, CELL, SIZE = 40, 20, 13
 Pictures = tuple[Tensor, Tensor, Tensor]
@@ -91,7 +91,7 @@ def one() -> nn.Module:
 @pytest.mark.parametrize("method", ["ssglrp", "clarp"])
 def test_each_findings_map_lies_on_its_own_shape(method: str) -> None:
     images, there, masks = pictures(80, 1)
-    e = clarp.Explainer(many(), method, bounds=(0.0, 1.0), labels=["disc", "cross", "frame"])(
+    e = clarp.Explainer(captured(many()), method, bounds=(0.0, 1.0), labels=["disc", "cross", "frame"])(
         images, [["disc", "cross", "frame"]] * len(images)
     )
     assert e.task == "multilabel"
@@ -106,12 +106,12 @@ def test_each_findings_map_lies_on_its_own_shape(method: str) -> None:
 
 def test_its_probabilities_are_the_models_wherever_they_are_shown() -> None:
     images, model = pictures(6, 2)[0], many()
-    explainer = clarp.Explainer(model, bounds=(0.0, 1.0), labels=["disc", "cross", "frame"])
+    explainer = clarp.Explainer(captured(model), bounds=(0.0, 1.0), labels=["disc", "cross", "frame"])
     e, want = explainer(images), model(images)
     for shown in (
         e.probabilities,
         explainer.probabilities(images),
-        Logits.of(model, Network(model), images[0]).probabilities(images).float(),
+        Logits.of(model, captured(model), images[0]).probabilities(images).float(),
     ):
         torch.testing.assert_close(shown, want, rtol=0, atol=1e-6)
     for row, predictions in enumerate(e.predictions()):
@@ -127,7 +127,7 @@ def test_its_probabilities_are_the_models_wherever_they_are_shown() -> None:
 def test_it_is_so_is_red_on_the_shape_and_it_is_not_is_its_negative(method: str) -> None:
     images, there, masks = pictures(80, 3)
     images, masks = images[there[:, 0]], masks[there[:, 0], 0]
-    e = clarp.Explainer(one(), method, bounds=(0.0, 1.0), labels=["disc"])(
+    e = clarp.Explainer(captured(one()), method, bounds=(0.0, 1.0), labels=["disc"])(
         images, [["disc", "not disc"]] * len(images)
     )
     assert e.task == "binary"

@@ -6,7 +6,8 @@ statistics but leaves ``1 / sqrt(1 + eps)`` behind, which the logits show too: `
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 import clarp
 from oracle import nets, network
-from oracle.calls import apart, composite, images, propagate
+from oracle.calls import apart, captured, composite, images, propagate
 
 pytest.importorskip("clarp.models._torchvision")  # before zennit, which imports torchvision
 
@@ -37,9 +38,9 @@ def exact(z: Tensor) -> Tensor:
     return torch.where(z == 0, torch.inf, z)
 
 
-def pixels(*, size: int = 64, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Two images within the bounds of every channel."""
-    return images(2, 3, size, size, dtype=dtype).clamp(-1.8, 2.2)
+def pixels(size: int = 40) -> Tensor:
+    """Two images within the bounds of every channel, large enough for every layer."""
+    return images(2, 3, size, size).clamp(-1.8, 2.2)
 
 
 def randomise_(model: nn.Module) -> nn.Module:
@@ -76,14 +77,32 @@ def make_vgg16(*, norm: bool = False) -> nn.Module:
     return model
 
 
-@pytest.fixture(scope="module")
-def networks() -> dict[str, nn.Module]:
+@cache
+def made(network: str) -> nn.Module:
+    """One model for all tests, so that it is captured once for each size and type."""
     torch.manual_seed(0)
-    return {
-        "vgg16": randomise_(make_vgg16()),
-        "vgg16_bn": randomise_(make_vgg16(norm=True)),
-        "resnet50": randomise_(models.resnet50(weights=None, num_classes=CLASSES)),
-    }
+    if network == "resnet50":
+        return randomise_(models.resnet50(weights=None, num_classes=CLASSES))
+    return randomise_(make_vgg16(norm=network == "vgg16_bn"))
+
+
+@cache
+def for_zennit(network: str) -> nn.Module:
+    """A copy, because zennit writes into the model and would have ours captured anew."""
+    return copy.deepcopy(made(network))
+
+
+@cache
+def single(network: str) -> nn.Module:
+    return copy.deepcopy(made(network)).float()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _freed() -> Iterator[None]:
+    """A gigabyte of weights is not kept for the tests of other files."""
+    yield
+    for kept in (made, for_zennit, single, captured):
+        kept.cache_clear()
 
 
 Rule = Callable[[], Any]
@@ -159,12 +178,11 @@ CASES += [("vgg16", "epsilon-plus"), ("vgg16", "epsilon-gamma-box")]
 
 
 @pytest.mark.parametrize(("network", "name"), CASES)
-def test_named_composite(networks: dict[str, nn.Module], network: str, name: str) -> None:
-    x, R = pixels(size=64 if network == "resnet50" else 40), images(2, CLASSES, seed=1)
-    model = networks[network]
+def test_named_composite(network: str, name: str) -> None:
+    x, R = pixels(), images(2, CLASSES, seed=1)
     chosen = clarp.composites.get(name, residual="proportional")
-    ours = propagate(model, x, R, chosen, bounds=(LOW, HIGH))
-    assert apart(ours, zennit_map(model, x, R, NAMED[name])) < 1e-9
+    ours = propagate(made(network), x, R, chosen, bounds=(LOW, HIGH))
+    assert apart(ours, zennit_map(for_zennit(network), x, R, NAMED[name])) < 1e-9
 
 
 OWN: dict[str, tuple[Any, Rule]] = {
@@ -176,7 +194,7 @@ OWN: dict[str, tuple[Any, Rule]] = {
 
 
 @pytest.mark.parametrize("which", OWN)
-def test_one_rule_everywhere(networks: dict[str, nn.Module], which: str) -> None:
+def test_one_rule_everywhere(which: str) -> None:
     """The dense layers too; the signed pixels meet the same rule.
 
     Flat and w-square give relevance to units whatever they are worth, and the proportional residual then divides by sums
@@ -184,9 +202,8 @@ def test_one_rule_everywhere(networks: dict[str, nn.Module], which: str) -> None
     """
     rule, theirs = OWN[which]
     x, R = pixels(), images(2, CLASSES, seed=1)
-    model = networks["resnet50"]
-    ours = propagate(model, x, R, composite(rule, residual=clarp.rules.Norm()))
-    assert apart(ours, zennit_map(model, x, R, (theirs, theirs, theirs))) < 1e-7
+    ours = propagate(made("resnet50"), x, R, composite(rule, residual=clarp.rules.Norm()))
+    assert apart(ours, zennit_map(for_zennit("resnet50"), x, R, (theirs, theirs, theirs))) < 1e-7
 
 
 @pytest.mark.parametrize(
@@ -198,30 +215,30 @@ def test_one_rule_everywhere(networks: dict[str, nn.Module], which: str) -> None
         ("resnet50", "zplus-box"),
     ],
 )
-def test_float32(networks: dict[str, nn.Module], network: str, name: str) -> None:
+def test_float32(network: str, name: str) -> None:
     """What users run: the same explanation in float32, against zennit in float64, for multiples of the logits.
 
     Not ResNet50 with an epsilon head and proportional sums: sums that cancel magnify rounding to 1e-3 there, in zennit's
     float32 as in ours.
     """
-    x, model = pixels(), networks[network]
+    x = pixels()
     with torch.no_grad():
-        R = images(2, CLASSES, seed=1) * model(x)
-    single = copy.deepcopy(model).float()
+        R = images(2, CLASSES, seed=1) * made(network)(x)
     chosen = clarp.composites.get(name, residual="proportional")
-    ours = propagate(single, x.float(), R.float(), chosen, bounds=(LOW, HIGH))
-    assert apart(ours, zennit_map(model, x, R, NAMED[name])) < (1e-5 if name == "zplus-box" else 1e-4)
+    ours = propagate(single(network), x.float(), R.float(), chosen, bounds=(LOW, HIGH))
+    theirs = zennit_map(for_zennit(network), x, R, NAMED[name])
+    assert apart(ours, theirs) < (1e-5 if name == "zplus-box" else 1e-4)
 
 
-def test_a_seed_of_one_class(networks: dict[str, nn.Module]) -> None:
+def test_a_seed_of_one_class() -> None:
     """clarp's LRP starts with the logit; zennit's users pass ``logits * one_hot`` for the same."""
-    x, model = pixels(size=40), networks["vgg16"]
+    x, model = pixels(), made("vgg16")
     target = torch.tensor([3, 7])
-    ours = clarp.attribute(model, x, target, "lrp", composite="epsilon-plus")
+    ours = clarp.Explainer(captured(model), "lrp", composite="epsilon-plus")(x, target).relevance
     with torch.no_grad():
         logits = model(x)
     seed = logits * nn.functional.one_hot(target, CLASSES)
-    assert apart(ours, zennit_map(model, x, seed, NAMED["epsilon-plus"])) < 1e-9
+    assert apart(ours, zennit_map(for_zennit("vgg16"), x, seed, NAMED["epsilon-plus"])) < 1e-9
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -245,7 +262,7 @@ def test_the_twins_agree_with_zennit_too(name: str) -> None:
     for norm in model.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.eps = 0.0
-    x, R = pixels(size=8), images(2, CLASSES, seed=1)
+    x, R = pixels(8), images(2, CLASSES, seed=1)
     low, high = (np.repeat(np.array(bound), 64) for bound in (LOW, HIGH))
     twin = network.composites(low, high)[name]
     ours = [network.propagate(model, a, r, twin) for a, r in zip(x.numpy(), R.numpy(), strict=True)]

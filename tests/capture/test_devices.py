@@ -55,12 +55,18 @@ def transformer() -> Any:
     )
 
 
-@pytest.mark.parametrize(
-    "name", ["resnet18", "shufflenet_v2_x0_5", "efficientnet_b0", "swin_t", "transformer"]
-)
+def swin() -> Any:
+    """With windows that are shifted and such that are not, before and behind a merging of patches."""
+    return torchvision.models.SwinTransformer([4, 4], 24, [2, 2], [1, 2], [7, 7], num_classes=10)
+
+
+OWN = {"swin": swin, "transformer": transformer}
+
+
+@pytest.mark.parametrize("name", ["resnet18", "shufflenet_v2_x0_5", "efficientnet_b0", *OWN])
 def test_nothing_waits_for_the_cpu(name: str) -> None:
     """Forwards, gradients and relevance on a device without values: no constant is elsewhere, and nobody looks at a value."""
-    model = (transformer() if name == "transformer" else torchvision.models.get_model(name)).eval()
+    model = (OWN[name]() if name in OWN else torchvision.models.get_model(name)).eval()
     network, there = Network(model), torch.device("meta")
     for name_of_method in ("clarp", "ssglrp", "slrp", "clrp2"):
         method = clarp.Method.named(name_of_method)

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import clarp
-from oracle.calls import images
+from oracle.calls import captured, images
 
 Forward = Callable[["Net", Tensor], Tensor]
 
@@ -37,7 +38,9 @@ class Net(nn.Module):
         return self.how(self, x) if self.how else self.plain(x)
 
 
+@cache
 def made(forward: Forward | None = None) -> Net:
+    """One for each forward, so that it is captured once; no test changes it."""
     return Net(forward).double().eval()
 
 
@@ -119,7 +122,7 @@ ALIKE: dict[str, Forward] = {
 @pytest.mark.parametrize("name", ALIKE)
 def test_the_same_map(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     x = images(3, 3, 8, 8)
-    expected = clarp.Explainer(made(), "lrp")(x, target=1)
+    expected = clarp.Explainer(captured(made()), "lrp")(x, target=1)
     found = clarp.Explainer(made(ALIKE[name]), "lrp")(x, target=1)
     assert torch.allclose(found.logits, expected.logits)
     assert torch.allclose(found.relevance, expected.relevance, rtol=1e-9, atol=1e-12)
@@ -134,7 +137,7 @@ def test_a_forward_that_checks_the_range_of_its_pixels() -> None:
         return net.plain(x)
 
     x = images(3, 3, 8, 8).sigmoid()
-    expected = clarp.Explainer(made(), "lrp")(x, target=1)
+    expected = clarp.Explainer(captured(made()), "lrp")(x, target=1)
     assert torch.allclose(clarp.Explainer(made(ranged), "lrp")(x, target=1).relevance, expected.relevance)
 
 
@@ -218,7 +221,7 @@ WRITTEN: dict[str, tuple[Forward, Forward]] = {
 @pytest.mark.parametrize("name", WRITTEN)
 def test_values_written_by_a_mask_of_the_image(name: str, method: str) -> None:
     x = images(3, 3, 8, 8)
-    found, expected = (clarp.Explainer(made(how), method)(x, target=2) for how in WRITTEN[name])
+    found, expected = (clarp.Explainer(captured(made(how)), method)(x, target=2) for how in WRITTEN[name])
     assert torch.allclose(found.logits, expected.logits)
     assert bool(found.relevance.isfinite().all())
     assert torch.allclose(found.relevance, expected.relevance, rtol=1e-9, atol=1e-12)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 import clarp
 from oracle.calls import images
-from oracle.spellings import Body, check_gradient, check_maps, model
+from oracle.spellings import Body, check_gradient, check_maps, network
 
 SIZE = (4, 6, 6)
 
@@ -95,7 +95,7 @@ def test_the_map_is_that_of_the_explicit_matrix(name: str, composite: str) -> No
     alike = clarp.rules.composites.Composite("alike", rule.convolution, rule.convolution)
     x = images(2, 3, 6, 6)
     found, expected = (
-        clarp.Explainer(model(how), "lrp", composite=alike)(x, target=1) for how in (body, explicit)
+        clarp.Explainer(network(how), "lrp", composite=alike)(x, target=1) for how in (body, explicit)
     )
     assert torch.allclose(
         found.relevance, expected.relevance, rtol=1e-10, atol=1e-10 * float(expected.relevance.abs().max())
@@ -111,7 +111,7 @@ def test_what_is_between_the_transforms_of_a_fourier_unit() -> None:
 
     check_maps(unit)
     check_gradient(unit)
-    assert "ReLU" in str(clarp.Explainer(model(unit), "lrp").plan((3, 6, 6)))
+    assert "ReLU" in str(clarp.Explainer(network(unit), "lrp").plan((3, 6, 6)))
 
 
 def soft(x: Tensor) -> Tensor:
@@ -137,5 +137,5 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 def test_the_true_reason(name: str) -> None:
     body, reason = REFUSED[name]
     with pytest.raises(clarp.UnsupportedOperation, match=reason) as error:
-        clarp.Explainer(model(body), "lrp")(images(2, 3, 6, 6))
+        clarp.Explainer(network(body), "lrp")(images(2, 3, 6, 6))
     assert "1 operation" in str(error.value)

@@ -3,6 +3,7 @@
 import copy
 import pickle
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 import clarp
 from clarp.network import Network
+from oracle.calls import captured
 
 SIZE = 6
 Forward = Callable[["Net", Tensor, Any], Tensor]
@@ -176,15 +178,23 @@ def images() -> Tensor:
     return torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
+@cache
+def spelt(spelling: str) -> tuple[Net, tuple[Bound, ...]]:
+    """The model, and one for each row as its own constant: for every method, so that each is captured once."""
+    forward, other, width = SPELLINGS[spelling]
+    net = Net(forward, width)
+    return net, tuple(Bound(net, other[k : k + 1]) for k in range(2))
+
+
 @pytest.mark.filterwarnings("ignore::clarp.RelevanceLost")
 @pytest.mark.parametrize("method", ["lrp", "ssglrp"])
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_the_map_is_that_of_a_model_whose_own_constant_it_is(
     spelling: str, method: str, images: Tensor
 ) -> None:
-    forward, other, width = SPELLINGS[spelling]
-    net = Net(forward, width)
-    explainer = clarp.Explainer(net, method, composite="epsilon-plus-box", bounds=(0.0, 1.0))
+    (net, bound), other = spelt(spelling), SPELLINGS[spelling][1]
+    options: dict[str, Any] = {"composite": "epsilon-plus-box", "bounds": (0.0, 1.0)}
+    explainer = clarp.Explainer(captured(net), method, **options)
     found = explainer(images, target=1, inputs=(other,))
     torch.testing.assert_close(found.logits, net(images, other))
     for k in range(2):
@@ -192,8 +202,7 @@ def test_the_map_is_that_of_a_model_whose_own_constant_it_is(
         alone = explainer(one, target=1, inputs=(row,))
         torch.testing.assert_close(alone.relevance[0], found.relevance[k], rtol=1e-9, atol=1e-12)
         if spelling not in FOLDED + ALONE:
-            bound = clarp.Explainer(Bound(net, row), method, composite="epsilon-plus-box", bounds=(0.0, 1.0))
-            own = bound(one, target=1).relevance[0]
+            own = clarp.Explainer(captured(bound[k]), method, **options)(one, target=1).relevance[0]
             torch.testing.assert_close(found.relevance[k], own, rtol=1e-4, atol=1e-5 * float(own.abs().max()))
     assert float(found.relevance.abs().sum()) > 0
     ledger = found.ledger

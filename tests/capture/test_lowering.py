@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import clarp
 from oracle.calls import images
 from oracle.nets import randomise_
-from oracle.spellings import Body, check_gradient, check_maps, model
+from oracle.spellings import Body, check_gradient, check_maps, model, network
 
 KERNEL = images(2, 4, 2, 2, seed=9)
 SPREAD = images(4, 2, 3, 3, seed=9)
@@ -236,7 +236,7 @@ def test_logits_are_what_comes_before_a_final_softmax(link: nn.Module) -> None:
     task = "multiclass" if isinstance(link, nn.Softmax | nn.LogSoftmax) else "multilabel"
     with_link, plain = (
         clarp.Explainer(nn.Sequential(inner, link).eval())(x),
-        clarp.Explainer(inner, task=task)(x),
+        clarp.Explainer(network(F.relu), task=task)(x),
     )
     assert with_link.task == task
     assert torch.equal(with_link.logits, plain.logits)
@@ -267,7 +267,7 @@ ENDS: dict[str, Body] = {
 def test_a_copy_does_not_hide_a_final_softmax(end: str) -> None:
     inner, x = model(F.relu), images(2, 3, 6, 6)
     ours = clarp.Explainer(Ending(inner, ENDS[end]).eval())(x)
-    plain = clarp.Explainer(inner, task=ours.task)(x)
+    plain = clarp.Explainer(network(F.relu), task=ours.task)(x)
     assert ours.task == ("multilabel" if end == "a sigmoid" else "multiclass")
     assert torch.equal(ours.logits, plain.logits)
     assert torch.equal(ours.relevance, plain.relevance)

@@ -1,12 +1,14 @@
 """Programs that were exported for a fixed number of images: the maps are those of the model, for any number."""
 
+from functools import cache
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import clarp
 from capture.test_layouts import sequence_first, stacked, tokens, windows, wrapped
-from oracle.calls import apart, images
+from oracle.calls import apart, captured, images
 
 INDEX = torch.arange(8).flip(0)
 
@@ -37,13 +39,21 @@ MODELS = {
 }
 
 
+@cache
+def made(name: str) -> nn.Module:
+    """One for all batches, so that it is captured once; no test changes it."""
+    return MODELS[name]()
+
+
 @pytest.mark.parametrize("batch", [1, 2, 3, 4])
 @pytest.mark.parametrize("name", MODELS)
 def test_the_maps_of_the_model(name: str, batch: int) -> None:
-    model, x = MODELS[name](), images(3, 2, 6, 8)
+    model, x = made(name), images(3, 2, 6, 8)
     program = torch.export.export(model, (images(batch, 2, 6, 8, seed=5),))
     before = program.graph_module.code
-    ours, theirs = (clarp.Explainer(each, "lrp")(x, 1, layers=["convolution"]) for each in (program, model))
+    ours, theirs = (
+        clarp.Explainer(each, "lrp")(x, 1, layers=["convolution"]) for each in (program, captured(model))
+    )
     assert apart(ours.logits, theirs.logits) < 1e-12
     assert apart(ours.relevance, theirs.relevance) < 1e-9
     assert apart(ours.layers["convolution"], theirs.layers["convolution"]) < 1e-9
@@ -54,9 +64,9 @@ def test_the_maps_of_the_model(name: str, batch: int) -> None:
 def test_a_program_that_is_left_as_it_is(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the batch comes first everywhere, a fixed one is as good; constants are those of all its images."""
     monkeypatch.setattr("clarp.capture.export.for_any_batch", lambda *_: None)
-    model, x = MODELS["gather"](), images(2, 2, 6, 8)
+    model, x = made("gather"), images(2, 2, 6, 8)
     program = torch.export.export(model, (images(batch, 2, 6, 8, seed=5),))
-    ours, theirs = (clarp.Explainer(each, "lrp")(x, 1) for each in (program, model))
+    ours, theirs = (clarp.Explainer(each, "lrp")(x, 1) for each in (program, captured(model)))
     assert apart(ours.relevance, theirs.relevance) < 1e-9
 
 

@@ -8,18 +8,32 @@ import time
 
 import pytest
 
-from evaluation.toys import METRICS, finished, parts_of, started, toy_model, toy_photos
+from clarp.cli import main
+from evaluation.toys import ENVIRONMENT, METRICS, finished, parts_of, started, toy_model, toy_photos
 
 pytest.importorskip("pyarrow")
 
 
+def evaluated(*arguments):
+    """Run the command line in this process, where nothing is to be killed."""
+    with pytest.raises(SystemExit) as ending:
+        main([str(argument) for argument in arguments])
+    assert not ending.value.code
+
+
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory):
-    """A run of 7 parts that takes a few seconds, most of them in the parts."""
+    """A run of 7 parts that takes a few seconds, most of them in the parts: the model was captured before."""
     folder = tmp_path_factory.mktemp("toys")
     photos = toy_photos(folder / "photos", 100)
     methods = ["--methods", "lrp,ssglrp,gradient", "--metrics", METRICS]
-    return ["evaluate", photos, "--model", toy_model(folder, 0.02), *methods, "--batch-size", "4", "--out"]
+    found = ["evaluate", photos, "--model", toy_model(folder, 0.02), *methods, "--batch-size", "4", "--out"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLARP_CACHE", str(folder / "cache"))
+        patch.setitem(ENVIRONMENT, "CLARP_CACHE", str(folder / "cache"))
+        evaluated(*found, folder / "first", "--limit", "1")
+        assert list((folder / "cache").glob("*.graph"))
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -74,15 +88,13 @@ def test_twenty_killed_runs_end_with_twenty_identical_tables(arguments, whole, t
     assert len(set(counts)) > 2, f"the kills all came at the same place: {counts}"
 
 
-def test_a_finished_run_computes_nothing_again(arguments, whole, tmp_path):
+def test_a_finished_run_computes_nothing_again(arguments, tmp_path, capsys):
     out = tmp_path / "run"
-    short = [*arguments[:-1], "--limit", "8", "--out", out]
-    first = finished(*short)
-    assert "8 images, 8 of them computed now" in first.stdout
+    evaluated(*arguments, out, "--limit", "8")
+    assert "8 images, 8 of them computed now" in capsys.readouterr().out
     before = {path: path.stat().st_mtime_ns for path in out.glob("parts/*")}
-    again = finished(*short)
-    assert again.returncode == 0, again.stderr
-    assert "8 images, 0 of them computed now" in again.stdout
+    evaluated(*arguments, out, "--limit", "8")
+    assert "8 images, 0 of them computed now" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in out.glob("parts/*")} == before
 
 

@@ -1,5 +1,6 @@
 """The public API, called the way the tests need it; and how far two maps lie apart."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import clarp
+from clarp.network import Network
 
 
 def composite(rule: Any, **others: Any) -> Any:
@@ -25,10 +27,22 @@ def plain(seed: Any, composite: Any) -> Any:
     return clarp.Method(seed=seed, selection=None, composite=composite)
 
 
-def propagate(model: nn.Module, images: Tensor, seed: Tensor, composite: Any, bounds: Any = None) -> Tensor:
+@lru_cache(maxsize=16)
+def captured(model: nn.Module) -> Network:
+    """The network of this very model, for every explainer of it: a capture takes longer than an explanation.
+
+    A model that changes is captured anew, as clarp does it; a test of that has a network of its own.
+    """
+    return Network(model)
+
+
+def propagate(
+    model: nn.Module | Network, images: Tensor, seed: Tensor, composite: Any, bounds: Any = None
+) -> Tensor:
     """The relevance (B, C, H, W) for the initial relevance ``seed`` (B, N)."""
     method = plain(clarp.seeds.Vector(seed), composite)
-    return clarp.Explainer(model, method=method, bounds=bounds, dtype=images.dtype)(images).relevance
+    network = model if isinstance(model, Network) else captured(model)
+    return clarp.Explainer(network, method=method, bounds=bounds, dtype=images.dtype)(images).relevance
 
 
 def apart(ours: Tensor, theirs: Tensor | np.ndarray) -> float:

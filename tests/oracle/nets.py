@@ -121,6 +121,30 @@ def build(plan: Plan, spelling: str = "module", seed: int = 0) -> nn.Sequential:
     return randomise_(nn.Sequential(*layers).double(), seed).eval()
 
 
+def undecided(model: nn.Sequential, images: Tensor) -> bool:
+    """Whether rounding alone decides who wins a max pooling: equal inputs, as every place has them behind dead units.
+
+    ``model`` is in the spelling "module". Equals that an upsampling made are copies of one value, whoever wins, and
+    those that a rectifier made are equal whatever the order of summation.
+    """
+    x, before = images, None
+    with torch.no_grad():
+        for layer in model:
+            copies = isinstance(before, nn.Upsample) and before.mode == "nearest"
+            if isinstance(layer, nn.MaxPool2d) and not copies and _meets_equals(layer, x):
+                return True
+            x, before = layer(x), layer
+    return False
+
+
+def _meets_equals(pool: nn.MaxPool2d, x: Tensor) -> bool:
+    kernel, padding = pool.kernel_size, pool.padding
+    padded = F.pad(x, (padding, padding + kernel - 1) * 2, value=-torch.inf)  # a last window may hang over
+    windows = padded.unfold(2, kernel, pool.stride).unfold(3, kernel, pool.stride).flatten(-2)
+    first, second = windows.topk(2).values.unbind(-1)
+    return bool(((first - second <= 1e-9 * first.abs()) & (first != 0) & (first != 6)).any())
+
+
 def _layers(kind: str, options: dict[str, Any], spelling: str) -> list[nn.Module]:
     return MAKERS[kind](options, spelling)
 

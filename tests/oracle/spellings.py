@@ -1,11 +1,13 @@
 """A body between a convolution and a dense layer, and what every spelling of it must show."""
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 import clarp
+from clarp.network import Network
 from oracle.calls import images
 from oracle.nets import randomise_
 
@@ -25,9 +27,16 @@ class Around(nn.Module):
         return self.head(self.body(self.stem(x)).flatten(1))
 
 
+@cache
 def model(body: Body) -> nn.Module:
-    """With random weights, in float64."""
+    """With random weights, in float64; the same for all tests of a body, and none changes it."""
     return randomise_(Around(body).double(), seed=3).eval()
+
+
+@cache
+def network(body: Body) -> Network:
+    """The model's network, so that each body is captured once."""
+    return Network(model(body))
 
 
 def check_maps(*bodies: Body) -> None:
@@ -35,7 +44,7 @@ def check_maps(*bodies: Body) -> None:
     x = images(2, 3, 6, 6)
     maps = []
     for body in bodies:
-        explainer = clarp.Explainer(model(body), "lrp", composite="zero")
+        explainer = clarp.Explainer(network(body), "lrp", composite="zero")
         explanation = explainer(x, target=[0, 2])
         assert torch.allclose(explanation.logits, model(body)(x))
         ledger = explanation.ledger
@@ -50,11 +59,10 @@ def check_maps(*bodies: Body) -> None:
 
 def check_gradient(body: Body) -> None:
     """The gradient that selection uses is autograd's."""
-    network = model(body)
     x = images(2, 3, 6, 6).requires_grad_()
-    program = clarp.Explainer(network, "ssglrp")._program(x.detach())[0]
+    program = clarp.Explainer(network(body), "ssglrp")._program(x.detach())[0]
     seed = images(1, 2, 3, seed=4)
-    (expected,) = torch.autograd.grad(network(x), x, seed[0])
+    (expected,) = torch.autograd.grad(model(body)(x), x, seed[0])
     graph = program.plan.graph
     found = dict(program.gradients(program.forward(x.detach()), seed, {graph.input}))
     assert torch.allclose(found[graph.input][0], expected, rtol=1e-9, atol=1e-12)

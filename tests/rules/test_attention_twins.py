@@ -1,6 +1,6 @@
 """The rules of attention equal their brute-force twins: alone, and in whole transformers."""
 
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from clarp.operations import MatMul, Record, Shift, Softmax
 from clarp.rules.composites import Composite
 from clarp.rules.rule import Context
 from oracle import attention, linear, nonlinear
-from oracle.calls import apart, images, plain, propagate
+from oracle.calls import apart, captured, images, plain, propagate
 from oracle.linear import Array, Rule
 
 TOLERANCE = 1e-10
@@ -194,11 +194,17 @@ def transformer(seed: int = 0, **options: Any) -> attention.Transformer:
     return model
 
 
+@cache
+def deep(spelling: str = attention.SPELLINGS[0]) -> attention.Transformer:
+    """One for all tests of it, so that it is captured once; none changes it."""
+    return transformer(depth=2, spelling=spelling)
+
+
 def test_the_oracle_computes_the_models_logits() -> None:
     """Guards the guard; and every spelling means the same."""
     x = images(1, 2, 6, 6)
     for spelling in attention.SPELLINGS:
-        model = transformer(depth=2, spelling=spelling)
+        model = deep(spelling)
         with torch.no_grad():
             assert apart(model(x)[0], attention.walk(model, x[0].numpy(), COMPOSITES["zero"][1])[0]) < 1e-12
 
@@ -224,10 +230,10 @@ def test_drawn_transformer(name: str, seed: int, depth: int, heads: int, spellin
 @pytest.mark.parametrize("name", clarp.composites.names())
 def test_ledger_of_a_transformer(name: str, spelling: str) -> None:
     """Position embeddings, class token and softmax absorb relevance, and the ledger has all of it."""
-    model = transformer(depth=2, spelling=spelling)
+    model = deep(spelling)
     x, R = images(2, 2, 6, 6), images(2, 3, seed=1)
     method = plain(clarp.seeds.Vector(R), clarp.composites.get(name))
-    explanation = clarp.Explainer(model, method)(x)
+    explanation = clarp.Explainer(captured(model), method)(x)
     ledger = explanation.ledger
     lost = ledger.total("selection") + ledger.total("bias") + ledger.total("epsilon")
     assert torch.isfinite(explanation.relevance).all()
@@ -238,7 +244,7 @@ def test_ledger_of_a_transformer(name: str, spelling: str) -> None:
 
 @pytest.mark.parametrize("name", COMPOSITES)
 def test_linear_in_the_seed(name: str) -> None:
-    model, x = transformer(depth=2), images(1, 2, 6, 6)
+    model, x = deep(), images(1, 2, 6, 6)
     first, second = images(1, 3, seed=1), images(1, 3, seed=2)
     maps = [propagate(model, x, R, COMPOSITES[name][0]) for R in (first, second, 2 * first - 3 * second)]
     assert apart(maps[2], 2 * maps[0] - 3 * maps[1]) < 1e-9

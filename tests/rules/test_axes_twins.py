@@ -1,6 +1,6 @@
 """The rules over one and three axes, and over several windows of each image, equal their brute-force twins."""
 
-from functools import partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -34,9 +34,15 @@ class Windows(nn.Module):
         return self.layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
+@lru_cache(maxsize=4)
+def alone(layer: nn.Module) -> nn.Module:
+    """A model of one layer, the same for all rules, so that it is captured once."""
+    return nn.Sequential(layer, nn.Flatten()).double().eval()
+
+
 def check(layer: nn.Module, x: Tensor, name: str, channels: int = 1) -> None:
-    """A model of one layer, whose input has its channels on this axis."""
-    model = nn.Sequential(layer, nn.Flatten()).double().eval()
+    """The layer's input has its channels on this axis."""
+    model = alone(layer)
     rule, twin = PLAIN.get(name, (rules.ZBox(LOW, HIGH), None))
     if twin is None:
         shape = [1] * (x.ndim - 1)
@@ -89,18 +95,27 @@ IN_WINDOWS: dict[str, Any] = {
 }
 
 
+@cache
+def in_windows(which: str) -> nn.Module:
+    return Windows(randomise_(IN_WINDOWS[which](), 5))
+
+
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
 @pytest.mark.parametrize("name", ["zbox", "flat", "wsquare", "gamma", "zplus", "epsilon"])
 @pytest.mark.parametrize("which", IN_WINDOWS)
 def test_convolution_of_windows(which: str, name: str) -> None:
-    layer = Windows(randomise_(IN_WINDOWS[which](), 5))
-    check(layer, images(2, 3, CHANNELS, 3, 4, seed=3).clamp(-2, 2), name, channels=2)
+    check(in_windows(which), images(2, 3, CHANNELS, 3, 4, seed=3).clamp(-2, 2), name, channels=2)
+
+
+@cache
+def behind_uneven_zeros() -> nn.Module:
+    layer = nn.Sequential(nn.ZeroPad3d((1, 0, 0, 2, 1, 1)), randomise_(nn.Conv3d(CHANNELS, 2, 2), 3))
+    return Everywhere(layer)
 
 
 @pytest.mark.parametrize("name", ["zbox", "flat", "wsquare"])
 def test_uneven_zeros_around_a_volume_belong_to_the_convolution(name: str) -> None:
-    layer = nn.Sequential(nn.ZeroPad3d((1, 0, 0, 2, 1, 1)), randomise_(nn.Conv3d(CHANNELS, 2, 2), 3))
-    check(Everywhere(layer), images(2, CHANNELS, 2, 3, 3, seed=3).clamp(-2, 2), name)
+    check(behind_uneven_zeros(), images(2, CHANNELS, 2, 3, 3, seed=3).clamp(-2, 2), name)
 
 
 AVERAGES: dict[str, tuple[int, nn.Module]] = {

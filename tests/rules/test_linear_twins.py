@@ -1,6 +1,6 @@
 """Every rule on every linear layer equals its brute-force twin, through the public API."""
 
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -128,27 +128,43 @@ TRANSPOSED = {
 }
 
 
+@cache
+def transposed(which: str) -> tuple[nn.Module, nn.Module]:
+    """A model and its layer: one for all rules, as in the functions below, so that it is captured once."""
+    conv = randomise_(nn.ConvTranspose2d(CHANNELS, 8, **TRANSPOSED[which]), 2)
+    return nn.Sequential(conv, nn.Flatten()), conv
+
+
 @pytest.mark.parametrize("name", ["zbox", "flat", "wsquare", "gamma", "zplus"])
 @pytest.mark.parametrize("which", TRANSPOSED)
 def test_awkward_transposed_convolution(name: str, which: str) -> None:
-    conv = randomise_(nn.ConvTranspose2d(CHANNELS, 8, **TRANSPOSED[which]), 2)
-    check(nn.Sequential(conv, nn.Flatten()), conv, pixels(2, 3, 4, seed=5), name)
+    check(*transposed(which), pixels(2, 3, 4, seed=5), name)
+
+
+@cache
+def behind_zeros(amounts: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
+    conv = randomise_(nn.ConvTranspose2d(CHANNELS, 2, 3, stride=2, padding=1), 2)
+    around = Everywhere(nn.Sequential(nn.ZeroPad2d(amounts), conv))
+    return nn.Sequential(around, nn.Flatten()), around
 
 
 @pytest.mark.parametrize("amounts", [(1, 1, 1, 1), (0, 2, 1, 0)], ids=["even", "uneven"])
 @pytest.mark.parametrize("name", ["zbox", "flat", "wsquare", "epsilon"])
 def test_zeros_before_a_transposed_convolution(name: str, amounts: tuple[int, ...]) -> None:
     """They belong to the convolution: no rule hands relevance to them."""
-    conv = randomise_(nn.ConvTranspose2d(CHANNELS, 2, 3, stride=2, padding=1), 2)
-    around = Everywhere(nn.Sequential(nn.ZeroPad2d(amounts), conv))
-    check(nn.Sequential(around, nn.Flatten()), around, pixels(2, 3, 4, seed=5), name)
+    check(*behind_zeros(amounts), pixels(2, 3, 4, seed=5), name)
+
+
+@cache
+def dense(bias: bool) -> tuple[nn.Module, nn.Module]:
+    layer = randomise_(nn.Linear(CHANNELS * 6, 5, bias=bias), 7)
+    return nn.Sequential(nn.Flatten(), layer), layer
 
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("name", ALL)
 def test_dense(name: str, bias: bool) -> None:
-    layer = randomise_(nn.Linear(CHANNELS * 6, 5, bias=bias), 7)
-    check(nn.Sequential(nn.Flatten(), layer), layer, pixels(3, 2, 3, seed=4), name)
+    check(*dense(bias), pixels(3, 2, 3, seed=4), name)
 
 
 CONVOLUTIONS = {
@@ -162,22 +178,31 @@ CONVOLUTIONS = {
 }
 
 
+@cache
+def awkward(which: str) -> tuple[nn.Module, nn.Module]:
+    conv = randomise_(nn.Conv2d(CHANNELS, 4, **CONVOLUTIONS[which]), 2)
+    return nn.Sequential(conv, nn.Flatten()), conv
+
+
 @pytest.mark.filterwarnings(
     "ignore:Using padding='same' with even kernel:UserWarning"
 )  # PyTorch's, once in a process: whichever test comes first sees it
 @pytest.mark.parametrize("name", ["zbox", "flat", "wsquare", "gamma"])
 @pytest.mark.parametrize("which", CONVOLUTIONS)
 def test_awkward_convolution(name: str, which: str) -> None:
-    conv = randomise_(nn.Conv2d(CHANNELS, 4, **CONVOLUTIONS[which]), 2)
-    check(nn.Sequential(conv, nn.Flatten()), conv, pixels(2, 4, 5, seed=5), name)
+    check(*awkward(which), pixels(2, 4, 5, seed=5), name)
+
+
+@cache
+def behind_a_relu() -> tuple[nn.Module, nn.Module]:
+    conv = randomise_(nn.Conv2d(CHANNELS, 3, 3, padding=1), 5).double()
+    return nn.Sequential(nn.ReLU(), conv, nn.Flatten()).eval(), conv
 
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_non_negative_input(name: str) -> None:
     """After a ReLU parts of the table are known to be zero; dropping them changes nothing."""
-    conv = randomise_(nn.Conv2d(CHANNELS, 3, 3, padding=1), 5).double()
-    x = pixels(2, 5, 4, seed=8)
-    model = nn.Sequential(nn.ReLU(), conv, nn.Flatten()).eval()
+    (model, conv), x = behind_a_relu(), pixels(2, 5, 4, seed=8)
     rule, twin = PLAIN[name]
     R = images(2, 60, seed=9)
     matrix = linear.affine(conv, (CHANNELS, 5, 4))
@@ -188,10 +213,10 @@ def test_non_negative_input(name: str) -> None:
     assert apart(propagate(model, x, R, composite(rule)), np.stack(theirs)) < TOLERANCE
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_one_and_three_dimensions(name: str) -> None:
-    """Rows of pixels through a Conv1d, channels as depth through a Conv3d."""
-    x = pixels(2, 3, 4, seed=6)
+@cache
+def of_one_and_three_dimensions() -> list[tuple[nn.Module, nn.Module, tuple[int, ...]]]:
+    """Rows of pixels through a Conv1d, channels as depth through a Conv3d: model, layer, what the layer sees."""
+    found: list[tuple[nn.Module, nn.Module, tuple[int, ...]]] = []
     for shape, made in (
         ((CHANNELS, 12), nn.Conv1d(CHANNELS, 4, 3, stride=2, padding=1, groups=2)),
         ((2, 2, 3, 4), nn.Conv3d(2, 3, 2, padding=(1, 0, 1), dilation=(1, 2, 1))),
@@ -200,6 +225,14 @@ def test_one_and_three_dimensions(name: str) -> None:
     ):
         layer = randomise_weights(made)
         model = nn.Sequential(nn.Flatten(), nn.Unflatten(1, shape), layer, nn.Flatten()).double().eval()
+        found.append((model, layer, shape))
+    return found
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_one_and_three_dimensions(name: str) -> None:
+    x = pixels(2, 3, 4, seed=6)
+    for model, layer, shape in of_one_and_three_dimensions():
         rule, twin = pair(name, tuple(x.shape[1:]))
         R = images(2, model(x).shape[1], seed=3)
         ours = propagate(model, x, R, composite(rule))
@@ -234,19 +267,24 @@ def randomise_weights(layer: nn.Module) -> nn.Module:
     return layer.double()
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_dead_outputs_hand_on_nothing(name: str) -> None:
-    """Zero pixels, zero weights, zero denominators: finite, and as the formula says."""
+@cache
+def dead() -> tuple[nn.Module, nn.Module]:
     conv = randomise_(nn.Conv2d(CHANNELS, 4, 3, bias=False), 6)
     with torch.no_grad():
         conv.weight[0] = 0.0  # an output without weights: z = 0 in every rule but flat
         conv.weight[1] = conv.weight[1].abs()  # an output without negative weights
         conv.weight[2, :2] = 0.0
+    return nn.Sequential(conv, nn.Flatten()), conv
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_dead_outputs_hand_on_nothing(name: str) -> None:
+    """Zero pixels, zero weights, zero denominators: finite, and as the formula says."""
     x = pixels(3, 5, 5, seed=10)
     x[0] = 0.0
     x[1] = x[1].abs()
     x[2, :, :3] = 0.0
-    check(nn.Sequential(conv, nn.Flatten()), conv, x, name)
+    check(*dead(), x, name)
 
 
 def test_epsilon_at_zero_counts_as_positive() -> None:

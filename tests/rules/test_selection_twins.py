@@ -1,6 +1,8 @@
 """Gradient selection equals its formula, layer by layer, in a network propagated by hand."""
 
+import copy
 import dataclasses
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 import clarp
 from clarp.selection import Selection
 from oracle import nets, network
-from oracle.calls import apart, images
+from oracle.calls import apart, captured, images
 from oracle.linear import Array
 
 CLASSES = 5
@@ -54,6 +56,13 @@ DECODER: nets.Plan = (
     ("relu", {}),
     ("global", {"inputs": 4, "outputs": CLASSES}),
 )  # fmt: skip
+PLANS = {"resnet": RESNET, "chain": CHAIN, "decoder": DECODER}
+
+
+@cache
+def built(which: str) -> nn.Module:
+    """One model for all tests of it, so that it is captured once; none changes it."""
+    return nets.build(PLANS[which])
 
 
 def channel(R: Array, g: Array) -> Array:
@@ -83,9 +92,8 @@ def check(
     """Three images, SGLRP's seed."""
     x, target = images(3, 2, 8, 8).clamp(-3, 3), torch.tensor([0, 2, 4])
     method = clarp.Method(seed=clarp.seeds.SoftmaxGradient(), selection=selection, composite=composite)
-    ours = clarp.Explainer(model, method, bounds=(LOW, HIGH), dtype=torch.float64)(
-        x, target, against=rivals
-    ).relevance
+    explainer = clarp.Explainer(captured(model), method, bounds=(LOW, HIGH), dtype=torch.float64)
+    ours = explainer(x, target, against=rivals).relevance
     theirs = []
     for a, t in zip(x.numpy(), target.tolist(), strict=True):
         z = network.logits(model, a)
@@ -116,12 +124,12 @@ def formula(name: str) -> network.Twin:
 def test_every_convolution(name: str, form: str, gradient: str) -> None:
     """Each convolution's output, batch norm folded, in the branches of a residual too."""
     twin = dataclasses.replace(formula(name), select=lambda _, R, g: FORMS[form](R, g))
-    check(nets.build(RESNET), twin, Selection(form, "all", gradient), name)
+    check(built("resnet"), twin, Selection(form, "all", gradient), name)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_last_convolution(form: str) -> None:
-    model = nets.build(RESNET)
+    model = built("resnet")
     (last,) = [module for module in model.modules() if isinstance(module, nn.Conv2d)][-1:]
     twin = dataclasses.replace(
         formula("zplus-box"), select=lambda m, R, g: FORMS[form](R, g) if m is last else R
@@ -131,7 +139,7 @@ def test_last_convolution(form: str) -> None:
 
 def test_last_stage() -> None:
     """The convolutions whose maps are as large as the last one's: here 2 x 2, both residual blocks."""
-    model = nets.build(RESNET)
+    model = built("resnet")
     first = model[0]
     twin = dataclasses.replace(
         formula("zplus-box"), select=lambda m, R, g: R if m is first else channel(R, g)
@@ -141,7 +149,7 @@ def test_last_stage() -> None:
 
 @pytest.mark.parametrize("layers", [("4.body.*",), ("0", "6.body.3"), ("6.*",)])
 def test_named_layers(layers: tuple[str, ...]) -> None:
-    model = nets.build(RESNET)
+    model = built("resnet")
     names = {"4.body.*": ["4.body.0", "4.body.3"], "6.*": ["6.body.0", "6.body.3"]}
     chosen = {model.get_submodule(name) for pattern in layers for name in names.get(pattern, [pattern])}
     twin = dataclasses.replace(
@@ -153,7 +161,7 @@ def test_named_layers(layers: tuple[str, ...]) -> None:
 def test_against() -> None:
     """The rivals are those of the question: in the seed and in the selection's gradient."""
     twin = dataclasses.replace(formula("zplus-box"), select=lambda _, R, g: channel(R, g))
-    check(nets.build(RESNET), twin, Selection(), "zplus-box", rivals=[1, 3])
+    check(built("resnet"), twin, Selection(), "zplus-box", rivals=[1, 3])
 
 
 def neuron(g: Array) -> Array:
@@ -173,7 +181,7 @@ def neuron_mask(g: Array) -> Array:
 def test_neuron_form(name: str, form: str, modulation: Any) -> None:
     """The rule reads ``m a`` instead of a: ``R_i = sum_j a_i m_i w+_ij / sum_i' (...) R_j``; not at the pixels."""
     twin = dataclasses.replace(formula(name), modulate=lambda _, g: modulation(g))
-    check(nets.build(CHAIN), twin, Selection(form), name)
+    check(built("chain"), twin, Selection(form), name)
 
 
 @pytest.mark.parametrize("name", ["zplus-box", "epsilon-gamma-box", "epsilon-alpha2-beta1"])
@@ -184,12 +192,12 @@ def test_transposed_convolutions_are_selected_at(form: str, name: str) -> None:
     else:
         modulation = {"neuron": neuron, "neuron-mask": neuron_mask}[form]
         twin = dataclasses.replace(formula(name), modulate=lambda _, g: modulation(g))
-    check(nets.build(DECODER), twin, Selection(form), name)
+    check(built("decoder"), twin, Selection(form), name)
 
 
 def test_two_selections_by_stage() -> None:
     """Neuron form at the last convolution with positions, channel form at the others: the first that names a layer counts."""
-    model = nets.build(CHAIN)
+    model = built("chain")
     last = [module for module in model.modules() if isinstance(module, nn.Conv2d)][-2]
     twin = dataclasses.replace(
         formula("zplus-box"),
@@ -199,8 +207,9 @@ def test_two_selections_by_stage() -> None:
     check(model, twin, (Selection("neuron", "last"), Selection()), "zplus-box")
 
 
+@cache
 def all_gradients_positive() -> nn.Module:
-    """The target 0 gains, and every rival loses, by whatever any convolution puts out."""
+    """The target 0 gains, and every rival loses, by whatever any convolution puts out; no test changes it."""
     model = nets.build(CHAIN)
     with torch.no_grad():
         for conv in [module for module in model.modules() if isinstance(module, nn.Conv2d)][1:]:
@@ -220,7 +229,7 @@ def all_gradients_positive() -> nn.Module:
 
 def relevance(model: nn.Module, selection: Any, x: Tensor, composite: str = "zplus-box") -> Any:
     method = clarp.Method(seed=clarp.seeds.SoftmaxGradient(), selection=selection, composite=composite)
-    return clarp.Explainer(model, method, bounds=(LOW, HIGH), dtype=torch.float64)(x, 0)
+    return clarp.Explainer(captured(model), method, bounds=(LOW, HIGH), dtype=torch.float64)(x, 0)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -234,7 +243,7 @@ def test_neuron_form_with_nothing_deselected_is_sglrp(name: str) -> None:
 @pytest.mark.parametrize("form", ["neuron", "neuron-mask"])
 def test_neuron_form_conserves(form: str) -> None:
     """What the selection moves it does not lose: every convolution hands on as much as without it."""
-    model, x = nets.build(CHAIN), images(3, 2, 8, 8).clamp(-3, 3)
+    model, x = built("chain"), images(3, 2, 8, 8).clamp(-3, 3)
     selected, whole = (relevance(model, selection, x) for selection in (Selection(form), None))
     assert float(selected.ledger.total("selection").abs().max()) == 0.0
     for entry in selected.ledger:
@@ -247,17 +256,17 @@ def test_neuron_form_conserves(form: str) -> None:
 @pytest.mark.parametrize("form", ["channel", "element"])
 def test_no_positive_gradient_skips_and_counts(form: str) -> None:
     """The opposite of the network above: nothing that any convolution does helps class 1, so nothing is selected."""
-    model, x = all_gradients_positive(), images(2, 2, 8, 8).clamp(-3, 3)
+    model, x = copy.deepcopy(all_gradients_positive()), images(2, 2, 8, 8).clamp(-3, 3)
     with torch.no_grad():
         last = model[-1]
         last.weight[1] = -10.0 * last.weight[0]
     method = clarp.Method(
         seed=clarp.seeds.SoftmaxGradient(), selection=Selection(form), composite="zplus-box"
     )
-    explainer = clarp.Explainer(model, method, bounds=(LOW, HIGH), dtype=torch.float64)
+    explainer = clarp.Explainer(captured(model), method, bounds=(LOW, HIGH), dtype=torch.float64)
     none = explainer(x, 1)
     assert (torch.as_tensor(none.selection_skipped) == 3).all()
-    plain = clarp.Explainer(model, "sglrp", bounds=(LOW, HIGH), dtype=torch.float64)(x, 1)
+    plain = clarp.Explainer(captured(model), "sglrp", bounds=(LOW, HIGH), dtype=torch.float64)(x, 1)
     assert apart(none.relevance, plain.relevance) < 1e-12
     assert (torch.as_tensor(explainer(x, 0).selection_skipped) == 0).all()
 
@@ -303,4 +312,4 @@ def test_bad_selections(options: dict[str, Any], given: str) -> None:
 def test_a_layer_that_is_not_there() -> None:
     method = clarp.Method(seed=clarp.seeds.Logit(), selection=Selection(layers=("6.body.33",)))
     with pytest.raises(ValueError, match=r"6\.body\.33.*6\.body\.3"):
-        clarp.Explainer(nets.build(RESNET), method)(images(1, 2, 8, 8))
+        clarp.Explainer(captured(built("resnet")), method)(images(1, 2, 8, 8))
