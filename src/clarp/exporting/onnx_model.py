@@ -27,7 +27,7 @@ def model_of(program: ExportedProgram, outputs: tuple[str, ...]) -> onnx.ModelPr
             converted = torch.onnx.export(
                 program,
                 dynamo=True,
-                optimize=True,
+                optimize=False,  # its search takes minutes, and runtimes do the same when they load a model
                 verbose=False,
                 opset_version=OPSET,
                 output_names=list(outputs),
@@ -38,6 +38,7 @@ def model_of(program: ExportedProgram, outputs: tuple[str, ...]) -> onnx.ModelPr
     assert converted is not None
     model: onnx.ModelProto = converted.model_proto
     _name_batch(model)
+    _without_origins(model)
     return model
 
 
@@ -56,3 +57,11 @@ def _name_batch(model: onnx.ModelProto) -> None:
         for size in value.type.tensor_type.shape.dim:
             if size.dim_param == own:
                 size.dim_param = BATCH
+
+
+def _without_origins(model: onnx.ModelProto) -> None:
+    """Drop what the exporter says of each node and value for people, which is larger than they are."""
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    del model.graph.value_info[:]  # runtimes infer shapes themselves

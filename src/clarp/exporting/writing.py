@@ -150,6 +150,7 @@ def recorded(
                 f"the explanation can't be recorded: {str(error).splitlines()[0]} An operation or a rule of "
                 "your own that looks at values in Python may be the reason."
             ) from error
+    program.graph.eliminate_dead_code()
     for node in program.graph.nodes:
         for name in _DROPPED:
             node.meta.pop(name, None)

@@ -151,12 +151,14 @@ class _Fraction:
         if not self.stacked:
             # Fresh memory costs more than the product.
             return back * x if 0 in back.stride() else back.mul_(x)
-        (first, factor), *others = zip(
-            back.chunk(self.stacked, self.axis), x.chunk(self.stacked, self.axis), strict=True
-        )
-        total = first * factor
-        for part, factor in others:
-            total.addcmul_(part, factor)
+        size = x.shape[self.axis] // self.stacked
+
+        def pair(term: int) -> tuple[Tensor, Tensor]:
+            return back.narrow(self.axis, term * size, size), x.narrow(self.axis, term * size, size)
+
+        total = torch.mul(*pair(0))
+        for term in range(1, self.stacked):
+            total.addcmul_(*pair(term))
         return total
 
     def hand(
