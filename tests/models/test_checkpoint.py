@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from clarp import models
-from clarp.models.checkpoint import State, read_state
+from clarp.models.checkpoint import SavedWeights, read_state
 from clarp.models.weights import load_weights
 
 
@@ -170,7 +170,7 @@ def test_safetensors_with_a_prefix(tmp_path):
 
 def test_a_wrapper_of_the_model_that_the_file_lacks():
     wrapper = nn.ModuleDict({"net": net(0)})
-    notes = load_weights(wrapper, State(dict(TRAINED)), "a.pth")
+    notes = load_weights(wrapper, SavedWeights(dict(TRAINED)), "a.pth")
     assert same(wrapper["net"].state_dict(), TRAINED)
     assert notes == ("weights: 'net.' was put before the names in a.pth",)
 
@@ -189,7 +189,7 @@ class TestWhatDoesNotFit:
     )  # fmt: skip
     def test_the_layer_or_the_prefix_is_named(self, state, module, said):
         with pytest.raises(ValueError, match=r"^a\.pth: the weights") as error:
-            load_weights(module, State(state), "a.pth")
+            load_weights(module, SavedWeights(state), "a.pth")
         assert all(part in str(error.value) for part in said), error.value
 
     def test_several_entries_with_weights(self, tmp_path):

@@ -17,7 +17,7 @@ from clarp.explainer import Explainer
 from clarp.method import BASELINES, Method
 from clarp.method import methods as method_names
 from clarp.network import Network
-from clarp.propagation.table import table
+from clarp.table import table
 from clarp.task import TaskName
 
 OTHERS = (
