@@ -109,7 +109,7 @@ class _Recurrence:
 
 @lowers(*CELLS)
 def _recurrent(call: Call) -> Lowered:
-    """Any number of layers, in one direction or both, from a state of zeros; unrolled."""
+    """Any number of layers, in one direction or both, from a state of zeros. The steps are unrolled."""
     kind, parts = CELLS[call.node.target]
     x = call.value("input")
     if call["train"] and call["dropout"]:
