@@ -300,6 +300,8 @@ def test_equal_refusals_are_one_line() -> None:
         (lambda x: x**0, "the exponent is 0"),
         (lambda x: x.gather(1, x.argmax(1, keepdim=True)), "computed from the image"),
         (lambda x: F.batch_norm(x, None, None, training=True), "track_running_stats=True"),
+        (lambda x: x.clamp(min=torch.arange(4.0).view(4, 1, 1)), "its min is a tensor of several values"),
+        (lambda x: x.clamp(max=x.mean((1, 2, 3), keepdim=True)), "its max is .*computed from the image"),
         (
             lambda x: torch.einsum("bchw,bchw", x, x.flip(1)) + x,
             "'bchw,bchw', expected the batch's letter in front",

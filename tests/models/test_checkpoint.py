@@ -198,6 +198,27 @@ class TestWhatDoesNotFit:
             read_state(tmp_path / "a.pth")
 
 
+class TestEntriesInEntries:
+    @pytest.mark.parametrize("depth", [5, 6])
+    def test_weights_are_looked_for_five_entries_deep(self, tmp_path, depth):
+        content = TRAINED
+        for level in range(depth):
+            content = {f"level{level}": content}
+        torch.save(content, tmp_path / "a.pth")
+        if depth <= 5:
+            assert same(read_state(tmp_path / "a.pth").tensors, TRAINED)
+        else:
+            with pytest.raises(ValueError, match="holds the entries level5, expected a state dict"):
+                read_state(tmp_path / "a.pth")
+
+    def test_an_entry_that_holds_itself(self, tmp_path):
+        content = {"epoch": 3}
+        content["own"] = content
+        torch.save(content, tmp_path / "a.pth")
+        with pytest.raises(ValueError, match="holds the entries epoch, own, expected a state dict"):
+            read_state(tmp_path / "a.pth")
+
+
 class TestNothingIsExecuted:
     @pytest.mark.parametrize("old", [False, True])
     @pytest.mark.parametrize("wrapped", [False, True])
