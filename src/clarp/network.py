@@ -174,7 +174,7 @@ class Network:
             key = shape, dtype, further.signature
             before = state_of(self.model)
             captured = self._captured.pop(key, None)
-            if captured is None or changed(captured.state, before) - captured.restless:
+            if captured is None or changed(captured.state, before) - captured.changing:
                 captured = self._recaptured(shape, dtype, before, further)
             self._captured[key] = captured  # now the last used
             while len(self._captured) > KEPT:
@@ -219,9 +219,9 @@ class Network:
             torch.no_grad(),
             torch.autocast(self.device.type, enabled=False),
         ):
-            graph, restless = self._capture(shape, dtype, further)
+            graph, changing = self._capture(shape, dtype, further)
         after = state_of(self.model)
-        return _Captured(graph, after, restless | changed(before, after))
+        return _Captured(graph, after, changing | changed(before, after))
 
     def _capture(
         self, shape: tuple[int, ...], dtype: torch.dtype, further: Further
@@ -307,13 +307,13 @@ class _Captured:
     Attributes:
         graph: the captured network.
         state: of the model.
-        restless: what the model's own forward changes, the last attention map it keeps, say: no change of the
+        changing: what the model's own forward changes, the last attention map it keeps, say: no change of the
             model.
     """
 
     graph: Graph
     state: State
-    restless: frozenset[StateKey]
+    changing: frozenset[StateKey]
 
 
 def _device_name(device: torch.device) -> str:
