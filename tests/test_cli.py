@@ -512,6 +512,10 @@ class TestTheRest:
         assert {name: row["when"] for name, row in rows.items()} == {
             name: Method.named(name).when for name in methods()
         }
+        assert {name: rows[name]["selection"] for name in ("lrp", "slrp")} == {
+            "lrp": "none",
+            "slrp": "channel, last, probability",
+        }
 
     def test_plan(self, toy, capsys):
         assert clarp("plan", toy, "--composite", "epsilon-plus") == 0

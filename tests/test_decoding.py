@@ -19,7 +19,7 @@ import bombs
 from clarp import decoding
 from clarp.data.photo import Photo
 from clarp.data.problems import UnreadableImageError
-from clarp.decoding import Bounds, DecodingError
+from clarp.decoding import DecodingError, DecodingLimits
 from clarp.images import TooManyPixels, decode_photo, greys, open_photo
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8))
@@ -29,8 +29,8 @@ GOOD = bombs.saved(PICTURE, "PNG")
 @pytest.fixture
 def short(monkeypatch):
     """One second for all photos."""
-    monkeypatch.setattr(decoding, "OWN", Bounds(1, 4 << 30))
-    monkeypatch.setattr(decoding, "STRANGERS", Bounds(1, 1536 << 20))
+    monkeypatch.setattr(decoding, "OWN", DecodingLimits(1, 4 << 30))
+    monkeypatch.setattr(decoding, "STRANGERS", DecodingLimits(1, 1536 << 20))
 
 
 def good() -> bool:
@@ -103,7 +103,7 @@ class TestTime:
         path.write_bytes(self.BOMB)
         code = (
             "import sys; from pathlib import Path; from clarp import decoding, images\n"
-            "decoding.OWN = decoding.Bounds(2, 1 << 30); images.open_photo(Path(sys.argv[1]))"
+            "decoding.OWN = decoding.DecodingLimits(2, 1 << 30); images.open_photo(Path(sys.argv[1]))"
         )
         parent = subprocess.Popen([sys.executable, "-c", code, path])
         process = psutil.Process(parent.pid)
@@ -119,7 +119,7 @@ class TestTime:
 @pytest.mark.skipif(sys.platform != "linux", reason="no limit of memory elsewhere")
 class TestMemory:
     def test_what_is_beyond_the_bound_is_refused(self, monkeypatch):
-        monkeypatch.setattr(decoding, "STRANGERS", Bounds(10, 100 << 20))
+        monkeypatch.setattr(decoding, "STRANGERS", DecodingLimits(10, 100 << 20))
         with pytest.raises(
             TooManyPixels, match="the photo: decoding the picture takes more than 100 MiB; make it smaller"
         ):

@@ -22,7 +22,7 @@ def test_pixels_that_inflate_beyond_the_memory(tmp_path, monkeypatch):
     dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     dataset.save_as(path)
     assert path.stat().st_size < 200_000
-    monkeypatch.setattr(decoding, "OWN", decoding.Bounds(10, 150 << 20))
+    monkeypatch.setattr(decoding, "OWN", decoding.DecodingLimits(10, 150 << 20))
     with pytest.raises(TooManyPixels, match=r"a\.dcm: decoding the picture takes more than 150 MiB"):
         open_photo(path)
     with pytest.raises(UnreadableImageError, match="takes more than 150 MiB"):
@@ -30,7 +30,7 @@ def test_pixels_that_inflate_beyond_the_memory(tmp_path, monkeypatch):
 
 
 def test_damaged_files_are_pictures_or_errors_that_name_them_and_nothing_else(tmp_path, monkeypatch):
-    monkeypatch.setattr(decoding, "OWN", decoding.Bounds(2, 1 << 30))
+    monkeypatch.setattr(decoding, "OWN", decoding.DecodingLimits(2, 1 << 30))
     generator = np.random.default_rng(17)
     names = (
         "MR_small_RLE",
@@ -92,6 +92,6 @@ def test_elements_without_end(tmp_path, monkeypatch):
     )
     elements["vr"] = b"LO"
     path.write_bytes(path.read_bytes() + elements.tobytes())
-    monkeypatch.setattr(decoding, "OWN", decoding.Bounds(1, 4 << 30))
+    monkeypatch.setattr(decoding, "OWN", decoding.DecodingLimits(1, 4 << 30))
     with pytest.raises(ValueError, match=r"a\.dcm: the picture takes more than 1 s to decode"):
         open_photo(path)

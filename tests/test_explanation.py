@@ -185,6 +185,12 @@ class TestPictures:
         assert any(word.startswith("class 2 (") for word in words)
         assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
 
+    @pytest.mark.parametrize("one_scale", [None, False, True])
+    def test_each_image_has_its_own_scale_unless_one_is_asked_for(self, one_scale: bool | None) -> None:
+        options = {} if one_scale is None else {"one_scale": one_scale}
+        said = self.explained().plot(**options).texts[-1].get_text()
+        assert said.startswith("One scale over all maps." if one_scale else "One scale in each row.")
+
     def test_styles(self) -> None:
         explanation = self.explained()
         for style in ("contours", "region", "signs", "heatmap", "pixels", "versus", Look(colours="bam")):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import clarp
+from clarp.model_state import changed, state_of
 from clarp.network import Network
 from oracle.calls import images
 
@@ -46,6 +47,16 @@ def test_another_stride() -> None:
     first = network.graph(SHAPE, torch.float32)
     model[0].stride = (2, 2)
     assert network.graph(SHAPE, torch.float32) is not first
+
+
+@pytest.mark.parametrize("place", range(6))
+def test_another_whole_number_at_any_place_of_a_buffer(place: int) -> None:
+    """Changes through ``.data`` are seen by the sum alone."""
+    model = net()
+    model.register_buffer("table", torch.zeros(2, 3, dtype=torch.long))
+    before = state_of(model)
+    model.table.data.view(-1)[place] = 1
+    assert changed(before, state_of(model)) == {("", "table")}
 
 
 class Odd(nn.Module):

@@ -117,7 +117,9 @@ def test_called_under_autocast(dtype: torch.dtype, expected: clarp.Explanation) 
         explainer = clarp.Explainer(MODEL, "ssglrp")
         explainer.plan((3, *SIZE))
         e = explainer(X, [1, 2])
+        probabilities = explainer.probabilities(X)
     assert torch.equal(e.relevance, expected.relevance)
+    assert torch.equal(probabilities, explainer.probabilities(X))
 
 
 def test_autocast_inside_the_model_is_explained_in_float32(expected: clarp.Explanation) -> None:

@@ -177,6 +177,16 @@ def test_the_remedy_is_tried_on_the_image_that_lost_most() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::clarp.EmptyMap")
+def test_the_remedy_is_another_composite_than_the_one_that_loses() -> None:
+    """z+ gives nothing to inputs that all speak against a class; the epsilon rule does."""
+    layer = nn.Linear(3, 2, bias=False)
+    nn.init.constant_(layer.weight, -1.0)
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), layer).double().eval()
+    with pytest.warns(clarp.RelevanceLost, match="composite='epsilon-plus-box' brings 100%"):
+        clarp.Explainer(model, "lrp", composite="zplus-box")(ONES, 1)
+
+
+@pytest.mark.filterwarnings("ignore::clarp.EmptyMap")
 def test_the_check_changes_no_map() -> None:
     """The first batch, with the check, equals the second, without."""
     explainer = clarp.Explainer(dead(2), "ssglrp")

@@ -73,6 +73,19 @@ def test_captions_name_class_probability_and_rivals(session, images):
     assert (caption.splitlines()[0], names) == ("bee or cow", ("bee", "cow"))
 
 
+def test_the_caption_of_one_logit_names_both_answers(images):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 1, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    session = Session(Classifier("toy", model.eval(), ("not a bee", "bee"), preprocess))
+    (method,) = session.attributors(("lrp",), images[0])
+    for target, words in enumerate(
+        ("red speaks for not a bee, blue for bee", "red speaks for bee, blue for not a bee")
+    ):
+        maps = session.maps(method, images[0], [target], [])
+        caption, _ = session.words(maps, 0, torch.tensor([0.4, 0.6]), Look())
+        assert words in caption
+
+
 def test_probabilities_sum_to_one_and_tell_the_task(session, images):
     assert session.task is None
     assert float(session.probabilities(images[0]).sum()) == pytest.approx(1)

@@ -33,11 +33,11 @@ app = typer.Typer(
 def explain(
     photos: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")],
     *,
-    model: options.Model = "efficientnet-lite0",
+    model: options.ModelSpec = "efficientnet-lite0",
     weights: options.Weights = None,
     labels: options.Labels = None,
     output: options.Output = None,
-    task: options.Task = None,
+    task: options.TaskName = None,
     target: Annotated[
         list[str] | None,
         typer.Option(
@@ -52,7 +52,7 @@ def explain(
         str | None,
         typer.Option(help="A name from `clarp methods`.", show_default="ssglrp, or the file's own"),
     ] = None,
-    composite: options.Composite = None,
+    composite: options.CompositeName = None,
     layers: Annotated[
         str | None,
         typer.Option(help="Modules whose relevance to write too, with commas, such as layer4,features.29."),
@@ -61,7 +61,7 @@ def explain(
     colours: options.Colours = "vik",
     smoothing: options.Smoothing = None,
     opacity: options.Opacity = 1.0,
-    size: options.Size = None,
+    size: options.Side = None,
     caption: options.Caption = True,
     pictures: Annotated[
         bool,
@@ -108,11 +108,11 @@ def explain(
 def compare(
     photo: Annotated[Path, typer.Argument(help="A photo.")],
     *,
-    model: options.Model = "efficientnet-lite0",
+    model: options.ModelSpec = "efficientnet-lite0",
     weights: options.Weights = None,
     labels: options.Labels = None,
     output: options.Output = None,
-    task: options.Task = None,
+    task: options.TaskName = None,
     methods: Annotated[
         str, typer.Option(help="With commas, a row each: as of `clarp evaluate`.")
     ] = "lrp,slrp,sglrp,ssglrp",
@@ -124,7 +124,7 @@ def compare(
         list[str] | None,
         typer.Option(help="Classes to contrast them with, several with commas; all others if left out."),
     ] = None,
-    composite: options.Composite = None,
+    composite: options.CompositeName = None,
     boxes: Annotated[
         list[str] | None,
         typer.Option(help="Where things are: CLASS:left,top,right,bottom in pixels, or a boxes.json."),
@@ -163,13 +163,13 @@ def compare(
 @app.command()
 def export(
     *,
-    model: options.Model = "efficientnet-lite0",
+    model: options.ModelSpec = "efficientnet-lite0",
     weights: options.Weights = None,
     labels: options.Labels = None,
     output: options.Output = None,
-    task: options.Task = None,
-    method: options.Method = "ssglrp",
-    composite: options.Composite = None,
+    task: options.TaskName = None,
+    method: options.MethodName = "ssglrp",
+    composite: options.CompositeName = None,
     size: Annotated[
         int | None,
         typer.Option(min=1, help="Pixels of the images' sides; those of the preprocessing if left out."),
@@ -233,9 +233,9 @@ def plan(
     weights: options.Weights = None,
     labels: options.Labels = None,
     output: options.Output = None,
-    task: options.Task = None,
-    method: options.Method = "ssglrp",
-    composite: options.Composite = None,
+    task: options.TaskName = None,
+    method: options.MethodName = "ssglrp",
+    composite: options.CompositeName = None,
     json: options.Json = False,
 ) -> None:
     """Print which rule every operation of a model gets."""
@@ -263,7 +263,7 @@ def evaluate(
     ] = None,
     weights: options.Weights = None,
     labels: options.Labels = None,
-    task: options.Task = None,
+    task: options.TaskName = None,
     methods: Annotated[
         str | None,
         typer.Option(
@@ -274,7 +274,7 @@ def evaluate(
         str | None, typer.Option(help="With commas: patch-masking, pointing:smoothing=0.02, deletion, ...")
     ] = None,
     suite: Annotated[str | None, typer.Option(help="A named protocol: ssglrp-paper, or torchray.")] = None,
-    composite: options.Composite = None,
+    composite: options.CompositeName = None,
     target: Annotated[
         str, typer.Option(help="Explain each `label` of a photo, or the class `predicted` for it.")
     ] = "label",
@@ -353,7 +353,7 @@ def serve(
     weights: options.Weights = None,
     labels: options.Labels = None,
     output: options.Output = None,
-    task: options.Task = None,
+    task: options.TaskName = None,
     host: Annotated[
         str, typer.Option(help="Where to listen; 0.0.0.0 is every address of this machine.")
     ] = "127.0.0.1",

@@ -29,7 +29,7 @@ _WAITING = 3.0
 
 
 @dataclass(frozen=True)
-class Bounds:
+class DecodingLimits:
     """What decoding one photo may take.
 
     Attributes:
@@ -42,9 +42,9 @@ class Bounds:
     memory: int
 
 
-OWN = Bounds(seconds=30, memory=4 << 30)
+OWN = DecodingLimits(seconds=30, memory=4 << 30)
 """For photos that the user names: enough for Pillow's own limit, 179 million pixels with transparency."""
-STRANGERS = Bounds(seconds=10, memory=1536 << 20)
+STRANGERS = DecodingLimits(seconds=10, memory=1536 << 20)
 """For photos that come over the network: enough for 50 million pixels of any kind."""
 
 
@@ -61,7 +61,7 @@ class DecodingError(ValueError):
 
 
 def picture(
-    job: str, source: Path | bytes, name: str, bounds: Bounds | None = None, **arguments: Any
+    job: str, source: Path | bytes, name: str, bounds: DecodingLimits | None = None, **arguments: Any
 ) -> Image.Image:
     """The picture that a job of `clarp._decoder` makes of a photo, with its notes and greys (`clarp.greys`).
 
@@ -202,7 +202,7 @@ _lock = Lock()
 
 
 def _asked(
-    job: str, source: Path | bytes, name: str, bounds: Bounds, arguments: dict[str, Any]
+    job: str, source: Path | bytes, name: str, bounds: DecodingLimits, arguments: dict[str, Any]
 ) -> tuple[dict[str, Any], list[bytearray]]:
     path = data = None
     if isinstance(source, bytes):

@@ -13,7 +13,7 @@ from torch import Tensor
 from clarp.arguments import RANKS, DType, Inputs, checked_dtype, checked_images, checked_inputs, compiler_of
 from clarp.batching import BatchSize, Need, Parts, check_batch_size
 from clarp.bounds import Bounds, checked_bounds, source
-from clarp.capture import Graph, Output
+from clarp.capture import Graph
 from clarp.capture.further import NOTHING, Further
 from clarp.channels import Channels, channels_of, check_channels
 from clarp.classes import ClassNames, checked_labels, numbered
@@ -22,6 +22,7 @@ from clarp.explanation import Explanation
 from clarp.layers import layer_names, resolve_layers
 from clarp.method import Method, check_dual_rule
 from clarp.network import KEPT, Model, Network
+from clarp.output import Output
 from clarp.passes import Maps, Passes, is_empty, lost_of, warn_if_empty
 from clarp.prepared import Prepared
 from clarp.propagation import Plan, Program, make_plan

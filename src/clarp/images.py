@@ -90,7 +90,9 @@ def decode_photo(data: bytes, most_pixels: int) -> Image.Image:
     return _opened(data, "the photo", decoding.STRANGERS, formats=FORMATS, most_pixels=most_pixels)
 
 
-def _opened(source: Path | bytes, name: str, bounds: decoding.Bounds, **arguments: Any) -> Image.Image:
+def _opened(
+    source: Path | bytes, name: str, bounds: decoding.DecodingLimits, **arguments: Any
+) -> Image.Image:
     try:
         return decoding.picture("rgb", source, name, bounds, **arguments)
     except decoding.DecodingError as error:

@@ -14,8 +14,8 @@ from clarp.rules.composites import get as get_composite
 from clarp.seeds import Contrast, Logit, Seed, SoftmaxGradient, Uniform, Vector
 from clarp.selection import Selection, needs_rivals, normalised
 
-Passes = Literal["signed", "two_pass", "dual"]
-Normalisation = Literal["none", "rival-to-target", "unit-sum"]
+PassesName = Literal["signed", "two_pass", "dual"]
+MapNormalisation = Literal["none", "rival-to-target", "unit-sum"]
 BASELINES = {
     "gradient": "largest magnitude over the channels of the logit's gradient (Simonyan 2014)",
     "input-x-gradient": "gradient times input, summed over the channels (Shrikumar 2016)",
@@ -63,8 +63,8 @@ class Method:
     seed: Seed = Logit()
     selection: Selection | Sequence[Selection] | None = None
     composite: str | Composite = default("zplus-box")
-    passes: Passes = "signed"
-    normalisation: Normalisation = "none"
+    passes: PassesName = "signed"
+    normalisation: MapNormalisation = "none"
     rectify: bool = False
     name: str = "custom"
     when: str = field(default="", repr=False, compare=False)
@@ -76,7 +76,10 @@ class Method:
             )
         object.__setattr__(self, "selection", normalised(self.selection))
         object.__setattr__(self, "composite", get_composite(self.composite))
-        for part, choices in (("passes", get_args(Passes)), ("normalisation", get_args(Normalisation))):
+        for part, choices in (
+            ("passes", get_args(PassesName)),
+            ("normalisation", get_args(MapNormalisation)),
+        ):
             if getattr(self, part) not in choices:
                 raise ValueError(f"{part} is {getattr(self, part)!r}, expected one of {', '.join(choices)}.")
         if self.passes == "signed" and self.normalisation != "none":

@@ -12,19 +12,19 @@ from torch.export import ExportedProgram
 DEPTH = 3
 """How many objects deep (a module's attribute, what that holds, and so on) a change is looked for."""
 
-Place: TypeAlias = tuple[str, str]
+StateKey: TypeAlias = tuple[str, str]
 """The path of a module, and the name of one of its attributes."""
-State: TypeAlias = Mapping[Place, object]
+State: TypeAlias = Mapping[StateKey, object]
 
 
-def state_of(model: nn.Module | ExportedProgram, *, weights: bool = True) -> dict[Place, object]:
+def state_of(model: nn.Module | ExportedProgram, *, weights: bool = True) -> dict[StateKey, object]:
     """The state of a model: another weight, module, stride or flag, or a new hook changes it.
 
     Without ``weights`` only which parameters there are, and not their values.
     """
     if isinstance(model, ExportedProgram):
         return {("", name): _values(tensor) for name, tensor in model.state_dict.items()}
-    state: dict[Place, object] = {}
+    state: dict[StateKey, object] = {}
     kinds = set[type]()
     for path, module in model.named_modules():
         state[path, ""] = _Same(module)
@@ -45,7 +45,7 @@ def state_of(model: nn.Module | ExportedProgram, *, weights: bool = True) -> dic
     return state
 
 
-def changed(before: State, after: State) -> frozenset[Place]:
+def changed(before: State, after: State) -> frozenset[StateKey]:
     """Where two states differ."""
     return frozenset(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
 

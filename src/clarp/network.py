@@ -13,19 +13,17 @@ from torch.export import ExportedProgram
 from clarp.cache import GraphCache
 from clarp.capture import (
     Graph,
-    LogitsOf,
-    Output,
     capture_exported,
     capture_module,
     example_shape,
-    load_exported,
 )
 from clarp.capture.check import own_logits
+from clarp.capture.exporting import quiet
 from clarp.capture.further import NOTHING, Further, WithInputs
-from clarp.capture.output import check_output
 from clarp.capture.wrappers import check_kind, shared_copy, unwrapped
 from clarp.errors import CaptureError, UnsupportedOperation
-from clarp.model_state import Place, State, changed, state_of
+from clarp.model_state import State, StateKey, changed, state_of
+from clarp.output import LogitsOf, Output, check_output
 from clarp.task import TaskName
 
 CAPTURING = RLock()
@@ -37,6 +35,30 @@ KEPT = 8
 Model = nn.Module | ExportedProgram | str | Path
 Key = tuple[tuple[int, ...], torch.dtype, tuple[object, ...]]
 """The shape of an image, the type of the graph's tensors, and what further inputs there are."""
+
+
+def load_exported(file: Path) -> ExportedProgram:
+    """The program in a .pt2 file.
+
+    Loading executes code that the file may have in it: PyTorch reads parts of it as pickles, also of a file
+    that it then refuses.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not what ``torch.export.save`` wrote.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such model file.")
+    try:
+        with quiet():
+            return torch.export.load(file)
+    except Exception as error:  # torch.export documents none; whatever it is, the file is at fault
+        raise ValueError(
+            f"{file}: not a program that torch.export.save wrote, or damaged ({type(error).__name__}). "
+            "Loading a .pt2 file can execute code that is in it, even one that is refused, so take none "
+            "from somebody whom you would not let run a program. --weights (safetensors, a state dict or a "
+            "checkpoint) executes nothing."
+        ) from error
 
 
 class Network:
@@ -152,7 +174,7 @@ class Network:
             key = shape, dtype, further.signature
             before = state_of(self.model)
             captured = self._captured.pop(key, None)
-            if captured is None or changed(captured.state, before) - captured.restless:
+            if captured is None or changed(captured.state, before) - captured.changing:
                 captured = self._recaptured(shape, dtype, before, further)
             self._captured[key] = captured  # now the last used
             while len(self._captured) > KEPT:
@@ -197,13 +219,13 @@ class Network:
             torch.no_grad(),
             torch.autocast(self.device.type, enabled=False),
         ):
-            graph, restless = self._capture(shape, dtype, further)
+            graph, changing = self._capture(shape, dtype, further)
         after = state_of(self.model)
-        return _Captured(graph, after, restless | changed(before, after))
+        return _Captured(graph, after, changing | changed(before, after))
 
     def _capture(
         self, shape: tuple[int, ...], dtype: torch.dtype, further: Further
-    ) -> tuple[Graph, frozenset[Place]]:
+    ) -> tuple[Graph, frozenset[StateKey]]:
         """The graph, and what of a copy of the model its own forward changed."""
         own = self.dtype or dtype
         if isinstance(self.model, nn.Module):
@@ -221,7 +243,7 @@ class Network:
 
     def _twin_graph(
         self, model: nn.Module, example: Tensor, dtype: torch.dtype, further: Further
-    ) -> tuple[Graph, frozenset[Place]]:
+    ) -> tuple[Graph, frozenset[StateKey]]:
         """Captured of a copy where that is possible, so that the model can be used beside it."""
         twin = shared_copy(model)
         before = state_of(twin, weights=False)
@@ -285,13 +307,13 @@ class _Captured:
     Attributes:
         graph: the captured network.
         state: of the model.
-        restless: what the model's own forward changes, the last attention map it keeps, say: no change of the
+        changing: what the model's own forward changes, the last attention map it keeps, say: no change of the
             model.
     """
 
     graph: Graph
     state: State
-    restless: frozenset[Place]
+    changing: frozenset[StateKey]
 
 
 def _device_name(device: torch.device) -> str:

@@ -43,6 +43,15 @@ def test_explanations_are_the_same_to_the_last_bit(net: ModuleType, tmp_path: Pa
     assert str(made[0].ledger) == str(made[1].ledger)
 
 
+def test_weights_have_their_old_memory_layout(net: ModuleType, tmp_path: Path, captures: list) -> None:
+    """Another layout is rounded differently."""
+    made = [graph(net.build().to(memory_format=torch.channels_last), tmp_path) for _ in range(2)]
+    assert len(captures) == 1
+    first, second = ({n: t.stride() for n, t in one.tensors.items()} for one in made)
+    assert first == second
+    assert any(t.ndim == 4 and not t.is_contiguous() for t in made[1].tensors.values())
+
+
 @pytest.mark.parametrize("spelling", nets.SPELLINGS)
 def test_a_graph_of_everything_is_read_as_it_was_written(
     spelling: str, tmp_path: Path, captures: list

@@ -269,6 +269,14 @@ def test_the_true_reason(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == ""
 
 
+def test_up_to_128_images_a_branch_on_their_number_is_tried() -> None:
+    x = images(3, 3, 8, 8)
+    with pytest.raises(clarp.CaptureError, match="for a batch of more than 127"):
+        clarp.Explainer(made(lambda n, x: n.plain(x) * (3 if x.shape[0] > 127 else 1)), "lrp")(x)
+    beyond = made(lambda n, x: n.plain(x) * (3 if x.shape[0] > 128 else 1))
+    assert torch.equal(clarp.Explainer(beyond, "lrp")(x).logits, clarp.Explainer(made(), "lrp")(x).logits)
+
+
 @pytest.mark.parametrize("error", [AttributeError, TypeError, KeyError, RuntimeError])
 def test_what_a_forward_raises_is_told_in_our_words(error: Any) -> None:
     def raising(net: Net, x: Tensor) -> Tensor:

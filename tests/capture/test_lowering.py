@@ -156,7 +156,15 @@ SPELLINGS: dict[str, tuple[Body, ...]] = {
         lambda x: F.avg_pool1d(x.flatten(2), 4, 4),
         lambda x: x.flatten(2).unflatten(2, (9, 4)).mean(3),
     ),
-    "a part overwritten": (lambda x: torch.cat([x[:, :1] * 2, x[:, 1:]], 1),),
+    "a part overwritten": (
+        lambda x: torch.cat([x[:, :1] * 2, x[:, 1:]], 1),
+        lambda x: torch.slice_scatter(x, x[:, :1] * 2, 1, 0, 1),
+    ),
+    "a part in the middle overwritten": (
+        lambda x: torch.cat([x[:, :, :2], x[:, :, 2:5].tanh(), x[:, :, 5:]], 2),
+        lambda x: torch.slice_scatter(x, x[:, :, 2:5].tanh(), 2, 2, 5),
+        lambda x: torch.slice_scatter(x, x[:, :, 2:5].tanh(), -2, -4, -1),
+    ),
     "product": (lambda x: x * x.flip(1), lambda x: torch.mul(x.flip(1), x)),
     "square": (lambda x: x**2, torch.square, lambda x: x * x),
 }
@@ -299,7 +307,10 @@ def test_equal_refusals_are_one_line() -> None:
     [
         (lambda x: x**0, "the exponent is 0"),
         (lambda x: x.gather(1, x.argmax(1, keepdim=True)), "computed from the image"),
+        (lambda x: torch.slice_scatter(x, x[..., ::2], 3, 0, 6, 2), "every 2th place, expected neighbours"),
         (lambda x: F.batch_norm(x, None, None, training=True), "track_running_stats=True"),
+        (lambda x: x.clamp(min=torch.arange(4.0).view(4, 1, 1)), "its min is a tensor of several values"),
+        (lambda x: x.clamp(max=x.mean((1, 2, 3), keepdim=True)), "its max is .*computed from the image"),
         (
             lambda x: torch.einsum("bchw,bchw", x, x.flip(1)) + x,
             "'bchw,bchw', expected the batch's letter in front",

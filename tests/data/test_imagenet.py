@@ -47,9 +47,9 @@ class TestFolders:
 
     def test_a_synset_that_is_there_twice_would_move_the_numbers(self, folders):
         (folders / "LOC_synset_mapping.txt").write_text(
-            "n00000001 first\nn00000001 first\nn00000002 second\n"
+            "n00000001 first\n\nn00000001 first\nn00000002 second\n"
         )
-        with pytest.raises(AnnotationError, match=r"LOC_synset_mapping\.txt:2: n00000001 is there twice"):
+        with pytest.raises(AnnotationError, match=r"LOC_synset_mapping\.txt:3: n00000001 is there twice"):
             imagenet(folders)
 
 

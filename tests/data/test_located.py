@@ -84,6 +84,15 @@ def test_a_key_that_is_there_twice(tmp_path):
     assert json_keys(text) == [("a", 1), ("b", 2), ("a", 3)]
 
 
+@pytest.mark.parametrize("begin", ["[", '{"a": '])
+def test_the_line_where_lists_or_objects_are_too_deep(tmp_path, begin):
+    """Those that end count no more."""
+    path = tmp_path / "a.json"
+    path.write_text("[" + "[{}], " * 300 + begin * 499 + "\n" + begin * 200_000)
+    with pytest.raises(ValueError, match=r"a\.json:2: lists and objects more than 500 deep"):
+        read_json(path, "correct it")
+
+
 def test_text_in_another_encoding(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes("one\ncaf\u00e9\n".encode("latin-1"))

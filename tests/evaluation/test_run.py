@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -265,6 +265,17 @@ class TestConfidentPhotos:
         assert len(confident(dataset, classifier, tmp_path / "run", torch.device("cpu"))) == 9
         kept.write_bytes(kept.read_bytes().replace(b"nobody", b"noboby"))  # unless it rotted
         assert len(confident(dataset, classifier, tmp_path / "run", torch.device("cpu"))) == 10
+
+    def test_photos_that_are_damaged_or_have_no_label_are_left_out(
+        self, photos, model, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr("clarp.evaluation.confident.CONFIDENCE", 0.0)
+        classifier = load(model)
+        listed = open_dataset(str(photos), classifier.labels)
+        dataset = replace(listed, samples=(replace(listed[0], labels=()), *list(listed)[1:3]))
+        (photos / listed[1].id).write_bytes(b"no photo")
+        found = confident(dataset, classifier, tmp_path / "run", torch.device("cpu"))
+        assert [sample.id for sample in found] == [listed[2].id]
 
     def test_they_are_looked_for_again_where_anything_they_depend_on_is_another(
         self, photos, model, tmp_path, monkeypatch

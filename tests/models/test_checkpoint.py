@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from clarp import models
-from clarp.models.checkpoint import State, read_state
+from clarp.models.checkpoint import SavedWeights, read_state
 from clarp.models.weights import load_weights
 
 
@@ -170,7 +170,7 @@ def test_safetensors_with_a_prefix(tmp_path):
 
 def test_a_wrapper_of_the_model_that_the_file_lacks():
     wrapper = nn.ModuleDict({"net": net(0)})
-    notes = load_weights(wrapper, State(dict(TRAINED)), "a.pth")
+    notes = load_weights(wrapper, SavedWeights(dict(TRAINED)), "a.pth")
     assert same(wrapper["net"].state_dict(), TRAINED)
     assert notes == ("weights: 'net.' was put before the names in a.pth",)
 
@@ -189,12 +189,33 @@ class TestWhatDoesNotFit:
     )  # fmt: skip
     def test_the_layer_or_the_prefix_is_named(self, state, module, said):
         with pytest.raises(ValueError, match=r"^a\.pth: the weights") as error:
-            load_weights(module, State(state), "a.pth")
+            load_weights(module, SavedWeights(state), "a.pth")
         assert all(part in str(error.value) for part in said), error.value
 
     def test_several_entries_with_weights(self, tmp_path):
         torch.save({"generator": TRAINED, "discriminator": AVERAGED}, tmp_path / "a.pth")
         with pytest.raises(ValueError, match="weights in several entries, generator, discriminator"):
+            read_state(tmp_path / "a.pth")
+
+
+class TestEntriesInEntries:
+    @pytest.mark.parametrize("depth", [5, 6])
+    def test_weights_are_looked_for_five_entries_deep(self, tmp_path, depth):
+        content = TRAINED
+        for level in range(depth):
+            content = {f"level{level}": content}
+        torch.save(content, tmp_path / "a.pth")
+        if depth <= 5:
+            assert same(read_state(tmp_path / "a.pth").tensors, TRAINED)
+        else:
+            with pytest.raises(ValueError, match="holds the entries level5, expected a state dict"):
+                read_state(tmp_path / "a.pth")
+
+    def test_an_entry_that_holds_itself(self, tmp_path):
+        content = {"epoch": 3}
+        content["own"] = content
+        torch.save(content, tmp_path / "a.pth")
+        with pytest.raises(ValueError, match="holds the entries epoch, own, expected a state dict"):
             read_state(tmp_path / "a.pth")
 
 

@@ -3,7 +3,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from clarp.models.checkpoint import State, read_state
+from clarp.models.checkpoint import SavedWeights, read_state
 from clarp.models.weights import load_weights
 
 
@@ -21,7 +21,7 @@ def test_both_formats(tmp_path):
 def test_half_precision_becomes_the_models_own():
     module = nn.Linear(3, 2)
     half = {name: value.half() for name, value in nn.Linear(3, 2).state_dict().items()}
-    load_weights(module, State(half), "half")
+    load_weights(module, SavedWeights(half), "half")
     assert module.weight.dtype == torch.float32
     assert torch.equal(module.weight, half["weight"].float())
 
@@ -63,7 +63,7 @@ def test_everything_that_does_not_fit_is_said_at_once_and_shortly():
     module = nn.Sequential(*[nn.Linear(2, 2) for _ in range(6)])
     state = {"0.weight": torch.zeros(5, 2), "0.bias": torch.zeros(2), "extra": torch.zeros(1)}
     with pytest.raises(ValueError, match="weights don't fit") as error:
-        load_weights(module, State(state), "a.pth")
+        load_weights(module, SavedWeights(state), "a.pth")
     assert str(error.value) == (
         "a.pth: the weights don't fit the model: 10 missing (1.weight, 1.bias, 2.weight and 7 more); "
         "1 unexpected (extra); 1 of another shape (0.weight (5, 2) instead of (2, 2)); "

@@ -44,6 +44,11 @@ ACTIVATIONS: dict[str, tuple[Any, Callable[[Tensor], Tensor]]] = {
     "root": (ops.Sqrt(), lambda x: x.clamp(min=0).sqrt()),
     "square": (ops.Power(2), torch.square),
     "cube": (ops.Power(3), lambda x: x**3),
+    "threshold": (ops.Threshold(0.5, -2.0), lambda x: F.threshold(x, 0.5, -2.0)),
+    "hard shrinkage": (ops.Shrink(0.5, soft=False), lambda x: F.hardshrink(x, 0.5)),
+    "soft shrinkage": (ops.Shrink(0.5, soft=True), lambda x: F.softshrink(x, 0.5)),
+    "absolute": (ops.Absolute(), torch.abs),
+    "exponential": (ops.Exp(), torch.exp),
 }
 OTHERS: dict[str, tuple[Any, tuple[tuple[int, ...], ...]]] = {
     "PReLU": (ops.PReLU("channel"), ((2, 3, 4, 5),)),
@@ -96,6 +101,15 @@ def test_activation(name: str) -> None:
     assert torch.allclose(operation.forward([x], {})[0], function(x), rtol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["threshold", "hard shrinkage", "soft shrinkage"])
+def test_at_its_limit_a_value_is_not_beyond_it(name: str) -> None:
+    operation, function = ACTIVATIONS[name]
+    x = torch.tensor([[-0.5, 0.5]])
+    output, beyond = operation.forward([x], {})
+    assert torch.equal(output, function(x))
+    assert not beyond.any()
+
+
 @pytest.mark.parametrize(
     "bounds", [(-inf, inf), (0.0, inf), (-0.3, 2.0), (0.0, 1.0), (-4.0, -1.0), (0.5, 2.5)]
 )
@@ -128,6 +142,8 @@ def test_no_output_leaves_its_interval(name: str, bounds: tuple[float, float]) -
         (ops.Concatenate(1), [(0.0, 1.0), (0.5, 2.0)], (0.0, 2.0)),
         (ops.Pad((1, 1), 0.0), [(0.5, 2.0)], (0.0, 2.0)),
         (ops.Mean((-1,), keepdim=False), [(0.0, 1.0)], (0.0, 1.0)),
+        (ops.Shrink(0.5, soft=True), [(1.0, 2.0)], (0.0, 2.0)),
+        (ops.Absolute(), [(-3.0, -1.0)], (1.0, 3.0)),
     ],
 )
 def test_interval_is_as_tight_as_it_should_be(

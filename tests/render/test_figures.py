@@ -63,6 +63,16 @@ def test_size_and_aspect_follow_the_photo(photo):
     assert alone.mode == "RGB"
 
 
+def test_a_panel_has_the_proportions_of_its_map(photo):
+    for height, width in ((64, 32), (32, 64), (48, 64)):
+        figure = render.figure(np.zeros((height, width)), photo[:height, :width], "x")
+        box = figure.axes[0].get_window_extent()
+        assert box.height / box.width == pytest.approx(height / width, rel=0.02)
+        assert max(box.height, box.width) == pytest.approx(
+            max(render.figure(np.zeros((64, 64)), photo, "x").axes[0].get_window_extent().size), rel=0.02
+        )
+
+
 def test_every_line_of_the_caption_is_drawn_inside_the_picture(photo):
     short = drawn(blobs(), photo, "title")
     title = "many words of a title " * 12 + "WIDE CAPITALS " * 10

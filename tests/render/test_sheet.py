@@ -71,6 +71,14 @@ def test_no_photo_no_column_for_it(photo):
     assert len(panels(sheet([Row("x", None, cells)], ""))) == 1
 
 
+@pytest.mark.parametrize(("style", "bars"), [("overlay", 1), ("region", 0)])
+def test_each_row_has_a_colour_bar_where_colours_mean_a_number(photo, style, bars):
+    figure = sheet(
+        [Row("x", photo, (Cell(blob(1.0)),)), Row("y", photo, (Cell(blob(1.0)),))], "", style=style
+    )
+    assert len(figure.axes) == 2 * (2 + bars)
+
+
 def test_nothing_to_draw(photo):
     for rows in ([], [Row("x", photo, ())]):
         with pytest.raises(ValueError, match="at least one row, and a map in every row"):

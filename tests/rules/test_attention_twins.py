@@ -66,7 +66,7 @@ def test_product(name: str, non_negative: bool) -> None:
 def test_product_of_a_constant_factor() -> None:
     """Held constant, the first factor is a weight: the second gets everything, by the linear rule."""
     a, b, R = images(2, 3, 4), images(2, 4, 5, seed=1), images(2, 2, 3, 5, seed=2)
-    one, other = rules.Halves().propagate(R, at(MatMul(), a, b, held=(True, False))).inputs
+    one, other = rules.Halves().propagate(R, at(MatMul(), a, b, constant=(True, False))).inputs
     theirs = by_hand(lambda a, b, R: attention.contributions(a, b, R, attention.TINY).sum(0), a, b, R)
     assert one is None
     assert apart(other, theirs) < TOLERANCE

@@ -7,11 +7,11 @@ import torch
 
 from clarp.operations import Record, VectorNorm
 from clarp.rules.normalisation import Squares
-from clarp.rules.parts import Part, Value
+from clarp.rules.parts import Part, TensorOrFloat
 from clarp.rules.rule import Context
 
 
-def no_weight(part: Part) -> Value:
+def no_weight(part: Part) -> TensorOrFloat:
     raise AssertionError(f"a length has no weight, and {part} was asked for")
 
 

@@ -161,6 +161,14 @@ def dense(bias: bool) -> tuple[nn.Module, nn.Module]:
     return nn.Sequential(nn.Flatten(), layer), layer
 
 
+@pytest.mark.parametrize("amounts", [(1, 1, 2, 2), (0, 1, 0, 1), (1, 1, 0, 1)])
+def test_zeros_before_a_convolution(amounts: tuple[int, ...]) -> None:
+    """They are its padding, even, uneven, or uneven along one axis alone."""
+    conv = randomise_(nn.Conv2d(CHANNELS, 4, 3, padding=1), 2)
+    around = Everywhere(nn.Sequential(nn.ZeroPad2d(amounts), conv))
+    check(nn.Sequential(around, nn.Flatten()), around, pixels(2, 3, 4, seed=5), "flat")
+
+
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("name", ALL)
 def test_dense(name: str, bias: bool) -> None:

@@ -167,7 +167,7 @@ class TestAnswers:
         assert {"200", "401", "413", "422", "503", "504"} <= set(explain["responses"])
         for status, response in explain["responses"].items():
             schema = response["content"]["application/json"]["schema"]["$ref"]
-            assert schema.endswith("Explained" if status == "200" else "Problem")
+            assert schema.endswith("Explained" if status == "200" else "ProblemAnswer")
         schemas = described["components"]["schemas"]
         for name, schema in schemas.items():
             assert schema.get("description"), name

@@ -394,7 +394,7 @@ def test_a_decoder_that_crashes_is_an_answer_of_422(ask, monkeypatch):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no limit of memory elsewhere")
 def test_more_memory_than_one_photo_may_have_is_an_answer_of_413(ask, monkeypatch):
-    monkeypatch.setattr(decoding, "STRANGERS", decoding.Bounds(10, 100 << 20))
+    monkeypatch.setattr(decoding, "STRANGERS", decoding.DecodingLimits(10, 100 << 20))
     status, told = ask(bombs.png(5000, 5000, 8, 6))
     assert status == 413
     assert b"takes more than 100 MiB" in told

@@ -71,7 +71,7 @@ class Auxiliary:
     @property
     def names(self) -> frozenset[str]:
         """Of the values that the graph reads."""
-        return frozenset(held.name for held in self.outputs)
+        return frozenset(output.name for output in self.outputs)
 
     @property
     def tensors(self) -> frozenset[str]:
@@ -84,7 +84,7 @@ class Auxiliary:
 
     def without_unread(self, read: frozenset[str]) -> "Auxiliary":
         """With those outputs alone that somebody reads."""
-        return replace(self, outputs=tuple(held for held in self.outputs if held.name in read))
+        return replace(self, outputs=tuple(output for output in self.outputs if output.name in read))
 
     def values(
         self, rows: Sequence[Tensor], tensors: Mapping[str, Tensor], images: Tensor
@@ -109,8 +109,8 @@ class Auxiliary:
             result = given[0][given[1]] if one.target == GETITEM else function(one.target)(*given, **named)
             known[one.name] = in_dtype(result, images.dtype) if isinstance(result, Tensor) else result
         return {
-            held.name: _batch_first(known[held.name], held, len(images)).to(images.dtype)
-            for held in self.outputs
+            output.name: _batch_first(known[output.name], output, len(images)).to(images.dtype)
+            for output in self.outputs
         }
 
 
@@ -206,7 +206,7 @@ def _tensors(argument: Argument) -> set[str]:
     return {content} if kind == "tensor" else set()
 
 
-def _batch_first(value: Tensor, held: AuxiliaryValue, batch: int) -> Tensor:
+def _batch_first(value: Tensor, output: AuxiliaryValue, batch: int) -> Tensor:
     """From the exported layout to ours, (B, ...)."""
-    rows = value.unflatten(held.axis, (batch, held.inner)).movedim(held.axis, 0)
-    return rows if held.inner > 1 else rows.squeeze(held.axis + 1)
+    rows = value.unflatten(output.axis, (batch, output.inner)).movedim(output.axis, 0)
+    return rows if output.inner > 1 else rows.squeeze(output.axis + 1)

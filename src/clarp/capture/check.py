@@ -11,10 +11,10 @@ from torch.utils import _pytree as pytree
 
 from clarp.capture.further import WithInputs, check_arguments
 from clarp.capture.graph import Graph
-from clarp.capture.output import Output, in_rows, pick, settled
 from clarp.capture.reading import Hookless
 from clarp.errors import CaptureError
 from clarp.operations.base import in_dtype
+from clarp.output import Output, in_rows, pick, settled
 
 ROUNDING = 4.0
 """How much farther than the graph in the model's own type the model may be from the graph in float64."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, fx, nn
@@ -19,10 +18,10 @@ from clarp.capture.head import as_logits, closed
 from clarp.capture.inline import inlined
 from clarp.capture.inplace import functional
 from clarp.capture.lowering import ProgramLowering, constants_of
-from clarp.capture.output import LogitsOf, Output, pick
 from clarp.capture.rebatch import dynamic, for_any_batch
 from clarp.capture.simplify import simplify
 from clarp.errors import CaptureError
+from clarp.output import LogitsOf, Output, pick
 
 
 def capture_module(
@@ -101,30 +100,6 @@ def capture_exported(
             return captured(sized)
         except CaptureError:
             raise reason from None
-
-
-def load_exported(file: Path) -> ExportedProgram:
-    """The program in a .pt2 file.
-
-    Loading executes code that the file may have in it: PyTorch reads parts of it as pickles, also of a file
-    that it then refuses.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not what ``torch.export.save`` wrote.
-    """
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such model file.")
-    try:
-        with quiet():
-            return torch.export.load(file)
-    except Exception as error:  # torch.export documents none; whatever it is, the file is at fault
-        raise ValueError(
-            f"{file}: not a program that torch.export.save wrote, or damaged ({type(error).__name__}). "
-            "Loading a .pt2 file can execute code that is in it, even one that is refused, so take none "
-            "from somebody whom you would not let run a program. --weights (safetensors, a state dict or a "
-            "checkpoint) executes nothing."
-        ) from error
 
 
 def example_shape(program: ExportedProgram) -> tuple[int | None, ...]:

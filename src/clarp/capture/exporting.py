@@ -19,10 +19,10 @@ from torch.export import ExportedProgram
 
 from clarp.capture.check import first_line
 from clarp.capture.further import WithInputs
-from clarp.capture.output import LogitsOf
 from clarp.capture.reading import Hookless, Replayed, readings
 from clarp.capture.rebatch import dynamic, for_any_batch
 from clarp.errors import CaptureError
+from clarp.output import LogitsOf
 
 TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 HERE = f"{Path(__file__).parent}{os.sep}"
@@ -78,11 +78,10 @@ def takes_one(model: nn.Module) -> bool:
 
 OURS = (LogitsOf, Replayed, WithInputs)
 """What we put around the user's model."""
-Rows = Sequence[Tensor]
 """Further inputs with a row for each image, (B, ...)."""
 
 
-def exported(model: nn.Module, example: Tensor, rows: Rows = ()) -> tuple[ExportedProgram, bool]:
+def exported(model: nn.Module, example: Tensor, rows: Sequence[Tensor] = ()) -> tuple[ExportedProgram, bool]:
     """A model as a program for any number of images, and whether its forward read their values in Python.
 
     Args:
@@ -105,7 +104,7 @@ def exported(model: nn.Module, example: Tensor, rows: Rows = ()) -> tuple[Export
 
 
 def _replayed(
-    model: nn.Module, example: Tensor, rows: Rows, error: Exception | None
+    model: nn.Module, example: Tensor, rows: Sequence[Tensor], error: Exception | None
 ) -> tuple[ExportedProgram, bool]:
     """The same of a model that asks its tensors for values while it is called."""
     found = readings(model, example.clone(), [value.clone() for value in rows])
@@ -121,7 +120,9 @@ def _replayed(
         raise _no_export(model, example, again) from again
 
 
-def _program(model: nn.Module, example: Tensor, rows: Rows, *, any_batch: bool) -> ExportedProgram:
+def _program(
+    model: nn.Module, example: Tensor, rows: Sequence[Tensor], *, any_batch: bool
+) -> ExportedProgram:
     shapes = dynamic(len(rows)) if any_batch else None
     with quiet():
         program = torch.export.export(model, (example, *rows), dynamic_shapes=shapes, strict=False)
@@ -143,7 +144,9 @@ def _asks(program: ExportedProgram) -> bool:
     return any(node.target in {packet.default for packet in asking} for node in program.graph.nodes)
 
 
-def _any_batch(program: ExportedProgram, model: nn.Module, example: Tensor, rows: Rows) -> ExportedProgram:
+def _any_batch(
+    program: ExportedProgram, model: nn.Module, example: Tensor, rows: Sequence[Tensor]
+) -> ExportedProgram:
     """With a dynamic batch, also where the forward takes its size for a number (``len(x)``)."""
     batches = [user_input(program, number).meta["val"].shape[0] for number in range(1 + len(rows))]
     batch = batches[0]
@@ -168,7 +171,9 @@ def user_input(program: ExportedProgram, number: int) -> fx.Node:
     return next(node for node in program.graph.find_nodes(op="placeholder") if node.name == name)
 
 
-def _check_range(program: ExportedProgram, batch: torch.SymInt, model: nn.Module, example: Rows) -> None:
+def _check_range(
+    program: ExportedProgram, batch: torch.SymInt, model: nn.Module, example: Sequence[Tensor]
+) -> None:
     """Whether a branch on the size of the batch, which the export has met, changes what an image gets.
 
     PyTorch has such branches of its own, where another algorithm is faster. Beyond ``MANY`` images nothing is

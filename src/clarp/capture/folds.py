@@ -9,7 +9,7 @@ from clarp.capture.graph import Node
 from clarp.operations import Affine, Convolution, Dense, Pad, TransposedConvolution, WeightedLinear
 
 Tensors = dict[str, Tensor]
-Fold = Callable[[Node, Node, Tensors], Node | None]
+NodeFold = Callable[[Node, Node, Tensors], Node | None]
 """Two neighbours, the second the only reader of the first, become one node or stay as they are (None)."""
 
 

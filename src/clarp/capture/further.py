@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from clarp.operations.base import in_dtype
 
-Place = int | str
+InputKey = int | str
 """Where an input stands in the call of the model: its number behind the images, or its name."""
 
 
@@ -27,7 +27,7 @@ class Further:
         batch: how many images there are.
     """
 
-    places: tuple[Place, ...] = ()
+    places: tuple[InputKey, ...] = ()
     given: tuple[object, ...] = ()
     rows: tuple[bool, ...] = ()
     batch: int = 0

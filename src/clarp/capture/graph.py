@@ -1,10 +1,12 @@
 """The captured network: a list of operations in the order of computation, each reading values by name."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from clarp.capture.auxiliary import Auxiliary
@@ -47,9 +49,10 @@ class Node:
         return self.low >= 0
 
 
-BESIDE = (Add, Multiply, Concatenate)
-"""What leaves pixels pixels though a further input is added to them, multiplies them, or is put beside
-them."""
+KEEP_PIXELS = (Routing, Affine, Shift, Extend, *RESIZING)
+"""The operations of pixels alone whose results are pixels."""
+KEEP_PIXELS_WITH_INPUT = (Add, Multiply, Concatenate)
+"""The operations of pixels and a further input whose results are pixels."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +122,23 @@ class Graph:
         They may be moved around, padded, resized, in other units (normalised), less a mean image, or beside
         constants (coordinates).
         """
-        found, beside = {self.input}, self.image_independent()
+        found, constant = {self.input}, self.image_independent()
         for node in self.nodes:
-            own = [name for name in node.inputs if name not in beside]
-            held = len(own) < len(node.inputs)
-            kinds = BESIDE if held else (Routing, Affine, Shift, Extend, *RESIZING)
+            own = [name for name in node.inputs if name not in constant]
+            kinds = KEEP_PIXELS if len(own) == len(node.inputs) else KEEP_PIXELS_WITH_INPUT
             if own and isinstance(node.operation, kinds) and found.issuperset(own):
                 found.add(node.name)
         return found
+
+    def inverse(self) -> Callable[[Tensor], Tensor]:
+        """The function from what the model returns, (B, C), to its logits (B, N)."""
+        return partial(_logits, self.link, self.pair)
+
+
+def _logits(link: Link | None, pair: Pair | None, output: Tensor) -> Tensor:
+    columns = output if link is None else link.undone(output)
+    if pair is None:
+        return columns
+    if pair == "log-odds":
+        columns = columns.double().clamp(min=torch.finfo(output.dtype).tiny).log()
+    return columns[:, 1:] if pair == "second" else columns[:, 1:] - columns[:, :1]

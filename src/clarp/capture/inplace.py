@@ -48,8 +48,6 @@ BLANK = {
 }
 """These read the shape and type of their argument, and not its values."""
 
-CASTS = {aten.to.dtype, aten.to.device, aten.to.dtype_layout, aten.to.other}
-
 
 def functional(program: ExportedProgram, *, own: bool) -> ExportedProgram:
     """The same program without in-place operations.
@@ -96,13 +94,12 @@ def _views(node: fx.Node) -> bool:
     """Whether the result may share memory with an argument."""
     if not isinstance(node.target, OpOverload):
         return node.target is operator.getitem
-    return any(result.alias_info is not None for result in node.target._schema.returns) or (  # noqa: SLF001
+    return (
+        any(result.alias_info is not None for result in node.target._schema.returns)  # noqa: SLF001
         # These return their argument itself whenever they have nothing to do, and their schema does not say
         # so.
-        node.target in {aten.contiguous.default, aten.type_as.default, *CASTS}
+        or node.target is aten.type_as.default
         or "dropout" in str(node.target)
-        or "reshape" in str(node.target)
-        or "flatten" in str(node.target)
     )
 
 

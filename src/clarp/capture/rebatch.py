@@ -67,10 +67,10 @@ class _Rebatched(nn.Module):
         """What the program returns."""
         assert isinstance(self.program, fx.GraphModule)
         with fx.traceback.preserve_node_meta():  # its modules and source lines
-            return _Run(self.program, self.batch, images.shape[0]).run(images, *rows)
+            return _Interpreter(self.program, self.batch, images.shape[0]).run(images, *rows)
 
 
-class _Run(fx.Interpreter):
+class _Interpreter(fx.Interpreter):
     def __init__(self, program: fx.GraphModule, old: int, new: Any) -> None:
         super().__init__(program)
         self.old, self.new = old, new

@@ -30,7 +30,7 @@ def simplify(graph: Graph, dtype: torch.dtype) -> Graph:
     return _mark_intervals(replace(graph, tensors=kept))
 
 
-def _fold_everywhere(graph: Graph, fold: folds.Fold) -> Graph:
+def _fold_everywhere(graph: Graph, fold: folds.NodeFold) -> Graph:
     nodes = {node.name: node for node in graph}
     users, pixels = graph.users(), graph.pixels()
     tensors = dict(graph.tensors)

@@ -16,8 +16,8 @@ from clarp.commands.notes import note
 from clarp.explainer import Explainer
 from clarp.method import BASELINES, Method
 from clarp.method import methods as method_names
-from clarp.propagation.table import table
 from clarp.session import Session
+from clarp.table import table
 from clarp.task import TaskName
 
 OTHERS = (

@@ -7,7 +7,7 @@ import typer
 
 PROGRAMS = "A .pt2 file, an ultralytics file or a Python file can execute code when it is loaded."
 
-Model = Annotated[
+ModelSpec = Annotated[
     str,
     typer.Option(
         help="A name from `clarp models`, timm:NAME, hf:REPO, ultralytics:FILE, a .pt2 file, or "
@@ -27,15 +27,15 @@ Output = Annotated[
         help="Which of several results of a model of file.py:function are its logits: a key, or a number."
     ),
 ]
-Task = Annotated[
+TaskName = Annotated[
     str | None,
     typer.Option(
         help="What the last layer means: multiclass, binary or multilabel; seen by how the model ends if "
         "left out."
     ),
 ]
-Method = Annotated[str, typer.Option(help="A name from `clarp methods`.")]
-Composite = Annotated[
+MethodName = Annotated[str, typer.Option(help="A name from `clarp methods`.")]
+CompositeName = Annotated[
     str | None,
     typer.Option(help="Rules in place of the method's own, such as epsilon-plus; a wrong name lists all."),
 ]
@@ -55,7 +55,7 @@ Smoothing = Annotated[
     ),
 ]
 Opacity = Annotated[float, typer.Option(help="How much of the photo the strongest relevance hides, 0 to 1.")]
-Size = Annotated[
+Side = Annotated[
     int | None,
     typer.Option(
         help="Pixels of the drawn photo's longer side; its own if left out, at least 448 and at most 1024."

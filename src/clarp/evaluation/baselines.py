@@ -10,11 +10,11 @@ from difflib import get_close_matches
 import torch
 from torch import Tensor, nn
 
-from clarp.capture import LogitsOf, Output
 from clarp.explainer import Explainer
 from clarp.method import BASELINES
 from clarp.network import Network
 from clarp.optional import optional
+from clarp.output import LogitsOf, Output
 
 _PURPOSE = "A baseline of captum's, such as Grad-CAM,"
 _AT_ONCE = 32

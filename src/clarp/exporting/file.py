@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clarp.capture import load_exported
 from clarp.exporting.about import KEY, About, in_program
+from clarp.network import load_exported
 from clarp.optional import optional
 
 

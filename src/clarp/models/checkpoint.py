@@ -21,7 +21,7 @@ _DEEPEST = 5
 
 
 @dataclass(frozen=True)
-class State:
+class SavedWeights:
     """Weights from a file.
 
     Attributes:
@@ -32,10 +32,10 @@ class State:
 
     tensors: dict[str, Tensor]
     notes: tuple[str, ...] = ()
-    plain: "State | None" = None
+    plain: "SavedWeights | None" = None
 
 
-def read_state(path: Path) -> State:
+def read_state(path: Path) -> SavedWeights:
     """Read weights: safetensors by its suffix, else what ``torch.save`` wrote, also a training checkpoint.
 
     Nothing in the file is executed (``weights_only``), and no class that it names is imported: an object of
@@ -51,7 +51,7 @@ def read_state(path: Path) -> State:
         raise FileNotFoundError(f"{path}: no such weights file.")
     if path.suffix == ".safetensors":
         try:
-            return State(load_file(path))
+            return SavedWeights(load_file(path))
         except SafetensorError as error:
             raise ValueError(f"{path}: not a safetensors file, or damaged ({error}).") from error
     _refuse_programs(path)
@@ -62,23 +62,23 @@ def read_state(path: Path) -> State:
     return _state_under(path, content, keys)
 
 
-def _state_under(path: Path, content: Any, keys: tuple[str, ...]) -> State:
+def _state_under(path: Path, content: Any, keys: tuple[str, ...]) -> SavedWeights:
     found = content
     for key in keys:
         found = found[key]
     tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
     if not keys:
-        return State(tensors)
+        return SavedWeights(tensors)
     note = f"weights: those under {' / '.join(keys)!r} in {path.name}"
     if not set(keys) & set(_AVERAGED):
-        return State(tensors, (note,))
+        return SavedWeights(tensors, (note,))
     others = {key: value for key, value in content.items() if key not in _AVERAGED}
     plain = _keys(others, 0)
     if plain is None:
-        return State(tensors, (f"{note}, averages over training (EMA)",))
+        return SavedWeights(tensors, (f"{note}, averages over training (EMA)",))
     beside = f"under {' / '.join(plain)!r}" if plain else "beside them"
     averaged = f"{note}, averages over training (EMA), and not those {beside}"
-    return State(tensors, (averaged,), _state_under(path, others, plain))
+    return SavedWeights(tensors, (averaged,), _state_under(path, others, plain))
 
 
 def _refuse_programs(path: Path) -> None:

@@ -11,10 +11,10 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
-from clarp.capture import LogitsOf
 from clarp.models import labels as class_names
 from clarp.models.classifier import Classifier
 from clarp.optional import optional
+from clarp.output import LogitsOf
 from clarp.task import TaskName
 
 

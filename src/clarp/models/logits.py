@@ -1,15 +1,14 @@
 """A model's logits and probabilities, also where it ends in a softmax or a sigmoid."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from clarp.capture.graph import Pair
-from clarp.capture.link import Link
-from clarp.capture.output import in_rows
 from clarp.errors import CaptureError
 from clarp.network import Network
+from clarp.output import in_rows
 from clarp.task import Binary, Multiclass, Task, TaskName, task_of
 
 
@@ -22,14 +21,12 @@ class Logits:
 
     Attributes:
         model: the model itself.
-        link: what it ends in, None for nothing.
-        pair: how two columns depend on one logit, where they do.
+        inverse: from what it returns (B, C) to logits (B, N).
         task: what its logits mean.
     """
 
     model: nn.Module
-    link: Link | None
-    pair: Pair | None
+    inverse: Callable[[Tensor], Tensor]
     task: Task
 
     @classmethod
@@ -53,19 +50,14 @@ class Logits:
             source = "assumed: the model can't be captured"
             with torch.no_grad():
                 count = in_rows(model(image[None].to(network.device))).shape[1]
-            return cls(model, None, None, Binary(source) if count == 1 else Multiclass(source, count))
-        return cls(model, graph.link, graph.pair, task_of(graph, task, network.task))
+            found = Binary(source) if count == 1 else Multiclass(source, count)
+            return cls(model, _unchanged, found)
+        return cls(model, graph.inverse(), task_of(graph, task, network.task))
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits (B, N) where the images are."""
         with torch.no_grad():
-            output = in_rows(self.model(images))
-        columns = output if self.link is None else self.link.undone(output)
-        if self.pair is None:
-            return columns
-        if self.pair == "log-odds":
-            columns = columns.double().clamp(min=torch.finfo(output.dtype).tiny).log()
-        return columns[:, 1:] if self.pair == "second" else columns[:, 1:] - columns[:, :1]
+            return self.inverse(in_rows(self.model(images)))
 
     def scores(self, images: Tensor) -> Tensor:
         """A value for each class, (B, classes): the greater, the more probable."""
@@ -74,3 +66,7 @@ class Logits:
     def probabilities(self, images: Tensor) -> Tensor:
         """Of each class as the task has it, (B, classes) float64 on the CPU."""
         return self.task.probabilities(self(images).to("cpu", torch.float64))
+
+
+def _unchanged(output: Tensor) -> Tensor:
+    return output

@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from clarp.capture import LogitsOf, Output, load_exported
-from clarp.capture.output import in_rows, pick, settled
 from clarp.errors import CaptureError
 from clarp.models import labels as class_names
 from clarp.models.checkpoint import read_state
 from clarp.models.classifier import Classifier, Preprocess
 from clarp.models.weights import load_weights
+from clarp.network import load_exported
+from clarp.output import LogitsOf, Output, in_rows, pick, settled
 from clarp.task import TaskName
 
 _ASSUMED = (

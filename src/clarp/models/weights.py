@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from clarp.models.checkpoint import State, some
+from clarp.models.checkpoint import SavedWeights, some
 
 _USUAL = ("", "model.", "net.", "network.", "module.")
 _INNER = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
@@ -58,7 +58,7 @@ class _Fit:
         return ours, others
 
 
-def load_weights(module: nn.Module, state: State, source: str) -> tuple[str, ...]:
+def load_weights(module: nn.Module, state: SavedWeights, source: str) -> tuple[str, ...]:
     """Put weights into a fresh model; every tensor must have its place, and every place its tensor.
 
     What wrappers put before all names (``module.``, ``model.``, ``_orig_mod.``, several of them, or any

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from clarp.models._torchvision import torchvision
-from clarp.models.checkpoint import State, read_state
+from clarp.models.checkpoint import SavedWeights, read_state
 from clarp.models.classifier import Classifier
 from clarp.models.weights import load_weights
 
@@ -97,11 +97,11 @@ def _arguments(name: str, default: Any) -> dict[str, Any]:
     return {}
 
 
-def _renamed(name: str, state: State) -> State:
+def _renamed(name: str, state: SavedWeights) -> SavedWeights:
     if not name.startswith("densenet"):
         return state
     tensors = {_OLD_DENSENET.sub(r"\1\2.", key): value for key, value in state.tensors.items()}
-    return State(tensors, state.notes)
+    return SavedWeights(tensors, state.notes)
 
 
 def _reason(error: OSError) -> str:

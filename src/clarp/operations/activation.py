@@ -176,7 +176,7 @@ def _celu(call: Call) -> Lowered:
 
 @lowers(aten.glu.default)
 def _glu(call: Call) -> Lowered:
-    """One half of the channels as the gate of the other."""
+    """One half of the channels is the gate of the other half."""
     x, shape = call.value("self"), call.sizes()
     axis = call.axis(call["dim"])
     size = shape[axis - 1]

@@ -172,7 +172,7 @@ def _baddbmm(call: Call) -> Lowered:
 
 @lowers(aten.scaled_dot_product_attention.default)
 def _attention(call: Call) -> Lowered:
-    """As scores ``q k^T scale``, a mask or bias, softmax, and product with v; no dropout."""
+    """Without dropout. It becomes scores ``q k^T scale``, a mask or bias, a softmax, and a product with v."""
     if call["dropout_p"]:
         raise Refused("it drops at random: call model.eval() first")
     query, key, value = (call.value(name) for name in ("query", "key", "value"))
@@ -293,7 +293,7 @@ def _logsumexp(call: Call) -> Lowered:
 
 @lowers(aten.log_softmax.int, aten._log_softmax.default)  # noqa: SLF001  an ATen name
 def _log_softmax(call: Call) -> Lowered:
-    """Inside the model: the value, less the logarithm of the sum of exponentials."""
+    """Inside the model. It becomes the value minus its ``logsumexp``."""
     x: fx.Node = call.value("self")
     shape = call.sizes()
     axis = call.axis(call["dim"], x)

@@ -320,7 +320,7 @@ def _interpolate(call: Call) -> Lowered:
 
 @lowers(aten.col2im.default, batch="channels")
 def _fold(call: Call) -> Lowered:
-    """Overlapping windows are added up."""
+    """The sum of overlapping windows."""
     arguments = (
         tuple(call[name]) for name in ("output_size", "kernel_size", "dilation", "padding", "stride")
     )

@@ -217,18 +217,18 @@ Lowered = tuple[Operation | None, tuple[Value, ...]]
 on."""
 Lowering = Callable[[Call], Lowered]
 
-Batch = Literal["anywhere", "first", "channels"]
+BatchAxis = Literal["anywhere", "first", "channels"]
 """Where the batch may be among the axes for a lowering to be right: anywhere (it asks for ``sizes`` and
 ``axis`` in place of ``shape``), or first and alone; "channels": as "first", and it treats every channel by
 itself, so that the windows of an image, (B m, C, ...), may be more channels, (B, m C, ...)."""
 
 LOWERINGS: dict[Any, Lowering] = {}
-BATCH: dict[Lowering, Batch] = {}
+BATCH: dict[Lowering, BatchAxis] = {}
 BECOMES: dict[Lowering, type[Operation]] = {}
 """Which class a lowering gives that was registered beside it, by :func:`spelt`."""
 
 
-def lowers(*targets: Any, batch: Batch = "anywhere") -> Callable[[Lowering], Lowering]:
+def lowers(*targets: Any, batch: BatchAxis = "anywhere") -> Callable[[Lowering], Lowering]:
     """Register the lowering of these ATen operations; its docstring says when it holds."""
 
     def register(function: Lowering) -> Lowering:

@@ -152,7 +152,7 @@ def _compare(call: Call) -> Lowered:
 
 @lowers(aten.logical_not.default, aten.bitwise_not.default)
 def _not(call: Call) -> Lowered:
-    """Of a condition."""
+    """The value is a condition."""
     _check_condition(call, "self")
     return line(call, -1.0, 1.0), (call.value("self"),)
 
@@ -188,13 +188,13 @@ def _check_condition(call: Call, name: str) -> None:
 
 @lowers(aten.where.self, aten.where.ScalarOther, aten.where.ScalarSelf, aten.where.Scalar)
 def _where(call: Call) -> Lowered:
-    """By a constant condition or a computed one; a value or a constant where a clamp is spelt so."""
+    """The condition is a constant or computed. A clamp that is written as ``where`` becomes a clamp."""
     return _chosen(call, "condition", "self", "other")
 
 
 @lowers(aten.masked_fill.Scalar, aten.masked_fill.Tensor)
 def _masked_fill(call: Call) -> Lowered:
-    """As a choice between the filling and the value."""
+    """It becomes ``where(mask, filling, value)``."""
     return _chosen(call, "mask", "value", "self")
 
 
@@ -253,7 +253,7 @@ def _maximum(call: Call) -> Lowered:
 
 @lowers(aten.minimum.default, aten.min.other, aten.fmin.default)
 def _minimum(call: Call) -> Lowered:
-    """As the maximum of the opposites."""
+    """``min(a, b) = -max(-a, -b)``."""
     return _greatest(call, sign=-1.0)
 
 

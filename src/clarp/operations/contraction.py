@@ -63,7 +63,10 @@ RESIZING = (AveragePool, Interpolate, Resample)
     batch="channels",
 )
 def _resample(call: Call) -> Lowered:
-    """As a product with a constant matrix along each axis; dropped where the size stays the same."""
+    """It becomes a product with a constant matrix along each axis.
+
+    It is dropped where the size stays the same.
+    """
     x = call.value("input")
     old, new = call.shape(x), call.shape()
     value: Value = x

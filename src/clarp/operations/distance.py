@@ -19,7 +19,7 @@ aten = torch.ops.aten
 
 @lowers(aten.cosine_similarity.default)
 def _cosine(call: Call) -> Lowered:
-    """Of two values, or a value and constants; of several prototypes a dense layer on unit vectors."""
+    """Of two values, or of a value and constants. Several prototypes become a dense layer on unit vectors."""
     names, dim, eps = ("x1", "x2"), call["dim"], float(call["eps"])
     shape = _common(call, names)
     axes = len(call.node.meta["val"].shape) + 1
@@ -89,7 +89,10 @@ def _unit(call: Call, x: Value, shape: tuple[int, ...], axis: int, eps: float) -
 
 @lowers(aten.cdist.default, aten._cdist_forward.default)  # noqa: SLF001  an ATen name
 def _distance(call: Call) -> Lowered:
-    """Of values to constants (centres) or values, of any order: differences, powers, a sum and its root."""
+    """From values to constants (centres) or to other values, of any order.
+
+    It becomes differences, powers, a sum and a root.
+    """
     order = _order(float(call["p"]))
     wide = (*call.sizes(), _rows(call, "x1")[-1])
     sides: list[Value] = []
@@ -122,7 +125,10 @@ def _rows(call: Call, name: str) -> tuple[int, ...]:
 
 @lowers(aten.pairwise_distance.default)
 def _pairwise(call: Call) -> Lowered:
-    """Row by row, of values to constants or to other values, as :func:`_distance`."""
+    """Row by row, from values to constants or to other values.
+
+    It becomes differences, powers, a sum and a root.
+    """
     names, order = ("x1", "x2"), _order(float(call["p"]))
     shape = _common(call, names)
     values: list[Value] = []

@@ -44,7 +44,10 @@ ENDS = (
 
 @lowers(*ENDS, batch="first")
 def _from_complex(call: Call) -> Lowered:
-    """The end of a linear function of one real value through complex ones: a filter, or a small matrix."""
+    """The last operation of a linear function of one real value that goes through complex values.
+
+    The whole function becomes a convolution with a filter, or a dense layer with a small matrix.
+    """
     entry, function, axes = _through_complex(call)
     generator = torch.Generator().manual_seed(0)
     probe = torch.randn(2, *call.shape(entry), generator=generator, dtype=torch.float64)

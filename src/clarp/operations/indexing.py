@@ -311,7 +311,10 @@ def rearranged(call: Call) -> Lowered:
 
 @lowers(aten.slice_scatter.default)
 def _slice_scatter(call: Call) -> Lowered:
-    """Any axis but the batch, without gaps: what was before, the new part, and what was behind."""
+    """Any axis but the batch, without steps.
+
+    It becomes the part before, the new part and the part behind, side by side.
+    """
     x, part = call.value("self"), call.value("src")
     if call["step"] != 1:
         raise Refused(f"it writes to every {call['step']}th place, expected neighbours")

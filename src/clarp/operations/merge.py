@@ -155,7 +155,7 @@ def _sum_and_product(call: Call) -> Lowered:
 
 @lowers(aten.lerp.Scalar)
 def _between(call: Call) -> Lowered:
-    """Of two values, by a number."""
+    """Of two values; the weight is a number."""
     weight = float(call["weight"])
     return Add(), tuple(
         scaled(call, broadcast(call, name), factor)

@@ -167,7 +167,10 @@ def _group_norm(call: Call) -> Lowered:
 
 @lowers(aten.instance_norm.default, batch="channels")
 def _instance_norm(call: Call) -> Lowered:
-    """By the statistics of each image, or in eval mode as a batch norm; the channels are axis 1."""
+    """The channels are axis 1.
+
+    It has the statistics of each image, or the running ones, as a batch norm in eval mode.
+    """
     if call["use_input_stats"]:
         return _in_groups(call, call.node.meta["val"].shape[1])
     shape, count = (1, -1, *(1,) * (len(call.shape()) - 1)), call.layout().inner

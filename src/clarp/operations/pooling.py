@@ -220,7 +220,7 @@ def _max(call: Call) -> Lowered:
 
 @lowers(aten.amin.default, aten.min.dim)
 def _min(call: Call) -> Lowered:
-    """Over any axes but the batch; the values only, as the opposite of the maximum of the opposites."""
+    """Over any axes but the batch; the values only. ``min(x) = -max(-x)``."""
     x = call.value("self")
     shape = call.sizes(x)
     value = scaled(call, x, -1.0, shape)
@@ -234,7 +234,7 @@ def _min(call: Call) -> Lowered:
 
 @lowers(aten.topk.default, aten.sort.default, aten.sort.stable)
 def _top_k(call: Call) -> Lowered:
-    """Along any axis but the batch, in their order; the values only."""
+    """Along any axis but the batch; the values only, sorted."""
     x = call.value("self")
     axis = call.axis(call["dim"], x)
     size = call.sizes(x)[axis - 1]
@@ -260,7 +260,7 @@ def _kth(call: Call) -> Lowered:
 
 @lowers(aten.linalg_vector_norm.default, aten.norm.ScalarOpt_dim)
 def _vector_norm(call: Call) -> Lowered:
-    """Over any axes but the batch: the length, or of another order as a sum of powers and its root."""
+    """Over any axes but the batch. An order other than 2 becomes a sum of powers and its root."""
     given = call["ord"] if "ord" in call.arguments else call["p"]
     order, axes, x = 2.0 if given is None else float(given), reduced(call), call.value("self")
     if order == 2:

@@ -161,7 +161,7 @@ class RealPower(Elementwise):
 
 @lowers(aten.pow.Tensor_Scalar, aten.square.default)
 def _power(call: Call) -> Lowered:
-    """Any exponent but zero; a negative one is a divisor."""
+    """Any exponent but zero. A negative exponent gives a ``Reciprocal``."""
     return _to_the(call, call.value("self"), float(call.arguments.get("exponent", 2)))
 
 
@@ -200,7 +200,7 @@ def _power_above_zero(call: Call, exponent: float) -> Operation:
 
 @lowers(aten.rsqrt.default)
 def _rsqrt(call: Call) -> Lowered:
-    """One over the root."""
+    """It becomes ``1 / sqrt(x)``."""
     return Reciprocal(), (call.step(Sqrt(), (call.value("self"),), call.sizes()),)
 
 
@@ -212,7 +212,7 @@ def _rsqrt(call: Call) -> Lowered:
     aten.special_expm1.default,
 )
 def _exponential(call: Call) -> Lowered:
-    """To the base e or 2; less one as a shift behind it."""
+    """To the base e or 2. ``expm1`` becomes ``exp`` and a shift by -1."""
     x: Value = call.value("self")
     if call.node.target in (aten.exp2.default, aten.special_exp2.default):
         x = scaled(call, x, log(2))
@@ -224,7 +224,7 @@ def _exponential(call: Call) -> Lowered:
 
 @lowers(aten.pow.Scalar)
 def _exponential_of(call: Call) -> Lowered:
-    """A number above zero to the power of a value."""
+    """The base is a number above zero."""
     base = float(call["self"])
     if base <= 0:
         raise Refused(f"it is a power of {base}, expected one of a number above zero")
@@ -242,7 +242,7 @@ LOGARITHMS: dict[Any, float] = {
 
 @lowers(*LOGARITHMS)
 def _logarithm(call: Call) -> Lowered:
-    """To any base; of one plus a value as a shift before it."""
+    """To any base. ``log1p`` becomes a shift by 1 and ``log``."""
     x: Value = call.value("self")
     if call.node.target in (aten.log1p.default, aten.special_log1p.default):
         x = call.step(line(call, 1.0, 1.0), (x,), call.sizes())
@@ -255,7 +255,7 @@ def _logarithm(call: Call) -> Lowered:
 
 @lowers(aten.logit.default, aten.special_logit.default)
 def _log_odds(call: Call) -> Lowered:
-    """Of a probability, perhaps kept away from 0 and 1."""
+    """Of a probability, which a clamp may keep away from 0 and 1."""
     x: Value = call.value("self")
     if call["eps"] is not None:
         low = float(call["eps"])

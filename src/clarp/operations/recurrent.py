@@ -33,7 +33,7 @@ CELLS: dict[Any, tuple[str, int]] = {
 
 
 @dataclass(frozen=True)
-class _Cell:
+class _Recurrence:
     """One layer in one direction.
 
     Attributes:
@@ -109,7 +109,7 @@ class _Cell:
 
 @lowers(*CELLS)
 def _recurrent(call: Call) -> Lowered:
-    """Any number of layers, in one direction or both, from a state of zeros; unrolled."""
+    """Any number of layers, in one direction or both, from a state of zeros. The steps are unrolled."""
     kind, parts = CELLS[call.node.target]
     x = call.value("input")
     if call["train"] and call["dropout"]:
@@ -129,7 +129,7 @@ def _recurrent(call: Call) -> Lowered:
             hidden = w[1].shape[1]
             if len(w[1]) != parts * hidden:
                 raise Refused("its states are projected (proj_size), expected them as they are")
-            cell = _Cell(call, kind, f"{layer}.{direction}", features, hidden, w)
+            cell = _Recurrence(call, kind, f"{layer}.{direction}", features, hidden, w)
             found, end = _run(cell, value, steps, backwards=direction == 1)
             outputs.append(found)
             last.append(end)
@@ -149,7 +149,7 @@ def last_state(node: fx.Node) -> str:
     return f"{node.name}.last"
 
 
-def _run(cell: _Cell, value: Value, steps: int, *, backwards: bool) -> tuple[str, str]:
+def _run(cell: _Recurrence, value: Value, steps: int, *, backwards: bool) -> tuple[str, str]:
     """All outputs (B, T, C) of a cell, and the last."""
     call = cell.call
     outputs: list[str] = []

@@ -119,7 +119,7 @@ SHAPES = (
 
 @lowers(*SHAPES)
 def _reshape(call: Call) -> Lowered:
-    """Each sample on its own; dropped where the shape stays the same."""
+    """Within each sample. It is dropped where the shape stays the same."""
     x = call.value("self")
     same = call.sizes() == call.sizes(x)
     return None if same else Reshape(call.sizes()), (x,)
@@ -139,7 +139,7 @@ def _reshape(call: Call) -> Lowered:
     aten.moveaxis.intlist,
 )
 def _permute(call: Call) -> Lowered:
-    """Any order; the batch comes first here wherever it is there."""
+    """Any order. The batch comes first in clarp's graph, wherever it is in the model's."""
     x = call.value("self")
     layout, count = call.layout(x), len(x.meta["val"].shape)
     # The call itself, made on axes whose size is their number, says what goes where.
@@ -156,7 +156,7 @@ def _permute(call: Call) -> Lowered:
 
 @lowers(aten.expand.default, aten.expand_as.default, aten.broadcast_to.default)
 def _expand(call: Call) -> Lowered:
-    """Any axes but the batch; dropped where the shape stays the same."""
+    """Any axes but the batch. It is dropped where the shape stays the same."""
     x = call.value("self")
     if call.sizes() == call.sizes(x):
         return None, (x,)
@@ -200,7 +200,10 @@ def _repeat(call: Call) -> Lowered:
 
 @lowers(aten.repeat_interleave.self_int)
 def _repeat_interleave(call: Call) -> Lowered:
-    """Any axis, a number of repeats; repeats of an image are windows inside the batch's axis."""
+    """Any axis, a number of repeats.
+
+    Repeats along the batch become windows of each image.
+    """
     x = call.value("self")
     if call["dim"] is None:
         raise Refused("it repeats over all axes, expected one, dim=...")
@@ -214,7 +217,7 @@ def _repeat_interleave(call: Call) -> Lowered:
 
 @lowers(*NOTHING)
 def _nothing(call: Call) -> Lowered:
-    """Dropped; in eval mode, and a floating type stays one, whichever: the graph computes in one type."""
+    """Dropped. Dropout is in eval mode, and a cast gives a floating type: the graph computes in one type."""
     x = call.value(next(iter(call.arguments)))
     if call.arguments.get("train"):
         raise Refused(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from clarp.capture import Node
-from clarp.propagation.table import data_frame, table
 from clarp.rules import Rule
+from clarp.table import data_frame, table
 from clarp.tree import mapped
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from clarp.operations import (
     WeightedLinear,
 )
 from clarp.operations.contraction import RESIZING
-from clarp.propagation.table import data_frame, table
 from clarp.rules import Gate, Hold, Rule
 from clarp.rules.composites import Composite
 from clarp.rules.merge import product_rule
+from clarp.table import data_frame, table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -38,15 +38,15 @@ class Step:
         reads_pixels: whether it is a linear operation that reads the image itself, perhaps reshaped, resized
             or normalised.
         signs: for each input whether it can't be negative.
-        held: for each input whether it is held constant, because its rule or those of all that it is made of
-            say so.
+        constant: for each input whether it is held constant, because its rule or those of all that it is
+            made of say so.
     """
 
     node: Node
     rule: Rule
     reads_pixels: bool
     signs: tuple[bool, ...]
-    held: tuple[bool, ...]
+    constant: tuple[bool, ...]
 
     @property
     def receivers(self) -> tuple[str, ...]:
@@ -124,11 +124,11 @@ class Plan:
             ValueError: there are several, whose results are put together, or parts of the logits that none
                 computes.
         """
-        makers, beside = {node.name: node for node in self.graph}, self.graph.image_independent()
+        makers, image_independent = {node.name: node for node in self.graph}, self.graph.image_independent()
         names, found = [self.graph.output], dict[str, Node | None]()
         for name in names:  # grows while it is read
             node = makers.get(name)
-            if name in beside:
+            if name in image_independent:
                 continue
             if node is None or (
                 isinstance(node.operation, WeightedLinear) and not isinstance(node.operation, Affine)
@@ -168,21 +168,21 @@ def last_spatial(nodes: Sequence[Node]) -> Node:
 def make_plan(graph: Graph, composite: Composite) -> Plan:
     """Give every operation its rule."""
     pixels = graph.pixels()
-    beside = graph.image_independent()
+    image_independent = graph.image_independent()
     intervals = dict.fromkeys((graph.input, *graph.auxiliary.names), (-inf, inf))
-    held = {graph.input: False, **dict.fromkeys(beside, True)}
+    constant = {graph.input: False, **dict.fromkeys(image_independent, True)}
     weighing = _weighing(graph)
     steps = []
     for node in graph:
         reading = isinstance(node.operation, (Convolution, Dense, Affine, Shift, *RESIZING))
         reads_pixels = reading and pixels.issuperset(node.inputs)
-        signal = next((i for i, name in enumerate(node.inputs) if name not in beside), 0)
+        signal = next((i for i, name in enumerate(node.inputs) if name not in image_independent), 0)
         ends = [intervals[name] for name in node.inputs]
-        inputs_held = tuple(held[name] for name in node.inputs)
+        inputs_constant = tuple(constant[name] for name in node.inputs)
         if isinstance(node.operation, Add) and node.name in pixels:
             rule: Rule = Gate(signal)  # pixels to which a further input was added are pixels still
         elif isinstance(node.operation, Multiply):
-            rule = product_rule(ends, inputs_held)
+            rule = product_rule(ends, inputs_constant)
         else:
             rule = composite.rule(
                 node.operation,
@@ -190,9 +190,9 @@ def make_plan(graph: Graph, composite: Composite) -> Plan:
                 only_weighs=node.name in weighing,
                 depthwise=_is_depthwise(node, graph),
             )
-        steps.append(Step(node, rule, reads_pixels, tuple(low >= 0 for low, _ in ends), inputs_held))
+        steps.append(Step(node, rule, reads_pixels, tuple(low >= 0 for low, _ in ends), inputs_constant))
         intervals[node.name] = (node.low, node.high)
-        held[node.name] = isinstance(rule, Hold) or all(inputs_held)
+        constant[node.name] = isinstance(rule, Hold) or all(inputs_constant)
     return Plan(graph, composite, tuple(steps))
 
 

@@ -16,7 +16,7 @@ from clarp.operations.custom import Custom
 from clarp.propagation.ledger import Entry
 from clarp.propagation.plan import Plan, Step
 from clarp.rules import Pass, Rule
-from clarp.rules.parts import Ones, Part, Value
+from clarp.rules.parts import Ones, Part, TensorOrFloat
 from clarp.rules.rule import Context, Shares
 
 ONEDNN = {torch.float32, torch.bfloat16}
@@ -44,14 +44,14 @@ class ForwardCache:
         values: the values that rules or gradients will read.
         memos: what operations remember for themselves.
         shapes: of all values.
-        beside: what was made of further inputs, in the type of the forward pass.
+        image_independent: what was made of further inputs alone, in the type of the forward pass.
     """
 
     logits: Tensor
     values: Mapping[str, Tensor]
     memos: Mapping[str, Tensor]
     shapes: Mapping[str, Size]
-    beside: Mapping[str, Tensor] = field(default_factory=dict)
+    image_independent: Mapping[str, Tensor] = field(default_factory=dict)
 
     def record(self, node: Node) -> Record:
         """What was kept of one operation."""
@@ -66,7 +66,7 @@ class ForwardCache:
             {name: value[:1] for name, value in self.values.items()},
             {name: memo[:1] for name, memo in self.memos.items()},
             {name: Size((1, *shape[1:])) for name, shape in self.shapes.items()},
-            {name: value[:1] for name, value in self.beside.items()},
+            {name: value[:1] for name, value in self.image_independent.items()},
         )
 
 
@@ -101,7 +101,7 @@ class Program:
         self, plan: Plan, device: torch.device, dtype: torch.dtype, back: torch.dtype, *, gradients: bool
     ) -> None:
         self.plan = plan
-        self._beside = plan.graph.image_independent()
+        self._image_independent = plan.graph.image_independent()
         self._layout = torch.contiguous_format
         if device.type == "cpu" and {dtype, back} <= ONEDNN:
             self._layout = torch.channels_last
@@ -171,7 +171,7 @@ class Program:
         assert isinstance(made, Tensor)
         return made
 
-    def _weight(self, operation: Operation, part: Part) -> Value:
+    def _weight(self, operation: Operation, part: Part) -> TensorOrFloat:
         if not isinstance(operation, WeightedLinear):
             return part(1.0)
         prepared = self._parts.get((operation.weight, part))
@@ -180,8 +180,8 @@ class Program:
     def forward(self, images: Tensor, rows: Sequence[Tensor] = ()) -> ForwardCache:
         """Compute the logits of images (B, C, H, W) and further inputs (B, ...), with a forward cache."""
         graph = self.plan.graph
-        beside = graph.auxiliary.values(rows, self._forward_tensors, images)
-        values = {graph.input: self._laid_out(images), **beside}
+        image_independent = graph.auxiliary.values(rows, self._forward_tensors, images)
+        values = {graph.input: self._laid_out(images), **image_independent}
         kept: dict[str, Tensor] = {}
         memos: dict[str, Tensor] = {}
         shapes = {name: value.shape for name, value in values.items()}
@@ -204,7 +204,7 @@ class Program:
             keep(node.name)
             for name in self._last_read.get(node.name, ()):
                 del values[name]
-        return ForwardCache(values[graph.output], kept, memos, shapes, beside)
+        return ForwardCache(values[graph.output], kept, memos, shapes, image_independent)
 
     def gradients(
         self, cached: ForwardCache, seed: Tensor, wanted: Collection[str]
@@ -268,20 +268,20 @@ class Program:
                 kept[HookPoint(node.name)] = relevance
             _check_shares(step, shares, [cached.shapes[name] for name in node.inputs])
             passes = isinstance(step.rule, Pass)
-            handed, held = torch.zeros_like(total), torch.zeros_like(total)
+            handed, to_constants = torch.zeros_like(total), torch.zeros_like(total)
             for name, share in zip(node.inputs, shares.inputs, strict=True):
                 if share is None:
                     continue
                 if HookPoint(name, node.name) in wanted:
                     kept[HookPoint(name, node.name)] = share
                 amount = left if passes else sample_sums(share)
-                if name in self._beside:  # held constant, as any constant of the model
-                    held = held + amount
+                if name in self._image_independent:  # held constant, as any constant of the model
+                    to_constants = to_constants + amount
                     continue
                 handed = handed + amount
                 _add(arrived, name, share, fresh=shares.fresh and HookPoint(name, node.name) not in wanted)
                 _add(sums, name, amount)
-            taken = held if shares.bias is None else shares.bias + held
+            taken = to_constants if shares.bias is None else shares.bias + to_constants
             entries.append(Entry(node, step.rule, total, handed, total - left, taken))
         pixels = HookPoint(graph.input)
         if graph.input in arrived:
@@ -307,7 +307,7 @@ class Program:
             step.signs,
             moved.get(step.node.inputs[0]) if step.reads_pixels else None,
             None if modulation is None else modulation.mul_(record.input()),
-            step.held,
+            step.constant,
         )
 
     def _moved_bounds(
@@ -316,12 +316,15 @@ class Program:
         """The bounds of every value that is pixels, moved around or in other units."""
         graph = self.plan.graph
         pixels = graph.pixels()
-        if cached.beside:
+        if cached.image_independent:
             low, high = (bound.expand(cached.logits.shape[0], *bound.shape[1:]) for bound in bounds)
             bounds = low, high
-        moved = {graph.input: bounds, **{name: (value, value) for name, value in cached.beside.items()}}
+        moved = {
+            graph.input: bounds,
+            **{name: (value, value) for name, value in cached.image_independent.items()},
+        }
         for node in graph:
-            if node.name in pixels or node.name in self._beside:
+            if node.name in pixels or node.name in self._image_independent:
                 one, other = (
                     node.operation.forward([moved[name][end] for name in node.inputs], self._forward_tensors)[
                         0

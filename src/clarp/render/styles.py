@@ -97,7 +97,7 @@ class View:
         scale = scale or Scale.of(*maps)
         squares = look.style == "pixels" or max(values.shape) <= CRISP
         strengths = [seen.placed(scale.strength(part), squares=squares) for part in maps]
-        drawing = _Drawing(look, seen, None if seen.photo is None else faded(seen.photo))
+        drawing = _Renderer(look, seen, None if seen.photo is None else faded(seen.photo))
         smooth = look.smoothed_by(max(values.shape))
         match look.style:
             case "heatmap":
@@ -152,7 +152,7 @@ def photo_panel(seen: Seen) -> Panel | None:
 
 
 @dataclass(frozen=True, eq=False)
-class _Drawing:
+class _Renderer:
     """How strengths (H, W), within -1 to 1, are drawn over a ground (H, W, 1)."""
 
     look: Look

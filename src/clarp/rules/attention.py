@@ -13,7 +13,7 @@ from clarp.operations import MatMul, Softmax
 from clarp.operations.base import Kept, sample_sums, summed_to
 from clarp.rules.basic import Epsilon
 from clarp.rules.linear import LinearRule
-from clarp.rules.parts import Branch, Part, Signed, Value
+from clarp.rules.parts import Branch, Part, Signed, TensorOrFloat
 from clarp.rules.rule import Context, Rule, Shares, divide
 
 
@@ -53,7 +53,7 @@ class Halves(Rule):
             )
 
     def propagate(self, relevance: Tensor, context: Context) -> Shares:
-        first, second = context.held
+        first, second = context.constant
         if first == second:
             relevance = relevance / 2
         a = b = None
@@ -76,7 +76,7 @@ class Halves(Rule):
         whole = all(x is a and y is b for x, y in pairs)
         z = result if whole else sum((x @ y for x, y in pairs), torch.zeros_like(result))
         ratio = divide(relevance, z, self.rule.stabiliser) * branch.coefficient
-        keep_a, keep_b = (not held or all(context.held) for held in context.held)
+        keep_a, keep_b = (not fixed or all(context.constant) for fixed in context.constant)
         to_a = [x * summed_to(ratio @ y.mT, a.shape) for x, y in pairs] if keep_a else []
         to_b = [y * summed_to(x.mT @ ratio, b.shape) for x, y in pairs] if keep_b else []
         zeros = relevance.new_zeros(())
@@ -85,7 +85,7 @@ class Halves(Rule):
 
 def _part(part: object, value: Tensor) -> Tensor:
     assert isinstance(part, Part)
-    result: Value = part(value)
+    result: TensorOrFloat = part(value)
     assert isinstance(result, Tensor)
     return result
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from clarp.operations import Add, Average, Convolution, Dense, Linear, Operation, Shift
 from clarp.operations.base import Kept, over_seeds, sample_sums
 from clarp.rules.merge import proportional
-from clarp.rules.parts import WHOLE, Branch, FromBound, Part, Signed, Term, Value
+from clarp.rules.parts import WHOLE, Branch, FromBound, Part, Signed, TensorOrFloat, Term
 from clarp.rules.rule import TINY, Context, Rule, Shares, divide
 
 
@@ -91,7 +91,7 @@ class _Fraction:
             # One operation on twice the channels: a convolution with few channels costs as much as one with
             # twice as many.
             stacked = torch.cat([w for w in weights if isinstance(w, Tensor)], 1)
-            self.pairs: list[tuple[Tensor, Value]] = [(torch.cat(inputs, self.axis), stacked)]
+            self.pairs: list[tuple[Tensor, TensorOrFloat]] = [(torch.cat(inputs, self.axis), stacked)]
         else:
             self.pairs = list(zip(inputs, weights, strict=True))
 

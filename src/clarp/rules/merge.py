@@ -77,7 +77,7 @@ class Half(Rule):
         return Shares((relevance / 2, relevance / 2))
 
 
-def product_rule(intervals: Sequence[Interval], held: Sequence[bool]) -> Gate | Half:
+def product_rule(intervals: Sequence[Interval], constant: Sequence[bool]) -> Gate | Half:
     """The rule for a product: which of two factors is a gate.
 
     A gate is a factor that can't be negative and is bounded above by the operations that made it (a sigmoid,
@@ -93,7 +93,7 @@ def product_rule(intervals: Sequence[Interval], held: Sequence[bool]) -> Gate | 
     Half()
     """
     first, second = (
-        (-inf if h else high) if h or low >= 0 else inf
-        for (low, high), h in zip(intervals, held, strict=True)
+        (-inf if fixed else high) if fixed or low >= 0 else inf
+        for (low, high), fixed in zip(intervals, constant, strict=True)
     )
     return Half() if first == second else Gate(signal=0 if second < first else 1)

@@ -7,14 +7,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Value = Tensor | float
+TensorOrFloat = Tensor | float
 
 
 class Part(ABC):
     """A function of a value v, written the way the formulas write it."""
 
     @abstractmethod
-    def __call__(self, value: Value) -> Value:
+    def __call__(self, value: TensorOrFloat) -> TensorOrFloat:
         """The part of this value."""
 
 
@@ -30,7 +30,7 @@ class Signed(Part):
     positive: float = 1.0
     negative: float = 1.0
 
-    def __call__(self, value: Value) -> Value:
+    def __call__(self, value: TensorOrFloat) -> TensorOrFloat:
         p, n = self.positive, self.negative
         if p == n:
             return value if p == 1.0 else value * p
@@ -49,7 +49,7 @@ class Signed(Part):
 class Ones(Part):
     """``1``."""
 
-    def __call__(self, value: Value) -> Value:
+    def __call__(self, value: TensorOrFloat) -> TensorOrFloat:
         return torch.ones_like(value) if isinstance(value, Tensor) else 1.0
 
 
@@ -57,7 +57,7 @@ class Ones(Part):
 class Square(Part):
     """``v^2``."""
 
-    def __call__(self, value: Value) -> Value:
+    def __call__(self, value: TensorOrFloat) -> TensorOrFloat:
         return value * value
 
 

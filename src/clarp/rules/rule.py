@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clarp.operations import Operation, Record
 from clarp.operations.base import Kept, Tensors, sample_sums
-from clarp.rules.parts import Part, Value
+from clarp.rules.parts import Part, TensorOrFloat
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,18 @@ class Context:
         bounds: the lowest and highest input, each (B or 1, ...), where the operation reads the pixels.
         selected: what the rule reads in place of the input where there is selection in neuron form, (K, B,
             ...).
-        held: for each input whether it is held constant, as a weight is, so that relevance given to it ends
-            there.
+        constant: for each input whether it is held constant, as a weight is, so that relevance given to it
+            ends there.
     """
 
     operation: Operation
     record: Record
     tensors: Tensors
-    weight: Callable[[Part], Value]
+    weight: Callable[[Part], TensorOrFloat]
     signs: tuple[bool, ...] = (False, False)
     bounds: tuple[Tensor, Tensor] | None = None
     selected: Tensor | None = None
-    held: tuple[bool, ...] = (False, False)
+    constant: tuple[bool, ...] = (False, False)
 
 
 @dataclass(frozen=True)

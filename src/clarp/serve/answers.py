@@ -3,17 +3,17 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class _Answer(BaseModel):
+class _Document(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Problem(_Answer):
+class ProblemAnswer(_Document):
     """Why a request was refused."""
 
     detail: str = Field(description="A sentence: what was given, what was expected, what to do.")
 
 
-class Class(_Answer):
+class ClassAnswer(_Document):
     """A class of the model."""
 
     index: int = Field(
@@ -25,7 +25,7 @@ class Class(_Answer):
     )
 
 
-class Photo(_Answer):
+class PhotoAnswer(_Document):
     """The photo as it was sent."""
 
     sha256: str = Field(description="Of the bytes.")
@@ -34,7 +34,7 @@ class Photo(_Answer):
     notes: list[str] = Field(default=[], description="What was assumed to open it.")
 
 
-class Seen(_Answer):
+class SeenAnswer(_Document):
     """The photo as the model sees it: after resizing and cropping."""
 
     width: int = Field(description="In pixels; every heatmap has this size.")
@@ -42,20 +42,20 @@ class Seen(_Answer):
     png: str = Field(description="The picture, a PNG in base64.")
 
 
-class Predicted(_Answer):
+class Predicted(_Document):
     """The most probable classes of a photo."""
 
     model: str = Field(description="The model's name.")
-    photo: Photo
-    seen: Seen
+    photo: PhotoAnswer
+    seen: SeenAnswer
     task: str = Field(
         description="multiclass: one of the classes, whose probabilities sum to 1; binary: class 1 or class "
         "0; multilabel: any of them."
     )
-    predictions: list[Class] = Field(description="The most probable class first.")
+    predictions: list[ClassAnswer] = Field(description="The most probable class first.")
 
 
-class ColourScale(_Answer):
+class ColourScale(_Document):
     """How relevance became colour."""
 
     limit: float = Field(description="Relevance of this magnitude and more has the full colour.")
@@ -75,21 +75,21 @@ class ColourScale(_Answer):
     )
 
 
-class Picture(_Answer):
+class PictureAnswer(_Document):
     """A map in a style, as the page shows it."""
 
     title: str = Field(description="What stands over it, or an empty string.")
     png: str = Field(description="A PNG in base64.")
 
 
-class Map(_Answer):
+class Map(_Document):
     """One heatmap: one class by one method."""
 
     method: str = Field(description="The method's name.")
     definition: str = Field(description="Seed, selection and rules in full, or a baseline's settings.")
     composite: str = Field(description="The name of its rules; empty for a baseline.")
-    target: Class
-    against: list[Class] | str = Field(
+    target: ClassAnswer
+    against: list[ClassAnswer] | str = Field(
         description="The classes it is contrasted with, or what there is in their place, in words."
     )
     selection_skipped: int = Field(description="At how many layers no gradient was positive.")
@@ -101,7 +101,7 @@ class Map(_Answer):
     heatmap: str = Field(
         description="Relevance per pixel, float32 (height, width), as the base64 of an .npy file."
     )
-    pictures: list[Picture] = Field(
+    pictures: list[PictureAnswer] = Field(
         description="The map in the style that was asked for. Of `overlay` it is the heatmap in colour, the "
         "weaker the more transparent, to lay over the photo; of `signs` there are two, what speaks for the "
         "class and what speaks against it; of `versus` there is one for the two classes, and both maps "
@@ -111,13 +111,13 @@ class Map(_Answer):
     python: str = Field(description="The lines of Python that make this map.")
 
 
-class Explained(_Answer):
+class Explained(_Document):
     """Heatmaps of a photo."""
 
     clarp: str = Field(description="The version of clarp.")
     model: str = Field(description="The model's name.")
     weights_sha256: str = Field(description="Over the model's parameters and buffers.")
-    photo: Photo
+    photo: PhotoAnswer
     style: str = Field(description="How the maps are drawn.")
     colours: str = Field(description="In which colours.")
     smoothing: float = Field(
@@ -126,7 +126,7 @@ class Explained(_Answer):
     maps: list[Map] = Field(description="For each method in the order asked for, each target.")
 
 
-class Change(_Answer):
+class Change(_Document):
     """What masking does to one class."""
 
     index: int = Field(serialization_alias="class", description="Its number.")
@@ -135,11 +135,11 @@ class Change(_Answer):
     after: float | None = Field(description="Its probability with the regions covered.")
 
 
-class Masked(_Answer):
+class Masked(_Document):
     """What covering regions of a photo does to the probabilities."""
 
     model: str = Field(description="The model's name.")
-    photo: Photo
+    photo: PhotoAnswer
     fill: str = Field(description="What the covered pixels show.")
     covered: float = Field(description="The share of the pixels that are covered.")
     classes: list[Change] = Field(
@@ -147,7 +147,7 @@ class Masked(_Answer):
     )
 
 
-class MethodRow(_Answer):
+class MethodRow(_Document):
     """A method that can be asked for."""
 
     name: str
@@ -156,7 +156,7 @@ class MethodRow(_Answer):
     definition: str = Field(description="Seed, selection and rules in full, or a baseline's settings.")
 
 
-class ModelRow(_Answer):
+class ModelRow(_Document):
     """A model that is served."""
 
     name: str
@@ -167,7 +167,7 @@ class ModelRow(_Answer):
     notes: list[str] = Field(description="What was assumed about it.")
 
 
-class ColoursRow(_Answer):
+class ColoursRow(_Document):
     """Colours in which maps can be drawn."""
 
     name: str
@@ -175,7 +175,7 @@ class ColoursRow(_Answer):
     speaks_against: str = Field(description="And of what speaks against it.")
 
 
-class LimitRow(_Answer):
+class LimitRow(_Document):
     """What one request may ask for."""
 
     photo_bytes: int
@@ -190,7 +190,7 @@ class LimitRow(_Answer):
     seconds: float
 
 
-class About(_Answer):
+class About(_Document):
     """What this server offers."""
 
     clarp: str = Field(description="The version of clarp.")
@@ -205,14 +205,14 @@ class About(_Answer):
     limits: LimitRow
 
 
-class Name(_Answer):
+class Name(_Document):
     """A class and what it is called."""
 
     index: int = Field(serialization_alias="class", description="Its number.")
     label: str = Field(description="Its name.")
 
 
-class Named(_Answer):
+class Named(_Document):
     """Which class a name means."""
 
     model: str
@@ -225,7 +225,7 @@ class Named(_Answer):
     problem: str = Field(description="Likewise: why, in a sentence; else an empty string.")
 
 
-class Labels(_Answer):
+class LabelsAnswer(_Document):
     """The names of a model's classes."""
 
     model: str

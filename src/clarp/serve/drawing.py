@@ -15,7 +15,7 @@ from clarp.render.palette import Bytes
 from clarp.render.scale import as_bytes
 from clarp.serve import answers
 
-Heatmaps = NDArray[np.float32]
+HeatmapArray = NDArray[np.float32]
 """(K, H, W)."""
 SIDE = 450
 """Pixels, the longer side of a map's pictures where no size is asked for."""
@@ -34,13 +34,13 @@ class Drawn:
         bar: the colours from the negative peak to the positive one, a PNG in base64; or nothing.
     """
 
-    pictures: list[answers.Picture]
+    pictures: list[answers.PictureAnswer]
     note: str
     scale: Scale
     bar: str
 
 
-def drawn(heatmaps: Heatmaps, photo: Bytes, look: Look, *, same_scale: bool) -> list[Drawn]:
+def drawn(heatmaps: HeatmapArray, photo: Bytes, look: Look, *, same_scale: bool) -> list[Drawn]:
     """Draw the maps of one method.
 
     Args:
@@ -64,7 +64,7 @@ def drawn(heatmaps: Heatmaps, photo: Bytes, look: Look, *, same_scale: bool) -> 
 
 
 def whole(
-    heatmaps: Heatmaps, photo: Seen, look: Look, caption: str, names: tuple[str, str] | None = None
+    heatmaps: HeatmapArray, photo: Seen, look: Look, caption: str, names: tuple[str, str] | None = None
 ) -> bytes:
     """A map as ``clarp explain`` draws it, with colour bar and caption: a PNG.
 
@@ -92,8 +92,8 @@ def _scale(heatmaps: Iterable[_Heatmap], look: Look) -> Scale:
 def _drawn(heatmap: _Heatmap, photo: Bytes, look: Look, scale: Scale, rival: _Heatmap | None = None) -> Drawn:
     colours = png(Image.fromarray(as_bytes(bar(scale, look, _BAR, faded=look.style != "heatmap"))))
     if look.style == "overlay":
-        alone = answers.Picture(title="", png=png(Image.fromarray(layer(heatmap, scale, look))))
+        alone = answers.PictureAnswer(title="", png=png(Image.fromarray(layer(heatmap, scale, look))))
         return Drawn([alone], look.smoothed_by(max(heatmap.shape)), scale, colours)
     found, note = tiles(heatmap, photo, look, scale, rival=rival)
-    pictures = [answers.Picture(title=title, png=png(tile)) for title, tile in found]
+    pictures = [answers.PictureAnswer(title=title, png=png(tile)) for title, tile in found]
     return Drawn(pictures, note, scale, "" if look.style == "region" else colours)

@@ -36,7 +36,7 @@ COMPARED = {
 """The baselines that are offered beside clarp's methods, and when to take each."""
 OFFERED = (*methods(), *COMPARED)
 """What a request may name."""
-Region = tuple[int, int, int, int]
+Rectangle = tuple[int, int, int, int]
 """(top, left, bottom, right) in the model's pixels; bottom and right are outside."""
 
 
@@ -137,7 +137,7 @@ class Engine:
         return answers.Predicted(
             model=self.name,
             photo=prepared.photo,
-            seen=answers.Seen(width=width, height=height, png=png(Image.fromarray(prepared.seen))),
+            seen=answers.SeenAnswer(width=width, height=height, png=png(Image.fromarray(prepared.seen))),
             task=self.session.logits(prepared.image).task.name,
             predictions=[
                 self._class(prepared.probabilities, index) for index in top(prepared.probabilities, count)
@@ -191,7 +191,7 @@ class Engine:
         return whole(maps.heatmaps, seen, look, words, names)
 
     def mask(
-        self, data: bytes, regions: Sequence[Region], fill: Fill, classes: Sequence[str]
+        self, data: bytes, regions: Sequence[Rectangle], fill: Fill, classes: Sequence[str]
     ) -> answers.Masked:
         """Cover regions of the photo, and see what becomes of the probabilities.
 
@@ -295,8 +295,8 @@ class Engine:
     def _classes(self, names: Sequence[str]) -> list[int]:
         return list(dict.fromkeys(self.classifier.class_index(name) for name in names))
 
-    def _class(self, probabilities: Tensor, index: int) -> answers.Class:
-        return answers.Class(
+    def _class(self, probabilities: Tensor, index: int) -> answers.ClassAnswer:
+        return answers.ClassAnswer(
             index=index, label=self.classifier.labels[index], probability=finite(float(probabilities[index]))
         )
 

@@ -28,7 +28,7 @@ class Prepared:
             asked for.
     """
 
-    photo: answers.Photo
+    photo: answers.PhotoAnswer
     image: Tensor
     probabilities: Tensor
     seen: Bytes
@@ -65,7 +65,9 @@ class Photos:
             )
         image = self._session.preprocessed(photo)
         prepared = Prepared(
-            answers.Photo(sha256=key, width=photo.width, height=photo.height, notes=list(notes_of(photo))),
+            answers.PhotoAnswer(
+                sha256=key, width=photo.width, height=photo.height, notes=list(notes_of(photo))
+            ),
             image,
             self._session.probabilities(image),
             self._session.classifier.photo(image),

@@ -13,7 +13,7 @@ from clarp.render.look import SIZES, WIDEST
 from clarp.render.palette import PaletteName
 from clarp.serve import answers
 from clarp.serve.drawing import SIDE
-from clarp.serve.engine import COMPARED, OFFERED, Engine, Question, Region
+from clarp.serve.engine import COMPARED, OFFERED, Engine, Question, Rectangle
 from clarp.serve.limits import Limits
 from clarp.serve.service import Service
 
@@ -69,7 +69,7 @@ _Regions = Annotated[
 ]
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": answers.Problem, "description": what}
+    status: {"model": answers.ProblemAnswer, "description": what}
     for status, what in {
         400: "Not meant for this server, or broken.",
         401: "The token is missing or wrong.",
@@ -79,7 +79,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     }.items()
 }
 _WITH_PHOTO: dict[int | str, dict[str, Any]] = _PROBLEMS | {
-    status: {"model": answers.Problem, "description": what}
+    status: {"model": answers.ProblemAnswer, "description": what}
     for status, what in {
         408: "The photo took too long to arrive.",
         413: "The photo has too many bytes or pixels.",
@@ -199,9 +199,9 @@ async def about(request: Request) -> answers.About:
 
 
 @router.get("/classes", responses=_PROBLEMS)
-async def classes(engine: _Served) -> answers.Labels:
+async def classes(engine: _Served) -> answers.LabelsAnswer:
     """The names of a model's classes."""
-    return answers.Labels(model=engine.name, labels=list(engine.classifier.labels))
+    return answers.LabelsAnswer(model=engine.name, labels=list(engine.classifier.labels))
 
 
 @router.get("/class", responses=_PROBLEMS)
@@ -303,6 +303,6 @@ async def mask(
     )
 
 
-def _region(text: str) -> Region:
+def _region(text: str) -> Rectangle:
     top, left, bottom, right = map(int, text.split(","))
     return top, left, bottom, right

@@ -14,7 +14,7 @@ from clarp.serve.engine import Engine, GivenUp
 from clarp.serve.limits import Limits
 from clarp.serve.worker import Busy, Place, Worker
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 HUNG_UP = 499
 """The usual code, in logs, for a client that went away; nobody is left to read it."""
 
@@ -55,8 +55,8 @@ class Service:
             worker.close()
 
     async def answer(
-        self, request: Request, engine: Engine, work: Callable[[bytes, Callable[[], bool]], Answer]
-    ) -> Answer:
+        self, request: Request, engine: Engine, work: Callable[[bytes, Callable[[], bool]], Result]
+    ) -> Result:
         """Read the photo, take a place in the queue, and let the model's thread do the work.
 
         A photo that is still arriving has no place: clients that send slowly would keep the others out.
@@ -89,7 +89,7 @@ class Service:
         finally:
             self.bytes_held -= len(data)
 
-    async def _worked(self, request: Request, place: Place, job: Callable[[], Answer]) -> Answer:
+    async def _worked(self, request: Request, place: Place, job: Callable[[], Result]) -> Result:
         """The job's result, or why there is none."""
         hung_up = asyncio.create_task(_hung_up(request))
         try:

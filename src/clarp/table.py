@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-Row = Mapping[str, object]
 
-
-def table(rows: Sequence[Row], columns: Sequence[str], *, numbers: Sequence[str] = ()) -> list[str]:
+def table(
+    rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, numbers: Sequence[str] = ()
+) -> list[str]:
     r"""Aligned lines: a head, a rule, a line per row; the columns of numbers to the right.
 
     >>> print(*table([{"module": "fc", "bias": "+0.5"}], ["module", "bias"], numbers=["bias"]), sep="\n")
@@ -30,7 +30,7 @@ def table(rows: Sequence[Row], columns: Sequence[str], *, numbers: Sequence[str]
     ]
 
 
-def data_frame(rows: Sequence[Row]) -> "DataFrame":
+def data_frame(rows: Sequence[Mapping[str, object]]) -> "DataFrame":
     """The rows as a pandas data frame.
 
     Raises:

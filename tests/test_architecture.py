@@ -1,0 +1,45 @@
+"""What docs/architecture.md says of the modules: who imports what, and that a class has a name of its own."""
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+SOURCE = Path(__file__).parents[1] / "src" / "clarp"
+MODULES = {path.relative_to(SOURCE): ast.parse(path.read_text()) for path in SOURCE.rglob("*.py")}
+ENGINE = {"capture", "operations", "propagation"}
+TOOLS = {"data", "evaluation", "models", "serve", "commands"}
+
+
+def imports(tree: ast.Module) -> Iterator[list[str]]:
+    """What a module imports of clarp, as paths: module and name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "clarp":
+            yield from ([*(node.module or "").split(".")[1:], alias.name] for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (a.name.split(".")[1:] for a in node.names if a.name.startswith("clarp."))
+
+
+def test_no_two_classes_have_one_name():
+    places = defaultdict(list)
+    for path, tree in MODULES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                places[node.name.lstrip("_")].append(str(path))
+    assert len(places) > 200
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_tools_import_nothing_of_the_engine():
+    found = [
+        (path, name) for path, tree in MODULES.items() if path.parts[0] in TOOLS for name in imports(tree)
+    ]
+    assert len(found) > 200
+    assert [(str(path), name) for path, name in found if name[0] in ENGINE] == []
+
+
+def test_private_names_stay_in_their_package():
+    for path, tree in MODULES.items():
+        for name in imports(tree):
+            private = [part for part in name if part.startswith("_") and not part.startswith("__")]
+            assert not private or name[0] == path.parts[0], (path, name)
