@@ -23,8 +23,8 @@ from clarp.layers import layer_names, resolve_layers
 from clarp.method import Method, check_dual_rule
 from clarp.network import KEPT, Model, Network
 from clarp.output import Output
+from clarp.parts import ExplainerParts
 from clarp.passes import Maps, Passes, is_empty, lost_of, warn_if_empty
-from clarp.prepared import Prepared
 from clarp.propagation import Plan, Program, make_plan
 from clarp.query import Query
 from clarp.remedy import better
@@ -231,7 +231,7 @@ class Explainer:
         """
         return layer_names(self._graph(input_shape))
 
-    def prepared(self, input_shape: Sequence[int]) -> Prepared:
+    def parts(self, input_shape: Sequence[int]) -> ExplainerParts:
         """What images of this size are explained with; :func:`clarp.export` writes it as one program.
 
         Args:
@@ -245,7 +245,7 @@ class Explainer:
         images, further = self._checked(torch.zeros(1, *input_shape, device=self.network.device), ())
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             program, _ = self._program(images, further)
-        return Prepared(program, self.method, self._task(program), self.bounds, self._channels(program))
+        return ExplainerParts(program, self.method, self._task(program), self.bounds, self._channels(program))
 
     def probabilities(self, images: Tensor, *, inputs: Inputs = ()) -> Tensor:
         """What the model says, as its task has it: (B, classes); a binary task has two classes.

@@ -4,7 +4,7 @@ The forward pass, the seed, the selection and the backward pass are tensor opera
 all of them together are one more program that ``torch.export`` can record.
 """
 
-from clarp.exporting.about import About
+from clarp.exporting.about import FileDescription
 from clarp.exporting.writing import export
 
-__all__ = ["About", "export"]
+__all__ = ["FileDescription", "export"]

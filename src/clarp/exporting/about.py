@@ -15,7 +15,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class About:
+class FileDescription:
     """How the explanations of a file are made, and for which photos.
 
     Attributes:
@@ -68,7 +68,7 @@ class About:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str, file: Path) -> "About":
+    def from_json(cls, text: str, file: Path) -> "FileDescription":
         """What a file carries.
 
         Raises:
@@ -105,7 +105,7 @@ class About:
             raise ValueError(f"{file}: its description of itself contradicts itself. Export it again.")
 
 
-def in_program(file: Path) -> About | None:
+def in_program(file: Path) -> FileDescription | None:
     """The description in a .pt2 file, without loading the program; None for one that explains nothing.
 
     Raises:
@@ -117,4 +117,4 @@ def in_program(file: Path) -> About | None:
             text = archive.read(names[0]).decode() if names else None
     except (OSError, zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError):
         return None  # whoever loads the program says what is wrong with it
-    return None if text is None else About.from_json(text, file)
+    return None if text is None else FileDescription.from_json(text, file)

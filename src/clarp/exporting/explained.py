@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from clarp.bounds import ends
+from clarp.parts import ExplainerParts
 from clarp.passes import Maps, Passes
-from clarp.prepared import Prepared
 from clarp.targets import all_others
 
 
@@ -19,7 +19,7 @@ class ExplainedModel(nn.Module):
     rival.
 
     Args:
-        prepared: what to explain with.
+        parts: what to explain with.
         half: whether the weights are stored in float16; they are computed with in float32.
 
     Shapes:
@@ -28,10 +28,10 @@ class ExplainedModel(nn.Module):
         logits (B, N); heatmap (B, H, W) or (B, K, H, W); lost (B,) or (B, K).
     """
 
-    def __init__(self, prepared: Prepared, *, half: bool = False) -> None:
+    def __init__(self, parts: ExplainerParts, *, half: bool = False) -> None:
         super().__init__()
-        self.prepared = prepared
-        tensors = prepared.program.tensors
+        self.parts = parts
+        tensors = parts.program.tensors
         self._names = {name: f"w{number}" for number, name in enumerate(tensors)}
         self._types = {name: tensor.dtype for name, tensor in tensors.items()}
         for name, tensor in tensors.items():
@@ -46,21 +46,21 @@ class ExplainedModel(nn.Module):
         self, images: Tensor, target: Tensor, rivals: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See the class."""
-        prepared = self.prepared
-        program = prepared.program.reading(self._tensors())
+        parts = self.parts
+        program = parts.program.reading(self._tensors())
         cached = program.forward(images)
         logits = cached.logits
         chosen = (target.unsqueeze(1) if target.ndim == 1 else target).t()
-        known = (chosen >= 0) & (chosen < prepared.task.classes)
-        chosen = chosen.clamp(0, prepared.task.classes - 1)
-        columns = prepared.task.columns(chosen)
+        known = (chosen >= 0) & (chosen < parts.task.classes)
+        chosen = chosen.clamp(0, parts.task.classes - 1)
+        columns = parts.task.columns(chosen)
         others = self._rivals(chosen, columns, logits, rivals)
-        seed = prepared.method.seed.relevance(logits, columns, others)
-        bounds = ends(prepared.bounds, prepared.method.rules.first, images, prepared.channels.axis)
-        passes = Passes(prepared.method, program, cached, columns, others, seed, bounds)
-        maps = passes.maps(()).signed(prepared.task.signs(chosen))
-        relevance = maps.relevance.clamp(min=0) if prepared.method.rectify else maps.relevance
-        heatmap = relevance.sum(prepared.channels.axis + 1)
+        seed = parts.method.seed.relevance(logits, columns, others)
+        bounds = ends(parts.bounds, parts.method.rules.first, images, parts.channels.axis)
+        passes = Passes(parts.method, program, cached, columns, others, seed, bounds)
+        maps = passes.maps(()).signed(parts.task.signs(chosen))
+        relevance = maps.relevance.clamp(min=0) if parts.method.rectify else maps.relevance
+        heatmap = relevance.sum(parts.channels.axis + 1)
         good = known & images.isfinite().flatten(1).all(1)
         if rivals is not None:
             good = good & (others.any(-1) | ~rivals.any(-1))
@@ -74,7 +74,7 @@ class ExplainedModel(nn.Module):
     def _rivals(self, chosen: Tensor, columns: Tensor, logits: Tensor, rivals: Tensor | None) -> Tensor:
         """Which logits each target is contrasted with, bool (K, B, N)."""
         count = logits.shape[1]
-        usual = self.prepared.task.own_rivals(chosen, count)
+        usual = self.parts.task.own_rivals(chosen, count)
         if rivals is None:
             return usual
         some = rivals.any(-1, keepdim=True)

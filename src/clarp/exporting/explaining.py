@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from clarp.exporting.about import About
+from clarp.exporting.about import FileDescription
 from clarp.exporting.file import ExplainedFile
 from clarp.task import Task, task_named
 
@@ -24,7 +24,7 @@ class FileExplanation:
         question: the task.
     """
 
-    about: About
+    about: FileDescription
     logits: Tensor
     target: Tensor
     heatmap: Tensor

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clarp.exporting.about import KEY, About, in_program
+from clarp.exporting.about import KEY, FileDescription, in_program
 from clarp.network import load_exported
 from clarp.optional import optional
 
@@ -24,7 +24,7 @@ class ExplainedFile:
     """
 
     path: Path
-    about: About
+    about: FileDescription
 
     @classmethod
     def open(cls, path: Path) -> "ExplainedFile":
@@ -42,7 +42,7 @@ class ExplainedFile:
         else:
             session = _session(path)
             text = session.get_modelmeta().custom_metadata_map.get(KEY)
-            about = None if text is None else About.from_json(text, path)
+            about = None if text is None else FileDescription.from_json(text, path)
         if about is None:
             raise ValueError(
                 f"{path}: a model without an explanation, expected a file that `clarp export` wrote. The "

@@ -4,16 +4,23 @@ import re
 
 import onnx
 import torch
+from onnx_ir.passes.common import CommonSubexpressionEliminationPass
+from onnxscript import optimizer
 from torch.export import ExportedProgram
 from torch.onnx import OnnxExporterError
 
 from clarp.capture.exporting import quiet
 from clarp.errors import UnsupportedOperation
+from clarp.exporting.convolution import convolution
 from clarp.exporting.translations import TRANSLATIONS
+
+aten = torch.ops.aten
 
 OPSET = 18
 """What ONNX Runtime (native and in browsers), OpenVINO and TensorRT all have."""
 BATCH = "batch"
+_FOLDED = 1024
+"""Elements up to which constants are computed: shapes and numbers, but no parts of weights."""
 
 
 def model_of(program: ExportedProgram, outputs: tuple[str, ...]) -> onnx.ModelProto:
@@ -27,15 +34,18 @@ def model_of(program: ExportedProgram, outputs: tuple[str, ...]) -> onnx.ModelPr
             converted = torch.onnx.export(
                 program,
                 dynamo=True,
-                optimize=False,  # its search takes minutes, and runtimes do the same when they load a model
+                optimize=False,  # its search for patterns takes minutes
                 verbose=False,
                 opset_version=OPSET,
                 output_names=list(outputs),
-                custom_translation_table=TRANSLATIONS,
+                custom_translation_table={**TRANSLATIONS, aten.convolution.default: convolution},
             )
         except OnnxExporterError as error:
             raise UnsupportedOperation(_missing(error)) from error
-    assert converted is not None
+        assert converted is not None
+        optimizer.fold_constants(converted.model, input_size_limit=_FOLDED, output_size_limit=_FOLDED)
+        CommonSubexpressionEliminationPass()(converted.model)
+        optimizer.remove_unused_nodes(converted.model)
     model: onnx.ModelProto = converted.model_proto
     _name_batch(model)
     _without_origins(model)

@@ -1,6 +1,7 @@
 """An explainer as one file: recorded by ``torch.export``, written as ``.pt2`` or as ONNX."""
 
 import io
+import warnings
 import zipfile
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -15,14 +16,14 @@ from clarp.bounds import given_by
 from clarp.capture.exporting import quiet
 from clarp.errors import CaptureError
 from clarp.explainer import Explainer
-from clarp.exporting.about import KEY, About
+from clarp.exporting.about import KEY, FileDescription
 from clarp.exporting.explained import ExplainedModel
 from clarp.exporting.preprocessing import written
 from clarp.files import write_atomically
 from clarp.models.classifier import Classifier, sha256_of
 from clarp.network import CAPTURING
 from clarp.optional import optional
-from clarp.prepared import Prepared
+from clarp.parts import ExplainerParts
 from clarp.seeds import Vector
 
 SUFFIXES = (".pt2", ".onnx")
@@ -42,7 +43,7 @@ def export(
     against: bool = False,
     half: bool = False,
     classifier: Classifier | None = None,
-) -> About:
+) -> FileDescription:
     """Write a classifier and its explanation as one program, which runs without clarp.
 
     The program takes ``images`` (B, C, H, W) float32 for any B and ``target`` (B,) int64. It returns
@@ -81,14 +82,14 @@ def export(
     _check(file, explainer, targets, against=against)
     if file.suffix == ".onnx":
         optional("onnxscript", "Exporting to ONNX", "onnx")
-    prepared = explainer.prepared(input_shape)
-    if against and prepared.task.name == "binary":
+    parts = explainer.parts(input_shape)
+    if against and parts.task.name == "binary":
         raise ValueError(
             "against is True, and the task is binary, whose two classes are each other's only rivals: leave "
             "it out."
         )
-    about = _about(explainer, prepared, input_shape, targets, classifier, against=against, half=half)
-    program = recorded(prepared, input_shape, targets, against=against, half=half)
+    about = _about(explainer, parts, input_shape, targets, classifier, against=against, half=half)
+    program = recorded(parts, input_shape, targets, against=against, half=half)
     data = _program_file(program, about) if file.suffix == ".pt2" else _onnx_file(program, about)
     write_atomically(file, lambda opened: opened.write(data))
     return about
@@ -115,20 +116,21 @@ def _check(file: Path, explainer: Explainer, targets: int | None, *, against: bo
 
 
 def recorded(
-    prepared: Prepared, input_shape: Sequence[int], targets: int | None, *, against: bool, half: bool
+    parts: ExplainerParts, input_shape: Sequence[int], targets: int | None, *, against: bool, half: bool
 ) -> ExportedProgram:
     """The explanation as an exported program for any batch.
 
     Raises:
         CaptureError: something in it depends on values, as an operation or a rule of the user's own may.
+        ValueError: the method can't explain this model, or it computes in another type.
     """
-    kinds = {t.dtype for t in prepared.program.tensors.values() if t.is_floating_point()}
+    kinds = {t.dtype for t in parts.program.tensors.values() if t.is_floating_point()}
     if kinds - {torch.float32}:
         raise ValueError(
             f"the model computes in {', '.join(sorted(map(str, kinds)))}, expected torch.float32: make the "
             "explainer with dtype='float32'."
         )
-    model = ExplainedModel(prepared, half=half).cpu()
+    model = ExplainedModel(parts, half=half).cpu()
     batch = {0: Dim.DYNAMIC}
     # The least numbers that torch.export does not take for constants.
     images = torch.zeros(2, *input_shape)
@@ -136,13 +138,12 @@ def recorded(
     example: dict[str, Tensor] = {"images": images, "target": target}
     if against:
         (classes,) = next(
-            node.shape
-            for node in prepared.program.plan.graph
-            if node.name == prepared.program.plan.graph.output
+            node.shape for node in parts.program.plan.graph if node.name == parts.program.plan.graph.output
         )
         example["rivals"] = torch.ones(2, classes, dtype=torch.bool)
     shapes = dict.fromkeys(example, batch)
     with CAPTURING, quiet(), torch.no_grad():
+        model(*example.values())  # refuses what the method can't explain, in its own words
         try:
             program = torch.export.export(model, tuple(example.values()), dynamic_shapes=shapes, strict=False)
         except Exception as error:  # torch.export documents none
@@ -157,10 +158,13 @@ def recorded(
     return program
 
 
-def _program_file(program: ExportedProgram, about: About) -> bytes:
+def _program_file(program: ExportedProgram, about: FileDescription) -> bytes:
     """A .pt2 file, its long description of the nodes compressed."""
     raw, packed = io.BytesIO(), io.BytesIO()
-    torch.export.save(program, raw, extra_files={f"{KEY}.json": about.to_json()})
+    with warnings.catch_warnings():
+        # A weight with its channels side by side is no "complete tensor" to PyTorch; it is saved as it is.
+        warnings.filterwarnings("ignore", "No complete tensor found", UserWarning)
+        torch.export.save(program, raw, extra_files={f"{KEY}.json": about.to_json()})
     with zipfile.ZipFile(raw) as archive, zipfile.ZipFile(packed, "w") as smaller:
         for entry in archive.infolist():
             long = entry.filename.endswith(".json")
@@ -172,7 +176,7 @@ def _program_file(program: ExportedProgram, about: About) -> bytes:
     return packed.getvalue()
 
 
-def _onnx_file(program: ExportedProgram, about: About) -> bytes:
+def _onnx_file(program: ExportedProgram, about: FileDescription) -> bytes:
     """An ONNX file.
 
     Raises:
@@ -195,19 +199,19 @@ def _onnx_file(program: ExportedProgram, about: About) -> bytes:
 
 def _about(
     explainer: Explainer,
-    prepared: Prepared,
+    parts: ExplainerParts,
     input_shape: Sequence[int],
     targets: int | None,
     classifier: Classifier | None,
     *,
     against: bool,
     half: bool,
-) -> About:
-    method, task, labels = prepared.method, prepared.task, explainer.labels
-    given = given_by(prepared.bounds, method.rules.first) if method.needs_bounds else None
+) -> FileDescription:
+    method, task, labels = parts.method, parts.task, explainer.labels
+    given = given_by(parts.bounds, method.rules.first) if method.needs_bounds else None
     low, high = (None, None) if given is None else (_numbers(end) for end in given)
     network = explainer.network
-    return About(
+    return FileDescription(
         model=network.name if classifier is None else classifier.name,
         weights_sha256=sha256_of(network.model),
         task=task.name,
@@ -218,7 +222,7 @@ def _about(
         composite=method.rules.name,
         has_rivals=method.has_rivals,
         input_shape=tuple(input_shape),
-        channels=prepared.channels.axis,
+        channels=parts.channels.axis,
         low=low,
         high=high,
         targets=targets,

@@ -10,7 +10,7 @@ from clarp.task import Task
 
 
 @dataclass(frozen=True)
-class Prepared:
+class ExplainerParts:
     """What explanations of images of one size are computed with.
 
     Attributes:
