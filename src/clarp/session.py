@@ -91,12 +91,7 @@ class Session:
             ValueError: there is no model, only a file with its explanation.
         """
         if self._network is None:
-            if (file := self.classifier.file) is not None:
-                raise ValueError(
-                    f"{file.path} is a classifier with its explanation by {file.about.method}, in one "
-                    "program: `clarp explain --model` takes it. For everything else name the model that it "
-                    "was made of."
-                )
+            self.classifier.check_is_model()
             self._network = Network(self.classifier.module, cache=self._cache)
         return self._network
 

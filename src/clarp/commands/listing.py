@@ -16,7 +16,7 @@ from clarp.commands.notes import note
 from clarp.explainer import Explainer
 from clarp.method import BASELINES, Method
 from clarp.method import methods as method_names
-from clarp.session import Session
+from clarp.network import Network
 from clarp.table import table
 from clarp.task import TaskName
 
@@ -77,7 +77,8 @@ def plan(
         classifier = registry.load(model, weights, labels, output, task=task, trained=False)
         for assumed in classifier.notes:
             note(assumed)
-        network = Session(classifier, cache=default_folder()).network
+        classifier.check_is_model()
+        network = Network(classifier.module, cache=default_folder())
         explainer = Explainer(network, method, composite=composite, bounds=classifier.bounds)
         shape = classifier.preprocess(Image.new("RGB", (320, 320))).shape
         found = explainer.plan(tuple(shape))

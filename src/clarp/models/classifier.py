@@ -147,6 +147,19 @@ class Classifier:
         """
         return self.class_names.index(name)
 
+    def check_is_model(self) -> None:
+        """Refuse a file of :func:`clarp.export` where the model itself is needed.
+
+        Raises:
+            ValueError: it is one.
+        """
+        if self.file is not None:
+            raise ValueError(
+                f"{self.file.path} is a classifier with its explanation by {self.file.about.method}, in one "
+                "program: `clarp explain --model` takes it. For everything else name the model that it was "
+                "made of."
+            )
+
     def weights_sha256(self) -> str:
         """SHA-256 over the model's parameters and buffers: names, types, shapes and bytes, sorted by name."""
         return sha256_of(self.module) if self.file is None else self.file.about.weights_sha256
