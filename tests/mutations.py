@@ -72,6 +72,7 @@ ELEMENTWISE, OPERATIONS = "operations/elementwise.py", "operations/attention.py"
 PROGRAM, FOLDS = "propagation/program.py", "capture/folds.py"
 CONDITION, POWER, SAMPLING = "operations/condition.py", "operations/power.py", "operations/sampling.py"
 TASK, TASKS = "task.py", "tests/test_task.py"
+EXPLAINED, RECORDED = "exporting/explained.py", "tests/exporting/test_recorded.py"
 BINARY, FINDINGS = (
     f"{TASKS}::test_one_value_is_the_binary_question_about_it",
     f"{TASKS}::test_each_finding_is_a_question_of_its_own",
@@ -187,7 +188,13 @@ MUTANTS = (
     Mutant(TASK, "return self.scores(logits).sigmoid()", "return self.scores(logits).softmax(1)", BINARY),
     Mutant(TASK, "return torch.cat([-logits, logits], 1)", "return torch.cat([0 * logits, logits], 1)", BINARY),
     Mutant(TASK, "return logits.sigmoid()", "return logits.softmax(1)", FINDINGS),
-    Mutant(TASK, "        if against is None:\n            return torch.zeros(*target.shape, count, dtype=torch.bool, device=target.device)", "        if against is None:\n            return resolve_rivals(against, target, count)", FINDINGS),
+    Mutant(TASK, "return self.own_rivals(target, count) if against is None else super().rivals(", "return all_others(target, count) if against is None else super().rivals(", FINDINGS),
+    Mutant(EXPLAINED, "good = known & images.isfinite().flatten(1).all(1)", "good = known", f"{RECORDED}::test_a_pixel_that_nobody_reads_counts_too"),
+    Mutant(EXPLAINED, "(chosen < parts.task.classes)", "(chosen <= parts.task.classes)", f"{RECORDED}::test_what_cannot_be_explained_is_nan"),
+    Mutant(EXPLAINED, "(entry.absorbed.abs() for entry", "(entry.absorbed for entry", f"{RECORDED}::test_lost_is_what_never_arrived"),
+    Mutant(EXPLAINED, "(~some & usual)", "(~some & ~usual)", f"{RECORDED}::test_rivals_as_an_input"),
+    Mutant(EXPLAINED, "rivals & all_others(columns, count)", "rivals", f"{RECORDED}::test_rivals_as_an_input"),
+    Mutant(EXPLAINED, ".signed(parts.task.signs(chosen))", "", f"{RECORDED}::test_a_binary_task_explains_both_classes"),
     Mutant("seeds.py", "others = others.where(rivals.any(-1, keepdim=True), 0)", "others = others + 0", f"{TASKS}::test_seeds_of_a_binary_question"),
     Mutant("passes.py", "return value * signs.to(value.dtype)", "return value * signs.abs().to(value.dtype)", f"{TASKS}::test_it_is_not_is_the_negative_of_it_is_so"),
     Mutant("passes.py", "return sample_sums(relevance.abs()) <= least", "return sample_sums(relevance.abs()) < 0 * least", f"{TASKS}::test_a_map_whose_relevance_cancelled_says_so_every_time"),
@@ -265,7 +272,7 @@ MUTANTS = (
     Mutant(PROGRAM, "second = rule.propagate(relevance[dual_from:], _dual(replace(context, selected=other)))", "second = rule.propagate(relevance[dual_from:], replace(context, selected=other))", DUAL),
     Mutant(PROGRAM, "amount = left if passes else sample_sums(share)", "amount = left", BALANCE),
     Mutant(PROGRAM, "selected = relevance if selector is None else selector.select(name, relevance)", "selected = relevance", SELECTIONS),
-    Mutant(PROGRAM, "prepared = (weight != 0).to(weight) if reads else part(weight)", "prepared = part(weight)", f"{CHOICES}::test_flat_and_w_square_of_a_resampling"),
+    Mutant(PROGRAM, "made = (weight != 0).to(weight) if reads else part(weight)", "prepared = part(weight)", f"{CHOICES}::test_flat_and_w_square_of_a_resampling"),
     Mutant(CONDITION, "(self.first, gradient * chosen),", "(self.first, gradient),", f"{CHOICES}::test_where_gives_to_what_was_chosen"),
     Mutant(CONDITION, "(self.second, gradient * ~chosen),", "(self.second, gradient * chosen),", f"{CHOICES}::test_where_gives_to_what_was_chosen"),
     Mutant("rules/condition.py", "inputs: list[Tensor | None] = [None, *shares[1:]] if asks else [*shares]", "inputs: list[Tensor | None] = [*shares]", f"{CHOICES}::test_what_a_constant_was_chosen_for_is_the_bias"),

@@ -107,6 +107,17 @@ def test_what_cannot_be_explained_is_nan(bad):
     assert torch.equal(lost == 1, wrong)
 
 
+def test_a_pixel_that_nobody_reads_counts_too():
+    net = nn.Sequential(nn.Conv2d(3, 4, 1, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(256, 5)).eval()
+    x = photos()
+    x[1, 0, 1, 1] = torch.nan
+    explainer = clarp.Explainer(net, "lrp", bounds=(0.0, 1.0))
+    _, heatmap, lost = program(explainer, (3, 16, 16))(x, torch.tensor([0, 1, 2]))
+    assert heatmap[1].isnan().all()
+    assert heatmap[[0, 2]].isfinite().all()
+    assert (lost == 1).tolist() == [False, True, False]
+
+
 def test_a_binary_task_explains_both_classes():
     explainer = clarp.Explainer(model("one logit"), "clarp", task="binary")
     run = program(explainer, (3, 16, 16))
