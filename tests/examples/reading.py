@@ -1,0 +1,84 @@
+"""What the page computes, read from its own modules, and the same by the library."""
+
+import base64
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+import clarp
+from clarp.images import decode_photo
+
+MOST_PIXELS = 10**8
+
+_PAGE = """
+globalThis.text = (array) => {
+  const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+  let found = "";
+  for (let k = 0; k < bytes.length; k += 8192) found += String.fromCharCode(...bytes.subarray(k, k + 8192));
+  return btoa(found);
+};
+globalThis.bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+globalThis.own = (name) => import(new URL(name, document.baseURI));
+globalThis.json = async (name) => (await fetch(name)).json();
+0;  // what the last line is, if it is a function, would be called
+"""
+_TENSOR = """async (data) => {
+  const { coloursOf, decoded, tensorOf } = await own("photo.js");
+  const bitmap = await decoded(new File([bytes(data)], "photo"));
+  const { preprocessing } = await json("about.json");
+  return text(tensorOf(coloursOf(bitmap), preprocessing));
+}"""
+_EXPLAINED = """async ([tensor, target, rivals]) => {
+  if (!globalThis.tried) {
+    globalThis.tried = new (await own("model.js")).Model(() => {});
+    await tried.load(await json("about.json"), (await json("page.json")).model);
+  }
+  const found = await tried.explain(new Float32Array(bytes(tensor).buffer), target, rivals);
+  return [text(found.logits), text(found.heatmap), found.lost];
+}"""
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    logits: np.ndarray
+    heatmap: np.ndarray
+    lost: float
+
+
+def prepare(tab):
+    """Let a tab of the page answer the questions below."""
+    tab.evaluate(_PAGE)
+    return tab
+
+
+def tensor_in_page(tab, data):
+    found = tab.evaluate(_TENSOR, base64.b64encode(data).decode())
+    return floats(found).reshape(3, 224, 224)
+
+
+def explained_in_page(tab, tensor, target, rivals=None):
+    text = base64.b64encode(np.ascontiguousarray(tensor, np.float32).tobytes()).decode()
+    logits, heatmap, lost = tab.evaluate(_EXPLAINED, [text, target, rivals])
+    return Answer(floats(logits), floats(heatmap).reshape(224, 224), lost)
+
+
+def floats(text):
+    return np.frombuffer(base64.b64decode(text), "<f4")
+
+
+def tensor_by_library(classifier, data):
+    return classifier.preprocess(decode_photo(data, MOST_PIXELS)).numpy()
+
+
+def explainer(classifier, method, dtype=None):
+    return clarp.Explainer(
+        classifier.module, method=method, bounds=classifier.bounds, labels=classifier.labels, dtype=dtype
+    )
+
+
+def explained_by_library(explainer, tensor, target, rivals=None):
+    """Logits and heatmap; ``lost`` is known to the exported program alone."""
+    images = torch.from_numpy(tensor)[None]
+    found = explainer(images, target, **({} if rivals is None else {"against": rivals}))
+    return Answer(found.logits[0].numpy(), found.heatmap.reshape(224, 224).numpy(), float("nan"))

@@ -1,0 +1,341 @@
+"""The page of examples/browser in Chromium, against the library and as a person uses it: ``make test-browser``."""
+
+import base64
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from clarp.exporting.file import ExplainedFile
+from clarp.framing import Framing
+from clarp.images import open_photo
+from clarp.render import Look
+from clarp.render.styles import View
+from examples.reading import (
+    explained_by_library,
+    explained_in_page,
+    explainer,
+    floats,
+    prepare,
+    tensor_by_library,
+    tensor_in_page,
+)
+from serve.browsing import DESK, PHONE, screenshot
+
+pytestmark = pytest.mark.browser
+
+SAMPLE = Path(__file__).resolve().parents[2] / "src/clarp/assets/cat_and_coffee.jpg"
+CAT, ESPRESSO, CUP = 285, 967, 968
+DONE = "#status:has-text('The map is ready after')"
+KEPT = "#kept:has-text('works without a network')"
+LARGEST = 60e6  # bytes of model and page together
+
+
+@pytest.fixture(scope="module")
+def site(folder, serve):
+    return serve(folder)
+
+
+@pytest.fixture(scope="module")
+def ssglrp(lite):
+    return explainer(lite, "ssglrp")
+
+
+@pytest.fixture(scope="module")
+def program(folder):
+    """The same file in ONNX Runtime outside the browser, which the library's own Explainer has no ``lost`` for."""
+    return ExplainedFile.open(folder / "model.onnx")
+
+
+@pytest.fixture(scope="module")
+def sample(lite):
+    """What the model gets of the sample photo."""
+    return tensor_by_library(lite, SAMPLE.read_bytes())
+
+
+@pytest.fixture
+def open_page(chromium):
+    """Open a page; in the end, nothing may have gone wrong in it, and nothing may have been asked of another host."""
+    contexts, wrong, urls = [], [], []
+
+    def opened(address, **options):
+        context = chromium.new_context(**{**DESK, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(120_000)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda request: urls.append(request.url))
+        page.goto(address)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert wrong == []
+    assert [url for url in urls if not url.startswith("http://127.0.0.1:")] == []
+
+
+@pytest.fixture
+def page(open_page, site):
+    page = open_page(site.url)
+    page.locator(KEPT).wait_for()
+    return page
+
+
+def upload(page, photo=SAMPLE):
+    page.set_input_files("#file", photo)
+    page.locator(DONE).wait_for()
+    return page
+
+
+def file(image, kind, **options):
+    stream = BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def turned():
+    """A photo that lies on its side, as telephones write it."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return file(open_photo(SAMPLE).resize((500, 300)), "JPEG", exif=exif, quality=90)
+
+
+def transparent():
+    image = open_photo(SAMPLE).convert("RGBA")
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    return file(image, "PNG")
+
+
+PHOTOS = {
+    "sample": SAMPLE.read_bytes,
+    "large": lambda: file(open_photo(SAMPLE).resize((2101, 1403), Image.Resampling.BICUBIC), "PNG"),
+    "small": lambda: file(open_photo(SAMPLE).resize((90, 131)), "PNG"),
+    "narrow": lambda: file(open_photo(SAMPLE).resize((1201, 40)), "PNG"),
+    "grey": lambda: file(open_photo(SAMPLE).convert("L").resize((301, 255)), "PNG"),
+    "turned": turned,
+}
+
+
+class TestAgainstTheLibrary:
+    @pytest.mark.parametrize("name", PHOTOS)
+    def test_the_model_gets_the_same_to_the_bit(self, page, lite, name):
+        data = PHOTOS[name]()
+        assert (tensor_in_page(prepare(page), data) == tensor_by_library(lite, data)).all()
+
+    def test_what_is_transparent_lies_on_white(self, page, lite):
+        """Browsers round once more: by at most one of 255 levels."""
+        data = transparent()
+        apart = np.abs(tensor_in_page(prepare(page), data) - tensor_by_library(lite, data))
+        assert apart.max() * lite.preprocess.std[0] * 255 <= 1.01
+        assert apart.mean() * lite.preprocess.std[0] * 255 <= 0.1
+
+    @pytest.mark.parametrize("question", [(CAT, None), (CAT, [ESPRESSO]), (ESPRESSO, [CAT, CUP])])
+    def test_the_same_map_of_the_same_numbers(self, page, sample, ssglrp, program, question):
+        target, rivals = question
+        found = explained_in_page(prepare(page), sample, target, rivals)
+        expected = explained_by_library(ssglrp, sample, target, rivals)
+        np.testing.assert_allclose(found.logits, expected.logits, atol=1e-4, rtol=0)
+        apart = np.abs(found.heatmap - expected.heatmap) / np.abs(expected.heatmap).max()
+        assert apart.max() <= 0.03  # where rounding selects otherwise
+        assert np.quantile(apart, 0.99) <= 1e-3
+        among = torch.ones(1, 1000, dtype=torch.bool)
+        if rivals is not None:
+            among = torch.zeros_like(among).index_fill(1, torch.tensor(rivals), value=True)
+        lost = program(torch.from_numpy(sample)[None], torch.tensor([target]), among)[2].item()
+        assert 0 < lost < 1
+        assert found.lost == pytest.approx(lost, abs=1e-3)
+
+    def test_a_class_that_is_unknown_is_explained_by_nothing(self, page, sample):
+        """So the page learns what the model sees."""
+        found = explained_in_page(prepare(page), sample, -1)
+        assert found.logits.argmax() == CAT
+        assert np.isnan(found.heatmap).all()
+
+    @pytest.mark.parametrize("size", [(448, 448), (612, 460), (300, 448)])
+    def test_the_same_picture_of_the_same_map(self, page, lite, size):
+        """The colours and stripes of the overlay, the greys of the photo, the frame."""
+        photo = open_photo(SAMPLE).resize(size)
+        data = file(photo, "PNG")
+        heatmap = np.random.default_rng(0).normal(size=(28, 28)).repeat(8, 0).repeat(8, 1).astype(np.float32)
+        text = prepare(page).evaluate(
+            """async ([data, values]) => {
+              const { decoded, windowOf } = await own("photo.js");
+              const { drawable, drawMap } = await own("picture.js");
+              const [about, { colours }] = await Promise.all([json("about.json"), json("page.json")]);
+              const bitmap = await decoded(new File([bytes(data)], "photo.png"));
+              const map = drawable(new Float32Array(bytes(values).buffer), 224, 224);
+              const canvas = document.createElement("canvas");
+              drawMap(canvas, bitmap, windowOf(bitmap, about.preprocessing), map, colours);
+              const { width, height } = canvas;
+              return text(Float32Array.from(canvas.getContext("2d").getImageData(0, 0, width, height).data));
+            }""",
+            [base64.b64encode(data).decode(), base64.b64encode(heatmap.tobytes()).decode()],
+        )
+        found = floats(text).reshape(size[1], size[0], 4)[..., :3] / 255
+        seen = Framing(lite).seen(photo, lite.preprocess(photo))
+        expected = View.of(heatmap, seen, Look()).panels[0].pixels
+        apart = np.abs(found - expected).max(-1)
+        assert np.quantile(apart, 0.99) <= 2 / 255
+        assert np.ptp(found) > 0.5
+
+
+class TestAsAPersonDoes:
+    def test_the_sample_photo(self, page):
+        page.click("#sample")
+        page.locator(DONE).wait_for()
+        rows = page.locator("#classes li")
+        assert rows.count() == 5
+        assert rows.first.locator(".label").inner_text() == "Egyptian cat"
+        assert rows.first.locator(".probability").inner_text() == "31.9\xa0%"
+        assert page.inner_text("#title").startswith("Egyptian cat against all others")
+        assert page.inner_text("#lost").endswith("% of the relevance was lost on its way to the pixels.")
+        assert "full from" in page.inner_text("#legend")
+        screenshot(page, "in-browser", full_page=True)
+
+    def test_a_dropped_one(self, page):
+        transfer = page.evaluate_handle(
+            """async (text) => {
+              const bytes = Uint8Array.from(atob(text), (one) => one.charCodeAt(0));
+              const transfer = new DataTransfer();
+              transfer.items.add(new File([bytes], "dropped <b>here</b>.jpg", { type: "image/jpeg" }));
+              return transfer;
+            }""",
+            base64.b64encode(turned()).decode(),
+        )
+        page.dispatch_event("body", "dragenter", {"dataTransfer": transfer})
+        assert page.locator("body.dropping").count() == 1
+        page.dispatch_event("body", "drop", {"dataTransfer": transfer})
+        page.locator(DONE).wait_for()
+        assert page.inner_text("#drop-name") == "dropped <b>here</b>.jpg"
+        assert page.inner_text("#seen").startswith("300 × 500 pixels")
+        assert page.locator("body.dropping").count() == 0
+
+    def test_class_and_rival_by_keyboard(self, page):
+        upload(page)
+        shown = page.evaluate("document.getElementById('map').toDataURL()")
+        page.fill("#target", "ESPRESSO")
+        page.press("#target", "Enter")
+        page.locator("#title:has-text('espresso against all others 18.8')").wait_for()
+        page.locator(DONE).wait_for()
+        page.fill("#against", "egyptian_cat")
+        page.press("#against", "Enter")
+        page.locator("#title:has-text('espresso against Egyptian cat')").wait_for()
+        page.locator(DONE).wait_for()
+        assert page.get_attribute(f"#target-{ESPRESSO}", "aria-pressed") == "true"
+        assert page.get_attribute(f"#against-{CAT}", "aria-pressed") == "true"
+        assert "espresso against Egyptian cat" in page.get_attribute("#map", "aria-label")
+        assert page.evaluate("document.getElementById('map').toDataURL()") != shown
+        page.focus(f"#target-{CAT}")
+        page.keyboard.press("Enter")
+        page.locator("#title:has-text('Egyptian cat against all others')").wait_for()
+        assert page.evaluate("document.activeElement.id") == f"target-{CAT}"
+
+    @pytest.mark.parametrize(
+        ("field", "typed", "told"),
+        [
+            (
+                "target",
+                "retriever",
+                "“retriever” is not the name of a class. Is it one of these: flat-coated",
+            ),
+            ("target", "xyzzy", "“xyzzy” is not the name of a class. Choose one from the list."),
+            ("target", " ", "Type the name of a class."),
+            ("against", "1000", "“1000” is not the name of a class."),
+            ("against", "Egyptian cat", "A class can't be its own rival: choose another one."),
+        ],
+    )
+    def test_names_that_are_none(self, page, field, typed, told):
+        upload(page)
+        page.fill(f"#{field}", typed)
+        page.press(f"#{field}", "Enter")
+        page.locator(f"#{field}-problem:not(:empty)").wait_for()
+        assert page.inner_text(f"#{field}-problem").startswith(told)
+        assert page.get_attribute(f"#{field}", "aria-invalid") == "true"
+        assert page.inner_text("#title").startswith("Egyptian cat against all others")
+
+    def test_a_file_that_is_no_picture(self, page, tmp_path):
+        (tmp_path / "letter.pdf").write_bytes(b"%PDF-1.4 nothing")
+        page.set_input_files("#file", tmp_path / "letter.pdf")
+        page.locator("#problem:has-text('letter.pdf is not a picture that this browser can read')").wait_for()
+        upload(page)
+        assert page.is_hidden("#problem")
+
+    def test_something_dropped_that_is_no_file(self, page):
+        transfer = page.evaluate_handle("new DataTransfer()")
+        page.dispatch_event("body", "drop", {"dataTransfer": transfer})
+        page.locator("#problem:has-text('That is not a file')").wait_for()
+
+    def test_the_page_answers_while_the_model_works(self, page):
+        """No pause of the page is as long as an explanation."""
+        page.evaluate("""() => {
+          globalThis.longest = 0;
+          let last = performance.now();
+          setInterval(() => {
+            longest = Math.max(longest, performance.now() - last);
+            last = performance.now();
+          }, 10);
+        }""")
+        upload(page)
+        told = page.inner_text("#status")
+        assert page.evaluate("longest") / 1000 < 0.5 * float(told.split()[-2])
+
+
+class TestWithoutANetwork:
+    def test_after_the_first_load(self, open_page, folder, serve):
+        site = serve(folder)
+        page = open_page(site.url)
+        page.locator(KEPT).wait_for()
+        assert {path: site.sent.count(path) for path in ("/model.onnx", "/runtime/ort.wasm")} == {
+            "/model.onnx": 1,
+            "/runtime/ort.wasm": 1,
+        }
+        page.context.set_offline(True)
+        site.shutdown()
+        site.server_close()
+        page.reload()
+        page.locator(KEPT).wait_for()
+        page.click("#sample")
+        page.locator(DONE).wait_for()
+        assert page.inner_text("#title").startswith("Egyptian cat")
+        assert page.evaluate("crossOriginIsolated")  # so that threads may share memory
+
+    def test_a_model_that_does_not_come(self, open_page, folder, serve):
+        site = serve(folder)
+        site.lost.add("/model.onnx")
+        page = open_page(site.url)
+        page.locator("#problem:has-text('The model can\\'t be loaded')").wait_for()
+        assert "reload the page to try again." in page.inner_text("#problem")
+        page.set_input_files("#file", SAMPLE)
+        page.locator("#drop-name:text-is('cat_and_coffee.jpg')").wait_for()
+        page.locator("#problem:has-text('The model can\\'t be loaded')").wait_for()
+        assert page.locator(KEPT).count() == 0
+
+
+def test_model_and_page_are_small(folder):
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < LARGEST
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("device", "options"), [("desk", DESK), ("phone", PHONE)])
+def test_no_barriers_and_no_sideways_scrolling(open_page, site, device, options, scheme):
+    """Axe finds no violations: at the start, and with a map."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    # axe is a script of its own, which the page's policy would refuse.
+    page = open_page(site.url, color_scheme=scheme, bypass_csp=True, **options)
+
+    def check(state):
+        found = axe.run(page).response["violations"]
+        told = [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found]
+        assert told == [], state
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), state
+
+    check("start")
+    upload(page)
+    page.fill("#target", "retriever")
+    page.press("#target", "Enter")
+    check("map")
+    screenshot(page, f"in-browser-{device}-{scheme}", full_page=True)
