@@ -4,8 +4,7 @@ import * as ort from "./runtime/ort.js";
 import { tensorOf } from "./photo.js";
 
 ort.env.wasm.wasmPaths = { wasm: new URL("runtime/ort.wasm", import.meta.url).href };
-// Threads share memory, which browsers allow to isolated pages alone: offline.js isolates this one.
-ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
+// In an isolated page, which keep.js makes of this one, it uses threads: half as many as there are cores, at most four.
 
 let session;
 let about;
@@ -15,7 +14,6 @@ const answers = {
     about = described;
     const model = await fetched(file, bytes);
     session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
-    return { threads: ort.env.wasm.numThreads };
   },
 
   prepare: async ({ photo }) => tensorOf(photo, about.preprocessing),
