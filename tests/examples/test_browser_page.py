@@ -121,7 +121,7 @@ PHOTOS = {
     "large": lambda: file(open_photo(SAMPLE).resize((2101, 1403), Image.Resampling.BICUBIC), "PNG"),
     "small": lambda: file(open_photo(SAMPLE).resize((90, 131)), "PNG"),
     "narrow": lambda: file(open_photo(SAMPLE).resize((1201, 40)), "PNG"),
-    "grey": lambda: file(open_photo(SAMPLE).convert("L").resize((301, 255)), "PNG"),
+    "grey": lambda: file(open_photo(SAMPLE).convert("L").resize((401, 301)), "PNG"),
     "turned": turned,
 }
 
