@@ -1,6 +1,7 @@
 """The page of examples/browser in Chromium, against the library and as a person uses it: ``make test-browser``."""
 
 import base64
+import shutil
 from io import BytesIO
 from pathlib import Path
 
@@ -245,6 +246,20 @@ class TestAsAPersonDoes:
         page.locator("#title:has-text('Egyptian cat against all others')").wait_for()
         assert page.evaluate("document.activeElement.id") == f"target-{CAT}"
 
+    def test_of_quick_choices_the_last_counts(self, page):
+        upload(page)
+        page.click(f"#target-{CUP}")
+        page.click(f"#against-{ESPRESSO}")
+        page.locator("#map[aria-label^='Map of cup against espresso,']").wait_for()
+        assert page.inner_text("#title").startswith("cup against espresso")
+
+    def test_of_quick_photos_the_last_counts(self, page, tmp_path):
+        (tmp_path / "turned.jpg").write_bytes(turned())
+        page.set_input_files("#file", SAMPLE)
+        upload(page, tmp_path / "turned.jpg")
+        assert page.inner_text("#seen").startswith("300 × 500 pixels")
+        assert page.evaluate("document.getElementById('map').height > document.getElementById('map').width")
+
     def test_names_that_are_none(self, page):
         upload(page)
         for field, typed, told in (
@@ -311,6 +326,29 @@ class TestWithoutANetwork:
         page.locator(DONE).wait_for()
         assert page.inner_text("#title").startswith("Egyptian cat")
         assert page.evaluate("crossOriginIsolated")  # so that threads may share memory
+
+    def test_a_later_version_is_kept_before_it_is_shown(self, open_page, builder, folder, serve, tmp_path):
+        shutil.copytree(folder, tmp_path / "page")
+        site = serve(tmp_path / "page")
+        page = open_page(site.url)
+        page.locator(KEPT).wait_for()
+        index = tmp_path / "page/index.html"
+        index.write_text(index.read_text().replace("<h1>clarp</h1>", "<h1>later</h1>"))
+        builder.write_keeper(tmp_path / "page")
+        page.reload()
+        assert page.inner_text("h1") == "clarp"
+        page.evaluate("""async () => {
+          const kept = await navigator.serviceWorker.getRegistration();
+          while (!kept.waiting) await new Promise((done) => setTimeout(done, 100));
+        }""")
+        site.shutdown()
+        site.server_close()
+        page.goto("about:blank")
+        page.wait_for_timeout(2000)  # until the browser has noticed that no page is left
+        page.goto(site.url)
+        page.locator(KEPT).wait_for()
+        assert page.inner_text("h1") == "later"
+        assert page.evaluate("async () => (await caches.keys()).length") == 1
 
     def test_a_model_that_does_not_come(self, open_page, folder, serve):
         site = serve(folder)
