@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 import clarp
+from clarp.exporting.preprocessing import written
 from clarp.images import decode_photo
 
 MOST_PIXELS = 10**8
@@ -23,11 +24,10 @@ globalThis.own = (name) => import(new URL(name, document.baseURI));
 globalThis.json = async (name) => (await fetch(name)).json();
 0;  // what the last line is, if it is a function, would be called
 """
-_TENSOR = """async (data) => {
+_TENSOR = """async ([data, preprocessing]) => {
   const { coloursOf, decoded, tensorOf } = await own("photo.js");
   const bitmap = await decoded(new File([bytes(data)], "photo"));
-  const { preprocessing } = await json("about.json");
-  return text(tensorOf(coloursOf(bitmap), preprocessing));
+  return text(tensorOf(coloursOf(bitmap), preprocessing ?? (await json("about.json")).preprocessing));
 }"""
 _EXPLAINED = """async ([tensor, target, rivals]) => {
   if (!globalThis.tried) {
@@ -52,9 +52,11 @@ def prepare(tab):
     return tab
 
 
-def tensor_in_page(tab, data):
-    found = tab.evaluate(_TENSOR, base64.b64encode(data).decode())
-    return floats(found).reshape(3, 224, 224)
+def tensor_in_page(tab, data, preprocess=None):
+    """What the page makes of a photo; by another preprocessing than its model's own, if one is given."""
+    given = None if preprocess is None else written(preprocess)
+    found = tab.evaluate(_TENSOR, [base64.b64encode(data).decode(), given])
+    return floats(found).reshape(3, *((224, 224) if preprocess is None else preprocess.size))
 
 
 def explained_in_page(tab, tensor, target, rivals=None):
@@ -67,8 +69,8 @@ def floats(text):
     return np.frombuffer(base64.b64decode(text), "<f4")
 
 
-def tensor_by_library(classifier, data):
-    return classifier.preprocess(decode_photo(data, MOST_PIXELS)).numpy()
+def tensor_by_library(preprocess, data):
+    return preprocess(decode_photo(data, MOST_PIXELS)).numpy()
 
 
 def explainer(classifier, method, dtype=None):

@@ -13,6 +13,7 @@ from PIL import Image
 from clarp.exporting.file import ExplainedFile
 from clarp.framing import Framing
 from clarp.images import open_photo
+from clarp.models.imagenet import MEAN, STD, Evaluation
 from clarp.render import Look
 from clarp.render.styles import View
 from examples.reading import (
@@ -131,12 +132,21 @@ class TestAgainstTheLibrary:
     @pytest.mark.parametrize("name", PHOTOS)
     def test_the_model_gets_the_same_to_the_bit(self, tab, lite, name):
         data = PHOTOS[name]()
-        assert (tensor_in_page(tab, data) == tensor_by_library(lite, data)).all()
+        assert (tensor_in_page(tab, data) == tensor_by_library(lite.preprocess, data)).all()
+
+    @pytest.mark.parametrize(
+        "preprocess",
+        [Evaluation(200, (224, 231), MEAN, STD, "bilinear"), Evaluation(91, (64, 48), MEAN, STD, "bicubic")],
+        ids=["larger than the photo", "small"],
+    )
+    def test_so_it_is_with_another_preprocessing(self, tab, preprocess):
+        data = PHOTOS["grey"]()
+        assert (tensor_in_page(tab, data, preprocess) == tensor_by_library(preprocess, data)).all()
 
     def test_what_is_transparent_lies_on_white(self, tab, lite):
         """Browsers round once more: by at most one of 255 levels."""
         data = transparent()
-        apart = np.abs(tensor_in_page(tab, data) - tensor_by_library(lite, data))
+        apart = np.abs(tensor_in_page(tab, data) - tensor_by_library(lite.preprocess, data))
         assert apart.max() * lite.preprocess.std[0] * 255 <= 1.01
         assert apart.mean() * lite.preprocess.std[0] * 255 <= 0.1
 
@@ -147,7 +157,7 @@ class TestAgainstTheLibrary:
     )
     def test_the_same_map_of_the_same_numbers(self, tab, lite, ssglrp, program, question):
         name, target, rivals = question
-        tensor = tensor_by_library(lite, PHOTOS[name]())
+        tensor = tensor_by_library(lite.preprocess, PHOTOS[name]())
         found = explained_in_page(tab, tensor, target, rivals)
         expected = explained_by_library(ssglrp, tensor, target, rivals)
         np.testing.assert_allclose(found.logits, expected.logits, atol=1e-4, rtol=0)
@@ -163,7 +173,7 @@ class TestAgainstTheLibrary:
 
     def test_a_class_that_is_unknown_is_explained_by_nothing(self, tab, lite):
         """So the page learns what the model sees."""
-        found = explained_in_page(tab, tensor_by_library(lite, SAMPLE.read_bytes()), -1)
+        found = explained_in_page(tab, tensor_by_library(lite.preprocess, SAMPLE.read_bytes()), -1)
         assert found.logits.argmax() == CAT
         assert np.isnan(found.heatmap).all()
 
@@ -287,6 +297,12 @@ class TestAsAPersonDoes:
         page.locator("#problem:has-text('letter.pdf is not a picture that this browser can read')").wait_for()
         upload(page)
         assert page.is_hidden("#problem")
+
+    def test_a_photo_that_is_a_line(self, page, tmp_path):
+        """Its shorter side becomes 256 pixels, and the longer one four million, of which the model sees 224."""
+        Image.new("RGB", (1, 16000), "red").save(tmp_path / "line.png")
+        upload(page, tmp_path / "line.png")
+        assert page.inner_text("#seen").startswith("1 × 16000 pixels")
 
     def test_something_dropped_that_is_no_file(self, page):
         transfer = page.evaluate_handle("new DataTransfer()")

@@ -55,7 +55,7 @@ def test_twenty_photos(page, lite, method, photos):
     single, double = explainer(lite, method), explainer(lite, method, "float64")
     rows = []
     for data in photos:
-        tensor = tensor_by_library(lite, data)
+        tensor = tensor_by_library(lite.preprocess, data)
         assert (tensor_in_page(page, data) == tensor).all()
         target = int(explained_by_library(single, tensor, None).logits.argmax())
         found = explained_in_page(page, tensor, target)
@@ -76,3 +76,15 @@ def test_twenty_photos(page, lite, method, photos):
     assert maps.max() <= (LRP if method == "lrp" else SELECTED)
     assert np.median(maps) <= (LRP if method == "lrp" else 1e-3)
     assert whole.max() <= 0.01
+
+
+def test_rivals_are_offered_where_the_method_has_them(page, method):
+    page.click("#sample")
+    page.locator("#status:has-text('The map is ready after')").wait_for()
+    has = method != "lrp"
+    assert page.inner_text("#title").startswith(f"Egyptian cat {'against all others ' if has else ''}31.9")
+    assert page.is_visible("#against") == has
+    assert page.locator("[data-role=against]").count() == 5 * has
+    page.fill("#target", "espresso")
+    page.press("#target", "Enter")
+    page.locator("#map[aria-label^='Map of espresso']").wait_for()

@@ -61,8 +61,10 @@ export function windowOf(photo, preprocessing) {
 /** What the model gets, (3, rows, columns), in single precision at each step as the library computes it. */
 export function tensorOf(photo, preprocessing) {
   const { resized, corner } = framing(photo, preprocessing);
-  const pixels = resampled(photo.pixels, photo, resized, preprocessing.interpolation);
   const [rows, columns] = preprocessing.size;
+  const [left, top] = corner.map((edge) => Math.max(0, edge));
+  const [right, bottom] = [Math.min(resized[0], corner[0] + columns), Math.min(resized[1], corner[1] + rows)];
+  const pixels = resampled(photo.pixels, photo, resized, preprocessing.interpolation, [left, top, right, bottom]);
   const [mean, std] = [preprocessing.mean, preprocessing.std].map((values) => Float32Array.from(values));
   const tensor = new Float32Array(3 * rows * columns);
   let place = 0;
@@ -70,8 +72,8 @@ export function tensorOf(photo, preprocessing) {
     for (let row = 0; row < rows; row++) {
       for (let column = 0; column < columns; column++) {
         const [x, y] = [corner[0] + column, corner[1] + row];
-        const inside = x >= 0 && y >= 0 && x < resized[0] && y < resized[1];
-        const level = inside ? pixels[3 * (y * resized[0] + x) + channel] : 0; // black beyond the photo
+        const inside = x >= left && y >= top && x < right && y < bottom;
+        const level = inside ? pixels[3 * ((y - top) * (right - left) + x - left) + channel] : 0; // black beyond the photo
         tensor[place++] = Math.fround(Math.fround(level / 255) - mean[channel]) / std[channel];
       }
     }

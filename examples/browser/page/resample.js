@@ -17,22 +17,24 @@ function cubic(x, a) {
 }
 
 /**
- * A picture in another size.
+ * A part of a picture in another size.
  *
  * values: rows of pixels, each of so many channels: bytes (clamped), whose result is rounded after each axis,
- * or floats. The result has their type.
+ * or floats. The result has their type. part: [left, top, right, bottom] in pixels of the new size.
  */
-export function resampled(values, { width, height, channels }, [toWidth, toHeight], name) {
-  const filter = FILTERS[name];
-  const narrow = toWidth === width ? values : along(values, height, width, channels, toWidth, filter);
-  return toHeight === height ? narrow : along(narrow, 1, height, toWidth * channels, toHeight, filter);
+export function resampled(values, { width, height, channels }, [toWidth, toHeight], name, part) {
+  const [left, top, right, bottom] = part ?? [0, 0, toWidth, toHeight];
+  const bytes = values instanceof Uint8ClampedArray;
+  const columns = windowsOf(width, toWidth, [left, right], FILTERS[name], bytes);
+  const rows = windowsOf(height, toHeight, [top, bottom], FILTERS[name], bytes);
+  const narrow = along(values, height, width, channels, columns);
+  return along(narrow, 1, height, columns.length * channels, rows);
 }
 
-/** Resample the middle axis of (outer, from, inner) to (outer, to, inner). */
-function along(values, outer, from, inner, to, filter) {
+/** Resample the middle axis of (outer, from, inner), a new pixel for each window. */
+function along(values, outer, from, inner, windows) {
   const bytes = values instanceof Uint8ClampedArray;
-  const made = new values.constructor(outer * to * inner);
-  const windows = windowsOf(from, to, filter, bytes);
+  const made = new values.constructor(outer * windows.length * inner);
   let place = 0;
   for (let row = 0; row < outer; row++) {
     for (const { first, weights } of windows) {
@@ -47,15 +49,16 @@ function along(values, outer, from, inner, to, filter) {
   return made;
 }
 
-/** For each new pixel, the first old one that counts, and the weights of it and those after it, which sum to 1. */
-function windowsOf(from, to, { reach, weight }, bytes) {
+/** For each new pixel from begin to end, the first old one that counts, and the weights of it and those after it,
+ * which sum to 1. */
+function windowsOf(from, to, [begin, end], { reach, weight }, bytes) {
   const ratio = from / to;
   const stretch = Math.max(ratio, 1);
-  return Array.from({ length: to }, (_, k) => {
-    const centre = (k + 0.5) * ratio;
+  return Array.from({ length: end - begin }, (_, k) => {
+    const centre = (begin + k + 0.5) * ratio;
     const first = Math.max(0, Math.trunc(centre - reach * stretch + 0.5));
-    const end = Math.min(from, Math.trunc(centre + reach * stretch + 0.5));
-    const raw = Array.from({ length: end - first }, (_, n) => weight((first + n + 0.5 - centre) / stretch));
+    const last = Math.min(from, Math.trunc(centre + reach * stretch + 0.5));
+    const raw = Array.from({ length: last - first }, (_, n) => weight((first + n + 0.5 - centre) / stretch));
     const sum = raw.reduce((one, other) => one + other, 0);
     const scale = bytes ? 2 ** BITS : 1;
     const rounded = (value) => Math.sign(value) * Math.floor(Math.abs(value) + 0.5);
