@@ -75,3 +75,8 @@ def serve():
     for site in sites:
         site.shutdown()
         site.server_close()
+
+
+@pytest.fixture(scope="session")
+def site(folder, serve):
+    return serve(folder)

@@ -2,15 +2,20 @@
 
 import base64
 from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 import clarp
 from clarp.exporting.preprocessing import written
-from clarp.images import decode_photo
+from clarp.images import decode_photo, open_photo
 
+SAMPLE = Path(__file__).resolve().parents[2] / "src/clarp/assets/cat_and_coffee.jpg"
 MOST_PIXELS = 10**8
+KEPT = "#kept:has-text('works without a network')"
 
 _PAGE = """
 globalThis.text = (array) => {
@@ -84,3 +89,16 @@ def explained_by_library(explainer, tensor, target, rivals=None):
     images = torch.from_numpy(tensor)[None]
     found = explainer(images, target, **({} if rivals is None else {"against": rivals}))
     return Answer(found.logits[0].numpy(), found.heatmap.reshape(224, 224).numpy(), float("nan"))
+
+
+def file(image, kind, **options):
+    stream = BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def turned():
+    """A photo that lies on its side, as telephones write it."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return file(open_photo(SAMPLE).resize((500, 300)), "JPEG", exif=exif, quality=90)
