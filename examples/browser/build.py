@@ -62,8 +62,8 @@ def write_model(out: Path, name: str, method: str) -> None:
     explainer = clarp.Explainer(
         classifier.module, method=method, bounds=classifier.bounds, labels=classifier.labels
     )
-    size = tuple(classifier.preprocess(Image.new("RGB", (300, 300))).shape)
-    preprocessing, task = written(classifier.preprocess), explainer.prepared(size).task.name
+    image = classifier.preprocess(Image.new("RGB", (300, 300), "grey"))
+    preprocessing, task = written(classifier.preprocess), explainer(image[None]).task
     kind = "code of its own" if preprocessing is None else preprocessing["kind"]
     if kind != "colours" or task != "multiclass":
         raise ValueError(
@@ -72,7 +72,7 @@ def write_model(out: Path, name: str, method: str) -> None:
         )
     file = out / "model.onnx"
     against = explainer.method.has_rivals
-    about = clarp.export(explainer, file, size, against=against, classifier=classifier)
+    about = clarp.export(explainer, file, tuple(image.shape), against=against, classifier=classifier)
     (out / "about.json").write_text(about.to_json(), encoding="utf-8")
     colours = paint(np.linspace(-1, 1, COLOURS)).astype(float).round(4).tolist()
     page = {"model": {"file": file.name, "bytes": file.stat().st_size}, "colours": colours}
