@@ -1,4 +1,4 @@
-"""Derivatives of ATen that PyTorch's ONNX exporter does not know, or writes slowly, as ONNX operators.
+"""Operations of ATen that PyTorch's ONNX exporter does not know, or writes badly, as ONNX operators.
 
 An average pooling and an interpolation are a product with a matrix along each axis. The matrix is what the
 operation makes of the identity. All sizes but the batch's are known when a file is written, so the matrices
@@ -161,7 +161,24 @@ def max_pool_backward(  # noqa: PLR0917
     return op.Reshape(filled, _constant(np.array([0, 0, *sizes], np.int64)))
 
 
+def sum_along(self: Any, dim: Sequence[int] | None = None, keepdim: bool = False, dtype: int = -1) -> Any:
+    """Along each axis by itself, the last first.
+
+    ONNX Runtime in a browser adds the numbers of several axes one after the other: a sum of a million is
+    wrong in the fourth digit, and takes longer.
+    """
+    rank = len(self.shape)
+    axes = sorted({axis % rank for axis in dim or range(rank)}, reverse=True) if rank else []
+    total = self
+    for axis in axes:
+        total = op.ReduceSum(total, _constant(np.array([axis], np.int64)), keepdims=int(keepdim))
+    if dtype is not None and dtype != -1:
+        return op.Cast(total, to=dtype)
+    return total if axes else op.Identity(total)
+
+
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    aten.sum.dim_IntList: sum_along,
     aten.avg_pool2d_backward.default: avg_pool2d_backward,
     aten.avg_pool3d_backward.default: avg_pool3d_backward,
     aten._adaptive_avg_pool2d_backward.default: adaptive_avg_pool_backward,  # noqa: SLF001
