@@ -40,12 +40,12 @@ test-packages: $(VENV)/.dev  ## models of other people's packages, which it inst
 test-browser: $(VENV)/.dev chromium  ## the pages in a browser, as a person uses them; screenshots go to ./screenshots/
 	$(BIN)/pytest -m browser
 
-chromium:  ## the browser of test-browser, from Debian's packages
-	@test -x /usr/bin/chromium || { \
+chromium:  ## the browser of test-browser, and npm for what it tests, from Debian's packages
+	@{ test -x /usr/bin/chromium && command -v npm > /dev/null; } || { \
 		{ test "$$(id -u)" = 0 && command -v apt-get > /dev/null; } || { \
-			echo "test-browser needs /usr/bin/chromium: install it (apt-get install chromium), or say make chromium as root." >&2; \
+			echo "test-browser needs /usr/bin/chromium and npm: install them (apt-get install chromium npm), or say make chromium as root." >&2; \
 			exit 1; }; \
-		apt-get update -qq && apt-get install --yes --no-install-recommends -qq chromium fonts-dejavu-core; }
+		apt-get update -qq && apt-get install --yes --no-install-recommends -qq chromium fonts-dejavu-core npm; }
 
 mutations: $(VENV)/.dev  ## break each rule on purpose and see that the tests notice; takes minutes
 	$(BIN)/python tests/mutations.py
