@@ -144,11 +144,12 @@ def max_pool_backward(  # noqa: PLR0917
     indices: Any,
 ) -> Any:
     """Of (N, C, h, w) or (N, C, d, h, w): each gradient is added at its window's greatest value."""
-    del padding, dilation, ceil_mode
+    del padding, ceil_mode
     axes = len(grad_output.shape) - 2
     sizes = _sizes(self, axes)
     kernel = _per_axis(kernel_size, axes)
-    apart = all(s >= k for s, k in zip(_per_axis(stride or kernel, axes), kernel, strict=True))
+    windows = zip(kernel, _per_axis(stride or kernel, axes), _per_axis(dilation, axes), strict=True)
+    apart = all(step > between * (size - 1) for size, step, between in windows)
     flat = _constant(np.array([0, 0, -1], np.int64))
     gradient, places = op.Reshape(grad_output, flat), op.Reshape(indices, flat)
     leading = op.Shape(gradient, start=0, end=2)
