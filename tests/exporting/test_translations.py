@@ -1,4 +1,4 @@
-"""Each translation for ONNX, in ONNX Runtime, against ATen's own backward."""
+"""Each translation for ONNX, in ONNX Runtime, against ATen."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Case:
-    """One call of a backward.
+    """One call.
 
     Attributes:
-        backward: what is translated.
-        shape: of the input of the operation, without the batch.
-        arguments: of the operation and of its backward alike.
-        forward: the operation, for its output's shape and, of max pooling, the winners.
+        operation: what is translated, mostly the backward of another.
+        shape: of what goes forward, without the batch.
+        arguments: forward and backward alike.
+        forward: what the operation is the backward of, for its output's shape and, of max pooling, the winners.
     """
 
-    backward: Any
+    operation: Any
     shape: tuple[int, ...]
     arguments: tuple[Any, ...]
     forward: Callable[..., Any]
@@ -40,14 +40,16 @@ class Case:
         return tuple((y[0] if isinstance(y, tuple) else y).shape[1:])
 
     def __call__(self, x: Tensor, gradient: Tensor) -> Tensor:
-        if self.backward in (NEAREST, EXACT):
+        if self.operation in FORWARDS:
+            return self.operation(x, *self.arguments)
+        if self.operation in (NEAREST, EXACT):
             size, *scales = self.arguments
-            return self.backward(gradient, list(size), [x.shape[0], *self.shape], *scales)
-        if self.backward in (MAX_2D, MAX_3D):
-            return self.backward(gradient, x, *self.arguments, self.forward(x, *self.arguments)[1])
-        if self.backward in (ADAPTIVE_2D, ADAPTIVE_3D):
-            return self.backward(gradient, x)
-        return self.backward(gradient, x, *self.arguments)
+            return self.operation(gradient, list(size), [x.shape[0], *self.shape], *scales)
+        if self.operation in (MAX_2D, MAX_3D):
+            return self.operation(gradient, x, *self.arguments, self.forward(x, *self.arguments)[1])
+        if self.operation in (ADAPTIVE_2D, ADAPTIVE_3D):
+            return self.operation(gradient, x)
+        return self.operation(gradient, x, *self.arguments)
 
 
 AVERAGE_2D, AVERAGE_3D = aten.avg_pool2d_backward.default, aten.avg_pool3d_backward.default
@@ -55,6 +57,9 @@ ADAPTIVE_2D = aten._adaptive_avg_pool2d_backward.default
 ADAPTIVE_3D = aten._adaptive_avg_pool3d_backward.default
 NEAREST = aten.upsample_nearest2d_backward.default
 EXACT = aten._upsample_nearest_exact2d_backward.default
+EXACT_FORWARD = aten._upsample_nearest_exact2d.default
+ADAPTIVE_3D_FORWARD = aten._adaptive_avg_pool3d.default
+FORWARDS = (EXACT_FORWARD, ADAPTIVE_3D_FORWARD)
 MAX_2D = aten.max_pool2d_with_indices_backward.default
 MAX_3D = aten.max_pool3d_with_indices_backward.default
 
@@ -103,8 +108,8 @@ ADAPTED_3D = (((5, 6, 7), (2, 3, 4)), ((4, 4, 4), (1, 1, 1)))
 def cases() -> list[Case]:
     channels = 2
 
-    def of(backward: Any, forward: Callable[..., Any], rows: Any) -> list[Case]:
-        return [Case(backward, (channels, *shape), arguments, forward) for shape, arguments in rows]
+    def of(operation: Any, forward: Callable[..., Any], rows: Any) -> list[Case]:
+        return [Case(operation, (channels, *shape), arguments, forward) for shape, arguments in rows]
 
     return [
         *of(AVERAGE_2D, F.avg_pool2d, AVERAGES_2D),
@@ -112,9 +117,11 @@ def cases() -> list[Case]:
         *of(MAX_2D, aten.max_pool2d_with_indices.default, MAXIMA_2D),
         *of(MAX_3D, aten.max_pool3d_with_indices.default, MAXIMA_3D),
         *of(NEAREST, aten.upsample_nearest2d.default, NEARESTS),
-        *of(EXACT, aten._upsample_nearest_exact2d.default, NEARESTS),
+        *of(EXACT, EXACT_FORWARD, NEARESTS),
+        *of(EXACT_FORWARD, EXACT_FORWARD, NEARESTS),
         *of(ADAPTIVE_2D, F.adaptive_avg_pool2d, [(shape, (size,)) for shape, size in ADAPTED_2D]),
         *of(ADAPTIVE_3D, F.adaptive_avg_pool3d, [(shape, (size,)) for shape, size in ADAPTED_3D]),
+        *of(ADAPTIVE_3D_FORWARD, F.adaptive_avg_pool3d, [(shape, (size,)) for shape, size in ADAPTED_3D]),
     ]
 
 
@@ -148,7 +155,7 @@ def session() -> onnxruntime.InferenceSession:
 
 
 def test_there_is_a_case_for_each() -> None:
-    assert {case.backward for case in CASES} == set(TRANSLATIONS)
+    assert {case.operation for case in CASES} == set(TRANSLATIONS)
 
 
 @pytest.mark.parametrize("batch", [1, 3])

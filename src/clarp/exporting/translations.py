@@ -1,4 +1,4 @@
-"""Derivatives of ATen that PyTorch's ONNX exporter does not know, or writes slowly, as ONNX operators.
+"""Operations of ATen that PyTorch's ONNX exporter does not know, or writes slowly, as ONNX operators.
 
 An average pooling and an interpolation are a product with a matrix along each axis. The matrix is what the
 operation makes of the identity. All sizes but the batch's are known when a file is written, so the matrices
@@ -17,6 +17,7 @@ from onnxscript import opset18 as op
 from torch import Tensor
 
 aten = torch.ops.aten
+NEAREST_EXACT = aten._upsample_nearest_exact1d.default  # noqa: SLF001  an ATen name
 
 
 def _constant(values: Any) -> Any:
@@ -28,13 +29,13 @@ def _sizes(value: Any, axes: int) -> tuple[int, ...]:
     return tuple(int(side) for side in value.shape[-axes:])
 
 
-def _back(gradient: Any, matrices: Sequence[Tensor]) -> Any:
-    """A gradient (N, C, h, w) through each axis' matrix (H, h) to (N, C, H, W); with three axes likewise."""
+def _product(value: Any, matrices: Sequence[Tensor]) -> Any:
+    """A value (N, C, h, w) times each axis' matrix (H, h), to (N, C, H, W); with three axes likewise."""
     constants = [_constant(matrix.numpy()) for matrix in matrices]
     if len(matrices) == 2:
         columns = _constant(matrices[1].t().numpy())
-        return op.MatMul(op.MatMul(constants[0], gradient), columns)
-    return op.Einsum(gradient, *constants, equation="ncdhw,Dd,Hh,Ww->ncDHW")
+        return op.MatMul(op.MatMul(constants[0], value), columns)
+    return op.Einsum(value, *constants, equation="ncdhw,Dd,Hh,Ww->ncDHW")
 
 
 def _per_axis(given: Sequence[int], axes: int) -> tuple[int, ...]:
@@ -56,11 +57,11 @@ def _average(  # noqa: PLR0917  as ATen has them
     windows = (_per_axis(kernel, axes), _per_axis(stride or kernel, axes), _per_axis(padding, axes))
     matrices = []
     for side, size, step, pad in zip(_sizes(like, axes), *windows, strict=True):
-        matrix = F.avg_pool1d(torch.eye(side), size, step, pad, bool(ceil), bool(counted or divisor))
+        matrix = F.avg_pool1d(torch.eye(side), size, step, pad, bool(ceil), bool(counted))
         matrices.append(matrix if divisor is None else (matrix > 0).float())
     if divisor is not None:
         matrices[0] = matrices[0] / divisor
-    return _back(gradient, matrices)
+    return _product(gradient, matrices)
 
 
 def avg_pool2d_backward(  # noqa: PLR0917
@@ -95,18 +96,29 @@ def avg_pool3d_backward(  # noqa: PLR0917
     )
 
 
+def _adaptive(whole: Sequence[int], sizes: Sequence[int]) -> list[Tensor]:
+    """The matrix (H, h) of the gradient along each axis."""
+    sides = zip(whole, sizes, strict=True)
+    return [F.adaptive_avg_pool1d(torch.eye(side), int(size)) for side, size in sides]
+
+
+def adaptive_avg_pool3d(self: Any, output_size: Sequence[int]) -> Any:
+    """Of (N, C, D, H, W); the exporter knows sizes that divide the input's alone."""
+    return _product(self, [matrix.t() for matrix in _adaptive(_sizes(self, 3), output_size)])
+
+
 def adaptive_avg_pool_backward(grad_output: Any, self: Any) -> Any:
     """Of (N, C, h, w) or (N, C, d, h, w)."""
     axes = len(grad_output.shape) - 2
-    sizes = zip(_sizes(self, axes), _sizes(grad_output, axes), strict=True)
-    return _back(grad_output, [F.adaptive_avg_pool1d(torch.eye(side), size) for side, size in sizes])
+    return _product(grad_output, _adaptive(_sizes(self, axes), _sizes(grad_output, axes)))
 
 
 def _nearest(
-    function: Callable[..., Tensor], gradient: Any, size: Sequence[int], whole: Sequence[int], scales: Any
-) -> Any:
-    sides = zip(whole[-2:], size, scales, strict=True)
-    return _back(gradient, [function(torch.eye(int(i))[None], [int(o)], s)[0] for i, o, s in sides])
+    function: Callable[..., Tensor], whole: Sequence[int], size: Sequence[int], scales: Any
+) -> list[Tensor]:
+    """The matrix (H, h) of the gradient along each axis."""
+    sides = zip(whole, size, scales, strict=True)
+    return [function(torch.eye(int(i))[None], [int(o)], scale)[0] for i, o, scale in sides]
 
 
 def upsample_nearest2d_backward(
@@ -118,7 +130,15 @@ def upsample_nearest2d_backward(
 ) -> Any:
     """Of (N, C, h, w)."""
     function = aten.upsample_nearest1d.default
-    return _nearest(function, grad_output, output_size, input_size, (scales_h, scales_w))
+    return _product(grad_output, _nearest(function, input_size[2:], output_size, (scales_h, scales_w)))
+
+
+def upsample_nearest_exact2d(
+    self: Any, output_size: Sequence[int], scales_h: float | None = None, scales_w: float | None = None
+) -> Any:
+    """Of (N, C, H, W)."""
+    matrices = _nearest(NEAREST_EXACT, _sizes(self, 2), output_size, (scales_h, scales_w))
+    return _product(self, [matrix.t() for matrix in matrices])
 
 
 def upsample_nearest_exact2d_backward(
@@ -129,8 +149,8 @@ def upsample_nearest_exact2d_backward(
     scales_w: float | None = None,
 ) -> Any:
     """Of (N, C, h, w)."""
-    function = aten._upsample_nearest_exact1d.default  # noqa: SLF001  an ATen name
-    return _nearest(function, grad_output, output_size, input_size, (scales_h, scales_w))
+    scales = (scales_h, scales_w)
+    return _product(grad_output, _nearest(NEAREST_EXACT, input_size[2:], output_size, scales))
 
 
 def max_pool_backward(  # noqa: PLR0917
@@ -163,9 +183,11 @@ def max_pool_backward(  # noqa: PLR0917
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     aten.avg_pool2d_backward.default: avg_pool2d_backward,
     aten.avg_pool3d_backward.default: avg_pool3d_backward,
+    aten._adaptive_avg_pool3d.default: adaptive_avg_pool3d,  # noqa: SLF001
     aten._adaptive_avg_pool2d_backward.default: adaptive_avg_pool_backward,  # noqa: SLF001
     aten._adaptive_avg_pool3d_backward.default: adaptive_avg_pool_backward,  # noqa: SLF001
     aten.upsample_nearest2d_backward.default: upsample_nearest2d_backward,
+    aten._upsample_nearest_exact2d.default: upsample_nearest_exact2d,  # noqa: SLF001
     aten._upsample_nearest_exact2d_backward.default: upsample_nearest_exact2d_backward,  # noqa: SLF001
     aten.max_pool2d_with_indices_backward.default: max_pool_backward,
     aten.max_pool3d_with_indices_backward.default: max_pool_backward,
