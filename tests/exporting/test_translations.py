@@ -41,7 +41,8 @@ class Case:
 
     def __call__(self, x: Tensor, gradient: Tensor) -> Tensor:
         if self.operation in FORWARDS:
-            return self.operation(x, *self.arguments)
+            y = self.operation(x, *self.arguments)
+            return torch.cat([part.to(x) for part in y], 1) if isinstance(y, tuple) else y
         if self.operation in (NEAREST, EXACT):
             size, *scales = self.arguments
             return self.operation(gradient, list(size), [x.shape[0], *self.shape], *scales)
@@ -59,7 +60,8 @@ NEAREST = aten.upsample_nearest2d_backward.default
 EXACT = aten._upsample_nearest_exact2d_backward.default
 EXACT_FORWARD = aten._upsample_nearest_exact2d.default
 ADAPTIVE_3D_FORWARD = aten._adaptive_avg_pool3d.default
-FORWARDS = (EXACT_FORWARD, ADAPTIVE_3D_FORWARD)
+ADAPTIVE_MAX_2D, ADAPTIVE_MAX_3D = aten.adaptive_max_pool2d.default, aten.adaptive_max_pool3d.default
+FORWARDS = (EXACT_FORWARD, ADAPTIVE_3D_FORWARD, ADAPTIVE_MAX_2D, ADAPTIVE_MAX_3D)
 MAX_2D = aten.max_pool2d_with_indices_backward.default
 MAX_3D = aten.max_pool3d_with_indices_backward.default
 
@@ -121,6 +123,8 @@ def cases() -> list[Case]:
         *of(EXACT_FORWARD, EXACT_FORWARD, NEARESTS),
         *of(ADAPTIVE_2D, F.adaptive_avg_pool2d, [(shape, (size,)) for shape, size in ADAPTED_2D]),
         *of(ADAPTIVE_3D, F.adaptive_avg_pool3d, [(shape, (size,)) for shape, size in ADAPTED_3D]),
+        *of(ADAPTIVE_MAX_2D, ADAPTIVE_MAX_2D, [(shape, (size,)) for shape, size in ADAPTED_2D]),
+        *of(ADAPTIVE_MAX_3D, ADAPTIVE_MAX_3D, [(shape, (size,)) for shape, size in ADAPTED_3D]),
         *of(ADAPTIVE_3D_FORWARD, F.adaptive_avg_pool3d, [(shape, (size,)) for shape, size in ADAPTED_3D]),
     ]
 

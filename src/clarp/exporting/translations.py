@@ -6,6 +6,7 @@ are constants of it.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from math import prod
 from typing import Any
 
@@ -180,6 +181,33 @@ def max_pool_backward(  # noqa: PLR0917
     return op.Reshape(filled, _constant(np.array([0, 0, *sizes], np.int64)))
 
 
+def adaptive_max_pool(self: Any, output_size: Sequence[int]) -> tuple[Any, Any]:
+    """Of (N, C, H, W) or (N, C, D, H, W): the greatest value of each window, and its place in the image."""
+    sizes = _sizes(self, len(output_size))
+    places = _windows(sizes, [int(size) for size in output_size])
+    count, longest = places.shape
+    flat = op.Reshape(self, _constant(np.array([0, 0, -1], np.int64)))
+    values = op.Gather(flat, _constant(places), axis=2)
+    winners = op.ArgMax(values, axis=3, keepdims=0)
+    starts = _constant(np.arange(0, count * longest, longest))
+    chosen = op.Gather(_constant(places.ravel()), op.Add(winners, starts))
+    shape = _constant(np.array([0, 0, *output_size], np.int64))
+    greatest = op.ReduceMax(values, _constant(np.array([3], np.int64)), keepdims=0)
+    return op.Reshape(greatest, shape), op.Reshape(chosen, shape)
+
+
+def _windows(sizes: Sequence[int], output: Sequence[int]) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    """The places in the flat image of each window of an adaptive pooling, its first one again at its end."""
+    sides = [
+        [range(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
+        for size, count in zip(sizes, output, strict=True)
+    ]
+    places = np.arange(prod(sizes)).reshape(*sizes)
+    windows = [places[np.ix_(*window)].ravel() for window in product(*sides)]
+    longest = max(map(len, windows))
+    return np.stack([np.append(w, np.repeat(w[:1], longest - len(w))) for w in windows])
+
+
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     aten.avg_pool2d_backward.default: avg_pool2d_backward,
     aten.avg_pool3d_backward.default: avg_pool3d_backward,
@@ -189,6 +217,8 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     aten.upsample_nearest2d_backward.default: upsample_nearest2d_backward,
     aten._upsample_nearest_exact2d.default: upsample_nearest_exact2d,  # noqa: SLF001
     aten._upsample_nearest_exact2d_backward.default: upsample_nearest_exact2d_backward,  # noqa: SLF001
+    aten.adaptive_max_pool2d.default: adaptive_max_pool,
+    aten.adaptive_max_pool3d.default: adaptive_max_pool,
     aten.max_pool2d_with_indices_backward.default: max_pool_backward,
     aten.max_pool3d_with_indices_backward.default: max_pool_backward,
 }
