@@ -40,7 +40,7 @@ class Row:
     Attributes:
         model: its name.
         method: its name.
-        export: seconds to write the .pt2 and the ONNX file.
+        export: processor's seconds to write the .pt2 and the ONNX file.
         sizes: their bytes, relative to the float32 weights.
         nodes: how many the ONNX file has.
         equal: whether all maps and logits of the .pt2 file are the library's to the last bit.
@@ -70,13 +70,15 @@ def measured(classifier: Classifier, method: str, images: Tensor, options: argpa
         )
         for dtype in (torch.float32, torch.float64)
     )  # fmt: skip
-    weights = sum(value.numel() * 4 for value in classifier.module.state_dict().values() if value.is_floating_point())
+    weights = sum(
+        value.numel() * 4 for value in classifier.module.state_dict().values() if value.is_floating_point()
+    )
     with tempfile.TemporaryDirectory() as folder:
         makers: dict[str, Maps] = {"library": of_library(explainer)}
         for suffix in (".pt2", ".onnx"):
-            path, start = Path(folder) / f"model{suffix}", time.perf_counter()
+            path, start = Path(folder) / f"model{suffix}", time.process_time()
             clarp.export(explainer, path, images.shape[1:], classifier=classifier)
-            row.export.append(time.perf_counter() - start)
+            row.export.append(time.process_time() - start)
             row.sizes.append(path.stat().st_size / weights)
             makers[suffix] = of_file(ExplainedFile.open(path))
         row.nodes = nodes_of(path)
@@ -180,7 +182,7 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
     yield ""
     makers, batches = list(rows[0].seconds), list(rows[0].seconds["library"])
     yield from _lines(
-        ["model", "method", "nodes", "export .pt2, .onnx, s", "size .pt2, .onnx",
+        ["model", "method", "nodes", "export .pt2, .onnx, CPU s", "size .pt2, .onnx",
          *(f"{said.get(n, n)}, batch {b}, s" for b in batches for n in makers)],
         [[r.model, r.method, str(r.nodes), ", ".join(f"{s:.0f}" for s in r.export),
           ", ".join(f"{s:.2f}" for s in r.sizes), *(f"{r.seconds[n][b]:.3f}" for b in batches for n in makers)]

@@ -9,12 +9,12 @@ import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
-from oracle.calls import images
 from torch import Tensor, nn
 from torch.export import Dim
 
 from clarp.exporting.onnx_model import model_of
 from clarp.exporting.translations import TRANSLATIONS
+from oracle.calls import images
 
 aten = torch.ops.aten
 
@@ -114,6 +114,8 @@ def cases() -> list[Case]:
         return [Case(operation, (channels, *shape), arguments, forward) for shape, arguments in rows]
 
     return [
+        *of(aten.silu_backward.default, F.silu, [((50,), ())]),
+        *of(aten.mish_backward.default, F.mish, [((50,), ())]),
         *of(AVERAGE_2D, F.avg_pool2d, AVERAGES_2D),
         *of(AVERAGE_3D, F.avg_pool3d, AVERAGES_3D),
         *of(MAX_2D, aten.max_pool2d_with_indices.default, MAXIMA_2D),

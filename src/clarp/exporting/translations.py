@@ -181,6 +181,18 @@ def max_pool_backward(  # noqa: PLR0917
     return op.Reshape(filled, _constant(np.array([0, 0, *sizes], np.int64)))
 
 
+def silu_backward(grad_output: Any, self: Any) -> Any:
+    """``g s (1 + x (1 - s))`` with the sigmoid s."""
+    one, s = _constant(np.float32(1)), op.Sigmoid(self)
+    return op.Mul(grad_output, op.Mul(s, op.Add(one, op.Mul(self, op.Sub(one, s)))))
+
+
+def mish_backward(grad_output: Any, self: Any) -> Any:
+    """``g (t + x s (1 - t^2))`` with ``t = tanh(softplus(x))`` and the sigmoid s."""
+    one, s, t = _constant(np.float32(1)), op.Sigmoid(self), op.Tanh(op.Softplus(self))
+    return op.Mul(grad_output, op.Add(t, op.Mul(op.Mul(self, s), op.Sub(one, op.Mul(t, t)))))
+
+
 def adaptive_max_pool(self: Any, output_size: Sequence[int]) -> tuple[Any, Any]:
     """Of (N, C, H, W) or (N, C, D, H, W): the greatest value of each window, and its place in the image."""
     sizes = _sizes(self, len(output_size))
@@ -209,6 +221,8 @@ def _windows(sizes: Sequence[int], output: Sequence[int]) -> np.ndarray[tuple[in
 
 
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    aten.silu_backward.default: silu_backward,
+    aten.mish_backward.default: mish_backward,
     aten.avg_pool2d_backward.default: avg_pool2d_backward,
     aten.avg_pool3d_backward.default: avg_pool3d_backward,
     aten._adaptive_avg_pool3d.default: adaptive_avg_pool3d,  # noqa: SLF001
