@@ -1,4 +1,4 @@
-"""Operations of ATen that PyTorch's ONNX exporter does not know, or writes slowly, as ONNX operators.
+"""Operations of ATen that PyTorch's ONNX exporter does not know, or writes slowly or wrongly, as ONNX operators.
 
 An average pooling and an interpolation are a product with a matrix along each axis. The matrix is what the
 operation makes of the identity. All sizes but the batch's are known when a file is written, so the matrices
@@ -181,6 +181,13 @@ def max_pool_backward(  # noqa: PLR0917
     return op.Reshape(filled, _constant(np.array([0, 0, *sizes], np.int64)))
 
 
+def elu(self: Any, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Any:
+    """``scale (max(0, x) + alpha (exp(rate min(0, x)) - 1))``; the exporter has the rate above zero, too."""
+    below = op.Mul(op.Min(self, _constant(np.float32(0))), _constant(np.float32(input_scale)))
+    both = op.Add(op.Relu(self), op.Elu(below, alpha=float(alpha)))
+    return op.Mul(both, _constant(np.float32(scale)))
+
+
 def silu_backward(grad_output: Any, self: Any) -> Any:
     """``g s (1 + x (1 - s))`` with the sigmoid s."""
     one, s = _constant(np.float32(1)), op.Sigmoid(self)
@@ -221,6 +228,7 @@ def _windows(sizes: Sequence[int], output: Sequence[int]) -> np.ndarray[tuple[in
 
 
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    aten.elu.default: elu,
     aten.silu_backward.default: silu_backward,
     aten.mish_backward.default: mish_backward,
     aten.avg_pool2d_backward.default: avg_pool2d_backward,
