@@ -18,9 +18,6 @@ import clarp
 from clarp.exporting.file import ExplainedFile
 from clarp.selection import Selection
 
-from oracle.calls import apart, images
-from oracle.nets import randomise_
-
 Body = Callable[[Tensor], Tensor]
 BOUND = 1e-3
 """Of the largest difference of a map, relative to its largest value: what cancels is large beside it."""
@@ -37,7 +34,7 @@ class Recurrent(nn.Module):
         self.layer = kind(6, 3, batch_first=True, bidirectional=bidirectional)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x.flatten(1, 2))[0]
+        return self.layer(x.mean(2))[0]
 
 
 def attention(x: Tensor, *, causal: bool = False) -> Tensor:
