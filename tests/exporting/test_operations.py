@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from oracle.calls import apart, images
-from oracle.nets import randomise_
 from torch import Tensor, nn
 
 import clarp
 from clarp.exporting.file import ExplainedFile
 from clarp.selection import Selection
+from oracle.calls import apart, images
+from oracle.nets import randomise_
 
 Body = Callable[[Tensor], Tensor]
 BOUND = 1e-3
@@ -154,3 +154,28 @@ def test_operations(names: list[str], method: str, tmp_path: Path) -> None:
         if not max(far) < BOUND:
             wrong[name] = far
     assert wrong == {}
+
+
+class Sampled(nn.Module):
+    """A spatial transformer that turns every image by the same angle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 2, 3), nn.Linear(2, 3)
+        self.register_buffer(
+            "grid", F.affine_grid(torch.tensor([[[0.8, 0.6, 0.0], [-0.6, 0.8, 0.0]]]), [1, 2, 4, 4])
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.grid_sample(self.stem(x), self.grid.expand(x.shape[0], -1, -1, -1)).mean((2, 3)))
+
+
+def test_what_onnx_lacks_is_named_and_a_program_has_it(tmp_path: Path) -> None:
+    explainer, x = clarp.Explainer(Sampled().eval(), "lrp"), images(3, 3, 6, 6).float()
+    with pytest.raises(
+        clarp.UnsupportedOperation, match=r"operation aten\.grid_sampler_2d_backward, .*\.pt2 file"
+    ):
+        clarp.export(explainer, tmp_path / "sampled.onnx", (3, 6, 6))
+    clarp.export(explainer, tmp_path / "sampled.pt2", (3, 6, 6))
+    found = ExplainedFile.open(tmp_path / "sampled.pt2")(x, torch.ones(3, dtype=torch.int64))
+    assert torch.equal(found[1], explainer(x, 1).heatmap)
