@@ -163,19 +163,24 @@ class Sampled(nn.Module):
         super().__init__()
         self.stem, self.head = nn.Conv2d(3, 2, 3), nn.Linear(2, 3)
         self.register_buffer(
-            "grid", F.affine_grid(torch.tensor([[[0.8, 0.6, 0.0], [-0.6, 0.8, 0.0]]]), [1, 2, 4, 4])
+            "grid",
+            F.affine_grid(
+                torch.tensor([[[0.8, 0.6, 0.0], [-0.6, 0.8, 0.0]]]), [1, 2, 4, 4], align_corners=False
+            ),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(F.grid_sample(self.stem(x), self.grid.expand(x.shape[0], -1, -1, -1)).mean((2, 3)))
+        return self.head(
+            F.grid_sample(self.stem(x), self.grid.expand(x.shape[0], -1, -1, -1), align_corners=False).mean(
+                (2, 3)
+            )
+        )
 
 
-def test_what_onnx_lacks_is_named_and_a_program_has_it(tmp_path: Path) -> None:
-    explainer, x = clarp.Explainer(Sampled().eval(), "lrp"), images(3, 3, 6, 6).float()
+def test_what_onnx_lacks_is_named(tmp_path: Path) -> None:
+    explainer = clarp.Explainer(Sampled().eval(), "lrp")
     with pytest.raises(
         clarp.UnsupportedOperation, match=r"operation aten\.grid_sampler_2d_backward, .*\.pt2 file"
     ):
         clarp.export(explainer, tmp_path / "sampled.onnx", (3, 6, 6))
-    clarp.export(explainer, tmp_path / "sampled.pt2", (3, 6, 6))
-    found = ExplainedFile.open(tmp_path / "sampled.pt2")(x, torch.ones(3, dtype=torch.int64))
-    assert torch.equal(found[1], explainer(x, 1).heatmap)
+    assert not (tmp_path / "sampled.onnx").exists()
