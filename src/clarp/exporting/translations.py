@@ -32,10 +32,12 @@ def _sizes(value: Any, axes: int) -> tuple[int, ...]:
 
 def _product(value: Any, matrices: Sequence[Tensor]) -> Any:
     """A value (N, C, h, w) times each axis' matrix (H, h), to (N, C, H, W); with three axes likewise."""
-    constants = [_constant(matrix.numpy()) for matrix in matrices]
     if len(matrices) == 2:
-        columns = _constant(matrices[1].t().numpy())
-        return op.MatMul(op.MatMul(constants[0], value), columns)
+        rows, columns = matrices[0].numpy(), matrices[1].t().numpy()
+        if rows.shape[1] == columns.shape[0] == 1:  # an outer product, which OpenVINO has wrong as MatMul
+            return op.Mul(op.Mul(_constant(rows), value), _constant(columns))
+        return op.MatMul(op.MatMul(_constant(rows), value), _constant(columns))
+    constants = [_constant(matrix.numpy()) for matrix in matrices]
     return op.Einsum(value, *constants, equation="ncdhw,Dd,Hh,Ww->ncDHW")
 
 
