@@ -1,4 +1,4 @@
-"""Operations of ATen that PyTorch's ONNX exporter does not know, or writes slowly or wrongly, as ONNX operators.
+"""Operations of ATen that PyTorch's ONNX exporter lacks, or writes slowly or wrongly, as ONNX operators.
 
 An average pooling and an interpolation are a product with a matrix along each axis. The matrix is what the
 operation makes of the identity. All sizes but the batch's are known when a file is written, so the matrices
