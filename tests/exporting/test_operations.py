@@ -90,7 +90,7 @@ BODIES: dict[str, Body] = {
     "adaptive maximum over three axes": lambda x: F.adaptive_max_pool3d(x[:, None], (3, 4, 4)), "unpool": MaxUnpool(),
     "amax": lambda x: x.amax((2, 3)), "amin": lambda x: x.amin(1), "topk": lambda x: x.flatten(1).topk(7, 1).values,
     "sort": lambda x: x.sort(1).values, "median": lambda x: x.flatten(2).median(2).values,
-    "kth value": lambda x: x.flatten(1).kthvalue(5).values, "maximum": lambda x: torch.maximum(x, x.flip(1)),
+    "kth value": lambda x: x.flatten(2).kthvalue(5, 2).values, "maximum": lambda x: torch.maximum(x, x.flip(1)),
     "minimum": lambda x: torch.minimum(x, x.flip(1)), "length": lambda x: x.norm(dim=1),
     "norm of order three": lambda x: torch.linalg.vector_norm(x, 3, 1), "normalise": lambda x: F.normalize(x, dim=1),
     "cosine": lambda x: F.cosine_similarity(x, x.flip(1) + 1, 1),
@@ -109,7 +109,7 @@ BODIES: dict[str, Body] = {
     "transposed": lambda x: F.conv_transpose2d(x, KERNEL.mT.reshape(4, 2, 3, 3), stride=2, padding=1, output_padding=1),
     "convolution of a row": lambda x: F.conv1d(x.flatten(2), KERNEL[..., 0], stride=2),
     "convolution over three axes": lambda x: F.conv3d(x[:, None], KERNEL[:, :1, None]),
-    "same convolution": lambda x: F.conv2d(x, KERNEL[..., :2, :2], padding="same"), "dilated": lambda x: F.conv2d(x, KERNEL, dilation=2),
+    "same convolution": lambda x: F.conv2d(x, KERNEL, padding="same"), "dilated": lambda x: F.conv2d(x, KERNEL, dilation=2),
 }  # fmt: skip
 METHODS = {
     "rules": clarp.Method(),
