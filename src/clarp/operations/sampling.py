@@ -38,12 +38,12 @@ class GridSample(Operation):
     gradient_keeps: ClassVar[frozenset[Kept]] = frozenset({"inputs"})
 
     def forward(self, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, None]:
-        grid = inputs[1] if self.grid is None else tensors[self.grid].expand(len(inputs[0]), -1, -1, -1)
+        grid = inputs[1] if self.grid is None else tensors[self.grid].expand(inputs[0].shape[0], -1, -1, -1)
         return aten.grid_sampler.default(inputs[0], grid, self.mode, self.padding, self.align_corners), None
 
     def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
         x = record.input(0)
-        grid = record.input(1) if self.grid is None else tensors[self.grid].expand(len(x), -1, -1, -1)
+        grid = record.input(1) if self.grid is None else tensors[self.grid].expand(x.shape[0], -1, -1, -1)
         found = [self._back(g, x, grid) for g in gradient]
         parts = [torch.stack(part) for part in zip(*found, strict=True)]
         return tuple(parts if self.grid is None else parts[:1])
@@ -95,7 +95,7 @@ class Unpool(Operation):
         places = record.remembered().flatten(-2)
 
         def back(g: Tensor) -> Tensor:
-            index = places.repeat(len(g) // len(places), 1, 1)
+            index = places.repeat(g.shape[0] // places.shape[0], 1, 1)
             return g.flatten(-2).gather(-1, index).unflatten(-1, record.remembered().shape[-2:])
 
         return over_seeds(back, gradient), gradient.new_zeros(()).expand(
