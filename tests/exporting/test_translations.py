@@ -61,7 +61,8 @@ EXACT = aten._upsample_nearest_exact2d_backward.default
 EXACT_FORWARD = aten._upsample_nearest_exact2d.default
 ADAPTIVE_3D_FORWARD = aten._adaptive_avg_pool3d.default
 ADAPTIVE_MAX_2D, ADAPTIVE_MAX_3D = aten.adaptive_max_pool2d.default, aten.adaptive_max_pool3d.default
-FORWARDS = (aten.elu.default, EXACT_FORWARD, ADAPTIVE_3D_FORWARD, ADAPTIVE_MAX_2D, ADAPTIVE_MAX_3D)
+SUM = aten.sum.dim_IntList
+FORWARDS = (SUM, aten.elu.default, EXACT_FORWARD, ADAPTIVE_3D_FORWARD, ADAPTIVE_MAX_2D, ADAPTIVE_MAX_3D)
 MAX_2D = aten.max_pool2d_with_indices_backward.default
 MAX_3D = aten.max_pool3d_with_indices_backward.default
 
@@ -114,6 +115,7 @@ def cases() -> list[Case]:
         return [Case(operation, (channels, *shape), arguments, forward) for shape, arguments in rows]
 
     return [
+        *of(SUM, SUM, [((3, 4, 5), ([1, 3],)), ((3, 4, 5), ([-1, 2], True)), ((6, 2), ([1],))]),
         *of(aten.elu.default, aten.elu.default, [((50,), (1.3, 0.8, 1.7))]),
         *of(aten.silu_backward.default, F.silu, [((50,), ())]),
         *of(aten.mish_backward.default, F.mish, [((50,), ())]),
