@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 import clarp
 from clarp import models
 from clarp.cli import main
+from clarp.exporting import writing
 from clarp.exporting.about import KEY
 from clarp.exporting.file import ExplainedFile
 from clarp.models import imagenet
@@ -277,6 +279,7 @@ class TestTheCommandLine:
         [
             (("--out", "explain.txt"), "ends in .pt2 or .onnx"),
             (("--out", "nowhere/explain.onnx"), "there is no folder"),
+            (("--out", "folder.onnx"), "is a folder"),
             (("--method", "lrp", "--against"), "has no rivals"),
             (("--task", "binary"), "the task is binary"),
             (("--method", "gradcam"), "no method of clarp's"),
@@ -284,6 +287,7 @@ class TestTheCommandLine:
     )
     def test_export_refuses(self, own, options, message, capsys, monkeypatch):
         monkeypatch.chdir(own)
+        (own / "folder.onnx").mkdir(exist_ok=True)
         assert self.run("export", "--model", "toy.py:build", *options) == 2
         assert message in " ".join(capsys.readouterr().err.split())
         assert not (own / "explain.onnx").exists()
@@ -367,6 +371,13 @@ class TestRefusals:
         with pytest.raises(error, match=message):
             clarp.export(made(), tmp_path / "explain.pt2", (3, SIDE, SIDE), **options)
         assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize(("half", "fits"), [(False, False), (True, True)])
+    def test_weights_that_onnx_cannot_hold(self, tmp_path, monkeypatch, half, fits):
+        weights = sum(4 * value.numel() for value in Net().state_dict().values())
+        monkeypatch.setattr(writing, "LARGEST", 0.75 * weights)
+        with nullcontext() if fits else pytest.raises(ValueError, match="expected less than 2"):
+            clarp.export(explainer(), tmp_path / "explain.onnx", (3, SIDE, SIDE), half=half)
 
     def test_a_binary_task_has_no_choice_of_rivals(self, tmp_path):
         net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 22 * 22, 1)).eval()

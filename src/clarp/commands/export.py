@@ -50,6 +50,8 @@ def run(
         session = load()
         classifier, shape = _for_size(session.classifier, size)
         explainer = session.explainer(named)
+        for assumed in classifier.notes:
+            note(assumed)
         note(f"recording {named.name} for images {shape}; a large model takes minutes")
         about = export(
             explainer, out, shape, targets=targets, against=against, half=half, classifier=classifier

@@ -79,8 +79,7 @@ class FileExplainer:
                 "Export it with --against."
             )
         if target is None:
-            logits = self._run(images, torch.zeros(len(images), 1, dtype=torch.int64), None)[0]
-            chosen = self.task.scores(logits).argmax(1, keepdim=True)
+            chosen = self.task.scores(self.file.logits(images)).argmax(1, keepdim=True)
         else:
             chosen = torch.tensor(target, dtype=torch.int64)
         logits, heatmap, lost = self._run(images, chosen, against)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clarp.capture.check import first_line
 from clarp.exporting.about import KEY, FileDescription, in_program
 from clarp.network import load_exported
 from clarp.optional import optional
@@ -67,6 +68,14 @@ class ExplainedFile:
         logits, heatmap, lost = self._run(given)
         return logits, heatmap, lost
 
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits (B, N) of images (B, C, H, W)."""
+        about = self.about
+        shape = (images.shape[0],) if about.targets is None else (images.shape[0], about.targets)
+        target = torch.zeros(shape, dtype=torch.int64)
+        rivals = torch.zeros(images.shape[0], about.classes, dtype=torch.bool) if about.against else None
+        return self(images, target, rivals)[0]
+
     @cached_property
     def _run(self) -> Any:
         """Loads the program."""
@@ -91,7 +100,7 @@ def _session(path: Path) -> Any:
         return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime documents none; whatever it is, the file is at fault
         raise ValueError(
-            f"{path}: not a model that ONNX Runtime can run ({str(error).splitlines()[0][:200]})."
+            f"{path}: not a model that ONNX Runtime can run ({first_line(error)[:200]})."
         ) from error
 
 

@@ -45,58 +45,26 @@ def _per_axis(given: Sequence[int], axes: int) -> tuple[int, ...]:
     return tuple(given) * axes if len(given) == 1 else tuple(given)
 
 
-def _average(  # noqa: PLR0917  as ATen has them
-    gradient: Any,
-    like: Any,
-    kernel: Sequence[int],
+def avg_pool_backward(  # noqa: PLR0917  as ATen has them
+    grad_output: Any,
+    self: Any,
+    kernel_size: Sequence[int],
     stride: Sequence[int],
     padding: Sequence[int],
-    ceil: bool,
-    counted: bool,
-    divisor: int | None,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None = None,
 ) -> Any:
-    """Of an average pooling; the count of each window is the product of its counts along the axes."""
-    axes = len(gradient.shape) - 2
-    windows = (_per_axis(kernel, axes), _per_axis(stride or kernel, axes), _per_axis(padding, axes))
+    """Of (N, C, h, w) or (N, C, d, h, w); a window's count is the product of its counts along the axes."""
+    axes = len(grad_output.shape) - 2
+    windows = (_per_axis(kernel_size, axes), _per_axis(stride or kernel_size, axes), _per_axis(padding, axes))
     matrices = []
-    for side, size, step, pad in zip(_sizes(like, axes), *windows, strict=True):
-        matrix = F.avg_pool1d(torch.eye(side), size, step, pad, bool(ceil), bool(counted))
-        matrices.append(matrix if divisor is None else (matrix > 0).float())
-    if divisor is not None:
-        matrices[0] = matrices[0] / divisor
-    return _product(gradient, matrices)
-
-
-def avg_pool2d_backward(  # noqa: PLR0917
-    grad_output: Any,
-    self: Any,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    ceil_mode: bool,
-    count_include_pad: bool,
-    divisor_override: int | None = None,
-) -> Any:
-    """Of (N, C, h, w)."""
-    return _average(
-        grad_output, self, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
-    )
-
-
-def avg_pool3d_backward(  # noqa: PLR0917
-    grad_output: Any,
-    self: Any,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    ceil_mode: bool,
-    count_include_pad: bool,
-    divisor_override: int | None = None,
-) -> Any:
-    """Of (N, C, d, h, w)."""
-    return _average(
-        grad_output, self, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
-    )
+    for side, size, step, pad in zip(_sizes(self, axes), *windows, strict=True):
+        matrix = F.avg_pool1d(torch.eye(side), size, step, pad, bool(ceil_mode), bool(count_include_pad))
+        matrices.append(matrix if divisor_override is None else (matrix > 0).float())
+    if divisor_override is not None:
+        matrices[0] = matrices[0] / divisor_override
+    return _product(grad_output, matrices)
 
 
 def _adaptive(whole: Sequence[int], sizes: Sequence[int]) -> list[Tensor]:
@@ -250,8 +218,8 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     aten.silu_backward.default: silu_backward,
     aten.mish_backward.default: mish_backward,
     aten.sum.dim_IntList: sum_along,
-    aten.avg_pool2d_backward.default: avg_pool2d_backward,
-    aten.avg_pool3d_backward.default: avg_pool3d_backward,
+    aten.avg_pool2d_backward.default: avg_pool_backward,
+    aten.avg_pool3d_backward.default: avg_pool_backward,
     aten._adaptive_avg_pool3d.default: adaptive_avg_pool3d,  # noqa: SLF001
     aten._adaptive_avg_pool2d_backward.default: adaptive_avg_pool_backward,  # noqa: SLF001
     aten._adaptive_avg_pool3d_backward.default: adaptive_avg_pool_backward,  # noqa: SLF001

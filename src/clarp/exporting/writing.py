@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from clarp.bounds import given_by
+from clarp.capture.check import first_line
 from clarp.capture.exporting import quiet
 from clarp.errors import CaptureError
 from clarp.explainer import Explainer
@@ -28,8 +29,8 @@ from clarp.seeds import Vector
 
 SUFFIXES = (".pt2", ".onnx")
 OUTPUTS = ("logits", "heatmap", "lost")
-LARGEST = 2**31 - 2**24
-"""Bytes of an ONNX file: its format counts them in 31 bits."""
+LARGEST = 2**31 - 2**25
+"""Bytes of the weights in an ONNX file: its format counts bytes in 31 bits, and the nodes need some."""
 _DROPPED = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node", "custom")
 """What PyTorch writes of each node for people, which is larger than the node."""
 
@@ -88,6 +89,8 @@ def export(
             "against is True, and the task is binary, whose two classes are each other's only rivals: leave "
             "it out."
         )
+    if file.suffix == ".onnx":
+        _check_size(parts, half=half)
     about = _about(explainer, parts, input_shape, targets, classifier, against=against, half=half)
     program = recorded(parts, input_shape, targets, against=against, half=half)
     data = _program_file(program, about) if file.suffix == ".pt2" else _onnx_file(program, about)
@@ -100,6 +103,8 @@ def _check(file: Path, explainer: Explainer, targets: int | None, *, against: bo
         raise ValueError(f"path is {str(file)!r}, expected a name that ends in {' or '.join(SUFFIXES)}.")
     if not file.parent.is_dir():
         raise FileNotFoundError(f"{file}: there is no folder {file.parent}.")
+    if file.is_dir():
+        raise IsADirectoryError(f"{file} is a folder, expected the name of a file to write.")
     if targets is not None and (isinstance(targets, bool) or not isinstance(targets, int) or targets < 1):
         raise ValueError(f"targets is {targets!r}, expected how many classes to explain at once, or None.")
     method = explainer.method
@@ -112,6 +117,21 @@ def _check(file: Path, explainer: Explainer, targets: int | None, *, against: bo
         raise ValueError(
             f"against is True, and the method {method.name!r} has no rivals: leave it out, or use a method "
             "with rivals, for example 'sglrp' or 'ssglrp'."
+        )
+
+
+def _check_size(parts: ExplainerParts, *, half: bool) -> None:
+    """Refuse weights that an ONNX file can't hold.
+
+    Raises:
+        ValueError: they are too large.
+    """
+    tensors = parts.program.tensors.values()
+    size = sum(t.numel() * (2 if half and t.is_floating_point() else t.element_size()) for t in tensors)
+    if size > LARGEST:
+        raise ValueError(
+            f"the ONNX file would have {size / 2**30:.1f} GiB, expected less than 2: write a .pt2 file, or "
+            "store the weights in float16 (half=True, --half)."
         )
 
 
@@ -137,10 +157,7 @@ def recorded(
     target = torch.zeros((2,) if targets is None else (2, targets), dtype=torch.int64)
     example: dict[str, Tensor] = {"images": images, "target": target}
     if against:
-        (classes,) = next(
-            node.shape for node in parts.program.plan.graph if node.name == parts.program.plan.graph.output
-        )
-        example["rivals"] = torch.ones(2, classes, dtype=torch.bool)
+        example["rivals"] = torch.ones(2, parts.task.classes, dtype=torch.bool)
     shapes = dict.fromkeys(example, batch)
     with CAPTURING, quiet(), torch.no_grad():
         model(*example.values())  # refuses what the method can't explain, in its own words
@@ -148,8 +165,8 @@ def recorded(
             program = torch.export.export(model, tuple(example.values()), dynamic_shapes=shapes, strict=False)
         except Exception as error:  # torch.export documents none
             raise CaptureError(
-                f"the explanation can't be recorded: {str(error).splitlines()[0]} An operation or a rule of "
-                "your own that looks at values in Python may be the reason."
+                f"the explanation can't be recorded: {first_line(error)}. An operation or a rule of your own "
+                "that looks at values in Python may be the reason."
             ) from error
     program.graph.eliminate_dead_code()
     for node in program.graph.nodes:
@@ -181,18 +198,11 @@ def _onnx_file(program: ExportedProgram, about: FileDescription) -> bytes:
 
     Raises:
         UnsupportedOperation: ONNX has no such operation.
-        ValueError: it would be larger than the format allows.
     """
     from clarp.exporting.onnx_model import model_of  # noqa: PLC0415  needs onnxscript
 
     model = model_of(program, OUTPUTS)
     model.metadata_props.add(key=KEY, value=about.to_json())
-    size = model.ByteSize()
-    if size > LARGEST:
-        raise ValueError(
-            f"the ONNX file would have {size / 2**30:.1f} GiB, expected less than 2: write a .pt2 file, or "
-            "store the weights in float16 (half=True, --half)."
-        )
     data: bytes = model.SerializeToString()
     return data
 
@@ -213,7 +223,7 @@ def _about(
     network = explainer.network
     return FileDescription(
         model=network.name if classifier is None else classifier.name,
-        weights_sha256=sha256_of(network.model),
+        weights_sha256=sha256_of(network.model) if classifier is None else classifier.weights_sha256(),
         task=task.name,
         labels=() if labels is None else task.labels(labels),
         classes=task.classes,

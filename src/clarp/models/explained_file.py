@@ -31,10 +31,7 @@ class LogitsOfFile(nn.Module):
         """Run the file with any target."""
         if torch.compiler.is_exporting():
             raise ValueError(f"{self.file.path} is a program, and not a model whose operations can be seen.")
-        shape = (len(images),) if self.file.about.targets is None else (len(images), self.file.about.targets)
-        rivals = torch.zeros(len(images), self.file.about.classes, dtype=torch.bool)
-        target = torch.zeros(shape, dtype=torch.int64)
-        return self.file(images, target, rivals if self.file.about.against else None)[0]
+        return self.file.logits(images)
 
 
 def is_one(file: Path) -> bool:
