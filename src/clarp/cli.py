@@ -282,6 +282,14 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1, help="Photos that are explained at once.")] = 8,
     device: options.Device = None,
     seed: Annotated[int, typer.Option(help="Of mosaics and composites.")] = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes, each with the model and one thread; the GPUs in turn where there are some.",
+            show_default="this process alone, with all threads",
+        ),
+    ] = None,
     pictures: Annotated[
         bool, typer.Option(help="Keep a small picture of each photo and map, for the report's page.")
     ] = True,
@@ -294,8 +302,10 @@ def evaluate(
     ] = False,
 ) -> None:
     """Measure how good heatmaps are, on a data set; stop it and go on as you like."""
+    from clarp import models as classifiers
     from clarp.commands.evaluate import run
-    from clarp.evaluation.run import Settings
+    from clarp.commands.placement import Placement
+    from clarp.evaluation.settings import Settings
     from clarp.session import Session
 
     if target not in {"label", "predicted"}:
@@ -314,6 +324,11 @@ def evaluate(
         dataset,
         partial(Session.load, weights=weights, labels=labels, task=_task(task), device=device),
         settings,
+        partial(
+            Placement(workers=workers).workers_for,
+            load=partial(classifiers.load, weights=weights, labels=labels, task=_task(task)),
+            device=device,
+        ),
         model=model,
         weights=weights,
         metrics=_listed(metrics),
