@@ -1,7 +1,6 @@
-"""How fast an evaluation is by processes: ``python benchmarks/evaluation_workers.py [PHOTOS [ROUNDS [MODEL]]] [--ray]``.
+"""How fast an evaluation is by processes: ``python benchmarks/evaluation_workers.py [PHOTOS [ROUNDS [MODEL]]]``.
 
-One process with one thread, one with a thread for each core, as many processes as cores with one thread each, and with ``--ray``
-the same on a Ray cluster of this machine; in turns. Prints photos a second from the first part on (the model is loaded, the other
+One process with one thread, one with a thread for each core, and as many processes as cores with one thread each; in turns. Prints photos a second from the first part on (the model is loaded, the other
 processes too), the whole command's seconds, and the largest process's memory. Run it on a machine that does nothing else.
 """
 
@@ -21,7 +20,6 @@ LAYOUTS = {
     "one process, one thread": ([], 1),
     f"one process, {CORES} threads": ([], CORES),
     f"{CORES} processes, one thread each": (["--workers", str(CORES)], 1),
-    f"{CORES} workers of Ray": (["--engine", "ray", "--workers", str(CORES)], 1),
 }
 
 
@@ -73,15 +71,14 @@ def memory(pid: int) -> float:
 
 
 def main() -> None:
-    arguments = [argument for argument in sys.argv[1:] if argument != "--ray"]
+    arguments = sys.argv[1:]
     photos, rounds = (
         int(arguments[k]) if len(arguments) > k else default for k, default in enumerate((256, 3))
     )
     model = arguments[2] if len(arguments) > 2 else "efficientnet-lite0"
-    layouts = {name: how for name, how in LAYOUTS.items() if "Ray" not in name or "--ray" in sys.argv}
-    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in layouts}
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in LAYOUTS}
     for turn in range(rounds):
-        for name, (options, threads) in layouts.items():
+        for name, (options, threads) in LAYOUTS.items():
             with tempfile.TemporaryDirectory() as folder:
                 found[name].append(measured(options, threads, photos, model, Path(folder) / "run"))
             rate, seconds, held = found[name][-1]

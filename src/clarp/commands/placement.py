@@ -1,4 +1,4 @@
-"""Where ``clarp evaluate`` computes: in this process, in others of this machine, or on a cluster."""
+"""Where ``clarp evaluate`` computes: in this process, or in others of this machine."""
 
 import os
 from collections.abc import Callable
@@ -10,46 +10,16 @@ import torch
 from clarp.evaluation.workers import Workers
 from clarp.models import Classifier
 
-ENGINES = ("torch", "ray")
-"""What ``--engine`` may name: what computes (torch), and where, if not on this machine (ray)."""
-
 
 @dataclass(frozen=True)
 class Placement:
     """Where to compute, as the options of the command line say it.
 
     Attributes:
-        engines: of :data:`ENGINES`.
-        workers: how many; None: this process alone, and with ray as many as the cluster has room for.
-        address: of the Ray cluster; None: as Ray has it ($RAY_ADDRESS, or a new one on this machine).
-        gpus_per_worker: of a worker of Ray's, .5 for two workers on a GPU; None: the CPU.
-
-    Raises:
-        ValueError: an engine that does not exist, or options that don't go together.
+        workers: how many processes; None: this process alone.
     """
 
-    engines: tuple[str, ...] = ()
     workers: int | None = None
-    address: str | None = None
-    gpus_per_worker: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in self.engines:
-            if name not in ENGINES:
-                raise ValueError(f"--engine is {name!r}, expected one of {', '.join(ENGINES)}.")
-        for option, value in (("--address", self.address), ("--gpus-per-worker", self.gpus_per_worker)):
-            if value is not None and not self.on_ray:
-                raise ValueError(f"{option} is for Ray: add --engine ray, or leave it out.")
-
-    @property
-    def on_ray(self) -> bool:
-        """Whether a Ray cluster computes."""
-        return "ray" in self.engines
-
-    @property
-    def elsewhere(self) -> bool:
-        """Whether other processes compute than that of the command."""
-        return self.on_ray or self.workers is not None
 
     def workers_for(
         self, model: str, *, load: Callable[[str], Classifier], device: str | None
@@ -60,10 +30,6 @@ class Placement:
             model: its name.
             load: makes a classifier from a name; it pickles.
             device: what ``--device`` names; None: all GPUs where there are some, else the CPU.
-
-        Raises:
-            ValueError: the device is not one of Ray's workers.
-            ModuleNotFoundError: Ray is not installed.
         """
         if self.workers is None:
             return None
