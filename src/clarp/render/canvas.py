@@ -1,7 +1,6 @@
 """The picture of one map, drawn with Pillow: the photo, the map over it, a colour bar, and words."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageOps
@@ -70,11 +69,11 @@ def composed(
     body = _joined(_titled(parts, titles, side), gap, down=stacked)
     width = max(body.width, _LEAST)
     title, *small_print = caption.splitlines() or [""]
-    strips = [_words((title,), Pen(_letters(width, title=True), bold=True), width), body]
+    strips = [_words([title], Pen(_letters(width, title=True), bold=True), width), body]
     if look.style != "region":
         strips.append(_bar(view, look, (body.width, side), names, faded=seen.photo is not None))
     meaning = legend(view.scale) if look.style != "region" else ""
-    told = (*small_print, " ".join(filter(None, [FRAME if seen.cut else "", view.note, meaning])))
+    told = [*small_print, " ".join(filter(None, [FRAME if seen.cut else "", view.note, meaning]))]
     strips.append(_words(told, Pen(_letters(width)), width, grey=0.25))
     drawn = _joined([strip for strip in strips if strip.height > 1], gap, down=True)
     return ImageOps.expand(drawn, 2 * gap, "white")
@@ -119,15 +118,13 @@ def _titled(tiles: Sequence[Image.Image], titles: Sequence[str], side: int) -> l
         return list(tiles)
     pen = Pen(_letters(side))
     return [
-        _joined([_words((title or " ",), pen, tile.width, grey=0.25, wrap=False), tile], 2, down=True)
+        _joined([_words([title or " "], pen, tile.width, grey=0.25, wrap=False), tile], 2, down=True)
         for tile, title in zip(tiles, titles, strict=True)
     ]
 
 
-# A folder's pictures share most of their words. Nobody changes a tile.
-@lru_cache(maxsize=64)
 def _words(
-    lines: tuple[str, ...], pen: Pen, width: int, *, grey: float = 0.0, wrap: bool = True
+    lines: Sequence[str], pen: Pen, width: int, *, grey: float = 0.0, wrap: bool = True
 ) -> Image.Image:
     """Lines of text on white, broken to a width; one row of pixels where there are none."""
     broken = pen.wrapped(lines, width) if wrap else lines
