@@ -286,8 +286,27 @@ def evaluate(
         int | None,
         typer.Option(
             min=1,
-            help="Processes, each with the model and one thread; the GPUs in turn where there are some.",
-            show_default="this process alone, with all threads",
+            help="Processes, each with the model and one thread; the GPUs in turn where there are some. "
+            "With --engine ray: parts at once.",
+            show_default="this process alone, with all threads; of a cluster: all",
+        ),
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="Who computes: this machine (local), or a Ray cluster (ray).")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the cluster: auto, or ray://HOST:PORT.",
+            show_default="the one that Ray finds, or else one of this machine",
+        ),
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="That Ray reserves for each part, such as 0.5.",
+            show_default="one where the cluster has any",
         ),
     ] = None,
     pictures: Annotated[
@@ -325,7 +344,7 @@ def evaluate(
         partial(Session.load, weights=weights, labels=labels, task=_task(task), device=device),
         settings,
         partial(
-            Placement(workers=workers).workers_for,
+            Placement(engine, workers, address, gpus_per_worker).workers_for,
             load=partial(classifiers.load, weights=weights, labels=labels, task=_task(task)),
             device=device,
         ),

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from clarp.cli import main
-from clarp.evaluation.processes import _portable
+from clarp.evaluation.processes import portable
 from evaluation.toys import ENVIRONMENT, METRICS, command, parts_of, started, toy_model, toy_photos
 
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -217,10 +217,10 @@ class TestRefusals:
 
         with pytest.raises(OwnError) as raised:
             raise OwnError("why")
-        assert str(_portable(raised.value)) == "OwnError: why"
+        assert str(portable(raised.value)) == "OwnError: why"
         with pytest.raises(ZeroDivisionError) as raised:
             1 / 0  # noqa: B018
-        (said,) = _portable(raised.value).__notes__
+        (said,) = portable(raised.value).__notes__
         assert "test_an_error_that_does_not_pickle" in said
 
     def test_other_threads_than_those_of_the_run(self, toys, tmp_path, capsys, monkeypatch):

@@ -253,8 +253,7 @@ def work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)  # what a library prints is no answer of the command
     keep_freed_memory()
-    for kind in (RelevanceLost, EmptyMap):
-        warnings.simplefilter("ignore", kind)
+    silence_warnings()
     try:
         side = WorkerSide(load, setup, torch.device(device), threads, decoders=decoders)
         connection.send(side.fingerprint)
@@ -264,10 +263,16 @@ def work(
     except (EOFError, BrokenPipeError, ConnectionResetError):
         sys.exit()
     except Exception as error:  # noqa: BLE001  whatever it is, the run's own process raises it
-        connection.send(_portable(error))
+        connection.send(portable(error))
 
 
-def _portable(error: Exception) -> Exception:
+def silence_warnings() -> None:
+    """Leave it to the run's own process to warn: it hears of each method that lost relevance."""
+    for kind in (RelevanceLost, EmptyMap):
+        warnings.simplefilter("ignore", kind)
+
+
+def portable(error: Exception) -> Exception:
     """The error with its traceback as a note, or if it doesn't pickle another with its words."""
     error.add_note("".join(traceback.format_exception(error)))
     try:
