@@ -339,12 +339,15 @@ def evaluate(
         seed=seed,
         pictures=pictures,
     )
+    placement = Placement(engine, workers, address, gpus_per_worker)
+    # The machine that asks a cluster needs no GPU of its own.
+    here = "cpu" if engine == "ray" else device
     code = run(
         dataset,
-        partial(Session.load, weights=weights, labels=labels, task=_task(task), device=device),
+        partial(Session.load, weights=weights, labels=labels, task=_task(task), device=here),
         settings,
         partial(
-            Placement(engine, workers, address, gpus_per_worker).workers_for,
+            placement.workers_for,
             load=partial(classifiers.load, weights=weights, labels=labels, task=_task(task)),
             device=device,
         ),
