@@ -117,8 +117,8 @@ def main() -> None:
             equal += same
             lines = [line.split(" ", 1) for line in log.read_text().splitlines()]
             times = Counter(photo for process, photo in lines if int(process) not in asking)
-            # Each worker opens a picture of noise, and the run's first photo, before its first part.
-            counts = sorted(times.values())[:-2]
+            # Before its first part, each worker opens pictures of noise and the run's first photo.
+            counts = sorted(times.values())[:-3]
             again = sum(count - 1 for count in counts)
             print(
                 f"round {turn + 1}: {hits} kills, {time.monotonic() - began:.0f} s, table "
