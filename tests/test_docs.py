@@ -153,9 +153,9 @@ def test_the_citation_is_of_this_version() -> None:
 
 
 def linear_rules(kind: type = clarp.rules.LinearRule) -> Iterator[type]:
-    """Every linear rule of the package, whether it is exported or not."""
+    """Every linear rule of the package, whether it is exported or not, but for other tools' conventions."""
     for rule in kind.__subclasses__():
-        if rule.__module__.startswith("clarp."):
+        if rule.__module__.startswith("clarp.") and not rule.__module__.startswith("clarp.interop."):
             yield rule
             yield from linear_rules(rule)
 

@@ -22,7 +22,13 @@ def optional(module: str, purpose: str, extra: str = "eval") -> Any:
     """
     library = module.partition(".")[0]
     try:
-        return import_module(module)
+        try:
+            return import_module(module)
+        except RuntimeError as error:
+            if "torchvision::nms" not in str(error):
+                raise
+            import_module("clarp.models._torchvision")  # makes the import of torchvision work everywhere
+            return import_module(module)
     except ModuleNotFoundError as error:
         if error.name != library:
             raise
