@@ -4,13 +4,13 @@ from importlib import import_module
 from typing import Any
 
 
-def optional(module: str, purpose: str, extra: str = "eval") -> Any:
+def optional(module: str, purpose: str, extra: str | None = "eval") -> Any:
     """Import ``module`` of one of clarp's extras.
 
     Args:
         module: dotted name, for example ``"pycocotools.mask"``.
         purpose: what it is needed for, the beginning of the message.
-        extra: the extra that installs it.
+        extra: the extra that installs it; None: none does.
 
     Raises:
         ModuleNotFoundError: it is not installed; the message says how to install it.
@@ -32,5 +32,6 @@ def optional(module: str, purpose: str, extra: str = "eval") -> Any:
     except ModuleNotFoundError as error:
         if error.name != library:
             raise
-        message = f'{purpose} needs {library}, which is not installed: pip install "clarp[{extra}]".'
+        wanted = library if extra is None else f'"clarp[{extra}]"'
+        message = f"{purpose} needs {library}, which is not installed: pip install {wanted}."
         raise ModuleNotFoundError(message, name=library) from error

@@ -67,7 +67,7 @@ def to_wandb(run: Any, tag: str, explanation: Explanation, step: int | None = No
         step: of the run; None: its current one.
         limit: see :func:`pictures`.
     """
-    image = optional("wandb", "Logging to Weights & Biases", "interop").Image
+    image = optional("wandb", "Logging to Weights & Biases", None).Image
     row = [image(picture, caption=caption) for caption, picture in pictures(explanation, limit)]
     run.log({tag: row}, step=step)
 

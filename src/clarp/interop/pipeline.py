@@ -38,7 +38,7 @@ class ExplanationPipeline:
         >>> both = ["espresso", "Egyptian cat"]
         >>> first, _ = explain(photo, candidate_labels=both, against=both)
         >>> first["label"], first["heatmap"].size
-        ('Egyptian cat', (640, 640))
+        ('Egyptian cat', (448, 448))
     """
 
     def __init__(self, classifier: Any, method: str | Method = "ssglrp") -> None:
