@@ -11,7 +11,7 @@ PAGE = Path(__file__).parents[2] / "docs/other-tools.md"
 SECTION = re.compile(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TEXT = PAGE.read_text(encoding="utf-8")
-SECTIONS = dict(SECTION.findall(TEXT))
+SECTIONS = {title: text for title, text in SECTION.findall(TEXT) if BLOCK.search(text)}
 NEEDED = {
     "captum": "captum",
     "Quantus": "quantus",
