@@ -22,6 +22,7 @@ NEEDED = {
     "Lightning": "lightning.pytorch",
     "transformers": "transformers",
     "FiftyOne": "fiftyone",
+    "Jupyter and marimo": "anywidget",
 }
 
 
