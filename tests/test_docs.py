@@ -54,8 +54,8 @@ def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         exec(compile(above + block[1], str(ROOT / name), "exec"), names)
 
 
-def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate_operations", DOCS / "generate_operations.py")
+def generator(name: str = "generate_operations") -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -73,6 +73,12 @@ def test_the_generator_replaces_a_table() -> None:
     old = page("operations").replace("| `aten.relu.default` | `ReLU` |", "| nothing of the kind |")
     assert old != page("operations")
     assert generator().updated(old) == page("operations")
+
+
+def test_every_package_that_is_brought_has_its_licence_told() -> None:
+    """Names alone: a new version may spell its licence otherwise, and other platforms need others."""
+    told = re.findall(r"^\| ([a-z0-9-]+) \| .+ \| (core|models|eval|serve) \|$", page("law"), re.MULTILINE)
+    assert {name for name, _ in told} >= set(generator("generate_licences").rows())
 
 
 @pytest.mark.parametrize("name", clarp.methods())
