@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import warnings
 from pathlib import Path
 
 import pytest
@@ -122,9 +123,12 @@ def one_of_two(rank: int, folder: str) -> None:
 def test_two_processes_come_to_the_number_of_one(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     workers = [context.Process(target=one_of_two, args=(rank, str(tmp_path))) for rank in range(2)]
-    for worker in workers:
-        worker.start()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on: of forks beside threads
+        for worker in workers:
+            worker.start()
     for worker in workers:
         worker.join(60)
+        worker.kill()
     expected = float(pointed(3, 12).compute()["hit"])
     assert [float((tmp_path / f"{rank}").read_text()) for rank in range(2)] == [pytest.approx(expected)] * 2
