@@ -38,6 +38,13 @@ def test_tools_import_nothing_of_the_engine():
     assert [(str(path), name) for path, name in found if name[0] in ENGINE] == []
 
 
+def test_nothing_uses_the_adapters():
+    inside = {path for path in MODULES if path.parts[0] == "interop"}
+    users = {path for path, tree in MODULES.items() for name in imports(tree) if name[0] == "interop"}
+    assert len(inside) > 10
+    assert users <= inside
+
+
 def test_private_names_stay_in_their_package():
     for path, tree in MODULES.items():
         for name in imports(tree):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -54,8 +55,8 @@ def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         exec(compile(above + block[1], str(ROOT / name), "exec"), names)
 
 
-def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate_operations", DOCS / "generate_operations.py")
+def generator(name: str = "generate_operations") -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -73,6 +74,17 @@ def test_the_generator_replaces_a_table() -> None:
     old = page("operations").replace("| `aten.relu.default` | `ReLU` |", "| nothing of the kind |")
     assert old != page("operations")
     assert generator().updated(old) == page("operations")
+
+
+def test_every_package_that_is_declared_has_its_licence_told() -> None:
+    """What those bring in turn differs between versions and platforms, and so do the words of a licence."""
+    told = re.findall(r"^\| ([a-z0-9-]+) \| .+ \| (core|models|eval|serve) \|$", page("law"), re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    declared = [*project["dependencies"], *extras["models"], *extras["eval"], *extras["serve"]]
+    names = {one.partition(">=")[0] for one in declared}
+    assert {name for name, _ in told} >= names
+    assert set(generator("generate_licences").rows()) >= names
 
 
 @pytest.mark.parametrize("name", clarp.methods())
@@ -153,9 +165,9 @@ def test_the_citation_is_of_this_version() -> None:
 
 
 def linear_rules(kind: type = clarp.rules.LinearRule) -> Iterator[type]:
-    """Every linear rule of the package, whether it is exported or not."""
+    """Every linear rule of the package, whether it is exported or not, but for other tools' conventions."""
     for rule in kind.__subclasses__():
-        if rule.__module__.startswith("clarp."):
+        if rule.__module__.startswith("clarp.") and not rule.__module__.startswith("clarp.interop."):
             yield rule
             yield from linear_rules(rule)
 

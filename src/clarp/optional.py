@@ -4,13 +4,13 @@ from importlib import import_module
 from typing import Any
 
 
-def optional(module: str, purpose: str, extra: str = "eval") -> Any:
+def optional(module: str, purpose: str, extra: str | None = "eval") -> Any:
     """Import ``module`` of one of clarp's extras.
 
     Args:
         module: dotted name, for example ``"pycocotools.mask"``.
         purpose: what it is needed for, the beginning of the message.
-        extra: the extra that installs it.
+        extra: the extra that installs it; None: none does.
 
     Raises:
         ModuleNotFoundError: it is not installed; the message says how to install it.
@@ -22,9 +22,16 @@ def optional(module: str, purpose: str, extra: str = "eval") -> Any:
     """
     library = module.partition(".")[0]
     try:
-        return import_module(module)
+        try:
+            return import_module(module)
+        except RuntimeError as error:
+            if "torchvision::nms" not in str(error):
+                raise
+            import_module("clarp.models._torchvision")  # makes the import of torchvision work everywhere
+            return import_module(module)
     except ModuleNotFoundError as error:
         if error.name != library:
             raise
-        message = f'{purpose} needs {library}, which is not installed: pip install "clarp[{extra}]".'
+        wanted = library if extra is None else f'"clarp[{extra}]"'
+        message = f"{purpose} needs {library}, which is not installed: pip install {wanted}."
         raise ModuleNotFoundError(message, name=library) from error

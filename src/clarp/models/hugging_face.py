@@ -82,9 +82,34 @@ def load(
             f"{spec} is no image classifier that transformers {auto.__version__} knows: "
             f"{str(error).splitlines()[0]}"
         ) from error
+    return of_parts(model.eval(), processor, spec, labels, notes, task=task)
+
+
+def of_parts(
+    model: Any,
+    processor: Any,
+    spec: str,
+    labels: Sequence[str] | None = None,
+    notes: tuple[str, ...] = (),
+    *,
+    task: TaskName | None = None,
+) -> Classifier:
+    """A classifier of a model of transformers, in eval mode, and its image processor.
+
+    Args:
+        model: as ``AutoModelForImageClassification`` loads it.
+        processor: as ``AutoImageProcessor`` does.
+        spec: what it is called.
+        labels: the class names; None for those of its configuration.
+        notes: what the user should know.
+        task: what its last layer means; None: what its configuration says.
+
+    Raises:
+        ValueError: the labels don't fit.
+    """
     own = [str(model.config.id2label[k]) for k in range(model.config.num_labels)]
     classes, _ = class_names.of_classes(own if labels is None else labels, len(own), spec, task)
-    return Classifier(spec, LogitsOf(model.eval(), "logits"), classes, Processed(processor), notes, task)
+    return Classifier(spec, LogitsOf(model, "logits"), classes, Processed(processor), notes, task)
 
 
 def _random(auto: Any, repo: str) -> Any:

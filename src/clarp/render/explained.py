@@ -18,7 +18,7 @@ from clarp.render.look import Look, Style
 from clarp.render.montage import Montage
 from clarp.render.notebook import table
 from clarp.render.palette import Bytes, Floats
-from clarp.render.scale import colours
+from clarp.render.scale import Scale, colours
 from clarp.render.seen import Seen
 from clarp.render.sheet import Cell, Row, sheet
 
@@ -72,6 +72,14 @@ class Drawable:
         look = Look()
         caption = ". ".join(filter(None, (self._caption(8, 4), self.montage.note(look))))
         return table(self._rows(8, 4, look), caption, self.montage.look(look))
+
+    def pictures(self, scale: Scale) -> list[list[Image.Image]]:
+        """Every map over its image, by image and target, without words, and all on one scale."""
+        look = self.montage.look(Look(caption=False))
+        return [
+            [picture(self.montage.map(one, look), self._photo(i), "", look, scale=scale) for one in own]
+            for i, own in enumerate(self.maps)
+        ]
 
     def save(self, folder: Path) -> Path:
         """See :meth:`clarp.Explanation.save`."""
