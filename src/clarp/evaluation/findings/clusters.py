@@ -1,0 +1,159 @@
+"""Clusters of a class's maps, after SpRAy (Lapuschkin et al. 2019): which kinds of evidence there are.
+
+Spectral clustering, as there, and not HDBSCAN: the gap in the eigenvalues says how many clusters there are,
+also that there is one, every map belongs to one, and no density has to be chosen. The embedding is computed
+here and not by scikit-learn's SpectralClustering, which does not say the eigenvalues; the graph of nearest
+neighbours and k-means are scikit-learn's.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clarp.evaluation.findings.asked import Asked, Units
+from clarp.evaluation.findings.frame import PLACES, Frames, name_of, windowed
+from clarp.evaluation.findings.gathering import Gathered
+from clarp.optional import optional
+
+LEAST_MAPS = 12
+"""Fewer maps of a class are not clustered."""
+MOST_CLUSTERS = 8
+_FAR_OUT = 3.0  # interquartile ranges above the third quartile (Tukey 1977)
+_PURPOSE = "Clusters of maps"
+_STARTS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Cluster:
+    """Maps of one class that have their evidence alike.
+
+    Attributes:
+        units: its units, those most like the prototype first.
+        mean: (FIELDS, FIELDS) the mean of its maps.
+        place: of most evidence in the mean map, in words.
+        concentration: the share of the evidence at that place.
+    """
+
+    units: Units
+    mean: Frames
+    place: str
+    concentration: float
+
+    @property
+    def prototype(self) -> int:
+        """The unit whose map is nearest to all others of the cluster, its medoid."""
+        return int(self.units[0])
+
+
+@dataclass(frozen=True, eq=False)
+class ClassClusters:
+    """The clusters of one class by one method.
+
+    Attributes:
+        method: of the maps.
+        index: the class's id.
+        name: and its name.
+        count: how many of its maps have evidence.
+        clustered: of these, how many were clustered; fewer are a sample.
+        clusters: the largest first.
+        outliers: units whose maps are far from all others, the farthest first.
+        eigenvalues: the smallest of the graph's normalised Laplacian; the widest gap says how many clusters.
+    """
+
+    method: str
+    index: int
+    name: str
+    count: int
+    clustered: int
+    clusters: tuple[Cluster, ...]
+    outliers: tuple[int, ...]
+    eigenvalues: tuple[float, ...]
+
+
+def class_clusters(asked: Asked, gathered: Gathered, seed: int) -> Iterator[ClassClusters]:
+    """By method and class, where there are enough maps.
+
+    Raises:
+        ModuleNotFoundError: scikit-learn is not installed.
+    """
+    optional("sklearn", _PURPOSE)
+    for (method, group), (units, frames) in sorted(gathered.kept.items(), key=lambda item: item[0]):
+        if len(units) < LEAST_MAPS:
+            continue
+        distances = _distances(frames)
+        labels, eigenvalues, farness = _partition(distances, seed)
+        index = int(asked.classes[group])
+        yield ClassClusters(
+            method=asked.methods[method],
+            index=index,
+            name=asked.name(index),
+            count=int(gathered.classes.count[method, group]),
+            clustered=len(units),
+            clusters=tuple(_clusters(units, frames, distances, labels)),
+            outliers=tuple(units[_far(farness)].tolist()),
+            eigenvalues=tuple(eigenvalues.tolist()),
+        )
+
+
+def _distances(frames: Frames) -> NDArray[np.float64]:
+    """Between all maps (n, n): Hellinger's, of the shares of their places.
+
+    Places are larger than fields, so that a shift by one field makes maps no strangers.
+    """
+    shares = windowed(frames).reshape(len(frames), -1)
+    roots = np.sqrt(shares / shares.sum(axis=1, keepdims=True))
+    found: NDArray[np.float64] = np.sqrt(np.maximum(1 - roots @ roots.T, 0.0))
+    np.fill_diagonal(found, 0.0)
+    return found
+
+
+def _partition(
+    distances: NDArray[np.float64], seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """The cluster of each map, the smallest eigenvalues, and each map's distance to its neighbours."""
+    count = len(distances)
+    neighbours = max(3, round(float(np.log(count))))
+    graph = _graph(distances, neighbours)
+    laplacian = optional("scipy.sparse.csgraph", _PURPOSE).laplacian(graph, normed=True)
+    most = min(MOST_CLUSTERS + 1, count // 3)
+    values, vectors = optional("scipy.linalg", _PURPOSE).eigh(laplacian, subset_by_index=[0, most])
+    number = int(np.argmax(np.diff(values))) + 1
+    farness = np.sort(distances, axis=1)[:, 1 : neighbours + 1].mean(axis=1)
+    if number == 1:
+        return np.zeros(count, np.int64), values, farness
+    rows = vectors[:, :number]
+    rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)  # Ng, Jordan and Weiss
+    means = optional("sklearn.cluster", _PURPOSE).KMeans(number, n_init=_STARTS, random_state=seed)
+    return means.fit_predict(rows).astype(np.int64), values, farness
+
+
+def _graph(distances: NDArray[np.float64], neighbours: int) -> Any:
+    """The symmetric graph of nearest neighbours (n, n): 1 both ways, one half where only one is the other's."""
+    nearest = optional("sklearn.neighbors", _PURPOSE).kneighbors_graph
+    directed = nearest(distances, neighbours, metric="precomputed", include_self=False).toarray()
+    return (directed + directed.T) / 2
+
+
+def _far(farness: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Which maps are outliers, the farthest first."""
+    first, third = np.quantile(farness, [0.25, 0.75])
+    order = np.argsort(-farness, kind="stable")
+    return order[farness[order] > third + _FAR_OUT * (third - first) + 1e-12]
+
+
+def _clusters(
+    units: Units, frames: Frames, distances: NDArray[np.float64], labels: NDArray[np.int64]
+) -> list[Cluster]:
+    found = []
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        within = distances[np.ix_(own, own)]
+        medoid = int(within.sum(axis=1).argmin())
+        mean = frames[own].mean(axis=0)
+        places = windowed(mean).reshape(PLACES)
+        ordered = units[own[np.argsort(within[medoid], kind="stable")]]
+        found.append(Cluster(ordered, mean, name_of(int(places.argmax())), float(places.max())))
+    return sorted(found, key=lambda one: (-len(one.units), one.prototype))
