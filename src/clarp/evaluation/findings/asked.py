@@ -1,4 +1,4 @@
-"""What a run asked, unit by unit, as its rows say it: which class, what the model said, and of which photo."""
+"""What a run asked, unit by unit, as its rows say it: which class, of which photo, and the prediction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

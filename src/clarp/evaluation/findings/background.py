@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from clarp.evaluation.findings.asked import Asked
 from clarp.evaluation.findings.gathering import Gathered
-from clarp.evaluation.findings.places import LEAST_PHOTOS, LEVEL
+from clarp.evaluation.findings.places import LEAST_PHOTOS, LEVEL, shown_p
 from clarp.evaluation.statistics import Sampling, bootstrap, holm
 from clarp.evaluation.tables import Estimate
 from clarp.optional import optional
@@ -54,9 +54,7 @@ class Outside:
 def outside(asked: Asked, gathered: Gathered, seed: int) -> list[Outside]:
     """A line for each method and class that has boxes."""
     found = [
-        line
-        for method in range(len(asked.methods))
-        for line in _of_method(asked, gathered, method, seed)
+        line for method in range(len(asked.methods)) for line in _of_method(asked, gathered, method, seed)
     ]
     corrected = holm([line.p_holm for line in found])
     return [replace(line, p_holm=float(p)) for line, p in zip(found, corrected, strict=True)]
@@ -119,8 +117,7 @@ def sentences(found: Sequence[Outside]) -> list[str]:
     return [
         f"{one.name} ({one.index}), {one.method}: {one.share.mean:.0%} of the evidence "
         f"[{one.share.low:.0%}, {one.share.high:.0%}] lies outside of its boxes, {one.excess:+.0%} against "
-        f"what boxes of this size have in the run (p {'< 0.001' if one.p_holm < 0.001 else f'= {one.p_holm:.3f}'}, "
-        f"corrected), over {one.count} photos."
+        f"what boxes of this size have in the run ({shown_p(one.p_holm)}), over {one.count} photos."
         for one in found
         if one.from_background
     ]

@@ -131,7 +131,7 @@ def _partition(
 
 
 def _graph(distances: NDArray[np.float64], neighbours: int) -> Any:
-    """The symmetric graph of nearest neighbours (n, n): 1 both ways, one half where only one is the other's."""
+    """The symmetric graph of nearest neighbours (n, n): one half for each way."""
     nearest = optional("sklearn.neighbors", _PURPOSE).kneighbors_graph
     directed = nearest(distances, neighbours, metric="precomputed", include_self=False).toarray()
     return (directed + directed.T) / 2

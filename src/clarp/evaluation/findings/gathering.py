@@ -1,6 +1,6 @@
 """One pass over a run's maps, part by part: sums of each class, peaks of each map, and a sample of maps."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,7 +82,7 @@ class Gathered:
     inside: NDArray[np.bool_]
     outside: NDArray[np.float32]
     area: NDArray[np.float32]
-    kept: Mapping[tuple[int, int], tuple[Units, Frames]]
+    kept: dict[tuple[int, int], tuple[Units, Frames]]
     most: int
 
     @classmethod
@@ -115,7 +115,7 @@ class Gathered:
             for method, column in enumerate(asked.columns):
                 for at, codes in _maps(table, column, asked.count):
                     own, frames = found._add(method, start + at, codes, [boxes[k] for k in at])
-                    found._sum(method, own, frames, asked.group[own], pairs[own])
+                    found._sum(method, frames, asked.group[own], pairs[own])
                     kept = sampled[own]
                     for group in np.unique(asked.group[own[kept]]):
                         chosen = kept & (asked.group[own] == group)
@@ -134,9 +134,7 @@ class Gathered:
         units, shares = units[there], shares[there]
         frames = framed(shares)
         self.peaks[method, units] = places = peaks(windowed(frames))
-        for unit, share, place, edges in zip(
-            units, shares, places, (boxes[k] for k in there), strict=True
-        ):
+        for unit, share, place, edges in zip(units, shares, places, (boxes[k] for k in there), strict=True):
             if edges:
                 within = covered(edges, *share.shape)
                 self.outside[method, unit] = np.clip((share * (1 - within)).sum(), 0.0, 1.0)
@@ -144,7 +142,7 @@ class Gathered:
                 self.inside[method, unit] = [k != NONE and in_a_box(int(k), edges) for k in place]
         return units, frames
 
-    def _sum(self, method: int, units: Units, frames: Frames, classes: Units, pairs: Units) -> None:
+    def _sum(self, method: int, frames: Frames, classes: Units, pairs: Units) -> None:
         windows = windowed(frames)
         self.classes.add(method, classes, frames, windows)
         self.pairs.add(method, pairs, frames, windows)

@@ -109,8 +109,7 @@ class PlaceCounts:
 def fixed_places(asked: Asked, gathered: Gathered) -> list[FixedPlace]:
     """All such places, by method and class; none where fewer than two classes have maps."""
     counts = [
-        PlaceCounts.of(asked, found, seen)
-        for found, seen in zip(gathered.peaks, gathered.seen, strict=True)
+        PlaceCounts.of(asked, found, seen) for found, seen in zip(gathered.peaks, gathered.seen, strict=True)
     ]
     tests = sum(int(np.isfinite(held.p).sum()) for held in counts)
     return [
@@ -118,17 +117,12 @@ def fixed_places(asked: Asked, gathered: Gathered) -> list[FixedPlace]:
         for method, held in enumerate(counts)
         if (held.maps > 0).sum() > 1
         for group in range(len(asked.classes))
-        for place in _of_class(asked, gathered, method, group, held, tests)
+        for place in _of_class(asked, gathered, method, group, counts=held, tests=tests)
     ]
 
 
 def _of_class(
-    asked: Asked,
-    gathered: Gathered,
-    method: int,
-    group: int,
-    counts: PlaceCounts,
-    tests: int,
+    asked: Asked, gathered: Gathered, method: int, group: int, *, counts: PlaceCounts, tests: int
 ) -> list[FixedPlace]:
     """The places of a class, most photos first, that are neither near each other nor the object's."""
     hits, maps, others = counts.hits[group], int(counts.maps[group]), counts.others()[group]
@@ -195,11 +189,19 @@ def sentences(found: Sequence[FixedPlace]) -> list[str]:
     return [_sentence(one) for one in found]
 
 
+def shown_p(p: float) -> str:
+    """A corrected p-value in words.
+
+    >>> shown_p(1e-9), shown_p(0.0123)
+    ('p < 0.001, corrected', 'p = 0.012, corrected')
+    """
+    return f"p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}, corrected"
+
+
 def _sentence(one: FixedPlace) -> str:
     boxes = "" if one.outside is None else f"; {one.outside:.0%} of these peaks lie outside of its boxes"
-    p = "< 0.001" if one.p < 0.001 else f"= {one.p:.3f}"
     return (
         f"{one.name} ({one.index}), {one.method}: the maps of {len(one.units)} of {one.count} photos "
         f"({one.share:.0%}) have a peak at the same place, {one.place}, as do {one.others:.1%} of the other "
-        f"classes' photos (p {p}, corrected){boxes}."
+        f"classes' photos ({shown_p(one.p)}){boxes}."
     )
