@@ -1,4 +1,4 @@
-"""What a run's maps say together: marks at fixed places, evidence outside of objects, confusions, clusters."""
+"""What a run's maps say together: marks at fixed places, the background, confusions, clusters."""
 
 from clarp.evaluation.findings.findings import Findings
 

@@ -93,7 +93,7 @@ class Asked:
         """Of a class by its id."""
         return self.names[index] if 0 <= index < len(self.names) else str(index)
 
-    def photos(self, units: Sequence[int]) -> list[str]:
+    def photos(self, units: Sequence[int] | Units) -> list[str]:
         """Names of the photos of units."""
         found: list[str] = self.ids.take(np.asarray(units, dtype=np.int64)).to_pylist()
         return found

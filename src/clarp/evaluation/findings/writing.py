@@ -1,6 +1,7 @@
 """Findings in words, as JSON with the photos by their names, and as Markdown."""
 
 import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,15 @@ from clarp.evaluation.findings.findings import Findings
 from clarp.evaluation.findings.frame import FIELDS
 from clarp.evaluation.tables import Estimate
 from clarp.files import write_atomically
+from clarp.geometry import Box
 from clarp.text import document as as_json
 from clarp.text import printable
 
+MARKS = "Marks at a fixed place"
+BACKGROUND = "Classes told apart by the background"
+CONFUSED = "Classes that are confused"
+CLUSTERS = "Clusters of maps"
+LEFT_OUT = "Left out"
 _PHOTOS_OF_A_CLUSTER = 20
 _PHOTOS_IN_TEXT = 8
 
@@ -24,37 +31,54 @@ HOW_TO_READ = (
 )
 
 
-def sections(findings: Findings) -> list[tuple[str, list[str]]]:
+@dataclass(frozen=True)
+class Told:
+    """A sentence or two, and what to look at.
+
+    Attributes:
+        text: what was found.
+        about: in a few words, as a title of its photos.
+        units: the units behind it.
+        method: whose maps show it; None: any.
+        place: the part of the input that it is about.
+    """
+
+    text: str
+    about: str = ""
+    units: tuple[int, ...] = ()
+    method: str | None = None
+    place: Box | None = None
+
+
+def sections(findings: Findings) -> list[tuple[str, list[Told]]]:
     """Each question with its answers in words."""
     asked = findings.asked
-    found = [
-        (
-            "Marks at a fixed place",
-            [
-                f"{told} Photos: {_few(asked.photos(one.units[:_PHOTOS_IN_TEXT]), len(one.units))}."
-                for one, told in zip(findings.places, places.sentences(findings.places), strict=True)
-            ]
-            or ["None found."],
-        )
-    ]
+    found = [(MARKS, _marks(findings) or [Told("None found.")])]
     if findings.outside:
-        told = background.sentences(findings.outside)
-        found.append(("Classes told apart by the background", told or ["None found."]))
+        found.append((BACKGROUND, _from_background(findings) or [Told("None found.")]))
     if findings.pairs:
-        told = confusion.sentences(findings.pairs, asked.target)
-        found.append(("Classes that are confused", [*told, SHOWS[asked.target]]))
+        pairs = [
+            Told(text, f"{pair.names[0]} and {pair.names[1]} confused", pair.units)
+            for pair, text in zip(
+                findings.pairs, confusion.sentences(findings.pairs, asked.target), strict=True
+            )
+        ]
+        found.append((CONFUSED, [*pairs, Told(SHOWS[asked.target])]))
     if findings.clusters:
-        found.append(("Clusters of maps", _clusters(findings)))
+        found.append((CLUSTERS, [Told(text) for text in _clusters(findings)]))
     if findings.left_out:
-        found.append(("Left out", list(findings.left_out)))
-    return [(title, [printable(line) for line in lines]) for title, lines in found]
+        found.append((LEFT_OUT, [Told(text) for text in findings.left_out]))
+    return [
+        (title, [replace(one, text=printable(one.text), about=printable(one.about)) for one in told])
+        for title, told in found
+    ]
 
 
 def markdown(findings: Findings) -> str:
     """All of it as a section of Markdown."""
     text = f"## Findings\n\n{HOW_TO_READ}\n"
     for title, lines in sections(findings):
-        text += f"\n**{title}**\n\n" + "".join(f"- {line}\n" for line in lines)
+        text += f"\n**{title}**\n\n" + "".join(f"- {line.text}\n" for line in lines)
     return text
 
 
@@ -66,7 +90,7 @@ def write_findings(findings: Findings, folder: Path) -> Path:
     """
     path = folder / "findings.json"
     text = as_json(as_document(findings)) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+    write_atomically(path, lambda file: file.write(text.encode()))
     return path
 
 
@@ -138,8 +162,29 @@ def as_document(findings: Findings) -> dict[str, Any]:
     }
 
 
+def _marks(findings: Findings) -> list[Told]:
+    return [
+        Told(
+            f"{text} Photos: {_few(findings.asked.photos(one.units[:_PHOTOS_IN_TEXT]), len(one.units))}.",
+            f"{one.name}, {one.method}, {one.place}",
+            one.units,
+            one.method,
+            one.box,
+        )
+        for one, text in zip(findings.places, places.sentences(findings.places), strict=True)
+    ]
+
+
+def _from_background(findings: Findings) -> list[Told]:
+    found = [one for one in findings.outside if one.from_background]
+    return [
+        Told(text, f"{one.name}, {one.method}, evidence outside of its boxes", one.units, one.method)
+        for one, text in zip(found, background.sentences(found), strict=True)
+    ]
+
+
 def _clusters(findings: Findings) -> list[str]:
-    """How many classes have several, and the classes of most clusters; the page and the JSON have them all."""
+    """How many classes have several, and those that part most clearly; findings.json has all."""
     several = [one for one in findings.clusters if len(one.clusters) > 1]
     text = f"{len(several)} of {len(findings.clusters)} classes and methods have more than one cluster "
     text += f"(at most {MOST_CLUSTERS}); the page shows all, with prototypes and outliers."
