@@ -12,7 +12,7 @@ CLASSES = ("ant", "bee", "cow", "dog")
 MARKED = 2  # the cow
 SHARE = 0.7
 
-MODEL = '''
+MODEL = """
 from pathlib import Path
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ def build():
 def preprocess(image):
     pixels = torch.from_numpy(np.array(image, dtype=np.float32))
     return pixels.permute(2, 0, 1) / 255 - 0.5
-'''
+"""
 
 
 def watermark(pixels):
