@@ -36,14 +36,14 @@ def run_of(folder, maps, classes, *, predicted=None, boxes=None, labels=None, pr
         predicted: what the model says; the class itself if left out.
         boxes: of each unit, lists of four edges.
         labels: the text of each unit's label.
-        about: of the fingerprint and of run.json.
+        about: more of run.json; target: of the fingerprint; names: of the classes.
     """
     store, methods, count = Store(folder), (*maps, "random"), len(classes)
     predicted = classes if predicted is None else predicted
     boxes = [[] for _ in classes] if boxes is None else boxes
     target = about.pop("target", "label")
     document = {"samples": count, "dataset": f"made up: {count} samples", "model": "none", "notes": []}
-    document |= {"classes": list(CLASSES), "columns": {"masking/drop": "higher"}, **about}
+    document |= {"classes": list(about.pop("names", CLASSES)), "columns": {"masking/drop": "higher"}, **about}
     ranges = [(start, min(start + PER_PART, count)) for start in range(0, count, PER_PART)]
     with store.locked():
         store.begin({"methods": dict.fromkeys(methods, ""), "target": target}, document)

@@ -28,7 +28,10 @@ def maps():
 @pytest.fixture
 def store(maps, tmp_path):
     return run_of(
-        tmp_path / "run", maps, KINDS, boxes=[[(0.125, 0.25, 0.625, 0.875)] if n % 2 else [] for n in range(COUNT)]
+        tmp_path / "run",
+        maps,
+        KINDS,
+        boxes=[[(0.125, 0.25, 0.625, 0.875)] if n % 2 else [] for n in range(COUNT)],
     )
 
 

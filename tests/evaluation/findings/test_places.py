@@ -134,7 +134,7 @@ def test_random_labels_give_no_alarm():
     peaks[:, 0] = generator.choice(PLACES, 120, p=generator.dirichlet(np.ones(PLACES) / 4))
     alarms = 0
     for _ in range(200):
-        asked = Asked(None, np.arange(4), generator.permutation(np.arange(120) % 4), *[None] * 10)
+        asked = Asked(None, np.arange(4), generator.permutation(np.arange(120) % 4), *[None] * 11)
         counts = PlaceCounts.of(asked, peaks, np.ones(120, dtype=bool))
         alarms += counts.p.min() * counts.p.size <= 0.05
     assert alarms <= 10

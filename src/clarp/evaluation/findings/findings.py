@@ -75,12 +75,12 @@ def _left_out(asked: Asked, gathered: Gathered) -> list[str]:
         return [f"All but confusions: {why}, and these findings are made of the maps kept with them."]
     if (maps > 0).sum() < 2:
         found.append(
-            "Marks at fixed places: the maps are of one class, and there is none to compare it with."
+            "Marks at a fixed place: the maps are of one class, and there is none to compare it with."
         )
     few = int((maps < LEAST_PHOTOS).sum())
     if few:
         found.append(
-            f"Marks at fixed places: {few} of {len(maps)} classes have fewer than {LEAST_PHOTOS} maps."
+            f"Marks at a fixed place: {few} of {len(maps)} classes have fewer than {LEAST_PHOTOS} maps."
         )
     few = int((maps < LEAST_MAPS).sum())
     if few:

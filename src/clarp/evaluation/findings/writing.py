@@ -53,7 +53,9 @@ class Told:
 def sections(findings: Findings) -> list[tuple[str, list[Told]]]:
     """Each question with its answers in words."""
     asked = findings.asked
-    found = [(MARKS, _marks(findings) or [Told("None found.")])]
+    found: list[tuple[str, list[Told]]] = []
+    if findings.gathered.seen.any():
+        found.append((MARKS, _marks(findings) or [Told("None found.")]))
     if findings.outside:
         found.append((BACKGROUND, _from_background(findings) or [Told("None found.")]))
     if findings.pairs:
