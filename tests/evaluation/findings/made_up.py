@@ -1,12 +1,14 @@
 """A run's folder with maps that are given and not computed."""
 
 import numpy as np
-import pyarrow as arrow
+import pytest
 import torch
 
 from clarp.evaluation import pictures
 from clarp.evaluation.pictures import Cells
 from clarp.evaluation.store import Store
+
+arrow = pytest.importorskip("pyarrow")
 
 CLASSES = ("ant", "bee", "cow", "dog", "eel")
 PER_PART = 16

@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("pyarrow")
-stats = pytest.importorskip("scipy.stats")
-
 from clarp.evaluation.findings.asked import Asked
 from clarp.evaluation.findings.background import outside, sentences
 from clarp.evaluation.findings.gathering import Gathered
 from clarp.evaluation.statistics import holm
 from evaluation.findings.made_up import blob, run_of
+
+stats = pytest.importorskip("scipy.stats")
 
 FOUR = np.arange(60) % 4
 
@@ -41,7 +40,7 @@ def test_a_class_that_rests_on_the_background(tmp_path):
     (text,) = sentences(lines)
     assert text.startswith("bee (1), lrp: ")
     for line in lines:
-        own = gathered.outside[0][FOUR == line.index]
+        own = gathered.outside[0][line.index == FOUR]
         assert line.share.mean == pytest.approx(own.mean())
         assert line.share.low <= line.share.mean <= line.share.high
         assert line.count == 15
@@ -56,11 +55,11 @@ def test_the_test_is_mann_whitneys_with_holms_correction(tmp_path):
     shares, area = gathered.outside[0].astype(float), gathered.area.astype(float)
     excess = shares - np.polyval(np.polyfit(area, shares, 1), area)
     p = [
-        stats.mannwhitneyu(excess[FOUR == k], excess[FOUR != k], alternative="greater").pvalue
+        stats.mannwhitneyu(excess[k == FOUR], excess[k != FOUR], alternative="greater").pvalue
         for k in range(4)
     ]
     np.testing.assert_allclose([line.p_holm for line in lines], holm(p), rtol=1e-6)
-    np.testing.assert_allclose([line.excess for line in lines], [excess[FOUR == k].mean() for k in range(4)])
+    np.testing.assert_allclose([line.excess for line in lines], [excess[k == FOUR].mean() for k in range(4)])
 
 
 def test_small_objects_alone_are_no_reason(tmp_path):

@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("pyarrow")
-pytest.importorskip("sklearn")
-
 from clarp.evaluation.findings.asked import Asked
 from clarp.evaluation.findings.clusters import LEAST_MAPS, class_clusters
 from clarp.evaluation.findings.frame import windowed
 from clarp.evaluation.findings.gathering import Gathered
 from evaluation.findings.made_up import anywhere, blob, run_of
+
+pytest.importorskip("sklearn")
 
 COUNT = 60
 KIND = np.arange(COUNT) % 3  # two of three at the left

@@ -5,14 +5,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
-pytest.importorskip("pyarrow")
-stats = pytest.importorskip("scipy.stats")
-
 from clarp.evaluation.findings.asked import Asked
 from clarp.evaluation.findings.confusion import confused_pairs, confused_units, sentences
 from clarp.evaluation.findings.frame import PLACES, windowed
 from clarp.evaluation.findings.gathering import Gathered
 from evaluation.findings.made_up import anywhere, blob, run_of
+
+stats = pytest.importorskip("scipy.stats")
 
 COUNT = 120
 LABEL = np.arange(COUNT) % 4
@@ -116,6 +115,6 @@ def test_maps_of_the_prediction_are_compared_with_those_of_the_prediction(tmp_pa
 
 
 def test_findings_of_which_several_may_be_there_have_no_pairs(tmp_path):
-    asked, _, pairs, groups, found = pairs_of(store_of(tmp_path / "run", task="multilabel"))
+    _, _, pairs, groups, found = pairs_of(store_of(tmp_path / "run", task="multilabel"))
     assert (pairs, found) == ([], [])
     assert (groups == -1).all()

@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("pyarrow")
-stats = pytest.importorskip("scipy.stats")
-
 from clarp.evaluation.findings.asked import Asked
 from clarp.evaluation.findings.frame import PLACES, near
 from clarp.evaluation.findings.gathering import Gathered
 from clarp.evaluation.findings.places import PlaceCounts, fixed_places, sentences
 from evaluation.findings.made_up import anywhere, blob, run_of
+
+stats = pytest.importorskip("scipy.stats")
 
 CORNER = (0.87, 0.13)  # bottom left
 FOUR = np.arange(80) % 4

@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 
-pytest.importorskip("pyarrow")
-pytest.importorskip("scipy")
-
 from clarp.cli import main
 from evaluation.findings.planted import SHARE, trained, write_photos
+
+pytest.importorskip("pyarrow")
+pytest.importorskip("scipy")
 
 
 def command(*arguments):
@@ -30,7 +30,7 @@ def reported(tmp_path):
         marked = write_photos(folder / "photos", 30, planted=asked_of)
         options = ("--methods", "ssglrp,lrp", "--metrics", "sparseness", "--out", folder / "run")
         command("evaluate", folder / "photos", "--model", f"{model}:build", *options)
-        command("report", folder / "run", "--resamples", 99)
+        command("report", folder / "run", "--resamples", 100)
         return json.loads((folder / "run" / "report" / "findings.json").read_text()), marked
 
     return run
