@@ -116,8 +116,9 @@ def sentences(found: Sequence[Outside]) -> list[str]:
     """Each class that is told apart by the background, in words."""
     return [
         f"{one.name} ({one.index}), {one.method}: {one.share.mean:.0%} of the evidence "
-        f"[{one.share.low:.0%}, {one.share.high:.0%}] lies outside of its boxes, {one.excess:+.0%} against "
-        f"what boxes of this size have in the run ({shown_p(one.p_holm)}), over {one.count} photos."
+        f"[{one.share.low:.0%}, {one.share.high:.0%}] lies outside of its boxes, {100 * one.excess:.0f} "
+        f"points more than photos with boxes of this size have in this run ({shown_p(one.p_holm)}), over "
+        f"{one.count} photos."
         for one in found
         if one.from_background
     ]
