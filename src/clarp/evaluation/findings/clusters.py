@@ -23,6 +23,7 @@ MOST_CLUSTERS = 8
 _FAR_OUT = 3.0  # interquartile ranges above the third quartile (Tukey 1977)
 _PURPOSE = "Clusters of maps"
 _NEIGHBOURHOOD = 4  # a map's scale is its distance to the nearest fourth of the class
+_ALIKE = 0.05  # the least scale: maps nearer than this are alike, and no affinity may vanish
 _NEAREST = 3  # an outlier is far from so many
 
 
@@ -116,7 +117,7 @@ def _partition(
     """The cluster of each map, the smallest eigenvalues, and how far each map is from its neighbours."""
     count = len(distances)
     nearest = np.sort(distances, axis=1)[:, 1:]
-    scale = np.maximum(nearest[:, count // _NEIGHBOURHOOD], 1e-6)
+    scale = np.maximum(nearest[:, count // _NEIGHBOURHOOD], _ALIKE)
     affinity = np.exp(-(distances**2) / (scale[:, None] * scale[None]))
     np.fill_diagonal(affinity, 0.0)
     laplacian = optional("scipy.sparse.csgraph", _PURPOSE).laplacian(affinity, normed=True)

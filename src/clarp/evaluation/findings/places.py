@@ -23,10 +23,12 @@ LEAST_PHOTOS = 5
 """Fewer photos with a peak at one place are no finding, and a class of fewer is not tested."""
 LEAST_SHARE = 0.1
 """Of the class's photos."""
-TIMES_OTHERS = 3.0
+TIMES_OTHERS = 10.0
 """So many times the share of the other classes' photos."""
 LEVEL = 0.05
-"""Of the corrected p-value."""
+"""Of corrected p-values, but for those of marks."""
+MARK_LEVEL = 0.001
+"""Of a mark's: classes differ in many ways, and at 0.05 some were found on real photos without marks."""
 _APART = 3  # places nearer than so many fields are one
 _AT_ONCE = 8192
 _EVEN = WINDOW**2 / FIELDS**2  # the share of a place where the evidence is spread evenly
@@ -132,7 +134,7 @@ def _of_class(
     taken: list[tuple[int, int]] = []
     for place in np.lexsort((p, -hits)):
         row, column = divmod(int(place), ALONG)
-        if not (enough[place] and p[place] <= LEVEL):
+        if not (enough[place] and p[place] <= MARK_LEVEL):
             continue
         if any(max(abs(row - y), abs(column - x)) <= _APART for y, x in taken):
             continue
