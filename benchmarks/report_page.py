@@ -16,6 +16,7 @@ import pyarrow as pa
 import torch
 
 from clarp.evaluation import pictures
+from clarp.evaluation.findings import Findings
 from clarp.evaluation.page import write_page
 from clarp.evaluation.pictures import Cells
 from clarp.evaluation.store import Store
@@ -147,7 +148,7 @@ def main() -> None:
     made = time.perf_counter() - start
     report = Report.of(store, "ssglrp", resamples=200)
     start = time.perf_counter()
-    page = write_page(report, store, arguments.out / "report")
+    page = write_page(report, store, arguments.out / "report", Findings.of(store))
     files = [page, *(arguments.out / "report" / "data").glob("*")]
     kept = sum(path.stat().st_size for path in (arguments.out / "pictures").iterdir())
     found = {

@@ -15,6 +15,7 @@ from clarp.evaluation import page as page_module
 from clarp.evaluation import pictures
 from clarp.evaluation.browsing import Index, as_script
 from clarp.evaluation.drawing import FOREST, HEIGHT, WIDTH, Plot, whiskers
+from clarp.evaluation.findings import Findings
 from clarp.evaluation.page import build, write_page
 from clarp.evaluation.pictures import Cells
 from clarp.evaluation.store import Store
@@ -101,7 +102,7 @@ def report(store):
 
 @pytest.fixture
 def written(store, report, tmp_path):
-    return write_page(report, store, tmp_path / "report")
+    return write_page(report, store, tmp_path / "report", Findings.of(store))
 
 
 def data_of(path):
@@ -192,7 +193,7 @@ def test_above_a_size_the_data_lie_beside_it(store, report, tmp_path, monkeypatc
     folder = tmp_path / "report"
     (folder / "data").mkdir(parents=True)
     (folder / "data" / "part-00007.js").write_text("of an earlier report")
-    path = write_page(report, store, folder)
+    path = write_page(report, store, folder, Findings.of(store))
     assert sorted(file.name for file in (folder / "data").iterdir()) == [
         "index.js",
         "part-00000.js",
@@ -205,7 +206,7 @@ def test_above_a_size_the_data_lie_beside_it(store, report, tmp_path, monkeypatc
     assert 'id="data"' not in text
     beside = {file.name: file.read_text() for file in (folder / "data").iterdir()}
     monkeypatch.undo()
-    whole = data_of(write_page(report, store, folder))
+    whole = data_of(write_page(report, store, folder, Findings.of(store)))
     assert not (folder / "data").exists()
     assert beside == {
         "index.js": f"clarpIndex({as_script(whole['index'])});\n",
@@ -217,13 +218,13 @@ def test_above_a_size_the_data_lie_beside_it(store, report, tmp_path, monkeypatc
 def test_a_run_without_pictures_has_a_page_too(store, report, tmp_path):
     for path in store.folder.glob("pictures/*"):
         path.unlink()
-    data = data_of(write_page(report, store, tmp_path / "report"))
+    data = data_of(write_page(report, store, tmp_path / "report", Findings.of(store)))
     assert data["parts"] == [None, None]
     for path in store.folder.glob("parts/*"):
         path.unlink()  # one of the two, and then both
         assert Index.of(store, report).parts == ()
     assert Index.of(store, report).parts == ()
-    assert data_of(write_page(report, store, tmp_path / "report"))["parts"] == []
+    assert data_of(write_page(report, store, tmp_path / "report", Findings.of(store)))["parts"] == []
 
 
 def test_the_command_writes_it(store, capsys):

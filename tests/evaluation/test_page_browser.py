@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clarp.evaluation.findings import Findings
 from clarp.evaluation.page import build, write_page
 from clarp.evaluation.tables import Report
 from clarp.render.palette import paint
@@ -22,7 +23,9 @@ def page(store, tmp_path, chromium, request, monkeypatch):
     """The page, its data inside it or in files beside it; whatever the console says is an error."""
     if request.param == "beside":
         monkeypatch.setattr(build, "INLINE", 1000)
-    path = write_page(Report.of(store, "ssglrp", resamples=200), store, tmp_path / "a folder" / "report")
+    path = write_page(
+        Report.of(store, "ssglrp", resamples=200), store, tmp_path / "a folder" / "report", Findings.of(store)
+    )
     assert (path.parent / "data").is_dir() == (request.param == "beside")
     context = chromium.new_context(offline=True, viewport={"width": 1200, "height": 900})
     tab = context.new_page()
@@ -231,7 +234,9 @@ def test_the_keyboard_opens_a_picture_and_reads_its_values(page):
 @pytest.mark.parametrize("width", [1200, 390])
 def test_axe_finds_nothing(store, tmp_path, chromium, scheme, width):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    path = write_page(Report.of(store, "ssglrp", resamples=200), store, tmp_path / "report")
+    path = write_page(
+        Report.of(store, "ssglrp", resamples=200), store, tmp_path / "report", Findings.of(store)
+    )
     # axe is a script of its own, which the page's policy would refuse.
     context = chromium.new_context(
         offline=True, bypass_csp=True, color_scheme=scheme, viewport={"width": width, "height": 900}

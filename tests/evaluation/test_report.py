@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from clarp.cli import main
+from clarp.evaluation.findings import Findings
 from clarp.evaluation.statistics import Sampling, bootstrap, holm, sign_flip_test
 from clarp.evaluation.store import Store
 from clarp.evaluation.tables import Report
@@ -241,13 +242,14 @@ class TestNumbers:
 
 
 class TestFiles:
-    def test_they_are_all_there_and_whole(self, report, tmp_path):
-        written = write(report, tmp_path / "report")
+    def test_they_are_all_there_and_whole(self, store, report, tmp_path):
+        written = write(report, tmp_path / "report", Findings.of(store))
         assert [path.name for path in written] == [
             "summary.csv",
             "summary.md",
             "summary.tex",
             "classes.csv",
+            "findings.json",
             "patch-masking-size=5+9-drop.png",
         ]
         with Image.open(written[-1]) as picture:

@@ -1,4 +1,4 @@
-"""``clarp report``: a run's folder becomes tables and curves."""
+"""``clarp report``: a run's folder becomes tables, curves, findings and a page."""
 
 import sys
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from clarp.evaluation.findings import Findings
+from clarp.evaluation.findings.writing import sections
 from clarp.evaluation.page import write_page
 from clarp.evaluation.store import Store
 from clarp.evaluation.tables import Report
@@ -38,7 +40,12 @@ def run(folder: Path, reference: str, resamples: int, seed: int) -> int:
             table.add_row(*(cell.replace("[", r"\[") for cell in line))
         console.print(table)
     console.print(explanation(report), markup=False, highlight=False)
-    written = write(report, folder / "report")
-    for path in [*written, write_page(report, store, folder / "report")]:
+    findings = Findings.of(store, seed=seed)
+    for question, answers in sections(findings):
+        console.print(f"\n{question}", style="bold", markup=False, highlight=False)
+        for answer in answers:
+            console.print(f"- {answer.text}", markup=False, highlight=False)
+    written = write(report, folder / "report", findings)
+    for path in [*written, write_page(report, store, folder / "report", findings)]:
         console.print(str(path), markup=False, highlight=False, soft_wrap=True)
     return 0

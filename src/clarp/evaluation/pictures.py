@@ -63,8 +63,17 @@ class Cells:
 
     def values(self) -> Floats:
         """The cells' means (h, w), with 127 steps of the square root; NaN where not finite."""
-        share = self.codes.astype(np.float64) / _STEPS
-        return np.where(self.codes == _MISSING, np.nan, np.sign(share) * share**2 * self.peak)
+        return decoded(self.codes) * self.peak
+
+
+def decoded(codes: NDArray[np.int8]) -> Floats:
+    """What codes stand for in units of the peak, -1 to 1; NaN where not finite.
+
+    >>> decoded(np.array([127, 0, -127, -128], np.int8)).tolist()
+    [1.0, 0.0, -1.0, nan]
+    """
+    share = codes.astype(np.float64) / _STEPS
+    return np.where(codes == _MISSING, np.nan, np.sign(share) * share**2)
 
 
 def photo_bytes(photo: Bytes) -> bytes:

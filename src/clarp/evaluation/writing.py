@@ -13,6 +13,9 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from clarp.evaluation.findings import Findings
+from clarp.evaluation.findings.writing import markdown as findings_markdown
+from clarp.evaluation.findings.writing import write_findings
 from clarp.evaluation.statistics import LEAST_PICTURES
 from clarp.evaluation.tables import RATIO_TO, ClassLine, Curve, Estimate, Report, TableLine
 from clarp.files import write_atomically
@@ -33,27 +36,30 @@ _OF_TASK = {
 }
 
 
-def write(report: Report, folder: Path) -> list[Path]:
+def write(report: Report, folder: Path, findings: Findings) -> list[Path]:
     """Write all files of a report.
 
     Args:
         report: what to write.
         folder: made if it isn't there; files of an earlier report are replaced.
+        findings: of the same run.
 
     Returns:
-        What was written: ``summary.csv``, ``summary.md``, ``summary.tex``, ``classes.csv`` and the curves.
+        What was written: ``summary.csv``, ``summary.md``, ``summary.tex``, ``classes.csv``,
+        ``findings.json`` and the curves.
     """
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     for name, text in (
         ("summary.csv", _csv([_flat(line) for line in report.lines])),
-        ("summary.md", markdown(report)),
+        ("summary.md", f"{markdown(report)}\n{findings_markdown(findings)}"),
         ("summary.tex", latex(report)),
         ("classes.csv", _csv([_class_row(line) for line in report.classes])),
     ):
         path = folder / name
         write_text(path, text)
         written.append(path)
+    written.append(write_findings(findings, folder))
     for curve in report.curves:
         path = folder / f"{re.sub(r'[^a-zA-Z0-9=.+-]+', '-', curve.name)}.png"
         canvas = FigureCanvasAgg(drawn(curve))

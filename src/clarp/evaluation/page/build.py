@@ -14,6 +14,9 @@ from matplotlib.colors import to_hex
 import clarp
 from clarp.evaluation.browsing import Index, as_script, parts
 from clarp.evaluation.drawing import FOREST, HEIGHT, WIDTH, Plot, whiskers
+from clarp.evaluation.findings import Findings
+from clarp.evaluation.findings.writing import HOW_TO_READ
+from clarp.evaluation.page.findings import findings_shown
 from clarp.evaluation.store import Store
 from clarp.evaluation.tables import Report
 from clarp.evaluation.writing import axis, blocks, explanation, headline, write_text
@@ -26,7 +29,7 @@ INLINE = 4_000_000
 _STEPS = 255
 
 
-def write_page(report: Report, store: Store, folder: Path) -> Path:
+def write_page(report: Report, store: Store, folder: Path, findings: Findings) -> Path:
     """Write ``index.html``, and ``data/`` where the pictures are too many for one file.
 
     The page needs no network and no server. Its policy allows its own style and script by their hashes,
@@ -37,18 +40,21 @@ def write_page(report: Report, store: Store, folder: Path) -> Path:
         store: the run's folder, for rows and pictures.
         folder: where the report is, made if it isn't there; what an earlier page left in ``data/`` is
             removed.
+        findings: of the same run.
 
     Returns:
         The path of the page.
     """
     index = Index.of(store, report)
     document = index.document | {"parts": index.parts, "colours": _colours()}
-    shown = parts(store, len(document["methods"])) if index.parts else iter(())
+    told = findings_shown(findings)
+    document["findings"] = {"photos": told["photos"], "clusters": told["clusters"]}
+    pictures = parts(store, len(document["methods"])) if index.parts else iter(())
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder / "data", ignore_errors=True)
     held: list[str] = [as_script(document)]
     size, beside = len(held[0]), False
-    for number, part in enumerate(shown):
+    for number, part in enumerate(pictures):
         text = as_script(part)
         size += len(text)
         if not beside and size > INLINE:
@@ -63,20 +69,26 @@ def write_page(report: Report, store: Store, folder: Path) -> Path:
             held.append(text)
     inside = "" if beside else f'{{"index":{held[0]},"parts":[{",".join(held[1:])}]}}'
     path = folder / "index.html"
-    write_text(path, _html(report, document, inside))
+    write_text(path, _html(report, document, told, inside))
     return path
 
 
-def _html(report: Report, document: dict[str, Any], inside: str) -> str:
+def _html(report: Report, document: dict[str, Any], told: dict[str, Any], inside: str) -> str:
     jinja = optional("jinja2", "The report's page")
     files = resources.files("clarp.evaluation.page")
-    style, script, template = (
-        (files / name).read_text(encoding="utf-8") for name in ("page.css", "page.js", "page.html.jinja")
+    style, *scripts = (
+        (files / name).read_text(encoding="utf-8")
+        for name in ("page.css", "page.js", "findings.js", "begin.js")
     )
+    script = "".join(scripts)
     environment = jinja.Environment(
-        autoescape=True, undefined=jinja.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja.FunctionLoader(lambda name: (files / name).read_text(encoding="utf-8")),
+        autoescape=True,
+        undefined=jinja.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    text: str = environment.from_string(template).render(
+    text: str = environment.get_template("page.html.jinja").render(
         version=clarp.__version__,
         headline=headline(report),
         explanation=explanation(report),
@@ -87,6 +99,8 @@ def _html(report: Report, document: dict[str, Any], inside: str) -> str:
         units=len(document["id"]),
         tables=_tables(report),
         curves=[(curve, axis(curve.name), Plot.of(curve)) for curve in report.curves],
+        findings=told,
+        how_to_read=HOW_TO_READ,
         width=WIDTH,
         height=HEIGHT,
         forest=FOREST,

@@ -3,7 +3,7 @@
 // The page's own script. Names from a data set only ever become text, never markup.
 const PAGE = 24, KEPT = 40, ENDS = 5;
 const $ = (id) => document.getElementById(id);
-let index, inside, starts = [], shown = [], page = 0;
+let index, inside, starts = [], shown = [], page = 0, only = null;
 const loading = new Map();   // part -> {promise, resolve}, the least recently used first
 const cells = new WeakMap(); // canvas -> {map, photo, name}
 
@@ -125,11 +125,11 @@ function canvasOf(photo, map, name) {
   return canvas;
 }
 
-/** A picture with the boxes of its label, edges in shares of its sides. */
-function framed(picture, boxes) {
-  if (!boxes.length) return picture;
-  const frames = boxes.map(([left, top, right, bottom]) => {
-    const frame = element("span", { className: "box" });
+/** A picture with the boxes of its label and a place, edges in shares of its sides. */
+function framed(picture, boxes, place) {
+  if (!boxes.length && !place) return picture;
+  const frames = [...boxes, ...(place ? [place] : [])].map((edges) => {
+    const [left, top, right, bottom] = edges, frame = element("span", { className: edges === place ? "box place" : "box" });
     const sides = { left, top, width: right - left, height: bottom - top };
     for (const [side, share] of Object.entries(sides)) frame.style[side] = `${100 * share}%`;
     return frame;
@@ -172,6 +172,21 @@ function extremes(column, method) {
   return { best: order.slice(0, few || 1), worst: few ? order.slice(-few).reverse() : [] };
 }
 
+/** A unit's map by a method, or its photo where there is none, that opens it large; with a place outlined, if one is given. */
+function thumbnail(unit, m, said, caption, place) {
+  const figure = element("figure", {}), button = element("button", { type: "button" });
+  button.setAttribute("aria-label", said);
+  button.addEventListener("click", () => open_(unit));
+  figure.append(button, element("figcaption", { textContent: caption }));
+  lazily(figure, async () => {
+    const found = await pictures(unit), photo = found && await images(found.photo);
+    const shown = photo && (found.maps[m] ? canvasOf(photo, found.maps[m], `${index.methods[m]} on ${index.id[unit]}`) : Object.assign(photo, { alt: index.id[unit] }));
+    if (shown) button.append(framed(shown, found.boxes, place));
+    else button.textContent = index.id[unit];
+  });
+  return figure;
+}
+
 function ends() {
   const holder = $("ends"), chosen = index.columns[$("column").value];
   holder.replaceChildren();
@@ -181,17 +196,8 @@ function ends() {
     for (const [which, units] of Object.entries(extremes(chosen.name, m))) {
       const maps = element("div", { className: "maps" });
       for (const unit of units) {
-        const figure = element("figure", {}), button = element("button", { type: "button" });
-        button.setAttribute("aria-label", `${method}, ${which}: ${index.id[unit]}, ${short(at(chosen.name, unit, m))}; open`);
-        button.addEventListener("click", () => open_(unit));
-        figure.append(button, element("figcaption", { textContent: `${short(at(chosen.name, unit, m))}, ${index.label[unit].map(named)[0] ?? ""}` }));
-        lazily(figure, async () => {
-          const found = await pictures(unit), photo = found && await images(found.photo);
-          const shown = photo && (found.maps[m] ? canvasOf(photo, found.maps[m], `${method} on ${index.id[unit]}`) : Object.assign(photo, { alt: index.id[unit] }));
-          if (shown) button.append(framed(shown, found.boxes));
-          else button.textContent = index.id[unit];
-        });
-        maps.append(figure);
+        const number = short(at(chosen.name, unit, m));
+        maps.append(thumbnail(unit, m, `${method}, ${which}: ${index.id[unit]}, ${number}; open`, `${number}, ${index.label[unit].map(named)[0] ?? ""}`));
       }
       pair.append(element("div", {}, element("h4", { textContent: which }), maps));
     }
@@ -244,6 +250,7 @@ function filter() {
   const wanted = $("class").value, told = $("prediction").value, m = Number($("of").value), file = $("find").value.toLowerCase();
   const [hit, ...hitColumn] = $("hit").value.split(" "), [order, ...orderColumn] = $("order").value.split(" ");
   shown = index.id.map((_, unit) => unit).filter((unit) =>
+    (only === null || only.has(unit)) &&
     (wanted === "" || index.label[unit].includes(Number(wanted))) &&
     (told === "" || right(unit) === (told === "right")) &&
     (hit === "" || at(hitColumn.join(" "), unit, m) === Number(hit)) &&
@@ -306,25 +313,3 @@ function steer(canvas) {
   });
 }
 
-// ---- begin ----
-
-function begin() {
-  let waiting;
-  $("filters").addEventListener("submit", (event) => event.preventDefault());
-  $("filters").addEventListener("input", (event) => {
-    if (event.target.id === "opacity") { for (const canvas of document.querySelectorAll("canvas")) if (cells.has(canvas)) draw(canvas); return; }
-    clearTimeout(waiting);
-    waiting = setTimeout(event.target.name === "method" ? () => turn(0) : filter, event.target.id === "find" ? 150 : 0);
-  });
-  $("column").addEventListener("input", () => { ends(); turn(0); });
-  $("first").addEventListener("click", () => turn(-Infinity));
-  $("before").addEventListener("click", () => turn(-1));
-  $("after").addEventListener("click", () => turn(1));
-  $("last").addEventListener("click", () => turn(Infinity));
-  $("close").addEventListener("click", () => $("large").close());
-  ends();
-  filter();
-}
-
-const data = $("data");
-if (data) { inside = JSON.parse(data.textContent); clarpIndex(inside.index); }
