@@ -16,7 +16,7 @@ CODE := src tests examples benchmarks
 # Threads that wait should sleep: on a busy machine, spinning ones cost more time than the work.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-exported test-slow test-packages test-browser chromium mutations lint classifiers bench venv
+.PHONY: demo test test-exported test-cluster test-slow test-packages test-browser chromium mutations lint classifiers bench venv
 
 demo: $(VENV)/.models  ## explain the cat against the coffee, and the coffee against the cat, to ./demo/
 	$(BIN)/clarp explain src/clarp/assets/cat_and_coffee.jpg --method ssglrp \
@@ -25,10 +25,13 @@ demo: $(VENV)/.models  ## explain the cat against the coffee, and the coffee aga
 # A process for each core, each with one thread: threads of several processes get in each other's way. A file's tests stay
 # together and in order, for the sake of what they share; the largest files go first.
 test: $(VENV)/.dev  ## everything that takes seconds
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow and not browser and not exported" --numprocesses logical --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow and not browser and not exported and not cluster" --numprocesses logical --maxprocesses 4 --dist loadfile
 
 test-exported: $(VENV)/.dev  ## two hundred drawn networks as exported programs; takes minutes
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m exported --numprocesses 2 --dist load
+
+test-cluster: $(VENV)/.dev  ## runs by several processes and by a Ray cluster, with processes and machines that are killed; takes minutes
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m cluster --numprocesses 2 --dist load
 
 test-slow: $(VENV)/.dev  ## everything that takes minutes
 	$(BIN)/pytest -m slow

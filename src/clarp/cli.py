@@ -282,6 +282,33 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1, help="Photos that are explained at once.")] = 8,
     device: options.Device = None,
     seed: Annotated[int, typer.Option(help="Of mosaics and composites.")] = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes, each with the model and one thread; the GPUs in turn where there are some. "
+            "With --engine ray: parts at once.",
+            show_default="this process alone, with all threads; of a cluster: all",
+        ),
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="Who computes: this machine (local), or a Ray cluster (ray).")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the cluster: auto, or ray://HOST:PORT.",
+            show_default="the one that Ray finds, or else one of this machine",
+        ),
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="That Ray reserves for each part, such as 0.5.",
+            show_default="one where the cluster has any",
+        ),
+    ] = None,
     pictures: Annotated[
         bool, typer.Option(help="Keep a small picture of each photo and map, for the report's page.")
     ] = True,
@@ -294,8 +321,10 @@ def evaluate(
     ] = False,
 ) -> None:
     """Measure how good heatmaps are, on a data set; stop it and go on as you like."""
+    from clarp import models as classifiers
     from clarp.commands.evaluate import run
-    from clarp.evaluation.run import Settings
+    from clarp.commands.placement import Placement
+    from clarp.evaluation.settings import Settings
     from clarp.session import Session
 
     if target not in {"label", "predicted"}:
@@ -310,10 +339,18 @@ def evaluate(
         seed=seed,
         pictures=pictures,
     )
+    placement = Placement(engine, workers, address, gpus_per_worker)
+    # The machine that asks a cluster needs no GPU of its own.
+    here = "cpu" if engine == "ray" else device
     code = run(
         dataset,
-        partial(Session.load, weights=weights, labels=labels, task=_task(task), device=device),
+        partial(Session.load, weights=weights, labels=labels, task=_task(task), device=here),
         settings,
+        partial(
+            placement.workers_for,
+            load=partial(classifiers.load, weights=weights, labels=labels, task=_task(task)),
+            device=device,
+        ),
         model=model,
         weights=weights,
         metrics=_listed(metrics),

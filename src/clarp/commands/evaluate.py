@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -24,11 +25,12 @@ from clarp.commands.notes import lost_in_silence, note, note_assumed, note_lost
 from clarp.data.dataset import Dataset
 from clarp.data.opening import open_dataset
 from clarp.data.problems import GAVE_NONE
-from clarp.evaluation.attribution import warnings_of
 from clarp.evaluation.confident import confident
-from clarp.evaluation.run import Outcome, Run, Settings
+from clarp.evaluation.run import Outcome, Run
+from clarp.evaluation.settings import Settings
 from clarp.evaluation.specs import metrics as parsed
 from clarp.evaluation.suites import Suite
+from clarp.evaluation.workers import Workers
 from clarp.models import registry
 from clarp.session import Session
 from clarp.text import printable
@@ -43,6 +45,7 @@ def run(
     dataset: str,
     load: Callable[[str], Session],
     settings: Settings,
+    workers: Callable[[str], Workers | None],
     *,
     model: str | None,
     weights: Path | None,
@@ -53,8 +56,8 @@ def run(
 ) -> int:
     """Evaluate, and say on standard output what came of it.
 
-    ``load`` makes a session from a model's name, and ``settings`` come without metrics; the other arguments
-    are those of the command line.
+    ``load`` makes a session from a model's name, ``settings`` come without metrics, and ``workers`` says for
+    a model's name which other processes compute; the other arguments are those of the command line.
 
     Returns:
         0 if every picture was asked, 1 if some could not be.
@@ -82,7 +85,7 @@ def run(
         methods = protocol.methods if protocol else settings.methods or _METHODS
         limit = None if _made(dataset) else settings.limit
         complete = replace(settings, methods=methods, metrics=parsed(chosen), limit=limit)
-        problems += len(_evaluated(opened, session, complete, folder).problems)
+        problems += len(_evaluated(opened, session, complete, folder, workers(name)).problems)
     return 1 if problems else 0
 
 
@@ -102,21 +105,25 @@ def _opened(dataset: str, session: Session, settings: Settings, out: Path, *, ou
     )
 
 
-def _evaluated(dataset: Dataset, session: Session, settings: Settings, out: Path) -> Outcome:
+def _evaluated(
+    dataset: Dataset, session: Session, settings: Settings, out: Path, workers: Workers | None
+) -> Outcome:
     """One model's run."""
     classifier = session.classifier
-    evaluation = Run(dataset, classifier, settings, out, session.device, default_folder())
+    # Where others compute, this process only checks, and leaves the GPU to them.
+    device = torch.device("cpu") if workers else session.device
+    evaluation = Run(dataset, classifier, settings, out, device, default_folder())
     for assumed in evaluation.task.notes if evaluation.task else ():
         note(assumed)
     with _progress(f"{classifier.name} on {dataset.name}") as advance, lost_in_silence():
         try:
-            outcome = evaluation.complete(advance)
+            outcome = evaluation.complete(advance, workers)
         except KeyboardInterrupt:
             _say("stopped; the same command goes on from here.")
             raise
     _report(dataset, outcome, out)
     note_assumed(evaluation.loader.assumed)
-    note_lost(outcome.lost, warnings_of(evaluation.attributors))
+    note_lost(outcome.lost, evaluation.warned)
     return outcome
 
 

@@ -1,8 +1,10 @@
 """What the numbers of a run depend on, in words and hashes."""
 
 import hashlib
+import itertools
 import platform
 import re
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from PIL import Image
 
 import clarp
 from clarp.models import Classifier
+
+THREADS = "threads (OMP_NUM_THREADS)"
 
 
 def of_classifier(classifier: Classifier) -> dict[str, str]:
@@ -39,13 +43,42 @@ def of_machine(device: torch.device, *, foreign: bool) -> dict[str, Any]:
     names = ("torch", "numpy", "pillow", *(["captum"] if foreign else []))
     return {
         "device": _device_name(device),
-        "threads (OMP_NUM_THREADS)": torch.get_num_threads(),
+        THREADS: torch.get_num_threads(),
         "versions": {
             "clarp": clarp.__version__,
             "python": platform.python_version(),
             **{name: version(name) for name in names},
         },
     }
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """One line for each entry that differs.
+
+    >>> changes({"batch size": 8, "limit": None}, {"batch size": 4, "limit": None})
+    ['batch size: 8 -> 4']
+    """
+    lines: list[str] = []
+    for name in dict.fromkeys([*old, *new]):
+        before, after = old.get(name), new.get(name)
+        if before == after:
+            continue
+        if isinstance(before, dict) and isinstance(after, dict):
+            lines += [f"{name}, {line}" for line in changes(before, after)]
+        else:
+            one, other = ("nothing" if value is None else str(value) for value in (before, after))
+            same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+            start = max(0, len(list(same)) - 30)
+            lines.append(f"{name}: {_shown(one, start)} -> {_shown(other, start)}")
+    return lines
+
+
+def differs(what: str, lines: Sequence[str]) -> str:
+    """The message for workers that would make other rows; ``lines`` of :func:`changes`."""
+    shown = "\n".join(f"  {line}" for line in lines)
+    return (
+        f"{what}; what differs:\n{shown}\nGive all processes and machines the same model, files and versions."
+    )
 
 
 def _device_name(device: torch.device) -> str:
@@ -63,3 +96,10 @@ def _source(name: str) -> str:
 
 def _sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _shown(text: str, start: int) -> str:
+    """The text, or if it is long the piece of it around the first difference."""
+    if len(text) <= 150:
+        return text
+    return ("... " if start else "") + text[start : start + 120] + (" ..." if start + 120 < len(text) else "")

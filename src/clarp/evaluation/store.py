@@ -1,7 +1,6 @@
 """The folder of a run: what it is of, who is writing, and its rows in parts that are whole or absent."""
 
 import hashlib
-import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clarp.data.problems import Problem
+from clarp.evaluation.fingerprint import changes
 from clarp.files import has_sum, whole, write_summed
 from clarp.optional import optional
 from clarp.text import document as as_json
@@ -86,7 +86,7 @@ class Store:
                 )
             self._write(path, document)
             return
-        changed = _changes(self.about()["fingerprint"], document["fingerprint"])
+        changed = changes(self.about()["fingerprint"], document["fingerprint"])
         if changed:
             lines = "\n".join(f"  {line}" for line in changed)
             raise ValueError(
@@ -268,31 +268,3 @@ class Store:
     def _write(path: Path, document: object) -> None:
         text = as_json(document) + "\n"
         write_summed(path, lambda file: file.write(text.encode()))
-
-
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """One line for each entry that differs.
-
-    >>> _changes({"batch size": 8, "limit": None}, {"batch size": 4, "limit": None})
-    ['batch size: 8 -> 4']
-    """
-    lines: list[str] = []
-    for name in dict.fromkeys([*old, *new]):
-        before, after = old.get(name), new.get(name)
-        if before == after:
-            continue
-        if isinstance(before, dict) and isinstance(after, dict):
-            lines += [f"{name}, {line}" for line in _changes(before, after)]
-        else:
-            one, other = ("nothing" if value is None else str(value) for value in (before, after))
-            same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
-            start = max(0, len(list(same)) - 30)
-            lines.append(f"{name}: {_shown(one, start)} -> {_shown(other, start)}")
-    return lines
-
-
-def _shown(text: str, start: int) -> str:
-    """The text, or if it is long the piece of it around the first difference."""
-    if len(text) <= 150:
-        return text
-    return ("... " if start else "") + text[start : start + 120] + (" ..." if start + 120 < len(text) else "")

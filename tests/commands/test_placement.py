@@ -1,0 +1,64 @@
+"""Where a command computes: options that don't go together, and a cluster that isn't there."""
+
+import socket
+import sys
+
+import pytest
+
+from clarp.commands.placement import Placement
+from evaluation.toys import toy_model, toy_photos
+from evaluation.watched import evaluated
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    model = toy_model(tmp_path)
+    return ["evaluate", toy_photos(tmp_path / "photos", 4), "--model", model, "--out", tmp_path / "run"]
+
+
+@pytest.mark.parametrize("given", [["--address", "auto"], ["--gpus-per-worker", "1"]])
+def test_options_of_a_cluster_without_one(arguments, tmp_path, capsys, given):
+    assert evaluated(*arguments, *given) == 2
+    assert f"{given[0]} are for a cluster: add --engine ray" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_engine():
+    with pytest.raises(ValueError, match="--engine is 'dask', expected local or ray"):
+        Placement("dask")
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "said"),
+    [("cuda:1", None, "Ray chooses the GPUs"), ("cpu", 1.0, "leave out one of them")],
+)
+def test_devices_that_a_cluster_does_not_take(device, gpus, said):
+    with pytest.raises(ValueError, match=said):
+        Placement("ray", gpus=gpus).workers_for("a", load=str, device=device)
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "expected"),
+    [(None, None, None), ("cpu", None, 0.0), ("cuda", None, 1.0), ("cuda", 0.5, 0.5), (None, 0.25, 0.25)],
+)
+def test_gpus_of_a_cluster(device, gpus, expected, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    found = Placement("ray", 7, "auto", gpus).workers_for("a", load=str, device=device)
+    assert (found.load(), found.address, found.count, found.threads) == ("a", "auto", 7, 3)
+    assert found.gpus == expected
+
+
+def test_without_ray(arguments, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert evaluated(*arguments, "--engine", "ray") == 2
+    said = '--engine ray needs ray, which is not installed: pip install "clarp[ray]"'
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_an_address_where_nobody_answers(arguments, capsys, scheme):
+    pytest.importorskip("ray")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"{scheme}127.0.0.1:{taken.getsockname()[1]}"
+    assert evaluated(*arguments, "--engine", "ray", "--address", address) == 2
+    assert f"no Ray cluster answers at '{address}': " in capsys.readouterr().err

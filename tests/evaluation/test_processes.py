@@ -1,0 +1,158 @@
+"""Several processes on one machine: the table is that of one process, whatever happens to them."""
+
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+
+import psutil
+import pytest
+
+from clarp.evaluation.processes import portable
+from evaluation.toys import ENVIRONMENT, command, parts_of, started
+from evaluation.watched import evaluated, opened, same_table, watched_toys
+
+pytest.importorskip("pyarrow.parquet")
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory):
+    with watched_toys(tmp_path_factory.mktemp("toys")) as found:
+        yield found
+
+
+def test_the_table_is_that_of_one_process_and_each_loads_its_model_once(toys, tmp_path, capsys):
+    folder, arguments = toys
+    opened(folder)
+    assert evaluated(*arguments, tmp_path / "run", "--workers", "2") == 0
+    assert "60 images, 60 of them computed now" in capsys.readouterr().out
+    same_table(folder, tmp_path / "run")
+    found = opened(folder)
+    workers = {process for process, _ in found}
+    assert len(workers) <= 2
+    # Each opens the run's first picture once more, to see what the model makes of it.
+    assert len(found) == 60 + len(workers)
+    assert evaluated(*arguments, tmp_path / "run", "--workers", "3") == 0
+    assert "60 images, 0 of them computed now" in capsys.readouterr().out
+
+
+def test_a_killed_worker_costs_its_part_only(toys, tmp_path):
+    folder, arguments = toys
+    opened(folder)
+    process = started(*arguments, tmp_path / "run", "--workers", "2")
+    while not (folder / "opened.txt").exists() or len((folder / "opened.txt").read_text().splitlines()) < 25:
+        time.sleep(0.01)
+    ((busy, _), *_) = Counter((folder / "opened.txt").read_text().split()[::2]).most_common()
+    os.kill(int(busy), signal.SIGKILL)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    same_table(folder, tmp_path / "run")
+    times = Counter(digest for _, digest in opened(folder))
+    (_, first), *others = times.most_common()
+    assert first in {3 + 1, 3 + 2}  # the run's first picture, which each of three processes opens once more
+    assert len(others) == 59
+    assert {count for _, count in others} <= {1, 2}
+    assert sum(count == 2 for _, count in others) <= 16
+
+
+def test_a_part_that_ends_its_worker_twice_is_named_and_the_others_are_there(toys, tmp_path, capsys):
+    folder, arguments = toys
+    opened(folder)
+    evaluated(*arguments, tmp_path / "seen", "--workers", "1")
+    poison = opened(folder)[-1][1]  # in the last part
+    (folder / "poison").write_text(poison)
+    out = tmp_path / "run"
+    try:
+        assert evaluated(*arguments, out, "--workers", "2") == 2
+    finally:
+        (folder / "poison").unlink()
+    said = capsys.readouterr().err
+    assert "pictures 49 to 60 (" in said
+    assert "2 times: signal 9 (SIGKILL)" in said
+    assert "Fewer workers need less memory" in said
+    assert parts_of(out) == parts_of(folder / "whole")[:3]
+    assert sum(digest == poison for _, digest in opened(folder)) == 2
+    assert evaluated(*arguments, out, "--workers", "2") == 0
+    same_table(folder, out)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_is_ended_goes_on_and_leaves_no_process(toys, tmp_path, how):
+    """Ctrl-C goes to all processes of the terminal, kill -9 to one."""
+    folder, arguments = toys
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        command(*arguments, out, "--workers", "2"),
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        start_new_session=True,
+    )
+    while not parts_of(out):
+        time.sleep(0.01)
+    below = psutil.Process(process.pid).children(recursive=True)
+    assert len(below) > 2
+    if how == signal.SIGINT:
+        os.killpg(process.pid, how)
+    else:
+        process.kill()
+    _, errors = process.communicate()
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        lines = [line for line in errors.splitlines() if "note:" not in line]
+        assert lines == ["clarp: stopped; the same command goes on from here."]
+    assert psutil.wait_procs(below, timeout=20)[1] == []
+    done = len(parts_of(out))
+    assert 0 < done < 4
+    opened(folder)
+    assert evaluated(*arguments, out, "--workers", "2") == 0
+    same_table(folder, out)
+    assert len({digest for _, digest in opened(folder)}) < 60
+
+
+class TestRefusals:
+    def test_another_model_in_the_workers(self, toys, tmp_path, capsys):
+        _, arguments = toys
+        arguments = [str(argument).replace(":build", ":other") for argument in arguments]
+        assert evaluated(*arguments, tmp_path / "run", "--workers", "1") == 2
+        said = capsys.readouterr().err
+        assert (
+            "a worker computes with something else than this process; what differs:\n  model, weights: "
+            in said
+        )
+        assert not (tmp_path / "run" / "run.json").exists()
+
+    def test_workers_that_end_while_they_load(self, toys, tmp_path, capsys):
+        _, arguments = toys
+        arguments = [str(argument).replace(":build", ":dying") for argument in arguments]
+        assert evaluated(*arguments, tmp_path / "run", "--workers", "1") == 2
+        assert (
+            "3 workers one after the other ended while they loaded the model: signal 9"
+            in capsys.readouterr().err
+        )
+
+    def test_an_error_in_a_worker_is_the_run_s(self, toys, tmp_path, capsys):
+        _, arguments = toys
+        arguments = [str(argument).replace(":build", ":wrong") for argument in arguments]
+        assert evaluated(*arguments, tmp_path / "run", "--workers", "1") == 2
+        assert "toy.py:wrong failed with RuntimeError: no room for it" in capsys.readouterr().err
+
+    def test_an_error_that_does_not_pickle_comes_in_words(self):
+        class OwnError(Exception):
+            pass
+
+        with pytest.raises(OwnError) as raised:
+            raise OwnError("why")
+        assert str(portable(raised.value)) == "OwnError: why"
+        with pytest.raises(ZeroDivisionError) as raised:
+            1 / 0  # noqa: B018
+        (said,) = portable(raised.value).__notes__
+        assert "test_an_error_that_does_not_pickle" in said
+
+    def test_other_threads_than_those_of_the_run(self, toys, tmp_path, capsys, monkeypatch):
+        folder, arguments = toys
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        assert evaluated(*arguments, folder / "whole", "--workers", "1") == 2
+        assert "threads (OMP_NUM_THREADS): 1 -> 2" in capsys.readouterr().err

@@ -1,0 +1,91 @@
+"""A toy model whose preprocessing writes down what each worker opens, and runs of it that are compared."""
+
+import os
+from contextlib import contextmanager
+
+import pytest
+
+from clarp.cli import main
+from evaluation.toys import ENVIRONMENT, METRICS, parts_of, toy_model, toy_photos
+
+MORE = """
+import hashlib, multiprocessing, os, signal, sys
+from pathlib import Path
+
+here = Path(__file__).parent
+working = multiprocessing.parent_process() is not None or sys.argv[0].endswith("default_worker.py")  # Ray's
+whole = preprocess
+
+def preprocess(image):
+    if working and image.size == (26, 26):  # a photo
+        digest = hashlib.sha256(image.tobytes()).hexdigest()
+        with (here / "opened.txt").open("a") as file:
+            file.write(f"{os.getpid()} {digest}\\n")
+        poison = here / "poison"
+        if poison.exists() and poison.read_text() == digest:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return whole(image)
+
+def other():
+    model = build()
+    if working:
+        with torch.no_grad():
+            model[0].weight.mul_(2)
+    return model
+
+def dying():
+    if working:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return build()
+
+def wrong():
+    model = build()
+    model.register_forward_pre_hook(refuse if working else lambda *_: None)
+    return model
+
+def refuse(*_):
+    raise RuntimeError("no room for it")
+"""
+
+
+@contextmanager
+def watched_toys(folder):
+    """The folder, and the arguments of a run of 4 parts up to --out; ``whole`` in it is the run by one process.
+
+    The model is captured already, and CLARP_CACHE and one thread are set for all processes.
+    """
+    model = toy_model(folder, 0.02)
+    (folder / "toy.py").write_text((folder / "toy.py").read_text() + MORE)
+    toy_photos(folder / "photos", 60)
+    arguments = ["evaluate", folder / "photos", "--model", model, "--methods", "lrp,ssglrp"]
+    arguments += ["--metrics", METRICS, "--batch-size", "4", "--out"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        for environment in (os.environ, ENVIRONMENT):
+            patch.setitem(environment, "CLARP_CACHE", str(folder / "cache"))
+        assert evaluated(*arguments, folder / "whole") == 0
+        assert len(parts_of(folder / "whole")) == 4
+        yield folder, arguments
+
+
+def evaluated(*arguments):
+    """The exit code of the command line, run in this process."""
+    with pytest.raises(SystemExit) as ending:
+        main([str(argument) for argument in arguments])
+    return ending.value.code or 0
+
+
+def opened(folder):
+    """Of each worker's process the digests of what it opened, and the log is begun anew."""
+    log = folder / "opened.txt"
+    lines = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
+    log.unlink(missing_ok=True)
+    return [(int(process), digest) for process, digest in lines]
+
+
+def same_table(folder, out):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    assert (out / "rows.parquet").read_bytes() == (folder / "whole" / "rows.parquet").read_bytes()
+    assert parts_of(out) == parts_of(folder / "whole")
+    for path in (folder / "whole" / "pictures").glob("*.parquet"):
+        assert parquet.read_table(out / "pictures" / path.name).equals(parquet.read_table(path))
