@@ -11,9 +11,12 @@ from clarp.network import Network
 
 if TYPE_CHECKING:
     from clarp.compiled import Compiler
+    from clarp.exporting.runtime import OnnxRuntime
 
 RANKS = (3, 4, 5)
 """How many axes a batch can have: signals, images, and volumes, clips or several views."""
+EngineName = Literal["torch", "onnxruntime"]
+"""What can compute explanations."""
 DType = Literal["float32", "float64", "bfloat16"]
 Inputs = Sequence[object] | Mapping[str, object]
 """What a model takes beside the images: values in the order of its forward, or by name."""
@@ -150,12 +153,72 @@ def _checked_input(
     return value.to(computing(value.dtype), copy=True)
 
 
-def compiler_of(backend: object) -> "Compiler | None":
-    """What was given as ``compile``.
+def check_engine(
+    engine: EngineName, device: torch.device | None, dtype: torch.dtype | None, *, compile: object
+) -> EngineName:
+    """What was given as ``engine``.
 
     Raises:
-        TypeError: neither a bool nor the name of a backend.
+        ValueError: an unknown name, or an engine that can't do what else was asked.
     """
+    if engine not in get_args(EngineName):
+        raise ValueError(f"engine is {engine!r}, expected one of {', '.join(get_args(EngineName))}.")
+    if engine == "torch":
+        return engine
+    if compile is not False:
+        raise ValueError(
+            f"engine is {engine!r} and compile is {compile!r}, expected one of them: torch.compile is "
+            "PyTorch's."
+        )
+    if device is not None:
+        check_device(engine, device)
+    if dtype is not None:
+        check_computes(engine, dtype)
+    return engine
+
+
+def check_device(engine: EngineName, device: torch.device) -> None:
+    """Refuse a device that the engine does not compute on.
+
+    Raises:
+        ValueError: it is no CPU, and the engine not PyTorch.
+    """
+    if engine != "torch" and device.type != "cpu":
+        raise ValueError(
+            f"engine is {engine!r}, which computes on the CPU, and the device is {str(device)!r}: take "
+            "device='cpu', or leave engine out."
+        )
+
+
+def check_computes(engine: EngineName, dtype: torch.dtype) -> None:
+    """Refuse a type that the engine does not compute in.
+
+    Raises:
+        ValueError: it is not float32, and the engine not PyTorch.
+    """
+    if engine != "torch" and dtype != torch.float32:
+        raise ValueError(
+            f"engine is {engine!r}, which computes in float32, and the type is {dtype}: take "
+            "dtype='float32', or leave engine out."
+        )
+
+
+def runner_of(backend: object, engine: EngineName, network: Network) -> "Compiler | OnnxRuntime | None":
+    """What runs the passes in PyTorch's place.
+
+    Args:
+        backend: what was given as ``compile``.
+        engine: what computes.
+        network: the model, whose cache the engine shares.
+
+    Raises:
+        TypeError: ``compile`` is neither a bool nor the name of a backend.
+        ModuleNotFoundError: the engine is not installed; the message says how to install it.
+    """
+    if engine == "onnxruntime":
+        from clarp.exporting.runtime import OnnxRuntime  # noqa: PLC0415  of an extra
+
+        return OnnxRuntime(network.cache)
     if backend is False:
         return None
     if backend is not True and not isinstance(backend, str):

@@ -18,6 +18,8 @@ from clarp.files import read_regular, write_atomically
 
 VARIABLE = "CLARP_CACHE"
 SUFFIX = ".graph"
+SUFFIXES = (SUFFIX, ".onnx")
+"""Of captured graphs and of converted functions (:mod:`clarp.cache.programs`)."""
 LIMIT = 2 << 30
 """Bytes in the folder; above it, the least recently used files are deleted."""
 ABANDONED = 24 * 3600.0
@@ -117,21 +119,26 @@ class GraphCache:
             content = to_bytes(graph, logits, rows, _state(model))
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_atomically(path, lambda file: file.write(content), private=True)
-            self._evict()
+            evict(self.folder)
 
-    def _evict(self) -> None:
-        files = sorted(
-            (path.stat().st_mtime, path.stat().st_size, path) for path in self.folder.glob(f"*{SUFFIX}")
-        )
-        excess = sum(size for _, size, _ in files) - LIMIT
-        for _, size, path in files[:-1]:
-            if excess <= 0:
-                break
+
+def evict(folder: Path) -> None:
+    """Delete the least recently used files above the limit, and what killed processes left.
+
+    Raises:
+        OSError: one can't be deleted.
+    """
+    paths = [path for suffix in SUFFIXES for path in folder.glob(f"*{suffix}")]
+    files = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in paths)
+    excess = sum(size for _, size, _ in files) - LIMIT
+    for _, size, path in files[:-1]:
+        if excess <= 0:
+            break
+        path.unlink(missing_ok=True)
+        excess -= size
+    for path in (path for suffix in SUFFIXES for path in folder.glob(f".*{suffix}.*.tmp")):
+        if time.time() - path.stat().st_mtime > ABANDONED:
             path.unlink(missing_ok=True)
-            excess -= size
-        for path in self.folder.glob(f".*{SUFFIX}.*.tmp"):
-            if time.time() - path.stat().st_mtime > ABANDONED:
-                path.unlink(missing_ok=True)
 
 
 def _state(model: nn.Module) -> dict[str, Tensor]:
