@@ -3,7 +3,8 @@
 import logging
 import textwrap
 from collections.abc import Callable, Sequence
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from itertools import groupby
 
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
@@ -38,16 +39,17 @@ def broken(lines: Sequence[str], width: float, measured: Callable[[str], float])
     return parts
 
 
+@dataclass(frozen=True)
 class Pen:
     """Writes lines into a picture in the fonts that have their letters.
 
-    Args:
+    Attributes:
         size: of the letters, in pixels.
         bold: whether they are bold, where the font is.
     """
 
-    def __init__(self, size: int, *, bold: bool = False) -> None:
-        self.size, self.bold = size, bold
+    size: int
+    bold: bool = False
 
     def wrapped(self, lines: Sequence[str], width: float) -> list[str]:
         """Lines broken to a width in pixels.
@@ -59,20 +61,27 @@ class Pen:
 
     def length(self, line: str) -> float:
         """Pixels from the beginning of a line to its end."""
-        return sum(font.getlength(part) for font, part in self._parts(line))
+        return _length(line, self.size, self.bold)
 
     def write(
         self, picture: ImageDraw.ImageDraw, left: float, top: float, line: str, grey: float = 0.0
     ) -> None:
         """Write a line whose upper left corner is there."""
-        for font, part in self._parts(drawable(line)):
+        for font, part in _parts(drawable(line), self.size, self.bold):
             # On one base line, for fonts differ in their heights.
             picture.text((left, top + self.size), part, fill=(round(255 * grey),) * 3, font=font, anchor="ls")
             left += font.getlength(part)
 
-    def _parts(self, line: str) -> list[tuple[ImageFont.FreeTypeFont, str]]:
-        runs = groupby(line, key=lambda letter: _font(letter) or USUAL)
-        return [(_face(family, self.size, self.bold), "".join(letters)) for family, letters in runs]
+
+# A folder's photos share most of their lines.
+@lru_cache(maxsize=1024)
+def _length(line: str, size: int, bold: bool) -> float:
+    return sum(font.getlength(part) for font, part in _parts(line, size, bold))
+
+
+def _parts(line: str, size: int, bold: bool) -> list[tuple[ImageFont.FreeTypeFont, str]]:
+    runs = groupby(line, key=lambda letter: _font(letter) or USUAL)
+    return [(_face(family, size, bold), "".join(letters)) for family, letters in runs]
 
 
 @cache
