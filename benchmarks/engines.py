@@ -47,9 +47,7 @@ def rows(
     """Lines of the table, one for each cell."""
     network = Network(classifier.module, cache=cache)
     explainers = [
-        clarp.Explainer(
-            network, method, bounds=classifier.bounds, task=classifier.task, engine=engine
-        )
+        clarp.Explainer(network, method, bounds=classifier.bounds, task=classifier.task, engine=engine)
         for engine in ENGINES
     ]
     top = network_top(explainers[0], images)
@@ -90,7 +88,9 @@ def main() -> None:
     warnings.simplefilter("ignore")
     keep_freed_memory()
     print(f"{torch.get_num_threads()} threads, {options.rounds} rounds\n")
-    print("| model | method | photos | targets | torch, ms | onnxruntime, ms | ratio | largest | sum | first |")
+    print(
+        "| model | method | photos | targets | torch, ms | onnxruntime, ms | ratio | largest | sum | first |"
+    )
     print("|" + "---|" * 10)
     for name in options.models:
         classifier, images = loaded(name, max(batch for batch, _ in CELLS), options.folder)

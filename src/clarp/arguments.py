@@ -153,50 +153,32 @@ def _checked_input(
     return value.to(computing(value.dtype), copy=True)
 
 
-def check_engine(
-    engine: EngineName, device: torch.device | None, dtype: torch.dtype | None, *, compile: object
-) -> EngineName:
+def checked_engine(engine: object) -> EngineName:
     """What was given as ``engine``.
 
     Raises:
-        ValueError: an unknown name, or an engine that can't do what else was asked.
+        ValueError: an unknown name.
     """
-    if engine not in get_args(EngineName):
+    found = next((name for name in get_args(EngineName) if name == engine), None)
+    if found is None:
         raise ValueError(f"engine is {engine!r}, expected one of {', '.join(get_args(EngineName))}.")
-    if engine == "torch":
-        return engine
-    if compile is not False:
-        raise ValueError(
-            f"engine is {engine!r} and compile is {compile!r}, expected one of them: torch.compile is "
-            "PyTorch's."
-        )
-    if device is not None:
-        check_device(engine, device)
-    if dtype is not None:
-        check_computes(engine, dtype)
-    return engine
+    return found
 
 
-def check_device(engine: EngineName, device: torch.device) -> None:
-    """Refuse a device that the engine does not compute on.
+def check_engine_computes(engine: EngineName, device: torch.device | None, dtype: torch.dtype | None) -> None:
+    """Refuse a device and a type that the engine does not compute with; None for what is not known yet.
 
     Raises:
-        ValueError: it is no CPU, and the engine not PyTorch.
+        ValueError: the engine is not PyTorch, and the device no CPU or the type not float32.
     """
-    if engine != "torch" and device.type != "cpu":
+    if engine == "torch":
+        return
+    if device is not None and device.type != "cpu":
         raise ValueError(
             f"engine is {engine!r}, which computes on the CPU, and the device is {str(device)!r}: take "
             "device='cpu', or leave engine out."
         )
-
-
-def check_computes(engine: EngineName, dtype: torch.dtype) -> None:
-    """Refuse a type that the engine does not compute in.
-
-    Raises:
-        ValueError: it is not float32, and the engine not PyTorch.
-    """
-    if engine != "torch" and dtype != torch.float32:
+    if dtype not in (None, torch.float32):
         raise ValueError(
             f"engine is {engine!r}, which computes in float32, and the type is {dtype}: take "
             "dtype='float32', or leave engine out."
@@ -213,9 +195,15 @@ def runner_of(backend: object, engine: EngineName, network: Network) -> "Compile
 
     Raises:
         TypeError: ``compile`` is neither a bool nor the name of a backend.
+        ValueError: both were given.
         ModuleNotFoundError: the engine is not installed; the message says how to install it.
     """
     if engine == "onnxruntime":
+        if backend is not False:
+            raise ValueError(
+                f"engine is {engine!r} and compile is {backend!r}, expected one of them: torch.compile is "
+                "PyTorch's."
+            )
         from clarp.exporting.runtime import OnnxRuntime  # noqa: PLC0415  of an extra
 
         return OnnxRuntime(network.cache)

@@ -1,9 +1,8 @@
 """The explainer: from a model and images to an explanation."""
 
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from threading import RLock
 from typing import TypeVar
 from weakref import WeakKeyDictionary, WeakSet
@@ -16,17 +15,16 @@ from clarp.arguments import (
     DType,
     EngineName,
     Inputs,
-    check_computes,
-    check_device,
-    check_engine,
+    check_engine_computes,
     checked_dtype,
+    checked_engine,
     checked_images,
     checked_inputs,
     runner_of,
 )
 from clarp.batching import BatchSize, Need, Parts, check_batch_size
 from clarp.bounds import Bounds, checked_bounds, source
-from clarp.capture import Graph, HookPoint
+from clarp.capture import Graph
 from clarp.capture.further import NOTHING, Further
 from clarp.channels import Channels, channels_of, check_channels
 from clarp.classes import ClassNames, checked_labels, numbered
@@ -38,7 +36,7 @@ from clarp.network import KEPT, Model, Network
 from clarp.output import Output
 from clarp.parts import ExplainerParts
 from clarp.passes import Maps, Passes, is_empty, lost_of, warn_if_empty
-from clarp.propagation import ForwardCache, Plan, Program, make_plan
+from clarp.propagation import Plan, Program, make_plan
 from clarp.query import Query
 from clarp.remedy import better
 from clarp.rules.composites import Composite
@@ -76,9 +74,9 @@ class Explainer:
         compile: True for explanations that are compiled by ``torch.compile``, once for each size of batch, or
             the name of one of its backends. The first explanation takes minutes for a large network; results
             differ by rounding.
-        engine: what computes: "torch", or "onnxruntime" on a CPU and in float32, which takes about half the
-            time for one photo, and a minute for the first of each size (docs/performance.md#engines). Results
-            differ by rounding.
+        engine: what computes: "torch", or "onnxruntime", on a CPU and in float32. That takes less time for one
+            target of one image, not for batches, and up to a minute for the first explanation
+            (docs/performance.md#a-faster-engine). Results differ by rounding.
         output: which of several results of the model are the logits: a key, an attribute or a place in a
             tuple, for example "logits" or 0; of nested results a path, for example (0, 1) or "head.logits".
             None: the only tensor, or the one called "logits".
@@ -136,7 +134,8 @@ class Explainer:
         self.channels = check_channels(channels)
         self._device = None if device is None else torch.device(device)
         self._dtype = checked_dtype(dtype)
-        self.engine = check_engine(engine, self._device, self._dtype, compile=compile)
+        self.engine = checked_engine(engine)
+        check_engine_computes(self.engine, self._device, self._dtype)
         self._runner = runner_of(compile, self.engine, self.network)
         self._programs: dict[object, Program] = {}
         self._further = NOTHING
@@ -382,7 +381,9 @@ class Explainer:
         maps = self._run(
             program,
             f"back {sorted(map(repr, points))}",
-            partial(_maps, self.method, points),
+            lambda program, cached, bounds, *asked: Passes(self.method, program, cached, *asked, bounds).maps(
+                points
+            ),
             (cached, query.bounds),
             (targets, rivals, initial),
         )
@@ -425,10 +426,9 @@ class Explainer:
         if self._runner is None:
             return function(program, *arguments, *per_target)
         method = self.method
-        read = (
-            f"{what} {method.passes} {method.normalisation} {method.selections!r}"  # of it, beside its rules
-        )
-        return self._runner.run(program, read, function, arguments, per_target)
+        # What the passes read of it beside the rules, which are the program's.
+        circumstances = f"{what} {method.passes} {method.normalisation} {method.selections!r}"
+        return self._runner.run(program, circumstances, function, arguments, per_target)
 
     def _watch(self, passes: Passes, maps: Maps, images: Tensor, classes: Tensor, first: int) -> None:
         """Warn of lost relevance, once for each program, and say what loses less; the classes are (K, B)."""
@@ -459,8 +459,7 @@ class Explainer:
         key = tuple(images.shape[1:]), further.signature
         program = self._programs.pop(key, None)
         if program is None or program.plan.graph is not graph:
-            check_device(self.engine, images.device)
-            check_computes(self.engine, images.dtype)
+            check_engine_computes(self.engine, images.device, images.dtype)
             self.method = self._asked.on(graph)
             plan = make_plan(graph, self.method.rules)
             if self.method.passes == "dual":
@@ -471,18 +470,6 @@ class Explainer:
         while len(self._programs) > KEPT:
             del self._programs[next(iter(self._programs))]
         return program
-
-
-def _maps(
-    method: Method,
-    points: Collection[HookPoint],
-    program: Program,
-    cached: ForwardCache,
-    bounds: tuple[Tensor, Tensor],
-    *per_target: Tensor,
-) -> Maps:
-    """The maps of targets, rivals and initial relevance."""
-    return Passes(method, program, cached, *per_target, bounds).maps(points)
 
 
 def attribute(

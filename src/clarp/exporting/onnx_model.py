@@ -40,6 +40,7 @@ def model_of(program: ExportedProgram, outputs: tuple[str, ...]) -> onnx.ModelPr
                 optimize=False,  # its search for patterns takes minutes
                 verbose=False,
                 opset_version=OPSET,
+                output_names=list(outputs),
                 custom_translation_table={**TRANSLATIONS, aten.convolution.default: convolution},
             )
         except OnnxExporterError as error:
@@ -50,7 +51,6 @@ def model_of(program: ExportedProgram, outputs: tuple[str, ...]) -> onnx.ModelPr
         optimizer.remove_unused_nodes(converted.model)
     model: onnx.ModelProto = converted.model_proto
     _name_batch(model)
-    _named(model, outputs)
     _without_origins(model)
     return model
 
@@ -66,31 +66,12 @@ def _name_batch(model: onnx.ModelProto) -> None:
     """Call the size that all inputs and outputs share by its name."""
     named = [*model.graph.input, *model.graph.output]
     own = model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
-    if not own:
+    if not own:  # recorded for one image
         return
     for value in (*named, *model.graph.value_info):
         for size in value.type.tensor_type.shape.dim:
             if size.dim_param == own:
                 size.dim_param = BATCH
-
-
-def _named(model: onnx.ModelProto, names: tuple[str, ...]) -> None:
-    """Give each result its name; one that is an input, a constant or another result becomes a copy of it.
-
-    The exporter would rename the input.
-    """
-    graph = model.graph
-    computed = {name for node in graph.node for name in node.output}
-    new: dict[str, str] = {}
-    for value, name in zip(graph.output, names, strict=True):
-        if value.name in computed and value.name not in new:
-            new[value.name] = name
-        else:
-            graph.node.append(onnx.helper.make_node("Identity", [value.name], [name]))
-        value.name = name
-    for node in graph.node:
-        for ends in (node.input, node.output):
-            ends[:] = [new.get(name, name) for name in ends]
 
 
 def _without_origins(model: onnx.ModelProto) -> None:

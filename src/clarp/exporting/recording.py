@@ -1,6 +1,6 @@
-"""One function of a program's tensors as an ONNX model without its weights, for :mod:`clarp.exporting.runtime`."""
+"""One function of a program's tensors as an ONNX model without weights, for :mod:`clarp.exporting.runtime`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import onnx
@@ -12,11 +12,11 @@ from clarp.capture.check import first_line
 from clarp.capture.exporting import quiet
 from clarp.compiled import CARRIERS
 from clarp.errors import CaptureError, UnsupportedOperation
+from clarp.exporting.explained import buffer_names
 from clarp.exporting.onnx_model import model_of
-from clarp.exporting.packing import Packing
 from clarp.network import CAPTURING
 from clarp.propagation import Program
-from clarp.tree import filled, tensors
+from clarp.tree import distinct, filled, tensors
 
 TWO = 2
 """The least number that ``torch.export`` does not take for a constant."""
@@ -27,37 +27,27 @@ NO_FILE = "weights"
 class _Function(nn.Module):
     """The function with the program's constants as buffers, from a list of tensors to a list of them."""
 
-    def __init__(
-        self,
-        program: Program,
-        function: Callable[..., Any],
-        arguments: Sequence[object],
-        tell: Callable[[Packing], None],
-    ) -> None:
+    def __init__(self, program: Program, function: Callable[..., Any], arguments: Sequence[object]) -> None:
         super().__init__()
         self.program, self.function, self.arguments = program, function, arguments
-        self.names = {f"w{number}": name for number, name in enumerate(program.tensors)}
-        for own, name in self.names.items():
+        self.names = buffer_names(program.tensors)
+        for name, own in self.names.items():
             self.register_buffer(own, program.tensors[name].contiguous())
-        self.tell = tell
         self.eval()
 
     def forward(self, *values: Tensor) -> list[Tensor]:
-        program = self.program.reading({name: getattr(self, own) for own, name in self.names.items()})
+        program = self.program.reading({name: getattr(self, own) for name, own in self.names.items()})
         result = self.function(program, *filled(self.arguments, iter(values), CARRIERS))
-        found = tensors(result, CARRIERS)
-        packing = Packing.of(found)
-        self.tell(packing)  # torch.export puts attributes back
-        return packing.pack(found)
+        return list(distinct(tensors(result, CARRIERS)).values())
 
 
-def converted(
+def recorded_function(
     program: Program,
     function: Callable[..., Any],
     arguments: Sequence[object],
     per_target: Sequence[Tensor],
-) -> tuple[bytes, dict[str, str], Packing]:
-    """A function for one image and any number of targets, as an ONNX model.
+) -> bytes:
+    """A function for one image and any number of targets, as an ONNX model without the program's constants.
 
     Args:
         program: whose tensors it reads, in float32 on the CPU.
@@ -66,32 +56,25 @@ def converted(
         arguments: for it, of one image.
         per_target: for it, (K, ...) each.
 
-    Returns:
-        The model; which of its constants are which of the program's tensors; how its results are packed.
-
     Raises:
         CaptureError: the function can't be recorded.
         UnsupportedOperation: ONNX has not what it needs.
     """
     example = [value[:1].expand(TWO, *value.shape[1:]).contiguous() for value in per_target]
-    packings: list[Packing] = []
-    module = _Function(program, function, (*arguments, *example), packings.append)
+    module = _Function(program, function, (*arguments, *example))
     given = tensors(arguments, CARRIERS)
-    shapes = [{}] * len(given) + [{0: Dim.DYNAMIC}] * len(example)
+    shapes: list[dict[int, object]] = [{}] * len(given) + [{0: Dim.DYNAMIC}] * len(example)
     with CAPTURING, quiet(), torch.no_grad():
         try:
             recorded = torch.export.export(
                 module, (*given, *example), dynamic_shapes=(tuple(shapes),), strict=False
             )
-        except UnsupportedOperation:
-            raise
         except Exception as error:  # torch.export documents none
             raise CaptureError(
                 f"the explanation can't be recorded for ONNX Runtime: {first_line(error)}. An operation or a "
                 "rule of your own that looks at values in Python may be the reason. Leave engine out."
             ) from error
-        model = _model(recorded)
-    return *_without_weights(model, module.names), packings[-1]
+        return _without(module.names.values(), _model(recorded))
 
 
 def _model(recorded: ExportedProgram) -> onnx.ModelProto:
@@ -105,17 +88,14 @@ def _model(recorded: ExportedProgram) -> onnx.ModelProto:
         ) from error
 
 
-def _without_weights(model: onnx.ModelProto, names: dict[str, str]) -> tuple[bytes, dict[str, str]]:
-    """The model with nothing in place of the buffers, and the names of those that it reads."""
-    found: dict[str, str] = {}
+def _without(constants: Collection[str], model: onnx.ModelProto) -> bytes:
+    """The model with nothing in place of these constants: they are given to it when it is loaded."""
     for constant in model.graph.initializer:
-        if constant.name not in names:
-            continue
-        found[constant.name] = names[constant.name]
-        size = len(constant.raw_data)
-        constant.ClearField("raw_data")
-        constant.data_location = onnx.TensorProto.EXTERNAL
-        for key, value in (("location", NO_FILE), ("offset", "0"), ("length", str(size))):
-            constant.external_data.add(key=key, value=value)
+        if constant.name in constants:
+            size = len(constant.raw_data)
+            constant.ClearField("raw_data")
+            constant.data_location = onnx.TensorProto.EXTERNAL
+            for key, value in (("location", NO_FILE), ("offset", "0"), ("length", str(size))):
+                constant.external_data.add(key=key, value=value)
     data: bytes = model.SerializeToString()
-    return data, found
+    return data
