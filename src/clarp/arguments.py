@@ -17,6 +17,8 @@ RANKS = (3, 4, 5)
 """How many axes a batch can have: signals, images, and volumes, clips or several views."""
 EngineName = Literal["torch", "onnxruntime"]
 """What can compute explanations."""
+ENGINE_LOG = "clarp.engine"
+"""Where an engine says that it records, and how long that took: the name of a ``logging.Logger``."""
 DType = Literal["float32", "float64", "bfloat16"]
 Inputs = Sequence[object] | Mapping[str, object]
 """What a model takes beside the images: values in the order of its forward, or by name."""

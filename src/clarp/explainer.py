@@ -74,7 +74,7 @@ class Explainer:
         compile: True for explanations that are compiled by ``torch.compile``, once for each size of batch, or
             the name of one of its backends. The first explanation takes minutes for a large network; results
             differ by rounding.
-        engine: what computes: "torch", or "onnxruntime", on a CPU and in float32. That takes less time for one
+        engine: what computes: "torch", or "onnxruntime" on a CPU and in float32. That takes less time for one
             target of one image, not for batches, and up to a minute for the first explanation
             (docs/performance.md#a-faster-engine). Results differ by rounding.
         output: which of several results of the model are the logits: a key, an attribute or a place in a
@@ -381,9 +381,9 @@ class Explainer:
         maps = self._run(
             program,
             f"back {sorted(map(repr, points))}",
-            lambda program, cached, bounds, *asked: Passes(self.method, program, cached, *asked, bounds).maps(
-                points
-            ),
+            lambda program, cached, bounds, targets, rivals, seed: Passes(
+                self.method, program, cached, targets, rivals, seed, bounds
+            ).maps(points),
             (cached, query.bounds),
             (targets, rivals, initial),
         )

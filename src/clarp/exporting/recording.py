@@ -1,4 +1,4 @@
-"""One function of a program's tensors as an ONNX model without weights, for :mod:`clarp.exporting.runtime`."""
+"""A function of a program's tensors as an ONNX model without weights, for :mod:`clarp.exporting.runtime`."""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Any

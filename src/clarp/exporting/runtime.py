@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from clarp.arguments import ENGINE_LOG
 from clarp.cache.programs import ProgramCache
 from clarp.compiled import CARRIERS
 from clarp.errors import CaptureError
@@ -22,7 +23,7 @@ from clarp.propagation import ForwardCache, Program
 from clarp.tree import distinct, filled, mapped, tensors
 
 Result = TypeVar("Result")
-logger = logging.getLogger("clarp.engine")
+logger = logging.getLogger(ENGINE_LOG)
 
 WHAT, EXTRA = "The engine onnxruntime", "onnx"
 APART = {"logits": 1e-2, "maps": 0.2}
