@@ -18,8 +18,8 @@ from clarp.network import CAPTURING
 from clarp.propagation import Program
 from clarp.tree import distinct, filled, tensors
 
-TWO = 2
-"""The least number that ``torch.export`` does not take for a constant."""
+TARGETS = 13
+"""In the example: ``torch.export`` may take a number for a constant that is the size of another axis too."""
 NO_FILE = "weights"
 """Where the weights of a model without them would lie."""
 
@@ -38,7 +38,10 @@ class _Function(nn.Module):
     def forward(self, *values: Tensor) -> list[Tensor]:
         program = self.program.reading({name: getattr(self, own) for name, own in self.names.items()})
         result = self.function(program, *filled(self.arguments, iter(values), CARRIERS))
-        return list(distinct(tensors(result, CARRIERS)).values())
+        found = distinct(tensors(result, CARRIERS))
+        for given in found.keys() & distinct(values).keys():  # a model whose input is an output has no output
+            found[given] = found[given].clone()
+        return list(found.values())
 
 
 def recorded_function(
@@ -60,7 +63,7 @@ def recorded_function(
         CaptureError: the function can't be recorded.
         UnsupportedOperation: ONNX has not what it needs.
     """
-    example = [value[:1].expand(TWO, *value.shape[1:]).contiguous() for value in per_target]
+    example = [value[:1].expand(TARGETS, *value.shape[1:]).contiguous() for value in per_target]
     module = _Function(program, function, (*arguments, *example))
     given = tensors(arguments, CARRIERS)
     shapes: list[dict[int, object]] = [{}] * len(given) + [{0: Dim.DYNAMIC}] * len(example)
