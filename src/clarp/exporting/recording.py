@@ -18,8 +18,8 @@ from clarp.network import CAPTURING
 from clarp.propagation import Program
 from clarp.tree import distinct, filled, tensors
 
-TARGETS = 13
-"""In the example: ``torch.export`` may take a number for a constant that is the size of another axis too."""
+TWO = 2
+"""The least number that ``torch.export`` does not take for a constant."""
 NO_FILE = "weights"
 """Where the weights of a model without them would lie."""
 
@@ -63,7 +63,7 @@ def recorded_function(
         CaptureError: the function can't be recorded.
         UnsupportedOperation: ONNX has not what it needs.
     """
-    example = [value[:1].expand(TARGETS, *value.shape[1:]).contiguous() for value in per_target]
+    example = [value[:1].expand(TWO, *value.shape[1:]).contiguous() for value in per_target]
     module = _Function(program, function, (*arguments, *example))
     given = tensors(arguments, CARRIERS)
     shapes: list[dict[int, object]] = [{}] * len(given) + [{0: Dim.DYNAMIC}] * len(example)
