@@ -11,9 +11,14 @@ from clarp.network import Network
 
 if TYPE_CHECKING:
     from clarp.compiled import Compiler
+    from clarp.exporting.runtime import OnnxRuntime
 
 RANKS = (3, 4, 5)
 """How many axes a batch can have: signals, images, and volumes, clips or several views."""
+EngineName = Literal["torch", "onnxruntime"]
+"""What can compute explanations."""
+ENGINE_LOG = "clarp.engine"
+"""Where an engine says that it records, and how long that took: the name of a ``logging.Logger``."""
 DType = Literal["float32", "float64", "bfloat16"]
 Inputs = Sequence[object] | Mapping[str, object]
 """What a model takes beside the images: values in the order of its forward, or by name."""
@@ -150,12 +155,60 @@ def _checked_input(
     return value.to(computing(value.dtype), copy=True)
 
 
-def compiler_of(backend: object) -> "Compiler | None":
-    """What was given as ``compile``.
+def checked_engine(engine: object) -> EngineName:
+    """What was given as ``engine``.
 
     Raises:
-        TypeError: neither a bool nor the name of a backend.
+        ValueError: an unknown name.
     """
+    found = next((name for name in get_args(EngineName) if name == engine), None)
+    if found is None:
+        raise ValueError(f"engine is {engine!r}, expected one of {', '.join(get_args(EngineName))}.")
+    return found
+
+
+def check_engine_computes(engine: EngineName, device: torch.device | None, dtype: torch.dtype | None) -> None:
+    """Refuse a device and a type that the engine does not compute with; None for what is not known yet.
+
+    Raises:
+        ValueError: the engine is not PyTorch, and the device no CPU or the type not float32.
+    """
+    if engine == "torch":
+        return
+    if device is not None and device.type != "cpu":
+        raise ValueError(
+            f"engine is {engine!r}, which computes on the CPU, and the device is {str(device)!r}: take "
+            "device='cpu', or leave engine out."
+        )
+    if dtype not in (None, torch.float32):
+        raise ValueError(
+            f"engine is {engine!r}, which computes in float32, and the type is {dtype}: take "
+            "dtype='float32', or leave engine out."
+        )
+
+
+def runner_of(backend: object, engine: EngineName, network: Network) -> "Compiler | OnnxRuntime | None":
+    """What runs the passes in PyTorch's place.
+
+    Args:
+        backend: what was given as ``compile``.
+        engine: what computes.
+        network: the model, whose cache the engine shares.
+
+    Raises:
+        TypeError: ``compile`` is neither a bool nor the name of a backend.
+        ValueError: both were given.
+        ModuleNotFoundError: the engine is not installed; the message says how to install it.
+    """
+    if engine == "onnxruntime":
+        if backend is not False:
+            raise ValueError(
+                f"engine is {engine!r} and compile is {backend!r}, expected one of them: torch.compile is "
+                "PyTorch's."
+            )
+        from clarp.exporting.runtime import OnnxRuntime  # noqa: PLC0415  of an extra
+
+        return OnnxRuntime(network.cache)
     if backend is False:
         return None
     if backend is not True and not isinstance(backend, str):

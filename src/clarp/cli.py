@@ -75,6 +75,7 @@ def explain(
     ] = Path("clarp-out"),
     batch_size: Annotated[int, typer.Option(min=1, help="Photos that are opened at once.")] = 8,
     device: options.Device = None,
+    engine: options.Engine = "torch",
     json: options.Json = False,
 ) -> None:
     """Explain photos: a heatmap over each, and the top predictions."""
@@ -82,6 +83,7 @@ def explain(
         from clarp.decoding import prepare
 
         prepare()
+        from clarp.arguments import checked_engine
         from clarp.commands.explain import prepared, run
         from clarp.render import Look
         from clarp.session import Session
@@ -89,7 +91,17 @@ def explain(
     work = partial(
         prepared,
         photos,
-        partial(Session.load, model, weights, labels, output, task=_task(task), device=device, files=True),
+        partial(
+            Session.load,
+            model,
+            weights,
+            labels,
+            output,
+            task=_task(task),
+            device=device,
+            files=True,
+            engine=checked_engine(engine),
+        ),
         targets=target or (),
         against=against or (),
         method=method,
@@ -403,8 +415,10 @@ def serve(
             "none if left out.",
         ),
     ] = None,
+    engine: options.Engine = "torch",
 ) -> None:
     """Serve a web page for photos, and an HTTP API, until Ctrl-C."""
+    from clarp.arguments import checked_engine
     from clarp.commands.serve import serve as run
     from clarp.serve.server import Address
 
@@ -412,6 +426,7 @@ def serve(
         model or ["efficientnet-lite0"],
         Address(host, port),
         token=token,
+        engine=checked_engine(engine),
         weights=weights,
         labels=labels,
         output=output,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -85,19 +86,26 @@ class Compiler:
         return type(self), (self.backend,)
 
     def run(
-        self, program: Program, what: object, function: Callable[..., Result], *arguments: object
+        self,
+        program: Program,
+        what: str,
+        function: Callable[..., Result],
+        arguments: Sequence[object],
+        per_target: Sequence[Tensor] = (),
     ) -> Result:
-        """``function(*arguments)``.
+        """``function(program, *arguments, *per_target)``.
 
         Args:
             program: for which; when it goes, what was compiled for it goes.
             what: tells the function from others of the same program, and from itself in other circumstances.
             function: of tensors, and of what holds them; nothing that it does may depend on their values.
             arguments: for it.
+            per_target: for it, (K, ...) each.
         """
+        arguments = (*arguments, *per_target)
         of_program = self._recorded.setdefault(program, {})
         key = what, tuple((tensor.shape, tensor.stride()) for tensor in tensors(arguments, CARRIERS))
         if key not in of_program:
-            of_program[key] = Recorded.of(function, arguments, self.backend)
+            of_program[key] = Recorded.of(partial(function, program), arguments, self.backend)
         found: Result = of_program[key](arguments)
         return found

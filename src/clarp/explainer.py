@@ -10,7 +10,18 @@ from weakref import WeakKeyDictionary, WeakSet
 import torch
 from torch import Tensor
 
-from clarp.arguments import RANKS, DType, Inputs, checked_dtype, checked_images, checked_inputs, compiler_of
+from clarp.arguments import (
+    RANKS,
+    DType,
+    EngineName,
+    Inputs,
+    check_engine_computes,
+    checked_dtype,
+    checked_engine,
+    checked_images,
+    checked_inputs,
+    runner_of,
+)
 from clarp.batching import BatchSize, Need, Parts, check_batch_size
 from clarp.bounds import Bounds, checked_bounds, source
 from clarp.capture import Graph
@@ -63,6 +74,9 @@ class Explainer:
         compile: True for explanations that are compiled by ``torch.compile``, once for each size of batch, or
             the name of one of its backends. The first explanation takes minutes for a large network; results
             differ by rounding.
+        engine: what computes: "torch", or "onnxruntime" on a CPU and in float32. That takes less time for one
+            target of one image, not for batches, and up to a minute for the first explanation
+            (docs/performance.md#a-faster-engine). Results differ by rounding.
         output: which of several results of the model are the logits: a key, an attribute or a place in a
             tuple, for example "logits" or 0; of nested results a path, for example (0, 1) or "head.logits".
             None: the only tensor, or the one called "logits".
@@ -78,7 +92,9 @@ class Explainer:
 
     Raises:
         TypeError: an argument is not of its kind.
-        ValueError: an unknown name, bounds that are no bounds, or channels that are no axis.
+        ValueError: an unknown name, bounds that are no bounds, channels that are no axis, or an engine that
+            can't do what else was asked.
+        ModuleNotFoundError: the engine is not installed; the message says how to install it.
 
     Example:
         >>> from torch import nn
@@ -99,6 +115,7 @@ class Explainer:
         device: str | torch.device | None = None,
         dtype: torch.dtype | DType | None = None,
         compile: bool | str = False,  # noqa: A002  PyTorch's word for it
+        engine: EngineName = "torch",
         output: Output = None,
         task: TaskName | None = None,
         labels: Sequence[str] | None = None,
@@ -117,7 +134,9 @@ class Explainer:
         self.channels = check_channels(channels)
         self._device = None if device is None else torch.device(device)
         self._dtype = checked_dtype(dtype)
-        self._compiler = compiler_of(compile)
+        self.engine = checked_engine(engine)
+        check_engine_computes(self.engine, self._device, self._dtype)
+        self._runner = runner_of(compile, self.engine, self.network)
         self._programs: dict[object, Program] = {}
         self._further = NOTHING
         self._watched: WeakSet[Program] = WeakSet()
@@ -199,7 +218,7 @@ class Explainer:
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             program, further = self._program(images, further)
             query = self._query(program, images, further, target=target, against=against, layers=layers)
-            if batch_size is None:
+            if batch_size is None and self.engine == "torch":
                 found = self._explain(query, program)
             else:
                 found = self._in_parts(query, program, batch_size)
@@ -257,7 +276,10 @@ class Explainer:
         images, further = self._checked(images, inputs)
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             program, further = self._program(images, further)
-            cached = self._run(program, "forward", program.forward, images, further.tensors)
+            if self.engine == "torch":
+                cached = self._run(program, "forward", Program.forward, (images, further.tensors))
+            else:  # for any number of images
+                cached = program.forward(images, further.tensors)
             return self._task(program).probabilities(cached.logits)
 
     def _checked(self, images: Tensor, inputs: Inputs) -> tuple[Tensor, Further]:
@@ -341,13 +363,15 @@ class Explainer:
             need,
             query.images.device,
         )
+        if self.engine != "torch":
+            parts.images = 1
         found = parts.of(range(batch), range(query.targets))
         return replace(found, images=query.images, against=rivals)
 
     def _explain(self, query: Query, program: Program) -> Explanation:
         """The explanation of all at once."""
         task, images = self._task(program), query.images
-        cached = self._run(program, "forward", program.forward, images, query.further.tensors)
+        cached = self._run(program, "forward", Program.forward, (images, query.further.tensors))
         classes = task.scores(cached.logits).argmax(1) if query.target is None else query.target
         chosen = (classes.unsqueeze(1) if classes.ndim == 1 else classes).t().contiguous()
         rivals, targets = self._rivals(task, query.against, chosen, cached.logits), task.columns(chosen)
@@ -356,9 +380,12 @@ class Explainer:
         points = frozenset(query.layers.values())
         maps = self._run(
             program,
-            points,
-            lambda *tensors: Passes(self.method, program, *tensors).maps(points),
-            *(cached, targets, rivals, initial, query.bounds),
+            f"back {sorted(map(repr, points))}",
+            lambda program, cached, bounds, targets, rivals, seed: Passes(
+                self.method, program, cached, targets, rivals, seed, bounds
+            ).maps(points),
+            (cached, query.bounds),
+            (targets, rivals, initial),
         )
         self._watch(passes, maps, images, chosen, query.first)
         maps = maps.signed(None if isinstance(self.method.seed, Vector) else task.signs(chosen))
@@ -388,12 +415,20 @@ class Explainer:
         )
 
     def _run(
-        self, program: Program, what: object, function: Callable[..., Result], *arguments: object
+        self,
+        program: Program,
+        what: str,
+        function: Callable[..., Result],
+        arguments: Sequence[object],
+        per_target: Sequence[Tensor] = (),
     ) -> Result:
-        """``function(*arguments)``, compiled if that was asked for."""
-        if self._compiler is None:
-            return function(*arguments)
-        return self._compiler.run(program, what, function, *arguments)
+        """``function(program, *arguments, *per_target)``, compiled or by an engine if that was asked for."""
+        if self._runner is None:
+            return function(program, *arguments, *per_target)
+        method = self.method
+        # What the passes read of it beside the rules, which are the program's.
+        circumstances = f"{what} {method.passes} {method.normalisation} {method.selections!r}"
+        return self._runner.run(program, circumstances, function, arguments, per_target)
 
     def _watch(self, passes: Passes, maps: Maps, images: Tensor, classes: Tensor, first: int) -> None:
         """Warn of lost relevance, once for each program, and say what loses less; the classes are (K, B)."""
@@ -424,6 +459,7 @@ class Explainer:
         key = tuple(images.shape[1:]), further.signature
         program = self._programs.pop(key, None)
         if program is None or program.plan.graph is not graph:
+            check_engine_computes(self.engine, images.device, images.dtype)
             self.method = self._asked.on(graph)
             plan = make_plan(graph, self.method.rules)
             if self.method.passes == "dual":

@@ -90,6 +90,11 @@ class Network:
         self._alike: set[Key] = set()
 
     @property
+    def cache(self) -> Path | None:
+        """The folder where graphs are kept for other processes, or None."""
+        return None if self._cache is None else self._cache.folder
+
+    @property
     def name(self) -> str:
         """The name of the model's class."""
         return type(self.model).__name__

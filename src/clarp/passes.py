@@ -95,7 +95,7 @@ class Passes:
             found = self.back(seed, selection, layers)
             ledger = _ledger(seed, found)
             return Maps(skipped(), found.pixels, found.kept, ledger, ledger)
-        count = len(seed)
+        count = seed.shape[0]
         own = torch.zeros_like(seed).scatter(-1, self.targets.unsqueeze(-1), 1) * seed
         dual = self.method.passes == "dual"
         both = torch.cat([own, own if dual else own - seed])

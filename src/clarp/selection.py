@@ -216,7 +216,7 @@ class RunningSelection:
     def __init__(self, target: Tensor) -> None:
         self._channels: dict[str, tuple[Selection, Callable[[], Tensor], int]] = {}
         self._inputs: dict[str, tuple[Selection, Callable[[], Tensor]]] = {}
-        self._targets = len(target)
+        self._targets = target.shape[0]  # len() makes a number of a symbolic size
         self.skipped = torch.zeros_like(target)
 
     def add(self, selection: Selection, node: Node, gradient: Callable[[], Tensor]) -> None:
@@ -272,7 +272,7 @@ class RunningSelection:
         before, after = sizes.sum(sample, keepdim=True)[0], (sizes * alpha).sum(sample, keepdim=True)[0]
         enough = after > torch.finfo(after.dtype).tiny * before  # else the quotient could overflow
         factor = torch.where(enough, alpha * (before / after), 1)
-        return relevance * self._for_passes(factor, len(relevance))
+        return relevance * self._for_passes(factor, relevance.shape[0])
 
     def _channel_sizes(self, relevance: Tensor) -> Tensor:
         """``sum over positions of |R|``, (P, K, B, C, 1, ...)."""

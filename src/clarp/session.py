@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from clarp import models
+from clarp.arguments import EngineName
 from clarp.cache import default_folder
 from clarp.explainer import Explainer
 from clarp.framing import Framing
@@ -38,12 +39,19 @@ class Session:
         classifier: is not changed.
         device: where to compute; None: where the model is.
         cache: a folder where captured graphs are kept for other processes; None: nothing is written.
+        engine: what computes explanations, as of :class:`clarp.Explainer`.
     """
 
     def __init__(
-        self, classifier: Classifier, *, device: torch.device | None = None, cache: Path | None = None
+        self,
+        classifier: Classifier,
+        *,
+        device: torch.device | None = None,
+        cache: Path | None = None,
+        engine: EngineName = "torch",
     ) -> None:
         self.classifier = classifier
+        self.engine = engine
         self._device = device
         self.framing = Framing(classifier)
         self._cache = cache
@@ -61,19 +69,21 @@ class Session:
         task: TaskName | None = None,
         device: str | None = None,
         files: bool = False,
+        engine: EngineName = "torch",
     ) -> "Session":
         """A session with a model as the options of the command line name it, and with the usual cache.
 
-        The arguments are those of :func:`clarp.models.load`, the device of :func:`device_named`, and whether
-        a file of :func:`clarp.export` will do.
+        The arguments are those of :func:`clarp.models.load`, the device of :func:`device_named`, whether a
+        file of :func:`clarp.export` will do, and the engine. An engine beside PyTorch computes on the CPU
+        where no device is named.
 
         Raises:
             ValueError, TypeError, OSError, ImportError: the device can't be used, or the model can't be
                 loaded.
         """
-        place = device_named(device)
+        place = device_named("cpu" if device is None and engine != "torch" else device)
         classifier = models.load(model, weights, labels, output, task=task)
-        session = cls(classifier, device=place, cache=default_folder())
+        session = cls(classifier, device=place, cache=default_folder(), engine=engine)
         if not files:
             _ = session.network
         return session
@@ -174,6 +184,7 @@ class Session:
             device=self._device,
             task=self.classifier.task,
             labels=self.classifier.labels,
+            engine=self.engine,
         )
 
     def attributors(
@@ -194,6 +205,7 @@ class Session:
             task=self.classifier.task,
             image=image,
             device=self._device,
+            engine=self.engine,
         )
         by_name = {attributor.name: attributor for attributor in found}
         return tuple(by_name[name] for name in dict.fromkeys(names))

@@ -27,6 +27,11 @@ def filled(value: Tree, tensors: Iterator[Tensor], carriers: tuple[type, ...]) -
     return mapped(lambda _: next(tensors), value, carriers)
 
 
+def distinct(values: Sequence[Tensor]) -> dict[int, Tensor]:
+    """Those of several tensors that are not one and the same object, by their ``id``, in their order."""
+    return {id(value): value for value in values}
+
+
 def mapped(function: Callable[[Tensor], Any], value: Any, carriers: tuple[type, ...]) -> Any:
     """The same value with a function applied to each tensor."""
     if isinstance(value, Tensor):

@@ -260,6 +260,9 @@ class TestTheCommandLine:
         [
             (("explain", "PHOTO", "--method", "lrp"), "explains by ssglrp"),
             (("explain", "PHOTO", "--layers", "first"), "the map of the pixels alone"),
+            (("explain", "PHOTO", "--engine", "onnxruntime"), "is a program that computes by itself"),
+            (("explain", "PHOTO", "--engine", "tensorrt"), "expected one of torch, onnxruntime"),
+            (("serve", "--engine", "tensorrt"), "expected one of torch, onnxruntime"),
             (("explain", "PHOTO", "--task", "multilabel"), "was exported for 'multiclass'"),
             (("explain", "PHOTO", "--weights", "x.pt"), "has its weights inside"),
             (("compare", "PHOTO"), "`clarp explain --model` takes it"),
@@ -289,8 +292,33 @@ class TestTheCommandLine:
         monkeypatch.chdir(own)
         (own / "folder.onnx").mkdir(exist_ok=True)
         assert self.run("export", "--model", "toy.py:build", *options) == 2
-        assert message in " ".join(capsys.readouterr().err.split())
+        said = " ".join(capsys.readouterr().err.split())
+        assert message in said
+        assert "recording" not in said
         assert not (own / "explain.onnx").exists()
+
+    def test_export_without_what_writes_onnx(self, own, capsys, monkeypatch):
+        monkeypatch.chdir(own)
+        monkeypatch.setitem(sys.modules, "onnxscript", None)
+        assert self.run("export", "--model", "toy.py:build") == 2
+        said = capsys.readouterr().err
+        assert "needs onnxscript, which is not installed" in said
+        assert "recording" not in said
+
+    def test_an_engine_explains_the_same(self, own, folder, tmp_path, capsys, monkeypatch):
+        monkeypatch.setenv("CLARP_CACHE", str(tmp_path / "cache"))
+        asked = ("explain", folder / "photo.png", "--model", f"{own / 'toy.py'}:build", "--target", "bee,cow")
+        maps, notes = [], []
+        for name, engine in (("a", "torch"), ("b", "onnxruntime"), ("c", "onnxruntime")):
+            out = tmp_path / name
+            assert self.run(*asked, "--method", "lrp", "--engine", engine, "--out", out, "--json") == 0
+            told = capsys.readouterr()
+            files = [one["relevance"] for one in json.loads(told.out)["photos"][0]["explanations"]]
+            maps.append(torch.from_numpy(np.stack([np.load(out / file) for file in files])))
+            notes.append("recording the backward pass" in told.err)
+        assert notes == [False, True, False]
+        assert apart(maps[1], maps[0]) < 1e-3
+        assert torch.equal(maps[1], maps[2])
 
 
 class TestDamage:

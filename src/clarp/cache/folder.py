@@ -17,7 +17,8 @@ from clarp.capture.check import check_logits
 from clarp.files import read_regular, write_atomically
 
 VARIABLE = "CLARP_CACHE"
-SUFFIX = ".graph"
+GRAPH, PROGRAM = ".graph", ".program"
+"""Suffixes of captured graphs and of recorded functions (:mod:`clarp.cache.programs`)."""
 LIMIT = 2 << 30
 """Bytes in the folder; above it, the least recently used files are deleted."""
 ABANDONED = 24 * 3600.0
@@ -61,7 +62,7 @@ class GraphCache:
     def path(self, model: nn.Module, *circumstances: object) -> Path | None:
         """The file for this model's graph; None if the model has no key."""
         try:
-            return self.folder / f"{graph_key(model, *circumstances)}{SUFFIX}"
+            return self.folder / f"{graph_key(model, *circumstances)}{GRAPH}"
         except (AttributeError, RecursionError, RuntimeError, TypeError, ValueError):
             return None  # the user's objects may raise when they are read
 
@@ -114,22 +115,31 @@ class GraphCache:
             rows: the further inputs of these, (B, ...) each.
         """
         with suppress(OSError, ValueError):
-            content = to_bytes(graph, logits, rows, _state(model))
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_atomically(path, lambda file: file.write(content), private=True)
-            self._evict()
+            keep(path, to_bytes(graph, logits, rows, _state(model)))
 
-    def _evict(self) -> None:
-        files = sorted(
-            (path.stat().st_mtime, path.stat().st_size, path) for path in self.folder.glob(f"*{SUFFIX}")
-        )
-        excess = sum(size for _, size, _ in files) - LIMIT
-        for _, size, path in files[:-1]:
-            if excess <= 0:
-                break
-            path.unlink(missing_ok=True)
-            excess -= size
-        for path in self.folder.glob(f".*{SUFFIX}.*.tmp"):
+
+def keep(path: Path, content: bytes) -> None:
+    """Write a file of a cache, and delete the least recently used ones above the limit.
+
+    Raises:
+        OSError: it can't be written, or another one not deleted.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_atomically(path, lambda file: file.write(content), private=True)
+    _evict(path.parent)
+
+
+def _evict(folder: Path) -> None:
+    paths = [path for suffix in (GRAPH, PROGRAM) for path in folder.glob(f"*{suffix}")]
+    files = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in paths)
+    excess = sum(size for _, size, _ in files) - LIMIT
+    for _, size, path in files[:-1]:
+        if excess <= 0:
+            break
+        path.unlink(missing_ok=True)
+        excess -= size
+    for suffix in (GRAPH, PROGRAM):
+        for path in folder.glob(f".*{suffix}.*.tmp"):  # what killed processes left
             if time.time() - path.stat().st_mtime > ABANDONED:
                 path.unlink(missing_ok=True)
 

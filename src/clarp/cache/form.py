@@ -58,17 +58,25 @@ def to_bytes(graph: Graph, logits: Tensor, rows: Sequence[Tensor], state: Mappin
         else:
             tensors[VALUE + name] = _plain(tensor)
             places[name] = {"strides": list(torch.empty_like(tensor, device="meta").stride())}
-    document = _encoded(replace(graph, tensors={})) | {"tensors": places, "rows": len(rows)}
-    try:
-        text = json.dumps(document).encode()
-    except TypeError as error:
-        raise ValueError(str(error)) from error
+    text = document_of(graph, tensors=places, rows=len(rows)).encode()
     tensors[DOCUMENT] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
     payload = save(tensors)
     content = hashlib.sha256(payload).hexdigest().encode() + payload
     if replace(from_bytes(content, state)[0], tensors={}) != replace(graph, tensors={}):
         raise ValueError("it would not be the same when read")
     return content
+
+
+def document_of(graph: Graph, **more: object) -> str:
+    """A graph without its tensors as JSON, and what else belongs there.
+
+    Raises:
+        ValueError: the graph has an object of another class, such as an operation of one user.
+    """
+    try:
+        return json.dumps(_encoded(replace(graph, tensors={})) | more)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
 
 
 def from_bytes(content: bytes, state: Mapping[str, Tensor]) -> tuple[Graph, Tensor, tuple[Tensor, ...]]:

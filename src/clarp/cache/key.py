@@ -89,11 +89,15 @@ def _machine() -> list[str]:
     ]
 
 
-@functools.cache
 def _own_code() -> str:
-    """A hash of clarp's files, which may change without a new version."""
+    return code_of("cache", "capture", "operations")
+
+
+@functools.cache
+def code_of(*folders: str) -> str:
+    """A hash of clarp's files in these folders, which may change without a new version."""
     digest = hashlib.sha256()
-    for folder in ("cache", "capture", "operations"):
+    for folder in folders:
         for path in sorted((Path(__file__).parents[1] / folder).rglob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -10,7 +10,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
-from clarp.commands.notes import note
+from clarp.commands.notes import note, recording_as_notes
 from clarp.commands.pipeline import Pipeline
 from clarp.commands.writing import Writer, output_stems
 from clarp.explainer import Explainer
@@ -100,11 +100,16 @@ def _explainer(
     """The explainer of a session's model by this method, or of its file by the file's own.
 
     Raises:
-        ValueError: ``asked`` names a method or composite to a file that has its own, or the model has no such
-            layer.
+        ValueError: ``asked`` names a method or composite to a file that has its own, or an engine was asked
+            for it, or the model has no such layer.
     """
     file = session.classifier.file
     if file is not None:
+        if session.engine != "torch":
+            raise ValueError(
+                f"--engine is {session.engine}, and {file.path} is a program that computes by itself. Leave "
+                "--engine out, or name the model that the file was made of."
+            )
         if asked or layers:
             what = f"{asked} was asked" if asked else "--layers was given"
             raise ValueError(
@@ -164,7 +169,8 @@ def explain(pipeline: Pipeline, *, report: bool) -> dict[str, Any]:
     for assumed in pipeline.session.classifier.notes:
         note(assumed)
     try:
-        _run(pipeline, report=report)
+        with recording_as_notes():
+            _run(pipeline, report=report)
     except KeyboardInterrupt:
         _finished(pipeline)
         done = f"{len(pipeline.entries)} of {len(pipeline.paths)} photos"

@@ -11,6 +11,7 @@ from PIL import Image
 from clarp.commands.notes import note
 from clarp.exporting import export
 from clarp.exporting.preprocessing import evaluation, resized
+from clarp.exporting.writing import check_export
 from clarp.method import Method
 from clarp.models import Classifier
 from clarp.session import Session
@@ -50,6 +51,7 @@ def run(
         session = load()
         classifier, shape = _for_size(session.classifier, size)
         explainer = session.explainer(named)
+        check_export(explainer, out, targets=targets, against=against)
         for assumed in classifier.notes:
             note(assumed)
         note(f"recording {named.name} for images {shape}; a large model takes minutes")

@@ -1,11 +1,13 @@
 """What the commands say on standard error, in the words of the command line."""
 
+import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from clarp.arguments import ENGINE_LOG
 from clarp.errors import EXAMPLES, EmptyMap, RelevanceLost
 from clarp.text import printable
 
@@ -40,6 +42,23 @@ def lost_as_notes(named: Callable[[int, int], str], option: str = OPTION) -> Ite
         warnings.simplefilter("always", EmptyMap)
         warnings.showwarning = shown  # type: ignore[assignment]
         yield
+
+
+@contextmanager
+def recording_as_notes() -> Iterator[None]:
+    """What an engine says while it records becomes notes: it takes a minute in which nothing else happens."""
+    logger, handler = logging.getLogger(ENGINE_LOG), _AsNote()
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+class _AsNote(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        note(record.getMessage())
 
 
 @contextmanager

@@ -71,4 +71,11 @@ Caption = Annotated[
 Device = Annotated[
     str | None, typer.Option(help="Where to compute; the GPU if left out and there is one, else the CPU.")
 ]
+Engine = Annotated[
+    str,
+    typer.Option(
+        help="What computes: torch, or onnxruntime, which takes less time for one target of one photo, and "
+        "up to a minute once for each model, method and size."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]

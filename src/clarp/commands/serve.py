@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from clarp import models
+from clarp.arguments import EngineName
 from clarp.cache import default_folder
-from clarp.commands.notes import lost_as_notes, lost_in_silence, note
+from clarp.commands.notes import lost_as_notes, lost_in_silence, note, recording_as_notes
 from clarp.serve.app import application
 from clarp.serve.engine import Engine
 from clarp.serve.guard import Hosts
@@ -21,7 +22,12 @@ _STOPPED = 130
 
 
 def serve(
-    specs: Sequence[str], address: Address, *, token: bool | None, **options: Path | str | None
+    specs: Sequence[str],
+    address: Address,
+    *,
+    token: bool | None,
+    engine: EngineName = "torch",
+    **options: Path | str | None,
 ) -> None:
     """Load the models, and serve until the process is told to stop.
 
@@ -29,6 +35,7 @@ def serve(
         specs: what ``--model`` named.
         address: where to listen.
         token: whether requests need one; None: unless only this machine can reach the server.
+        engine: what computes explanations.
         **options: weights, labels, output and task of the model, as of :func:`clarp.models.load`.
 
     Raises:
@@ -36,8 +43,8 @@ def serve(
             the address can't be listened at.
     """
     secret = token_for(address, token)
-    with address.listen() as listening, lost_in_silence():
-        engines = load(specs, Limits(), **options)
+    with address.listen() as listening, lost_in_silence(), recording_as_notes():
+        engines = load(specs, Limits(), computing=engine, **options)
         if not address.local and secret is None:
             note(f"everybody who can reach {address.host} can use this server; --token makes it ask for one.")
         app = application(engines, Hosts.of(address.host), secret)
@@ -56,12 +63,19 @@ def serve(
                 os._exit(_STOPPED)
 
 
-def load(specs: Sequence[str], limits: Limits, **options: Path | str | None) -> list[Engine]:
+def load(
+    specs: Sequence[str],
+    limits: Limits,
+    *,
+    computing: EngineName = "torch",
+    **options: Path | str | None,
+) -> list[Engine]:
     """The models, each tried out on the demo's photo with the default method.
 
     Args:
         specs: what ``--model`` named.
         limits: see :class:`Limits`.
+        computing: what computes explanations.
         **options: weights, labels, output and task of the model, where it is one.
 
     Raises:
@@ -80,7 +94,15 @@ def load(specs: Sequence[str], limits: Limits, **options: Path | str | None) -> 
         name = Path(spec).name
         if any(engine.name == name for engine in engines):
             raise ValueError(f"--model {spec}: a model called {name} is served already; name each once.")
-        engine = Engine(name, spec, models.load(spec, **given), limits, cache=default_folder(), options=given)
+        engine = Engine(
+            name,
+            spec,
+            models.load(spec, **given),
+            limits,
+            cache=default_folder(),
+            options=given,
+            computing=computing,
+        )
         with lost_as_notes(partial(_sample, engine), option="`clarp explain --composite {}`"):
             engine.try_out("ssglrp")
         for assumed in engine.notes:  # of the task too, which the sample photo has told

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from clarp.arguments import EngineName
 from clarp.bounds import Bounds
 from clarp.errors import RelevanceLost
 from clarp.evaluation.baselines import Baseline
@@ -94,6 +95,7 @@ def attributors(
     image: Tensor | None = None,
     device: torch.device | None = None,
     task: TaskName | None = None,
+    engine: EngineName = "torch",
 ) -> tuple[Attributor, ...]:
     """The methods by their names, then the controls.
 
@@ -108,6 +110,7 @@ def attributors(
             methods have in this model.
         device: where clarp's methods compute; None: where the model is.
         task: what the last layer means; None: as the model ends.
+        engine: what computes clarp's methods.
 
     Raises:
         ValueError: an unknown name, composite or layer, or a name given twice.
@@ -123,7 +126,7 @@ def attributors(
         head, _, option = name.partition("@")
         if head in methods():
             method = Method.named(head).with_composite(option or composite)
-            explainer = Explainer(network, method, bounds=bounds, device=device, task=task)
+            explainer = Explainer(network, method, bounds=bounds, device=device, task=task, engine=engine)
             if image is not None and method.rules.adapts:
                 explainer.plan(tuple(image.shape))
             found.append(ClarpMethod(explainer, name))

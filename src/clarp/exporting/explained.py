@@ -1,6 +1,6 @@
 """A classifier and its explanation as one module of tensors, which can be recorded as one program."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,11 @@ from clarp.bounds import ends
 from clarp.parts import ExplainerParts
 from clarp.passes import Maps, Passes
 from clarp.targets import all_others
+
+
+def buffer_names(names: Iterable[str]) -> dict[str, str]:
+    """What a graph's constants are called in a recorded program: their own names have dots."""
+    return {name: f"w{number}" for number, name in enumerate(names)}
 
 
 class ExplainedModel(nn.Module):
@@ -32,7 +37,7 @@ class ExplainedModel(nn.Module):
         super().__init__()
         self.parts = parts
         tensors = parts.program.tensors
-        self._names = {name: f"w{number}" for number, name in enumerate(tensors)}
+        self._names = buffer_names(tensors)
         self._types = {name: tensor.dtype for name, tensor in tensors.items()}
         for name, tensor in tensors.items():
             stored = tensor.half() if half and tensor.is_floating_point() else tensor

@@ -80,9 +80,7 @@ def export(
         OSError: the file can't be written.
     """
     file = Path(path)
-    _check(file, explainer, targets, against=against)
-    if file.suffix == ".onnx":
-        optional("onnxscript", "Exporting to ONNX", "onnx")
+    check_export(explainer, file, targets=targets, against=against)
     parts = explainer.parts(input_shape)
     if against and parts.task.name == "binary":
         raise ValueError(
@@ -98,7 +96,12 @@ def export(
     return about
 
 
-def _check(file: Path, explainer: Explainer, targets: int | None, *, against: bool) -> None:
+def check_export(explainer: Explainer, file: Path, *, targets: int | None, against: bool) -> None:
+    """Refuse what can be refused before the model is captured and recorded, which takes minutes.
+
+    Raises:
+        ValueError, OSError, ModuleNotFoundError: as of :func:`export`.
+    """
     if file.suffix not in SUFFIXES:
         raise ValueError(f"path is {str(file)!r}, expected a name that ends in {' or '.join(SUFFIXES)}.")
     if not file.parent.is_dir():
@@ -118,6 +121,8 @@ def _check(file: Path, explainer: Explainer, targets: int | None, *, against: bo
             f"against is True, and the method {method.name!r} has no rivals: leave it out, or use a method "
             "with rivals, for example 'sglrp' or 'ssglrp'."
         )
+    if file.suffix == ".onnx":
+        optional("onnxscript", "Exporting to ONNX", "onnx")
 
 
 def _check_size(parts: ExplainerParts, *, half: bool) -> None:

@@ -261,7 +261,7 @@ class Program:
             if relevance is None or total is None:
                 continue
             relevance, left = _selected(selector, node.name, relevance, total)
-            modulation = None if selector is None else selector.modulation(node.name, len(relevance))
+            modulation = None if selector is None else selector.modulation(node.name, relevance.shape[0])
             context = self._context(step, cached.record(node), moved, modulation)
             shares = _handed(step.rule, relevance, context, dual_from if node.name == head else None)
             if HookPoint(node.name) in wanted:
@@ -287,7 +287,7 @@ class Program:
         if graph.input in arrived:
             kept[pixels] = arrived[graph.input]
         for point in {pixels, *wanted} - kept.keys():  # where nothing arrived
-            kept[point] = seed.new_zeros(len(seed), *cached.shapes[point.value])
+            kept[point] = seed.new_zeros(seed.shape[0], *cached.shapes[point.value])
         plain = {point: value.to(dtype).contiguous() for point, value in kept.items()}
         return Propagated(plain[pixels], {point: plain[point] for point in wanted}, tuple(entries))
 

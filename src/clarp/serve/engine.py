@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from clarp import __version__
+from clarp.arguments import EngineName
 from clarp.evaluation.metrics.perturbation import Fill, filling
 from clarp.manifest import finite, top
 from clarp.maps import PhotoMaps
@@ -74,6 +75,7 @@ class Engine:
         limits: see :class:`Limits`.
         cache: a folder where captured graphs are kept for other processes; None: nothing is written.
         options: what the command line gave besides: weights, labels, output, task.
+        computing: what computes explanations.
     """
 
     def __init__(
@@ -85,9 +87,10 @@ class Engine:
         *,
         cache: Path | None = None,
         options: Mapping[str, Path | str] = MappingProxyType({}),
+        computing: EngineName = "torch",
     ) -> None:
         self.name, self.spec, self.classifier, self.limits = name, spec, classifier, limits
-        self.session = Session(classifier, cache=cache)
+        self.session = Session(classifier, cache=cache, engine=computing)
         self.weights_sha256 = classifier.weights_sha256()
         self._options = options
         self._photos = Photos(self.session, limits)
