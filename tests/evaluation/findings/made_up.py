@@ -12,7 +12,9 @@ arrow = pytest.importorskip("pyarrow")
 
 CLASSES = ("ant", "bee", "cow", "dog", "eel")
 PER_PART = 16
-PHOTO = pictures.photo_bytes(np.full((28, 28, 3), 128, np.uint8))
+NOISE = np.random.default_rng(0).integers(0, 256, (56, 56, 3), dtype=np.uint8)
+PHOTO = pictures.photo_bytes(NOISE)
+"""Of all units where none are given: they look alike everywhere, so that the maps alone decide."""
 
 
 def blob(generator, places, *, size=28, noise=0.02):
@@ -28,7 +30,9 @@ def anywhere(generator):
     return tuple(generator.uniform(0.15, 0.85, 2))
 
 
-def run_of(folder, maps, classes, *, predicted=None, boxes=None, labels=None, probability=None, **about):
+def run_of(
+    folder, maps, classes, *, predicted=None, boxes=None, labels=None, probability=None, photos=None, **about
+):
     """A finished run.
 
     Args:
@@ -38,6 +42,7 @@ def run_of(folder, maps, classes, *, predicted=None, boxes=None, labels=None, pr
         predicted: what the model says; the class itself if left out.
         boxes: of each unit, lists of four edges.
         labels: the text of each unit's label.
+        photos: of each unit a JPEG, or None where it is that of the unit before.
         about: more of run.json; target: of the fingerprint; names: of the classes.
     """
     store, methods, count = Store(folder), (*maps, "random"), len(classes)
@@ -53,7 +58,9 @@ def run_of(folder, maps, classes, *, predicted=None, boxes=None, labels=None, pr
             own = range(start, stop)
             cells = [[None if m[n] is None else Cells.of(m[n]) for n in own] for m in maps.values()]
             shown = pictures.columns(
-                [PHOTO for _ in own], [*cells, [None for _ in own]], [boxes[n] for n in own]
+                [PHOTO if photos is None else photos[n] for n in own],
+                [*cells, [None for _ in own]],
+                [boxes[n] for n in own],
             )
             store.write_pictures(start, stop, shown, pictures.schema())
             rows = [

@@ -1,5 +1,7 @@
 """Marks at a fixed place: Fisher's test, and what is one and what is none."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -49,10 +51,10 @@ def test_it_is_found_by_class_place_and_photos(tmp_path):
     assert top < CORNER[0] < bottom
     assert mark.p < 1e-3
     assert mark.outside is None
-    (text,) = sentences([mark])
+    (text,) = sentences([replace(mark, likeness=0.5)])
     assert text.startswith(f"cow (2), lrp: the maps of {len(mark.units)} of 20 photos (")
     assert "bottom left" in text
-    assert text.endswith("(p < 0.001, corrected).")
+    assert text.endswith("(p < 0.001, corrected). The photos look alike there (correlation 0.50).")
 
 
 def test_two_marks_of_one_class(tmp_path):

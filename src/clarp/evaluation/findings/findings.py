@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from clarp.evaluation.findings.alike import marks
 from clarp.evaluation.findings.asked import Asked
 from clarp.evaluation.findings.background import Outside, outside
 from clarp.evaluation.findings.clusters import LEAST_MAPS, ClassClusters, class_clusters
@@ -20,7 +21,7 @@ class Findings:
     Attributes:
         asked: the units of the run.
         gathered: what its maps came to.
-        places: classes with a mark at a fixed place.
+        places: classes with a mark at a fixed place, where their photos look alike.
         outside: of each class and method the evidence outside of the boxes; none without boxes.
         pairs: classes that are confused.
         clusters: of each class and method.
@@ -58,7 +59,7 @@ class Findings:
         return cls(
             asked,
             gathered,
-            tuple(fixed_places(asked, gathered)),
+            tuple(marks(store, asked, fixed_places(asked, gathered))),
             tuple(outside(asked, gathered, seed)),
             tuple(confused_pairs(asked, gathered, pairs, groups)),
             clusters,

@@ -110,7 +110,7 @@ class Gathered:
         )
         sampled = _sampled(asked, most, seed)
         pieces: dict[tuple[int, int], list[tuple[Units, Frames]]] = {}
-        for start, table in _parts(store, asked):
+        for start, table in picture_parts(store, asked):
             boxes = _boxes(table, asked.count)
             for method, column in enumerate(asked.columns):
                 for at, codes in _maps(table, column, asked.count):
@@ -164,7 +164,7 @@ def _sampled(asked: Asked, most: int, seed: int) -> NDArray[np.bool_]:
     return chosen
 
 
-def _parts(store: Store, asked: Asked) -> Iterator[tuple[int, Any]]:
+def picture_parts(store: Store, asked: Asked) -> Iterator[tuple[int, Any]]:
     """The pictures of each part that has any, with the number of its first unit."""
     if not asked.parts:
         return

@@ -4,9 +4,11 @@ Places are tested, and not clusters: a test of clusters that were found in the s
 For each class and place the number of photos with a peak there is compared with what random labels would
 give (Fisher's exact test, the permutation test of which no permutation needs to be drawn). Significance
 alone finds too much, for in a large run every small difference is significant: objects of different classes
-do stand differently. So a place also has to be where the object is not.
+do stand differently. So a place also has to be where the object is not, and the photos have to look alike
+there (:mod:`clarp.evaluation.findings.alike`).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,12 +25,10 @@ LEAST_PHOTOS = 5
 """Fewer photos with a peak at one place are no finding, and a class of fewer is not tested."""
 LEAST_SHARE = 0.1
 """Of the class's photos."""
-TIMES_OTHERS = 10.0
+TIMES_OTHERS = 3.0
 """So many times the share of the other classes' photos."""
 LEVEL = 0.05
-"""Of corrected p-values, but for those of marks."""
-MARK_LEVEL = 0.001
-"""Of a mark's: classes differ in many ways, and at 0.05 some were found on real photos without marks."""
+"""Of the corrected p-value."""
 _APART = 3  # places nearer than so many fields are one
 _AT_ONCE = 8192
 _EVEN = WINDOW**2 / FIELDS**2  # the share of a place where the evidence is spread evenly
@@ -49,6 +49,8 @@ class FixedPlace:
         others: the share of the other classes' units with a peak there.
         outside: of the units that have boxes, the share whose peak lies outside of them; None without boxes.
         p: of Fisher's exact test, corrected for all places, classes and methods (Bonferroni).
+        likeness: how alike the photos look there, see :func:`clarp.evaluation.findings.alike.likeness`; NaN
+            before they were compared.
     """
 
     method: str
@@ -61,6 +63,7 @@ class FixedPlace:
     others: float
     outside: float | None
     p: float
+    likeness: float = math.nan
 
     @property
     def share(self) -> float:
@@ -134,7 +137,7 @@ def _of_class(
     taken: list[tuple[int, int]] = []
     for place in np.lexsort((p, -hits)):
         row, column = divmod(int(place), ALONG)
-        if not (enough[place] and p[place] <= MARK_LEVEL):
+        if not (enough[place] and p[place] <= LEVEL):
             continue
         if any(max(abs(row - y), abs(column - x)) <= _APART for y, x in taken):
             continue
@@ -205,5 +208,6 @@ def _sentence(one: FixedPlace) -> str:
     return (
         f"{one.name} ({one.index}), {one.method}: the maps of {len(one.units)} of {one.count} photos "
         f"({one.share:.0%}) have a peak at the same place, {one.place}, as do {one.others:.1%} of the other "
-        f"classes' photos ({shown_p(one.p)}){boxes}."
+        f"classes' photos ({shown_p(one.p)}){boxes}. The photos look alike there "
+        f"(correlation {one.likeness:.2f})."
     )

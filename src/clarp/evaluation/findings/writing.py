@@ -110,6 +110,7 @@ def as_document(findings: Findings) -> dict[str, Any]:
                 "share of the other classes": one.others,
                 "peaks outside of boxes": one.outside,
                 "p": one.p,
+                "likeness of the photos there": one.likeness,
                 "photos": photos(one.units),
             }
             for one in findings.places
