@@ -1,5 +1,7 @@
 """``clarp serve`` as people start it."""
 
+import base64
+import io
 import os
 import re
 import signal
@@ -9,6 +11,7 @@ import sys
 from contextlib import contextmanager, suppress
 
 import httpx
+import numpy as np
 import pytest
 
 from clarp.cli import main
@@ -81,6 +84,21 @@ def test_it_says_where_answers_who_has_the_token_and_ends_with_ctrl_c(toy):
         assert process.returncode in {0, 130}
         with pytest.raises(httpx.ConnectError):
             httpx.get(url)
+
+
+def test_an_engine_answers_as_pytorch_does(toy, tmp_path):
+    pytest.importorskip("onnxruntime")
+    found = []
+    for engine in ("torch", "onnxruntime"):
+        with running("--model", toy, "--engine", engine, CLARP_CACHE=str(tmp_path)) as (_, line):
+            url = re.search(r"at (http://\S+)", line)[1]
+            answer = httpx.post(f"{url}api/explain?target=bee", content=photo(), timeout=60)
+            assert answer.status_code == 200, answer.text
+            (explained,) = answer.json()["maps"]
+            found.append(np.load(io.BytesIO(base64.b64decode(explained["heatmap"]))))
+    torch, other = found
+    assert torch.any()
+    assert np.abs(other - torch).max() <= 1e-4 * np.abs(torch).max()
 
 
 SENT = "what-a-stranger-sent"
