@@ -16,7 +16,7 @@ TEXT = SKILL.read_text(encoding="utf-8")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """The folder in which all blocks ran, one after the other."""
-    pytest.importorskip("clarp.models._torchvision")  # net.py imports torchvision
+    pytest.importorskip("clarp.models._torchvision")  # clarp_net.py imports torchvision
     spec = importlib.util.spec_from_file_location("follow_page", ROOT / "examples/follow_page.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
         patch.chdir(folder)
         patch.syspath_prepend(folder)
         module.followed(SKILL)
-    sys.modules.pop("net", None)
+    sys.modules.pop("clarp_net", None)
     return folder
 
 
