@@ -166,6 +166,36 @@ class TestRemarks:
         assert self.told("lrp", [1.0, -2.0, 0.0, 0.0]) == ""
         assert self.told("sglrp", [1.0, -2.0, 0.0, 0.0], "multilabel") == ""
 
+    @pytest.mark.parametrize(
+        ("method", "logit", "remarks"),
+        [
+            ("lrp", 2.0, ("so nothing speaks for this class", "")),
+            ("lrp", -2.0, ("drawn as speaking for this", "what raises it is drawn as speaking against")),
+            ("ssglrp", 2.0, ("so nothing speaks for this class", "")),
+            ("ssglrp", -2.0, ("so nothing speaks for this class", "")),
+            ("clarp", 2.0, ("", "")),
+        ],
+    )
+    def test_one_logit(self, method: str, logit: float, remarks: tuple[str, str]) -> None:
+        """What the remark says is so: input 0 alone raises the logit, and its sign in the map is as told."""
+        model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), nn.Flatten(), nn.Linear(2, 1)).eval()
+        with torch.no_grad():
+            for values, parameter in zip(
+                ([1.0], [0.0], [1.0, -1.0], [logit]), model.parameters(), strict=True
+            ):
+                parameter.copy_(torch.tensor(values).view_as(parameter))
+        found = clarp.Explainer(model, method, task="binary", bounds=(0.0, 2.0))(
+            torch.ones(1, 1, 1, 2), [[0, 1]]
+        )
+        told = [found.remark(0, k) for k in (0, 1)]
+        for said, expected in zip(told, remarks, strict=True):
+            assert (expected in said) if expected else said == ""
+        raising = found.relevance[0, :, 0, 0, 0]
+        if method != "clarp":
+            turned = method == "lrp" and logit < 0
+            assert bool(raising[0] > 0) == turned  # of class 0: it should speak against
+            assert bool(raising[1] < 0) == turned
+
 
 class TestPictures:
     @staticmethod

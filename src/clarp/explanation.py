@@ -24,6 +24,14 @@ EMPTY = "no relevance: it cancelled, or never arrived"
 """What stands with a map that shows nothing."""
 NEGATIVE = "the logit is negative, and so is its relevance: what raises it is drawn as speaking against"
 """What stands with a map whose seed is a negative logit that a rule of one sign, such as z+, shares out."""
+NEGATIVE_OTHER = (
+    "the logit is negative: what raises it speaks for the other class, and is drawn as speaking for this"
+)
+"""Likewise, of class 0 of one logit, whose map has the opposite sign."""
+MIRRORED = (
+    "the rules share out only what raises the logit, so nothing speaks for this class; clarp shows both"
+)
+"""What stands with class 0 of one logit by a rule of one sign: the map of class 1 with the opposite sign."""
 OUTWEIGHED = "more speaks against the class than for it; what it shares with its rivals counts for them"
 """What stands with a contrast of several classes most of whose relevance is negative."""
 OUTWEIGHS = 0.6  # of |R|
@@ -155,13 +163,15 @@ class Explanation:
         """
         if bool(self.empty.view(len(self.images), -1)[image, k]):
             return EMPTY
-        column = self.question.columns(self.target.view(len(self.images), -1)[image, k])
-        rule = self.method.rules.dense
-        shared = (
-            isinstance(self.method.seed, Logit | Uniform) and isinstance(rule, LinearRule) and rule.one_sign
-        )
-        if shared and float(self.logits[image, column]) < 0:
-            return NEGATIVE
+        target = self.target.view(len(self.images), -1)[image, k]
+        signs, rule = self.question.signs(target), self.method.rules.dense
+        opposite = signs is not None and float(signs) < 0
+        if isinstance(rule, LinearRule) and rule.one_sign:
+            of_logit = isinstance(self.method.seed, Logit | Uniform)
+            if of_logit and float(self.logits[image, self.question.columns(target)]) < 0:
+                return NEGATIVE_OTHER if opposite else NEGATIVE
+            if opposite:
+                return MIRRORED
         contrasted = self.method.has_rivals and self.task == "multiclass"
         return OUTWEIGHED if contrasted and self._negative(image, k) > OUTWEIGHS else ""
 
