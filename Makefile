@@ -30,8 +30,8 @@ test: $(VENV)/.dev  ## everything that takes seconds
 test-exported: $(VENV)/.dev  ## two hundred drawn networks as exported programs; takes minutes
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m exported --numprocesses 2 --dist load
 
-test-cluster: $(VENV)/.dev  ## runs by several processes and by a Ray cluster, with processes and machines that are killed; takes minutes
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m cluster --numprocesses 2 --dist load
+test-cluster: $(VENV)/.dev  ## runs by several processes and by a Ray cluster; takes minutes
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "cluster and not slow" --numprocesses 2 --dist load
 
 test-slow: $(VENV)/.dev  ## everything that takes minutes
 	$(BIN)/pytest -m slow

@@ -93,6 +93,7 @@ def test_a_killed_worker_costs_its_part_only(toys, cluster, tmp_path):
     assert sum(count == 2 for _, count in times) <= 16
 
 
+@pytest.mark.slow
 def test_a_lost_node_costs_its_part_and_a_new_one_is_used(toys, tmp_path):
     folder, arguments = toys
     opened(folder)
@@ -109,6 +110,7 @@ def test_a_lost_node_costs_its_part_and_a_new_one_is_used(toys, tmp_path):
     assert sum(count > 1 for _, count in times) <= 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_driver_that_is_ended_goes_on(toys, cluster, tmp_path, how):
     folder, arguments = toys
@@ -130,6 +132,7 @@ def test_a_driver_that_is_ended_goes_on(toys, cluster, tmp_path, how):
     same_table(folder, out)
 
 
+@pytest.mark.slow
 def test_a_part_that_ends_its_worker_five_times_is_named_and_the_others_are_there(
     toys, cluster, tmp_path, capsys
 ):
@@ -152,6 +155,7 @@ def test_a_part_that_ends_its_worker_five_times_is_named_and_the_others_are_ther
     same_table(folder, out)
 
 
+@pytest.mark.slow
 def test_without_an_address_a_cluster_of_this_machine_comes_and_goes(toys, tmp_path):
     folder, arguments = toys
     assert evaluated(*arguments, tmp_path / "run", "--engine", "ray", "--workers", "2") == 0
@@ -167,6 +171,7 @@ class TestRefusals:
         assert said in capsys.readouterr().err
         assert not (tmp_path / "run" / "run.json").exists()
 
+    @pytest.mark.slow
     def test_workers_that_end_while_they_load(self, toys, cluster, tmp_path, capsys):
         _, arguments = toys
         arguments = [str(argument).replace(":build", ":dying") for argument in arguments]

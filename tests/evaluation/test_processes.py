@@ -57,6 +57,7 @@ def test_a_killed_worker_costs_its_part_only(toys, tmp_path):
     assert sum(count == 2 for _, count in others) <= 16
 
 
+@pytest.mark.slow
 def test_a_part_that_ends_its_worker_twice_is_named_and_the_others_are_there(toys, tmp_path, capsys):
     folder, arguments = toys
     opened(folder)
@@ -78,6 +79,7 @@ def test_a_part_that_ends_its_worker_twice_is_named_and_the_others_are_there(toy
     same_table(folder, out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_is_ended_goes_on_and_leaves_no_process(toys, tmp_path, how):
     """Ctrl-C goes to all processes of the terminal, kill -9 to one."""
@@ -124,6 +126,7 @@ class TestRefusals:
         )
         assert not (tmp_path / "run" / "run.json").exists()
 
+    @pytest.mark.slow
     def test_workers_that_end_while_they_load(self, toys, tmp_path, capsys):
         _, arguments = toys
         arguments = [str(argument).replace(":build", ":dying") for argument in arguments]

