@@ -147,6 +147,15 @@ def test_links_lead_somewhere(name: str) -> None:
         assert not anchor or anchor in slugs, (target, anchor)
 
 
+@pytest.mark.parametrize("folder", [".", "docs", "examples", "skills", "src", "tests"])
+def test_no_merge_is_left_unresolved(folder: str) -> None:
+    found = (ROOT / folder).glob("*" if folder == "." else "**/*")
+    kinds = {".md", ".py", ".toml", ".txt", ".cff", ".js", ".css", ".jinja"}
+    for path in (path for path in found if path.suffix in kinds and "node_modules" not in path.parts):
+        marks = re.findall(r"^(?:<{7}|>{7})(?: .*)?$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert not marks, path
+
+
 def test_kinds_of_problems_are_told() -> None:
     kinds = re.search(
         r"The kinds: (.*) belong to the data set and gave no sample; (.*) lie beside it", page("data")

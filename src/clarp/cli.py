@@ -309,8 +309,8 @@ def evaluate(
     address: Annotated[
         str | None,
         typer.Option(
-            help="Of the cluster: auto, or ray://HOST:PORT.",
-            show_default="the one that Ray finds, or else one of this machine",
+            help="Of the cluster: auto, HOST:PORT, or ray://HOST:PORT.",
+            show_default="RAY_ADDRESS, or else a cluster of this machine alone",
         ),
     ] = None,
     gpus_per_worker: Annotated[

@@ -21,7 +21,7 @@ class Placement:
         engine: ``local`` or ``ray``.
         workers: how many processes, or on a cluster how many parts at once; None: this process alone, or as
             many as the cluster has room for.
-        address: of a Ray cluster; None: the one that Ray finds, or one of this machine alone.
+        address: of a Ray cluster; None: ``RAY_ADDRESS``, or else a cluster of this machine alone.
         gpus: of a Ray cluster for each part; None: one where the cluster has any, and none with
             ``--device cpu``.
 

@@ -98,7 +98,11 @@ class InProcess:
         del mean_image  # the run makes it when it is asked for
         before = 0
         for part in parts:
-            found = self._measurer.part(part, lambda done, before=before: advance(before + done))  # type: ignore[misc]
+
+            def told(done: int, before: int = before) -> None:
+                advance(before + done)
+
+            found = self._measurer.part(part, told)
             part.check_unchanged()
             before += len(part.samples)
             yield found
