@@ -119,7 +119,7 @@ def _indices(_: dict[str, Any], source: Source, __: str) -> Image.Image:
 
 
 def _size(arguments: dict[str, Any], source: Source, name: str) -> dict[str, Any]:
-    if isinstance(source, Path) and is_dicom(source):
+    if is_dicom(source, name):
         height, width = dicom_size(source, name)
         return {"size": (width, height)}
     with Image.open(source) as image:
