@@ -366,7 +366,8 @@ def pack(
     dataset: Annotated[str, typer.Argument(help=options.DATASETS)],
     *,
     out: Annotated[
-        str, typer.Option(help="An empty or a new folder for the shards, or a URL such as s3://bucket/shards.")
+        str,
+        typer.Option(help="An empty or a new folder for the shards, or a URL such as s3://bucket/shards."),
     ],
     labels: options.Labels = None,
     photos_per_shard: Annotated[int, typer.Option(min=1, help="As many as a tar file has.")] = 1000,

@@ -67,10 +67,11 @@ def run(
         ValueError, TypeError, OSError, ImportError, CaptureError: something doesn't hold, or the folder has
             another run; no row was written.
     """
-    if is_url(str(out).replace(":/", "://", 1)):  # a Path has one slash
+    url = str(out).replace(":/", "://", 1)  # of which a Path leaves one slash
+    if is_url(url):
         raise ValueError(
-            f"--out is {str(out).replace(':/', '://', 1)}, and a run is written to a folder on a disk: give one, "
-            "and copy it when it is done. The data set may lie there."
+            f"--out is {url}, and a run is written to a folder on a disk: give one, and copy it when it is "
+            "done. The data set may lie there."
         )
     protocol = None if suite is None else Suite.named(suite)
     if protocol is not None and (settings.methods or metrics):

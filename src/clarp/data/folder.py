@@ -217,7 +217,7 @@ def class_column(names: Sequence[str]) -> str:
 def labelled_rows(
     rows: Iterable[TableRow], table: str, classes: Sequence[str], wrong: list[Contradiction]
 ) -> Iterator[tuple[int, str, Label]]:
-    """(line, file, label) of the rows (file, class) of a table; those that can't be are added to ``wrong``."""
+    """(line, file, label) of a table's rows (file, class); those that can't be are added to ``wrong``."""
     by_name, listed = by_names(classes), set[str]()
     for row in rows:
         if row.wrong or not row.cells[0]:

@@ -49,7 +49,7 @@ def open_dataset(
     ``Annotations/`` or ``VOC*/``  :func:`voc`, the first of the lists test, val that exists, else all
     synset folders, or ImageNet's  :func:`imagenet`, ``val``
     ``annotations/instances_*``    :func:`coco`; also ``FILE.json``, or ``FILE.json:FOLDER of photos``
-    ``*.tar``, and no folder       :func:`tar_shards`; also ``FILE.tar``
+    ``*.tar``, and no folders      :func:`tar_shards`; also ``FILE.tar``
     other folders                  :func:`image_folder`
     ``mosaics:...``                :func:`mosaics`, 2 x 2, of any of the above
     ``composites:...``             :func:`composites` of cut-outs with ``labels.csv``
@@ -77,6 +77,10 @@ def open_dataset(
     if kind == "composites":
         number = COMPOSITES if count is None else count
         return composites(open_dataset(rest, classes, outside=outside).verified(), number, seed=seed)
+    return _of_files(spec, classes, outside=outside)
+
+
+def _of_files(spec: str, classes: Sequence[str], *, outside: bool) -> Dataset:
     if is_url(spec):
         return _remote(spec.rstrip("/"), classes)
     if spec.endswith(".tar"):
@@ -89,6 +93,10 @@ def open_dataset(
     root = Path(spec)
     if not root.is_dir():
         raise ValueError(f"{spec} is not a folder, expected a data set: {_LAYOUTS}.")
+    if (root / INDEX).is_file():
+        return packed(LocalFolder(root, outside), classes)
+    if any(root.glob("*.tar")) and (tars := _tars(LocalFolder(root, outside))):
+        return tar_shards(LocalFolder(root, outside), tars, classes)
     return _by_layout(root, classes, outside=outside)
 
 
@@ -109,16 +117,16 @@ def _remote(url: str, classes: Sequence[str]) -> Dataset:
 
 
 def _tars(folder: StoredFolder) -> list[str]:
-    """The tar files of a folder that has no other folders; there, they are what photos came in."""
+    """The tar files of a folder; none beside folders and tables, where they are what photos came in."""
     there = folder.entries()
+    if {TABLE, "boxes.json"} & set(there):
+        return []
     files = [name for name in there if name.endswith(".tar") and not name.startswith(".")]
     folders = [name for name, length in there.items() if length is None and not name.startswith(".")]
     return [] if set(folders) - set(files) else files
 
 
 def _by_layout(root: Path, classes: Sequence[str], *, outside: bool) -> Dataset:
-    if (root / INDEX).is_file():
-        return packed(LocalFolder(root, outside), classes)
     if (root / "boxes.json").is_file():
         return boxed_photos(root, outside=outside)
     if (root / "labels.csv").is_file():
@@ -137,8 +145,6 @@ def _by_layout(root: Path, classes: Sequence[str], *, outside: bool) -> Dataset:
         return coco(file, _photos_beside(file, outside=outside), outside=outside)
     if _is_imagenet(root):
         return imagenet(root, outside=outside)
-    if tars := _tars(LocalFolder(root, outside)):
-        return tar_shards(LocalFolder(root, outside), tars, classes)
     try:
         return image_folder(root, classes or None, outside=outside)
     except ValueError as error:

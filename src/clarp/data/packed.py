@@ -129,7 +129,13 @@ def packed(folder: StoredFolder, classes: Sequence[str] = ()) -> Dataset:
         name, lengths = field(about, "name", text_of), field(about, "shards", _lengths)
         by_names = about.get("own_classes") is True
         _check(table, lengths, len(names) if by_names else None)
-    except (ValueError, KeyError, TypeError, OSError, optional("pyarrow", _PURPOSE).ArrowException) as error:
+    except (
+        ValueError,
+        KeyError,
+        RecursionError,
+        OSError,
+        optional("pyarrow", _PURPOSE).ArrowException,
+    ) as error:
         said = (str(error).splitlines() or [""])[0].rstrip(".")
         raise ValueError(f"{folder}/{INDEX} is damaged ({said}): copy it again, or pack again.") from error
     table, shards, problems = _present(folder, table, lengths)

@@ -21,6 +21,7 @@ from clarp.data.stores import StoredFolder, stored_folder
 from clarp.data.tars import PACKED_BY
 from clarp.images import SUFFIXES
 from clarp.optional import optional
+from clarp.text import printable
 
 _AHEAD = 17
 
@@ -129,6 +130,8 @@ def _read(numbered: tuple[int, Sample]) -> tuple[int, bytes, dict[str, Any]] | P
     """A sample's number, the bytes of its photo, and its row of the index but for the place."""
     number, sample = numbered
     picture = sample.picture
+    file = picture.file if isinstance(picture, Photo) else sample.id
+    _check_utf_8(sample.id, file)
     try:
         data = picture.read() if isinstance(picture, Photo) else _rendered(sample)
         objects = [record(_with_run_lengths(thing, sample)) for thing in sample.objects]
@@ -139,12 +142,22 @@ def _read(numbered: tuple[int, Sample]) -> tuple[int, bytes, dict[str, Any]] | P
         "size": len(data),
         "sha256": hashlib.sha256(data).digest(),
         "ends": digest_of_ends(len(data), lambda start, stop: data[start:stop]),
-        "file": picture.file if isinstance(picture, Photo) else sample.id,
+        "file": file,
         "as_stored": picture.as_stored if isinstance(picture, Photo) else True,
         "labels": sample.labels,
         "objects": json.dumps(objects) if objects else None,
     }
     return number, data, row
+
+
+def _check_utf_8(*names: str) -> None:
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"{printable(name)}: this name is not UTF-8, which an index can't hold: rename the file."
+            ) from error
 
 
 def _rendered(sample: Sample) -> bytes:
@@ -180,5 +193,3 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     entry = tarfile.TarInfo(name)
     entry.size = len(data)
     tar.addfile(entry, BytesIO(data))
-
-

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,9 +84,20 @@ class Photo:
     outside: bool = field(default=False, repr=False)
 
     @property
+    def path(self) -> Path:
+        """Where it lies on a disk.
+
+        Raises:
+            TypeError: it is no file of its own there.
+        """
+        if not isinstance(self.root, Path):
+            raise TypeError(f"{self.file} is no file of its own on a disk: use read() or open()")
+        return self.root / self.file
+
+    @property
     def place(self) -> str:
         """Where it lies, for messages."""
-        return str(self.root / self.file) if isinstance(self.root, Path) else self.file
+        return str(self.path) if isinstance(self.root, Path) else self.file
 
     def checked(self) -> Path:
         """Where it lies on the disk, inside of the data set unless it may lie elsewhere.
@@ -94,10 +105,10 @@ class Photo:
         Raises:
             UnreadableImageError: it lies elsewhere.
         """
-        assert isinstance(self.root, Path)
-        if not self.outside and leaves(self.root, self.file):
+        path = self.path
+        if not self.outside and leaves(cast("Path", self.root), self.file):
             raise UnreadableImageError(outside(self.file))
-        return self.root / self.file
+        return path
 
     def content(self) -> Path | bytes:
         """The file that was checked; of another source its bytes.
@@ -151,7 +162,7 @@ class Photo:
         """
         if not isinstance(self.root, Path):
             return self.root.digest(self.file, anew=anew)
-        return _digest_on_disk(self.root / self.file)
+        return _digest_on_disk(self.path)
 
     def files(self) -> tuple["Photo", ...]:
         return (self,)

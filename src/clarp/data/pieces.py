@@ -70,7 +70,9 @@ class ShardPiece:
             return data
         if hashlib.sha256(data).digest() != self.sha256:
             self.shard.check_length()
-            reason = f"its bytes, {self.member} in {self.shard.name}, are not those that were packed (SHA-256)"
+            reason = (
+                f"its bytes, {self.member} in {self.shard.name}, are not those that were packed (SHA-256)"
+            )
             raise UnreadableImageError(Problem("damaged", file, reason))
         return data
 

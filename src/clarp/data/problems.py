@@ -25,7 +25,7 @@ class UnreadableImageError(ValueError):
 
 
 class StoreError(OSError):
-    """Where photos lie does not answer, or is not as it was: no photo's fault, so a run stops and may go on."""
+    """Where photos lie does not answer, or is not as it was: no photo's fault, so a run stops there."""
 
 
 class AnnotationError(ValueError):

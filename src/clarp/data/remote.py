@@ -129,4 +129,6 @@ def _photos(files: Iterable[str], problems: list[Problem]) -> Iterator[str]:
         if path.suffix.lower() in SUFFIXES:
             yield str(path)
         else:
-            problems.append(Problem("not an image", str(path), f"its name ends in {path.suffix or 'nothing'!r}"))
+            problems.append(
+                Problem("not an image", str(path), f"its name ends in {path.suffix or 'nothing'!r}")
+            )

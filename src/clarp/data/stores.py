@@ -174,8 +174,8 @@ class RemoteFolder:
         _file_system(self.url, os.getpid())
 
     def entries(self) -> dict[str, int | None]:
-        with self._answering(""):
-            system, root = self._system
+        with self._answering("") as (system, root):
+            system.invalidate_cache(root)
             listed = system.ls(root, detail=True)
         found = {
             about["name"].rstrip("/").removeprefix(root).lstrip("/"): about
@@ -189,8 +189,8 @@ class RemoteFolder:
 
     def files(self) -> dict[str, Mapping[str, Any]]:
         """All files at any depth: by the path below it what the file system says of them."""
-        with self._answering(""):
-            system, root = self._system
+        with self._answering("") as (system, root):
+            system.invalidate_cache(root)
             found = system.find(root, detail=True)
         return {path.removeprefix(root).lstrip("/"): about for path, about in found.items()}
 
@@ -202,8 +202,7 @@ class RemoteFolder:
             about: what a listing said of it; None: the file system is asked now.
         """
         if about is None:
-            with self._answering(name):
-                system, root = self._system
+            with self._answering(name) as (system, root):
                 system.invalidate_cache(f"{root}/{name}".rpartition("/")[0])
                 about = system.info(f"{root}/{name}")
         return int(about["size"]), next((str(about[key]) for key in _VERSION if about.get(key)), "")
@@ -212,16 +211,14 @@ class RemoteFolder:
         return self.version(name)[0]
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
-        with self._answering(name):
-            system, root = self._system
+        with self._answering(name) as (system, root):
             if stop is not None and stop <= start:  # an empty range has no meaning in HTTP
                 return b""
             data: bytes = system.cat_file(f"{root}/{name}", start=start or None, end=stop)
         return data
 
     def opened(self, name: str) -> BinaryIO:
-        with self._answering(name):
-            system, root = self._system
+        with self._answering(name) as (system, root):
             file: BinaryIO = system.open(f"{root}/{name}", "rb")
         return file
 
@@ -230,21 +227,17 @@ class RemoteFolder:
         with TemporaryFile() as file:
             write(file)
             file.seek(0)
-            with self._answering(name):
-                system, root = self._system
+            with self._answering(name) as (system, root):
                 system.makedirs(root, exist_ok=True)
                 with system.open(f"{root}/{name}", "wb") as stream:
                     shutil.copyfileobj(file, stream, 1 << 20)
 
-    @property
-    def _system(self) -> tuple[Any, str]:
-        return _file_system(self.url, os.getpid())
-
     @contextmanager
-    def _answering(self, name: str) -> Iterator[None]:
-        """Turn whatever a file system raises into a missing file, or one sentence about the folder."""
+    def _answering(self, name: str) -> Iterator[tuple[Any, str]]:
+        """The file system and the folder in it; what it raises becomes a missing file, or one sentence."""
+        found = _file_system(self.url, os.getpid())
         try:
-            yield
+            yield found
         except FileNotFoundError as error:
             if not name:
                 raise ValueError(f"{self.url} does not exist, or is empty: give a data set") from error

@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from clarp.data.dataset import Dataset
 from clarp.data.folder import by_names, label_of
@@ -32,9 +32,7 @@ _MOST_OF_A_HEADER = 1 << 20
 """Bytes: what a header says of itself in further blocks (long names, pax) is read into memory."""
 
 
-def tar_shards(
-    folder: StoredFolder, names: Sequence[str], classes: Sequence[str] = ()
-) -> Dataset:
+def tar_shards(folder: StoredFolder, names: Sequence[str], classes: Sequence[str] = ()) -> Dataset:
     """Samples of WebDataset shards without an index: a photo and its label have the same key.
 
     The key is a file's path in the tar up to the first dot of its name. The label is the text of ``KEY.cls``
@@ -126,8 +124,8 @@ class _Found:
             return None
         if said is None:
             raise ValueError(
-                f"{shard.folder}/{shard.name} is of `clarp pack`, which did not come to its end, or its index was "
-                "not copied: pack again, or copy index.parquet and index.parquet.sha256."
+                f"{shard.folder}/{shard.name} is of `clarp pack`, which did not come to its end, or its "
+                "index was not copied: pack again, or copy index.parquet and index.parquet.sha256."
             )
         label = label_of(said, self.by_name, self.classes)
         if isinstance(label, str):
@@ -164,9 +162,7 @@ def _said(about: Any) -> str | None:
     return " ".join(map(str, label)) if isinstance(label, list) else str(label)
 
 
-def _by_key(
-    members: Iterator[_Member], shard: str, problems: list[Problem]
-) -> dict[str, dict[str, _Member]]:
+def _by_key(members: Iterator[_Member], shard: str, problems: list[Problem]) -> dict[str, dict[str, _Member]]:
     """The files of each key by their suffixes, in the order of the tar."""
     found: dict[str, dict[str, _Member]] = {}
     for member in members:
@@ -188,9 +184,9 @@ def _members(file: BinaryIO, shard: str, length: int, problems: list[Problem]) -
     """The regular files of a tar, as far as it is whole."""
     before = -1
     try:
-        tar = tarfile.open(fileobj=_HeaderReader(file), mode="r:")  # noqa: SIM115  nothing of it is open
+        tar = tarfile.open(fileobj=cast("BinaryIO", _HeaderReader(file)), mode="r:")  # noqa: SIM115  nothing of it is open
         while (entry := tar.next()) is not None:
-            tar.members.clear()  # which would hold all of them
+            tar.members.clear()  # type: ignore[attr-defined]  # it would hold all of them
             stop = entry.offset_data + entry.size
             if entry.offset <= before or entry.size < 0 or stop > length:
                 problems.append(Problem("damaged", f"{shard}/{entry.name}", "the shard ends in it"))
@@ -208,7 +204,8 @@ def _members(file: BinaryIO, shard: str, length: int, problems: list[Problem]) -
     except OSError:
         raise
     except Exception as error:  # noqa: BLE001  tarfile raises whatever it runs into
-        reason = f"behind byte {max(before, 0):,} it can't be read as a tar file: {error or type(error).__name__}"
+        said = str(error) or type(error).__name__
+        reason = f"behind byte {max(before, 0):,} it can't be read as a tar file: {said}"
         problems.append(Problem("damaged", shard, reason))
 
 
