@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from stat import S_ISREG
@@ -19,8 +20,8 @@ from clarp.files import kind, write_atomically
 from clarp.optional import optional
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_VERSION = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "mtime", "modified", "created")
-"""What file systems call what changes with a file, the surest first."""
+_VERSION = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "mtime", "created")
+"""What file systems call what changes with a file, in listings as for single files, the surest first."""
 
 
 class StoredFolder(Protocol):
@@ -205,7 +206,8 @@ class RemoteFolder:
             with self._answering(name) as (system, root):
                 system.invalidate_cache(f"{root}/{name}".rpartition("/")[0])
                 about = system.info(f"{root}/{name}")
-        return int(about["size"]), next((str(about[key]) for key in _VERSION if about.get(key)), "")
+        said = next((about[key] for key in _VERSION if about.get(key)), "")
+        return int(about["size"]), said.isoformat() if isinstance(said, datetime) else str(said)
 
     def length(self, name: str) -> int:
         return self.version(name)[0]

@@ -187,15 +187,15 @@ def _members(file: BinaryIO, shard: str, length: int, problems: list[Problem]) -
         tar = tarfile.open(fileobj=cast("BinaryIO", _HeaderReader(file)), mode="r:")  # noqa: SIM115  nothing of it is open
         while (entry := tar.next()) is not None:
             tar.members.clear()  # type: ignore[attr-defined]  # it would hold all of them
-            stop = entry.offset_data + entry.size
-            if entry.offset <= before or entry.size < 0 or stop > length:
+            before, last = entry.offset, before
+            cut = not entry.issparse() and entry.offset_data + entry.size > length
+            if cut or entry.size < 0 or before <= last:  # a length below 0 would lead back, for ever
                 problems.append(Problem("damaged", f"{shard}/{entry.name}", "the shard ends in it"))
                 return
-            before = entry.offset
             if entry.isreg() and not entry.issparse():
                 yield _Member(entry.name, entry.offset_data, entry.size)
             elif not entry.isdir():
-                what = "a sparse file" if entry.isreg() else "a link, a pipe or a device"
+                what = "a sparse file" if entry.issparse() else "a link, a pipe or a device"
                 problems.append(Problem("not an image", f"{shard}/{entry.name}", what))
         file.seek(tar.offset)
         if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
