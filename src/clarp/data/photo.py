@@ -119,7 +119,10 @@ class Photo:
         return self.checked() if isinstance(self.root, Path) else self.root.read(self.file)
 
     def size(self) -> Size:
-        """(height, width) of what ``open`` returns, from the file's header."""
+        """(height, width) of what ``open`` returned, or else from the file's header."""
+        if "_opened" in vars(self):
+            found: Size = vars(self)["_opened"]
+            return found
         with self._damage_named():
             return decoding.size(self.content(), self.place, upright=not self.as_stored)
 
@@ -128,7 +131,10 @@ class Photo:
         with self._damage_named():
             content = self.content()
             if isinstance(content, bytes):
-                return open_bytes(content, self.place, upright=not self.as_stored)
+                photo = open_bytes(content, self.place, upright=not self.as_stored)
+                # Another look at the header would read all bytes again; kept as cached_property does.
+                vars(self)["_opened"] = (photo.height, photo.width)
+                return photo
             return open_photo(content, upright=not self.as_stored)
 
     def open_with_alpha(self) -> Image.Image:

@@ -207,7 +207,7 @@ class RemoteFolder:
                 system.invalidate_cache(f"{root}/{name}".rpartition("/")[0])
                 about = system.info(f"{root}/{name}")
         said = next((about[key] for key in _VERSION if about.get(key)), "")
-        return int(about["size"]), said.isoformat() if isinstance(said, datetime) else str(said)
+        return int(about["size"]), str(said.timestamp() if isinstance(said, datetime) else said)
 
     def length(self, name: str) -> int:
         return self.version(name)[0]
