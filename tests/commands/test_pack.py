@@ -5,7 +5,6 @@ import itertools
 import pytest
 
 from clarp.cli import main
-from clarp.data.stores import RemoteFolder
 from clarp.evaluation.store import Store
 from evaluation.toys import parts_of, toy_boxes, toy_model, toy_photos
 from evaluation.watched import evaluated
@@ -98,18 +97,16 @@ def test_a_store_that_stops_answering_stops_the_run_which_goes_on_later(tmp_path
     try:
         assert packed(photos, "--out", "memory://clarp-run/shards") == 0
         arguments[1] = "memory://clarp-run/shards"
-        count, read = itertools.count(), RemoteFolder.read
+        count, memory = itertools.count(), type(fsspec.filesystem("memory"))
+        read = memory.cat_file
 
-        def failing(self, name, *place):
-            if name.endswith(".tar") and next(count) == 25:
-                monkeypatch.setattr(fsspec.filesystem("memory").__class__, "cat_file", refuse)
-            return read(self, name, *place)
-
-        def refuse(*_, **__):
-            raise ConnectionError("the cable is out")
+        def failing(self, path, **place):
+            if path.endswith(".tar") and next(count) >= 25:
+                raise ConnectionError("the cable is out")
+            return read(self, path, **place)
 
         with monkeypatch.context() as patch:
-            patch.setattr(RemoteFolder, "read", failing)
+            patch.setattr(memory, "cat_file", failing)
             assert evaluated(*arguments, "--out", tmp_path / "run") == 2
         assert (
             "000000.tar can't be read or written: ConnectionError: the cable is out."

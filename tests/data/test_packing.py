@@ -440,6 +440,7 @@ class TestIndex:
             {"shards": []},
             {"classes": [3]},
             {"classes": ["a"], "own_classes": True},
+            {"classes": [], "own_classes": True},
             {"name": None},
         ],
     )

@@ -1,5 +1,6 @@
 """Data sets on other file systems: a real S3 server on this machine, and fsspec's own memory."""
 
+import os
 import shutil
 import sys
 import tarfile
@@ -10,6 +11,7 @@ from clarp.data import pack
 from clarp.data.opening import open_dataset
 from clarp.data.problems import StoreError, UnreadableImageError
 from clarp.data.stores import _file_system
+from data.buckets import s3_server
 from evaluation.toys import toy_photos
 
 fsspec = pytest.importorskip("fsspec", reason='needs pip install "clarp[remote]"')
@@ -18,21 +20,8 @@ CLASSES = ["cow", "ant", "dog", "bee"]
 
 @pytest.fixture(scope="module")
 def server():
-    pytest.importorskip("s3fs", reason='needs pip install "clarp[remote]"')
-    moto = pytest.importorskip("moto.server")
-    own = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    own.start()
-    host, port = own.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        }.items():
-            patch.setenv(name, value)
-        yield own
-    own.stop()
+    with s3_server(os.environ):
+        yield
 
 
 @pytest.fixture(scope="module")

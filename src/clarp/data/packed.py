@@ -17,6 +17,7 @@ from clarp.data.sample import Label, Object, Sample
 from clarp.data.stores import StoredFolder
 from clarp.geometry import Box
 from clarp.optional import optional
+from clarp.text import printable
 
 INDEX = "index.parquet"
 CHECKSUM = f"{INDEX}.sha256"
@@ -136,7 +137,7 @@ def packed(folder: StoredFolder, classes: Sequence[str] = ()) -> Dataset:
         OSError,
         optional("pyarrow", _PURPOSE).ArrowException,
     ) as error:
-        said = (str(error).splitlines() or [""])[0].rstrip(".")
+        said = printable((str(error).splitlines() or [""])[0].rstrip("."))
         raise ValueError(f"{folder}/{INDEX} is damaged ({said}): copy it again, or pack again.") from error
     table, shards, problems = _present(folder, table, lengths)
     mapped = by_names and bool(classes)
@@ -192,13 +193,13 @@ def _check(table: Any, shards: Mapping[str, int], classes: int | None) -> None:
     labels = compute.list_flatten(table["labels"])
     ids = compute.list_flatten(labels)
     least = compute.min(compute.list_value_length(labels)).as_py()
-    low, high = (compute.min_max(ids)[end].as_py() for end in ("min", "max"))
-    if labels.null_count or ids.null_count or least == 0 or (low or 0) < 0:
+    if labels.null_count or ids.null_count or least == 0 or (compute.min(ids).as_py() or 0) < 0:
         raise ValueError("a label is no list of classes")
-    for objects in compute.drop_null(table["objects"]).to_pylist():
-        high = max([high or 0, *(max(thing.label) for thing in _objects(objects, tuple))])
-    if classes is not None and (high or 0) >= max(classes, 1):
-        raise ValueError(f"it has the class {high}, and {classes} names of classes")
+    texts = compute.drop_null(table["objects"]).to_pylist()
+    named = [max(thing.label) for text in texts for thing in _objects(text, tuple)]
+    highest = max([*named, *compute.drop_null(compute.unique(ids)).to_pylist()], default=-1)
+    if classes is not None and highest >= classes:
+        raise ValueError(f"it has the class {highest}, and {classes} names of classes")
 
 
 def _present(
