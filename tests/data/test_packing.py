@@ -341,10 +341,13 @@ class TestShards:
         path = out / "000001.tar"
         content = path.read_bytes()
         path.write_bytes(content[:2000])
-        with pytest.raises(StoreError, match=r"000001\.tar changed while it was in use: it has 2,000 bytes"):
+        with pytest.raises(
+            StoreError,
+            match=r"000001\.tar is not as it was when the data set was opened: .* it has 2,000 bytes",
+        ):
             found[7].image()
         path.unlink()
-        with pytest.raises(StoreError, match=r"it has no bytes, and had"):
+        with pytest.raises(StoreError, match=r"it has no bytes, and it had"):
             found[7].image()
         path.write_bytes(content)
         found[7].image()

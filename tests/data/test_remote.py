@@ -108,7 +108,7 @@ def test_shards(bucket, photos, tmp_path):
     with pytest.raises(UnreadableImageError, match=r"000004\.png in 000001\.tar, are not those"):
         found[4].image()
     system.pipe(f"{url}/shards/000001.tar", content[:600])
-    with pytest.raises(StoreError, match=r"000001\.tar changed while it was in use"):
+    with pytest.raises(StoreError, match=r"000001\.tar is not as it was"):
         found[4].image()
     found[3].image()
     again = open_dataset(f"{url}/shards")

@@ -300,7 +300,7 @@ class TestDamaged:
         assert dataset[0].picture.digest(anew=True) != before[0]
         assert dataset[1].picture.digest(anew=True) == before[1]
         path.write_bytes(content[:600])
-        with pytest.raises(StoreError, match=r"0\.tar changed while it was in use"):
+        with pytest.raises(StoreError, match=r"0\.tar is not as it was"):
             dataset[0].image()
         path.unlink()
         assert dataset[0].picture.digest(anew=True) not in before

@@ -1,6 +1,7 @@
 """Photos that are pieces of a tar file: read by their place in it, without unpacking."""
 
 import hashlib
+import socket
 from dataclasses import dataclass
 
 from clarp.data.photo import UNREADABLE, digest_of_ends
@@ -34,8 +35,9 @@ class Shard:
             now = "no"
         if now != f"{self.length:,}":
             raise StoreError(
-                f"{self.folder}/{self.name} changed while it was in use: it has {now} bytes, and had "
-                f"{self.length:,}. Put it back, or open the data set again."
+                f"{self.folder}/{self.name} is not as it was when the data set was opened: on the machine "
+                f"{socket.gethostname()} it has {now} bytes, and it had {self.length:,}. Put it back, or open "
+                "the data set again."
             )
 
 
@@ -70,9 +72,7 @@ class ShardPiece:
             return data
         if hashlib.sha256(data).digest() != self.sha256:
             self.shard.check_length()
-            reason = (
-                f"its bytes, {self.member} in {self.shard.name}, are not those that were packed (SHA-256)"
-            )
+            reason = f"its bytes, {self.member} in {self.shard.name}, are not those that were packed"
             raise UnreadableImageError(Problem("damaged", file, reason))
         return data
 
