@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import pickle
 import shutil
 import tarfile
@@ -286,6 +287,11 @@ class TestShards:
             pack(Dataset("a", (sample,)), tmp_path / "shards")
         assert path.exists()
 
+    def test_a_file_of_a_terabyte(self, photos, tmp_path):
+        os.truncate(photos[2].picture.path, 1 << 40)  # sparse: nothing of it is on the disk
+        (problem,) = pack(photos, tmp_path / "shards").problems
+        assert (problem.kind, problem.file) == ("damaged", photos[2].id)
+
     def test_nothing(self, tmp_path):
         assert pack(Dataset("nothing", ()), tmp_path / "shards").shards == 0
         assert len(open_dataset(str(tmp_path / "shards"))) == 0
@@ -375,6 +381,12 @@ class TestIndex:
             (out / "index.parquet").write_bytes(content)
             with pytest.raises(ValueError, match=r"index\.parquet is damaged"):
                 open_dataset(str(out))
+
+    @pytest.mark.parametrize("name", ["index.parquet", "index.parquet.sha256"])
+    def test_of_a_terabyte(self, out, name):
+        os.truncate(out / name, 1 << 40)
+        with pytest.raises(ValueError, match="1,099,511,627,776 bytes, expected at most"):
+            open_dataset(str(out))
 
     def test_without_its_checksum(self, out):
         (out / "index.parquet.sha256").unlink()

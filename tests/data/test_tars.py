@@ -246,6 +246,21 @@ class TestDamaged:
         assert (file, kind) == ("0.tar", "damaged")
         assert "a header of 1,099,511,627,776 bytes" in reason
 
+    def test_a_photo_of_a_terabyte(self, tmp_path):
+        """Nothing of it is on the disk, and nothing of it may come to memory."""
+        path = tmp_path / "0.tar"
+        header, label = tarfile.TarInfo("a.png"), tarfile.TarInfo("a.cls")
+        header.size, label.size = 1 << 40, 1
+        with path.open("wb") as file:
+            file.write(header.tobuf(tarfile.GNU_FORMAT))
+            file.seek(1 << 40, os.SEEK_CUR)
+            file.write(label.tobuf() + b"1" + bytes(511 + 1024))
+        (sample,) = open_dataset(str(path))
+        with pytest.raises(
+            UnreadableImageError, match=r"a\.png: damaged \(1,099,511,627,776 bytes, expected at most"
+        ):
+            sample.image()
+
     def test_a_chain_of_headers(self, tmp_path):
         path = tmp_path / "0.tar"
         path.write_bytes(special("x", tarfile.XHDTYPE).tobuf() * 5000 + bytes(1024))

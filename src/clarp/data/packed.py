@@ -14,7 +14,7 @@ from clarp.data.photo import Photo
 from clarp.data.pieces import Shard, ShardPiece
 from clarp.data.problems import Problem, UnreadableImageError
 from clarp.data.sample import Label, Object, Sample
-from clarp.data.stores import StoredFolder
+from clarp.data.stores import StoredFolder, read_whole
 from clarp.geometry import Box
 from clarp.optional import optional
 from clarp.text import printable
@@ -24,6 +24,7 @@ CHECKSUM = f"{INDEX}.sha256"
 ABOUT = b"clarp.pack"
 VERSION = 1
 _AT_ONCE = 4096
+_INDEX_BYTES = 4 << 30
 _PURPOSE = "A packed data set"
 
 
@@ -121,7 +122,7 @@ def packed(folder: StoredFolder, classes: Sequence[str] = ()) -> Dataset:
         ValueError: the index is damaged, or a class is none of the model's.
         StoreError: a remote folder does not answer.
     """
-    content, checksum = folder.read(INDEX), folder.read(CHECKSUM)
+    content, checksum = read_whole(folder, INDEX, _INDEX_BYTES), read_whole(folder, CHECKSUM, 1 << 10)
     try:
         if checksum.decode().partition(" ")[0] != hashlib.sha256(content).hexdigest():
             raise ValueError(f"its bytes are not those of {CHECKSUM}")  # noqa: TRY301  worded below

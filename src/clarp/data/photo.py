@@ -21,6 +21,7 @@ from clarp.images import open_bytes, open_photo
 UNREADABLE = hashlib.sha256(b"unreadable").digest()
 """The digest of a photo that can't be read."""
 _ENDS = 4096
+_MOST_BYTES = 1 << 30
 
 
 class Picture(Protocol):
@@ -158,6 +159,7 @@ class Photo:
             if isinstance(content, bytes):
                 return content
             decoding.check_regular(content)
+            check_size(self.file, content.stat().st_size)
             return content.read_bytes()
 
     def digest(self, *, anew: bool = False) -> bytes:
@@ -185,6 +187,17 @@ class Photo:
         except (OSError, ValueError) as error:
             reason = _reason(error).removeprefix(f"{self.place}: ")
             raise UnreadableImageError(Problem("damaged", self.file, reason)) from error
+
+
+def check_size(file: str, length: int) -> None:
+    """Refuse a photo that is too large to hold all its bytes.
+
+    Raises:
+        UnreadableImageError: it is.
+    """
+    if length > _MOST_BYTES:
+        reason = f"{length:,} bytes, expected at most {_MOST_BYTES:,}"
+        raise UnreadableImageError(Problem("damaged", file, reason))
 
 
 def digest_of_ends(length: int, read: Callable[[int, int], bytes]) -> bytes:

@@ -4,7 +4,7 @@ import hashlib
 import socket
 from dataclasses import dataclass
 
-from clarp.data.photo import UNREADABLE, digest_of_ends
+from clarp.data.photo import UNREADABLE, check_size, digest_of_ends
 from clarp.data.problems import Problem, StoreError, UnreadableImageError
 from clarp.data.stores import StoredFolder
 
@@ -36,8 +36,8 @@ class Shard:
         if now != f"{self.length:,}":
             raise StoreError(
                 f"{self.folder}/{self.name} is not as it was when the data set was opened: on the machine "
-                f"{socket.gethostname()} it has {now} bytes, and it had {self.length:,}. Put it back, or open "
-                "the data set again."
+                f"{socket.gethostname()} it has {now} bytes, and it had {self.length:,}. Put it back, or "
+                "open the data set again."
             )
 
 
@@ -62,6 +62,7 @@ class ShardPiece:
     sha256: bytes | None = None
 
     def read(self, file: str) -> bytes:
+        check_size(file, self.length)
         try:
             data = self._bytes(0, self.length)
         except UnreadableImageError:

@@ -9,13 +9,14 @@ from typing import Any
 from clarp.data._located import decoded, header, read_rows
 from clarp.data.dataset import Dataset
 from clarp.data.folder import class_column, index_of_folders, labelled_rows
-from clarp.data.photo import UNREADABLE, Photo
+from clarp.data.photo import UNREADABLE, Photo, check_size
 from clarp.data.problems import AnnotationError, Contradiction, Problem, UnreadableImageError
 from clarp.data.sample import Sample
-from clarp.data.stores import RemoteFolder
+from clarp.data.stores import RemoteFolder, read_whole
 from clarp.images import SUFFIXES
 
 TABLE = "labels.csv"
+_TABLE_BYTES = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class RemoteFile:
     version: str
 
     def read(self, file: str) -> bytes:
+        check_size(file, self.length)
         data = self.folder.read(file)
         if len(data) != self.length:
             reason = f"{len(data):,} bytes were read, and {self.length:,} were listed"
@@ -92,7 +94,7 @@ def remote_table(folder: RemoteFolder, classes: Sequence[str] = ()) -> Dataset:
     """
     files = folder.files()
     place = f"{folder}/{TABLE}"
-    text = decoded(folder.read(TABLE), place)
+    text = decoded(read_whole(folder, TABLE, _TABLE_BYTES), place)
     column = class_column(header(place, text))
     wrong: list[Contradiction] = []
     problems: list[Problem] = []

@@ -92,6 +92,19 @@ def stored_folder(place: str | Path, *, outside: bool = False) -> StoredFolder:
     return folder
 
 
+def read_whole(folder: StoredFolder, name: str, most: int) -> bytes:
+    """All bytes of a table.
+
+    Raises:
+        ValueError: there are more than ``most``.
+        UnreadableImageError, StoreError: it can't be read.
+    """
+    length = folder.length(name)
+    if length > most:
+        raise ValueError(f"{folder}/{name}: {length:,} bytes, expected at most {most:,}: give a smaller one")
+    return folder.read(name)
+
+
 @dataclass(frozen=True)
 class LocalFolder:
     """A folder on a disk."""
