@@ -271,6 +271,10 @@ class TestShards:
         ):
             pack(open_dataset(str(out)), out)
         assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+        with pytest.raises(
+            ValueError, match=r"000000\.tar is a file, and shards go into an empty or a new folder"
+        ):
+            pack(photos, out / "000000.tar")
 
     def test_photos_that_can_t_be_read_are_left_out(self, photos, tmp_path):
         photos[4].picture.path.unlink()

@@ -117,6 +117,16 @@ def test_shards(bucket, photos, tmp_path):
     assert {problem.kind for problem in open_dataset(f"{url}/shards").problems} == {"missing"}
 
 
+def test_a_bucket_that_is_not_there_is_not_made(server, photos):
+    pytest.importorskip("pyarrow.parquet")
+    given = open_dataset(str(photos))
+    with pytest.raises(ValueError, match=r"s3://no-such-bucket/shards does not exist"):
+        pack(given, "s3://no-such-bucket/shards")
+    with pytest.raises(ValueError, match=r"s3://no-such-bucket/shards does not exist"):
+        open_dataset("s3://no-such-bucket/shards")
+    assert not fsspec.filesystem("s3").exists("no-such-bucket")
+
+
 def test_shards_of_others(bucket, photos, tmp_path):
     url, system = bucket
     for k in range(3):

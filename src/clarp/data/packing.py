@@ -17,7 +17,7 @@ from clarp.data.packed import ABOUT, CHECKSUM, INDEX, VERSION, index_schema, rec
 from clarp.data.photo import Photo, digest_of_ends
 from clarp.data.problems import Problem, UnreadableImageError
 from clarp.data.sample import Object, Sample
-from clarp.data.stores import StoredFolder, stored_folder
+from clarp.data.stores import LocalFolder, StoredFolder, stored_folder
 from clarp.data.tars import PACKED_BY
 from clarp.images import SUFFIXES
 from clarp.optional import optional
@@ -89,6 +89,8 @@ def pack(dataset: Dataset, out: str | Path, *, photos_per_shard: int = 1000) -> 
 
 
 def _check_empty(folder: StoredFolder) -> None:
+    if isinstance(folder, LocalFolder) and folder.root.is_file():
+        raise ValueError(f"{folder} is a file, and shards go into an empty or a new folder: give one.")
     try:
         there = list(folder.entries())
     except ValueError:  # there is none

@@ -22,6 +22,8 @@ from clarp.optional import optional
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _VERSION = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "mtime", "created")
 """What file systems call what changes with a file, in listings as for single files, the surest first."""
+_WITHOUT_FOLDERS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"})
+"""Object stores: to make a folder there would make the bucket, if its name is mistyped."""
 
 
 class StoredFolder(Protocol):
@@ -74,22 +76,9 @@ def is_url(place: str) -> bool:
     return _URL.match(place) is not None
 
 
-def stored_folder(place: str | Path, *, outside: bool = False) -> StoredFolder:
-    """The folder at a path or a URL.
-
-    Args:
-        place: where; it need not exist.
-        outside: links may lead out of a folder on a disk.
-
-    Raises:
-        ModuleNotFoundError: a URL, and the library for it is not installed.
-        ValueError: a URL of an unknown kind.
-    """
-    if not is_url(str(place)):
-        return LocalFolder(Path(place), outside)
-    folder = RemoteFolder(str(place).rstrip("/"))
-    folder.check()
-    return folder
+def stored_folder(place: str | Path) -> StoredFolder:
+    """The folder at a path or a URL; it need not exist."""
+    return RemoteFolder(str(place).rstrip("/")) if is_url(str(place)) else LocalFolder(Path(place))
 
 
 def read_whole(folder: StoredFolder, name: str, most: int) -> bytes:
@@ -178,15 +167,6 @@ class RemoteFolder:
     def name(self) -> str:
         return self.url.rpartition("/")[2]
 
-    def check(self) -> None:
-        """Look for the library, before anything is asked.
-
-        Raises:
-            ModuleNotFoundError: fsspec, or what it needs for this kind of URL, is not installed.
-            ValueError: there is no such kind.
-        """
-        _file_system(self.url, os.getpid())
-
     def entries(self) -> dict[str, int | None]:
         with self._answering("") as (system, root):
             system.invalidate_cache(root)
@@ -242,8 +222,9 @@ class RemoteFolder:
         with TemporaryFile() as file:
             write(file)
             file.seek(0)
-            with self._answering(name) as (system, root):
-                system.makedirs(root, exist_ok=True)
+            with self._answering("") as (system, root):
+                if self.url.partition("://")[0] not in _WITHOUT_FOLDERS:
+                    system.makedirs(root, exist_ok=True)
                 with system.open(f"{root}/{name}", "wb") as stream:
                     shutil.copyfileobj(file, stream, 1 << 20)
 
@@ -255,7 +236,7 @@ class RemoteFolder:
             yield found
         except FileNotFoundError as error:
             if not name:
-                raise ValueError(f"{self.url} does not exist, or is empty: give a data set") from error
+                raise ValueError(f"{self.url} does not exist, or has nothing in it") from error
             raise UnreadableImageError(Problem("missing", name, "no such file")) from error
         except Exception as error:  # libraries of all kinds lie behind it
             said = (str(error).strip().splitlines() or [""])[0].rstrip(".")
