@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import bombs
 from clarp.data import Dataset, Photo, Sample, pack, voc
 from clarp.data.opening import open_dataset
 from clarp.data.packed import ABOUT, index_schema
@@ -361,6 +362,36 @@ class TestShards:
             found[7].image()
         path.write_bytes(content)
         found[7].image()
+
+
+BAD = {
+    "empty": b"",
+    "text": b"no picture",
+    "cut": bombs.saved(Image.effect_noise((64, 64), 50), "PNG")[:900],
+    "large": bombs.saved(Image.new("1", (30_000, 30_000)), "PNG"),
+}
+
+
+@pytest.mark.parametrize("which", BAD)
+def test_a_bad_photo_is_as_bad_in_a_shard(tmp_path, which):
+    """It is decoded in the same process with the same bounds, and the message has the same words."""
+    (tmp_path / "set" / "ant").mkdir(parents=True)
+    (tmp_path / "set" / "ant" / "a.png").write_bytes(BAD[which])
+    given = open_dataset(str(tmp_path / "set"))
+    assert pack(given, tmp_path / "shards").problems == ()
+    found = open_dataset(str(tmp_path / "shards"))
+    for look in (Sample.image, lambda sample: sample.size):
+        said = []
+        for sample in (given[0], found[0]):
+            try:
+                look(sample)
+            except UnreadableImageError as error:
+                said.append(error.problem)
+            else:
+                said.append(None)
+        assert said[0] == said[1]
+    with pytest.raises(UnreadableImageError):
+        found[0].image()
 
 
 def members(path: Path):
