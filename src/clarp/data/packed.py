@@ -60,7 +60,7 @@ def record(thing: Object) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class PackedSamples(Sequence[Sample]):
-    """The samples of an index, made when they are asked for: the index takes a fifth of their memory.
+    """The samples of an index, made when they are asked for, because the index takes less memory.
 
     Attributes:
         table: the index, of pyarrow.
