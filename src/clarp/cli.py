@@ -258,13 +258,7 @@ def plan(
 
 @app.command()
 def evaluate(
-    dataset: Annotated[
-        str,
-        typer.Argument(
-            help="A folder (class folders, labels.csv, boxes.json, ImageNet, VOC, COCO), mosaics:FOLDER, or "
-            "composites:FOLDER."
-        ),
-    ],
+    dataset: Annotated[str, typer.Argument(help=options.DATASETS)],
     *,
     out: Annotated[Path, typer.Option(help="Folder of the run; the same command goes on where it stopped.")],
     model: Annotated[
@@ -324,13 +318,7 @@ def evaluate(
     pictures: Annotated[
         bool, typer.Option(help="Keep a small picture of each photo and map, for the report's page.")
     ] = True,
-    outside: Annotated[
-        bool,
-        typer.Option(
-            "--outside",
-            help="Photos and tables may lie outside of the data set's folder: links, ../, absolute paths.",
-        ),
-    ] = False,
+    outside: options.Outside = False,
 ) -> None:
     """Measure how good heatmaps are, on a data set; stop it and go on as you like."""
     from clarp import models as classifiers
@@ -371,6 +359,24 @@ def evaluate(
         outside=outside,
     )
     raise typer.Exit(code)
+
+
+@app.command()
+def pack(
+    dataset: Annotated[str, typer.Argument(help=options.DATASETS)],
+    *,
+    out: Annotated[
+        str,
+        typer.Option(help="An empty or a new folder for the shards, or a URL such as s3://bucket/shards."),
+    ],
+    labels: options.Labels = None,
+    photos_per_shard: Annotated[int, typer.Option(min=1, help="As many as a tar file has.")] = 1000,
+    outside: options.Outside = False,
+) -> None:
+    """Pack a data set into WebDataset shards with an index, for many photos and for many machines."""
+    from clarp.commands.pack import run
+
+    raise typer.Exit(run(dataset, out, labels, photos_per_shard, outside=outside))
 
 
 @app.command()

@@ -9,7 +9,10 @@ from collections import Counter
 import psutil
 import pytest
 
+from clarp.data import pack
+from clarp.data.opening import open_dataset
 from clarp.evaluation.processes import portable
+from data.buckets import s3_server
 from evaluation.toys import ENVIRONMENT, command, parts_of, started
 from evaluation.watched import evaluated, opened, same_table, watched_toys
 
@@ -36,6 +39,18 @@ def test_the_table_is_that_of_one_process_and_each_loads_its_model_once(toys, tm
     assert len(found) == 60 + len(workers)
     assert evaluated(*arguments, tmp_path / "run", "--workers", "3") == 0
     assert "60 images, 0 of them computed now" in capsys.readouterr().out
+
+
+def test_photos_in_an_object_store(toys, tmp_path, capsys):
+    """Each process reads pieces of shards for itself; the table is that of the photos on the disk."""
+    folder, arguments = toys
+    with s3_server(os.environ):
+        pytest.importorskip("fsspec").filesystem("s3").mkdir("toys")
+        pack(open_dataset(str(folder / "photos")), "s3://toys/shards", photos_per_shard=7)
+        given = [arguments[0], "s3://toys/shards", *arguments[2:]]
+        assert evaluated(*given, tmp_path / "run", "--workers", "2") == 0
+    assert "60 images, 60 of them computed now" in capsys.readouterr().out
+    same_table(folder, tmp_path / "run")
 
 
 def test_a_killed_worker_costs_its_part_only(toys, tmp_path):

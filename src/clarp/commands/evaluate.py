@@ -25,6 +25,7 @@ from clarp.commands.notes import lost_in_silence, note, note_assumed, note_lost
 from clarp.data.dataset import Dataset
 from clarp.data.opening import open_dataset
 from clarp.data.problems import GAVE_NONE
+from clarp.data.stores import is_url
 from clarp.evaluation.confident import confident
 from clarp.evaluation.run import Outcome, Run
 from clarp.evaluation.settings import Settings
@@ -66,6 +67,12 @@ def run(
         ValueError, TypeError, OSError, ImportError, CaptureError: something doesn't hold, or the folder has
             another run; no row was written.
     """
+    url = str(out).replace(":/", "://", 1)  # of which a Path leaves one slash
+    if is_url(url):
+        raise ValueError(
+            f"--out is {url}, and a run is written to a folder on a disk: give one, and copy it when it is "
+            "done. The data set may lie there."
+        )
     protocol = None if suite is None else Suite.named(suite)
     if protocol is not None and (settings.methods or metrics):
         raise ValueError(

@@ -7,6 +7,11 @@ import typer
 
 PROGRAMS = "A .pt2 file, an ultralytics file or a Python file can execute code when it is loaded."
 
+DATASETS = (
+    "A folder (class folders, labels.csv, boxes.json, ImageNet, VOC, COCO, shards), a URL such as "
+    "s3://bucket/photos, mosaics:FOLDER, or composites:FOLDER."
+)
+
 ModelSpec = Annotated[
     str,
     typer.Option(
@@ -70,6 +75,13 @@ Caption = Annotated[
 ]
 Device = Annotated[
     str | None, typer.Option(help="Where to compute; the GPU if left out and there is one, else the CPU.")
+]
+Outside = Annotated[
+    bool,
+    typer.Option(
+        "--outside",
+        help="Photos and tables may lie outside of the data set's folder: links, ../, absolute paths.",
+    ),
 ]
 Engine = Annotated[
     str,

@@ -58,7 +58,7 @@ class RunPart:
             ValueError: a file changed; ``place`` says on which machine, where that is another.
         """
         for sample, was in zip(self.samples, self.digests, strict=True):
-            if file_digest(sample) != was:
+            if file_digest(sample, anew=True) != was:
                 raise ValueError(
                     f"{sample.id} changed while the run was at work{place}, and what was made of it was not "
                     "kept. Give the same command again if it is as it was at the beginning, or another "

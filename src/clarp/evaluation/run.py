@@ -80,7 +80,7 @@ class Run:
     cache: Path | None = None
 
     def __post_init__(self) -> None:
-        self._begun: list[bytes] = []
+        self._begun: Sequence[bytes] = ()
         self._warned: list[RelevanceLost] = []
         label_limit(self.dataset, len(self.classifier.labels))
         check_truth(self.dataset, self.settings.metrics, self.settings.target)
@@ -123,7 +123,7 @@ class Run:
 
     @cached_property
     def samples(self) -> Sequence[Sample]:
-        return spread(self.dataset, self.settings.limit)
+        return spread(self.dataset.samples, self.settings.limit)
 
     @cached_property
     def loader(self) -> Loader:
@@ -158,9 +158,10 @@ class Run:
         """
         with self.store.locked(), self._crew(workers) as crew:
             seen = crew.fingerprint if workers is None else self._compared(crew.fingerprint)
-            self.store.begin(self._fingerprint(seen), self.about())
+            digests = list(map(file_digest, self.dataset))
+            self.store.begin(self._fingerprint(seen, digests), self.about())
             damaged = tuple(name for name in self.store.damaged() if name.startswith("parts/"))
-            self._begun = self._digests()
+            self._begun = spread(digests, self.settings.limit)
             missing = [ends for ends in self.ranges if not self.store.has(*ends)]
             total = sum(stop - start for start, stop in missing)
 
@@ -212,13 +213,13 @@ class Run:
 
     def fingerprint(self) -> dict[str, Any]:
         """All that the rows depend on, computed here; a change of any entry is another run."""
-        return self._fingerprint(self._measurer.fingerprint())
+        return self._fingerprint(self._measurer.fingerprint(), None)
 
-    def _fingerprint(self, seen: Mapping[str, Any]) -> dict[str, Any]:
+    def _fingerprint(self, seen: Mapping[str, Any], digests: Sequence[bytes] | None) -> dict[str, Any]:
         opened = {
             "name": self.dataset.name,
             "samples": len(self.dataset),
-            "content": self.dataset.fingerprint(),
+            "content": self.dataset.fingerprint(digests),
         }
         return {"model": seen["model"], "data set": opened, **seen}
 
@@ -240,12 +241,9 @@ class Run:
         """The mean of the run's preprocessed images, (C, H, W), computed once and kept in the folder."""
         path = self.folder / MEAN_IMAGE
         if not whole(path):
-            self._begun = self._begun or self._digests()
+            self._begun = self._begun or [file_digest(sample) for sample in self.samples]
             opened = ahead(lambda sample: readable(self.loader, sample), self.samples, most=AHEAD)
             found = mean_image(image[None] for image in opened if image is not None)
             self._part((0, len(self.samples))).check_unchanged()
             write_summed(path, lambda file: np.save(file, found.numpy()))
         return torch.from_numpy(np.load(path))
-
-    def _digests(self) -> list[bytes]:
-        return [file_digest(sample) for sample in self.samples]
