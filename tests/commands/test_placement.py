@@ -24,7 +24,7 @@ def test_options_of_a_cluster_without_one(arguments, tmp_path, capsys, given):
 
 
 def test_an_unknown_engine():
-    with pytest.raises(ValueError, match="--engine is 'dask', expected local or ray"):
+    with pytest.raises(ValueError, match="--engine is 'dask', expected one of torch, onnxruntime, ray"):
         Placement("dask")
 
 
@@ -34,7 +34,7 @@ def test_an_unknown_engine():
 )
 def test_devices_that_a_cluster_does_not_take(device, gpus, said):
     with pytest.raises(ValueError, match=said):
-        Placement("ray", gpus=gpus).workers_for("a", load=str, device=device)
+        Placement("ray", gpus=gpus).workers_for(device)
 
 
 @pytest.mark.parametrize(
@@ -43,8 +43,8 @@ def test_devices_that_a_cluster_does_not_take(device, gpus, said):
 )
 def test_gpus_of_a_cluster(device, gpus, expected, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    found = Placement("ray", 7, "auto", gpus).workers_for("a", load=str, device=device)
-    assert (found.load(), found.address, found.count, found.threads) == ("a", "auto", 7, 3)
+    found = Placement("ray", 7, "auto", gpus).workers_for(device)
+    assert (found.address, found.count, found.threads) == ("auto", 7, 3)
     assert found.gpus == expected
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 import psutil
 import pytest
 
-from clarp.evaluation.processes import portable
+from clarp.workers.processes import portable
 from evaluation.toys import ENVIRONMENT, command, parts_of, started
 from evaluation.watched import evaluated, opened, same_table, watched_toys
 
