@@ -327,6 +327,8 @@ def evaluate(
 
     if target not in {"label", "predicted"}:
         raise ValueError(f"--target is {target!r}, expected label or predicted.")
+    # The word that was torch's here before there was one list for all commands.
+    placement = Placement("torch" if engine == "local" else engine, workers, address, gpus_per_worker)
     settings = Settings(
         methods=_listed(methods),
         metrics={},
@@ -336,18 +338,24 @@ def evaluate(
         batch_size=batch_size,
         seed=seed,
         pictures=pictures,
+        engine=placement.computing,
     )
-    # The word that was torch's here before there was one list for all commands.
-    placement = Placement("torch" if engine == "local" else engine, workers, address, gpus_per_worker)
     others = placement.workers_for(device)
-    chosen = partial(classifiers.load, weights=weights, labels=labels, task=_task(task))
+    load = partial(classifiers.load, weights=weights, labels=labels, task=_task(task))
     # The machine that asks a cluster needs no GPU of its own.
     here = "cpu" if engine == "ray" else device
     code = run(
         dataset,
-        partial(Session.load, weights=weights, labels=labels, task=_task(task), device=here),
+        partial(
+            Session.load,
+            weights=weights,
+            labels=labels,
+            task=_task(task),
+            device=here,
+            engine=placement.computing,
+        ),
         settings,
-        lambda name: Elsewhere(others, partial(chosen, name)) if others else None,
+        lambda name: Elsewhere(others, partial(load, name)) if others else None,
         model=model,
         weights=weights,
         metrics=_listed(metrics),

@@ -86,7 +86,9 @@ def test_a_piece_that_ends_its_worker_twice_fails_and_the_others_are_there(toys,
     unreadable, *failed = manifest_of(out)["failed"]
     assert unreadable["file"].endswith("004b.png")
     assert [failure["file"].rpartition("/")[2] for failure in failed] == names[15:31]
-    said = "the process that explained photos 17 to 32 (015.png to 030.png) ended 2 times: signal 9 (SIGKILL)."
+    said = (
+        "the process that explained photos 17 to 32 (015.png to 030.png) ended 2 times: signal 9 (SIGKILL)."
+    )
     assert all(failure["error"].startswith(said) for failure in failed)
     assert f"clarp: skipped {failed[0]['file']}: {said} Fewer workers" in capsys.readouterr().err
 
@@ -127,7 +129,9 @@ def test_a_file_that_cannot_be_written_stops_it_with_one_sentence(toys, tmp_path
     (out / relevance).mkdir(parents=True)
     assert evaluated(*arguments, out, "--workers", "2") == 2
     said = [line for line in capsys.readouterr().err.splitlines() if "note:" not in line]
-    assert f"clarp: {out / relevance} can't be written (Is a directory); make room, or name another" in said[-1]
+    assert (
+        f"clarp: {out / relevance} can't be written (Is a directory); make room, or name another" in said[-1]
+    )
     done = names_of(out)
     assert "007.png" not in done
     assert {"000.png", "001.png"} <= set(done)
@@ -135,7 +139,7 @@ def test_a_file_that_cannot_be_written_stops_it_with_one_sentence(toys, tmp_path
 
 
 def test_a_file_that_explains_by_several_processes(toys, tmp_path):
-    folder, (_, photos, _, model, *more) = toys
+    _, (_, photos, _, model, *more) = toys
     file = tmp_path / "explain.pt2"
     assert evaluated("export", "--model", model, "--size", "24", "--out", file) == 0
     arguments = ["explain", photos, "--model", file, *more]

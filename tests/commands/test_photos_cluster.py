@@ -130,6 +130,8 @@ def test_a_file_that_cannot_be_written_stops_it_with_one_sentence(toys, on, tmp_
     (out / relevance).mkdir(parents=True)
     assert evaluated(*arguments, out, *on) == 2
     said = [line for line in capsys.readouterr().err.splitlines() if "note:" not in line]
-    assert f"clarp: {out / relevance} can't be written (Is a directory); make room, or name another" in said[-1]
+    assert (
+        f"clarp: {out / relevance} can't be written (Is a directory); make room, or name another" in said[-1]
+    )
     assert "007.png" not in names_of(out)
     assert {"000.png", "001.png"} <= set(names_of(out))

@@ -21,7 +21,7 @@ from rich.progress import (
 from rich.text import Text
 
 from clarp.cache import default_folder
-from clarp.commands.notes import lost_in_silence, note, note_assumed, note_lost
+from clarp.commands.notes import lost_in_silence, note, note_assumed, note_lost, recording_as_notes
 from clarp.data.dataset import Dataset
 from clarp.data.opening import open_dataset
 from clarp.data.problems import GAVE_NONE
@@ -115,7 +115,8 @@ def _evaluated(
     evaluation = Run(dataset, classifier, settings, out, device, default_folder())
     for assumed in evaluation.task.notes if evaluation.task else ():
         note(assumed)
-    with _progress(f"{classifier.name} on {dataset.name}") as advance, lost_in_silence():
+    title = f"{classifier.name} on {dataset.name}"
+    with _progress(title) as advance, lost_in_silence(), recording_as_notes():
         try:
             outcome = evaluation.complete(advance, elsewhere)
         except KeyboardInterrupt:

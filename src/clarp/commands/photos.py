@@ -14,7 +14,7 @@ from clarp.render.encoding import Format
 from clarp.session import Session
 from clarp.task import Task
 from clarp.workers.base import AbandonedPiece, Advance, LoadedWork, Work, WorkerPlace, Workers, ranges
-from clarp.workers.fingerprint import compared, engine_version, of_classifier, of_machine
+from clarp.workers.fingerprint import compared, of_classifier, of_engine, of_machine
 
 
 @dataclass(frozen=True)
@@ -146,10 +146,9 @@ class LoadedPhotoWork(LoadedWork[PhotoPiece, ExplainedPiece]):
 
 def fingerprint_of(session: Session) -> dict[str, Any]:
     """All that maps and pictures depend on, besides what a piece of the work says."""
-    engine = {} if session.engine == "torch" else {"engine": engine_version(session.engine)}
     return {
         "model": of_classifier(session.classifier),
-        **engine,
+        **of_engine(session.engine),
         **of_machine(session.device, foreign=False),
     }
 

@@ -29,7 +29,7 @@ from clarp.network import Network
 from clarp.optional import optional
 from clarp.task import Task
 from clarp.text import printable
-from clarp.workers.fingerprint import of_classifier, of_machine
+from clarp.workers.fingerprint import of_classifier, of_engine, of_machine
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,7 @@ class Measurer:
             device=device,
             task=self.classifier.task,
             image=image,
+            engine=settings.engine,
         )
         self._copies: Callable[[Any], list[nn.Module]] = cache(
             lambda metric: list(metric.randomised(self.model))
@@ -169,6 +170,7 @@ class Measurer:
             "limit": settings.limit,
             "batch size": settings.batch_size,
             "seed": settings.seed,
+            **of_engine(settings.engine),
             **of_machine(self.device, foreign=any(isinstance(m, Baseline) for m in self.attributors)),
         }
 

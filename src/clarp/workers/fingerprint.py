@@ -54,13 +54,15 @@ def of_machine(device: torch.device, *, foreign: bool) -> dict[str, Any]:
     }
 
 
-def engine_version(engine: EngineName) -> str:
-    """An engine beside PyTorch, with its version.
+def of_engine(engine: EngineName) -> dict[str, str]:
+    """The engine with its version; nothing for PyTorch, which is among the versions.
 
     Raises:
         ModuleNotFoundError: it is not installed.
     """
-    return f"{engine} {optional(engine, f'--engine {engine}', extra='onnx').__version__}"
+    if engine == "torch":
+        return {}
+    return {"engine": f"{engine} {optional(engine, f'--engine {engine}', extra='onnx').__version__}"}
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
