@@ -4,6 +4,7 @@ import socket
 import sys
 
 import pytest
+import torch
 
 from clarp.commands.placement import Placement
 from evaluation.toys import toy_model, toy_photos
@@ -21,6 +22,37 @@ def test_options_of_a_cluster_without_one(arguments, tmp_path, capsys, given):
     assert evaluated(*arguments, *given) == 2
     assert f"{given[0]} are for a cluster: add --engine ray" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "engine", "said"),
+    [
+        ("explain", "local", "--engine is 'local', expected one of torch, onnxruntime, ray."),
+        ("serve", "local", "--engine is 'local', expected one of torch, onnxruntime, ray."),
+        ("evaluate", "tensorflow", "--engine is 'tensorflow', expected one of torch, onnxruntime, ray."),
+        (
+            "serve",
+            "ray",
+            "--engine is 'ray', and `clarp serve` computes in its own process: expected torch or",
+        ),
+    ],
+)
+def test_engines_that_a_command_does_not_have(tmp_path, capsys, command, engine, said):
+    more = {"explain": ["a.png"], "evaluate": [tmp_path, "--out", tmp_path / "run"]}.get(command, [])
+    assert evaluated(command, *more, "--engine", engine) == 2
+    assert capsys.readouterr().err.startswith(f"clarp: {said}")
+
+
+def test_of_the_cluster_without_one_in_explain(tmp_path, capsys):
+    assert evaluated("explain", "a.png", "--out", tmp_path / "out", "--address", "auto") == 2
+    assert "--address are for a cluster: add --engine ray" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_engine_of_the_cpu_takes_no_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert Placement("torch", 4).workers_for(None).devices == ("cuda:0", "cuda:1")
+    assert Placement("onnxruntime", 4).workers_for(None).devices == ("cpu",)
 
 
 def test_an_unknown_engine():

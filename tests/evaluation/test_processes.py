@@ -9,7 +9,6 @@ from collections import Counter
 import psutil
 import pytest
 
-from clarp.workers.processes import portable
 from evaluation.toys import ENVIRONMENT, command, parts_of, started
 from evaluation.watched import evaluated, opened, same_table, watched_toys
 
@@ -141,18 +140,6 @@ class TestRefusals:
         arguments = [str(argument).replace(":build", ":wrong") for argument in arguments]
         assert evaluated(*arguments, tmp_path / "run", "--workers", "1") == 2
         assert "toy.py:wrong failed with RuntimeError: no room for it" in capsys.readouterr().err
-
-    def test_an_error_that_does_not_pickle_comes_in_words(self):
-        class OwnError(Exception):
-            pass
-
-        with pytest.raises(OwnError) as raised:
-            raise OwnError("why")
-        assert str(portable(raised.value)) == "OwnError: why"
-        with pytest.raises(ZeroDivisionError) as raised:
-            1 / 0  # noqa: B018
-        (said,) = portable(raised.value).__notes__
-        assert "test_an_error_that_does_not_pickle" in said
 
     def test_other_threads_than_those_of_the_run(self, toys, tmp_path, capsys, monkeypatch):
         folder, arguments = toys
