@@ -83,9 +83,10 @@ def explain(
 ) -> None:
     """Explain photos: a heatmap over each, and the top predictions."""
     with _importing():
-        from clarp.decoding import prepare
+        if workers is None and engine != "ray":
+            from clarp.decoding import prepare
 
-        prepare()
+            prepare()
         from clarp.commands.explain import prepared, run
         from clarp.commands.photos import PhotosElsewhere
         from clarp.commands.placement import Placement

@@ -150,6 +150,18 @@ def test_a_file_that_explains_by_several_processes(toys, tmp_path):
     assert len(names_of(tmp_path / "one")) == 60
 
 
+def test_another_engine_by_several_processes(toys, tmp_path, capfd):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    _, arguments = toys
+    arguments = [*arguments[:2], "--method", "lrp", "--engine", "onnxruntime", *arguments[2:]]
+    assert evaluated(*arguments, tmp_path / "one") == 1
+    assert evaluated(*arguments, tmp_path / "two", "--workers", "2") == 1
+    assert "recording" in capfd.readouterr().err
+    assert manifest_of(tmp_path / "two") == manifest_of(tmp_path / "one")
+    assert files_of(tmp_path / "two") == files_of(tmp_path / "one")
+
+
 class TestRefusals:
     def test_another_model_in_the_workers(self, toys, tmp_path, capsys):
         _, arguments = toys

@@ -37,8 +37,8 @@ class PhotoPiece:
     @property
     def name(self) -> str:
         """Numbers from 1 on, and names, of the first and the last of its photos."""
-        first, *_, last = [*self.stems, *self.stems]
-        return f"photos {self.start + 1} to {self.stop} ({first.name} to {last.name})"
+        names = [path.name for path in self.stems]
+        return f"photos {self.start + 1} to {self.stop} ({names[0]} to {names[-1]})"
 
 
 @dataclass(frozen=True)

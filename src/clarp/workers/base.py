@@ -137,7 +137,9 @@ class Crew(ABC, Generic[P, R]):
 
     @abstractmethod
     def results(self, pieces: Iterable[P], shared: Any, advance: Advance) -> Iterator[R | AbandonedPiece[P]]:
-        """What comes of each piece, in the order in which it is ready. Ctrl-C is raised between results only.
+        """What comes of each piece, in the order in which it is ready.
+
+        Where other processes compute, Ctrl-C is raised while it waits for them only, so no result is lost.
 
         Args:
             pieces: taken as they are needed.
