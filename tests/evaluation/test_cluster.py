@@ -119,7 +119,7 @@ def test_a_driver_that_is_ended_goes_on(toys, cluster, tmp_path, how):
     process = subprocess.Popen(
         command(*arguments, out, *on(cluster)), stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
     )
-    while not parts_of(out):
+    while len(parts_of(out)) < 2:  # the checksum of the last may be missing
         time.sleep(0.01)
     process.send_signal(how)
     _, errors = process.communicate()

@@ -91,7 +91,7 @@ def test_a_run_that_is_ended_goes_on_and_leaves_no_process(toys, tmp_path, how):
         env=ENVIRONMENT,
         start_new_session=True,
     )
-    while not parts_of(out):
+    while len(parts_of(out)) < 2:  # the checksum of the last may be missing
         time.sleep(0.01)
     below = psutil.Process(process.pid).children(recursive=True)
     assert len(below) > 2

@@ -138,8 +138,9 @@ def names_of(out):
 
 
 def files_of(out):
-    """The files of a folder of maps, and their bytes."""
-    return {path.name: path.read_bytes() for path in out.iterdir() if path.name != "manifest.json"}
+    """The files of a folder of maps, and their bytes; what a killed process was writing is hidden."""
+    found = (path for path in out.iterdir() if not path.name.startswith("."))
+    return {path.name: path.read_bytes() for path in found if path.name != "manifest.json"}
 
 
 def check_manifest_has_what_is_there(out):
