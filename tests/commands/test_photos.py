@@ -93,7 +93,7 @@ def test_a_piece_that_ends_its_worker_twice_fails_and_the_others_are_there(toys,
     assert f"clarp: skipped {failed[0]['file']}: {said} Fewer workers" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("everybody", [True, False])
+@pytest.mark.parametrize("everybody", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_what_was_explained_before_ctrl_c_is_kept_and_no_process_is(toys, tmp_path, everybody):
     """Ctrl-C goes to all processes of the terminal, and kill -INT to one."""
     folder, arguments = toys
@@ -150,6 +150,7 @@ def test_a_file_that_explains_by_several_processes(toys, tmp_path):
     assert len(names_of(tmp_path / "one")) == 60
 
 
+@pytest.mark.slow
 def test_another_engine_by_several_processes(toys, tmp_path, capfd):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
