@@ -11,7 +11,6 @@ import pytest
 
 from clarp.data import pack
 from clarp.data.opening import open_dataset
-from clarp.evaluation.processes import portable
 from data.buckets import s3_server
 from evaluation.toys import ENVIRONMENT, command, parts_of, started
 from evaluation.watched import evaluated, opened, same_table, watched_toys
@@ -107,7 +106,7 @@ def test_a_run_that_is_ended_goes_on_and_leaves_no_process(toys, tmp_path, how):
         env=ENVIRONMENT,
         start_new_session=True,
     )
-    while not parts_of(out):
+    while len(parts_of(out)) < 2:  # the checksum of the last may be missing
         time.sleep(0.01)
     below = psutil.Process(process.pid).children(recursive=True)
     assert len(below) > 2
@@ -156,18 +155,6 @@ class TestRefusals:
         arguments = [str(argument).replace(":build", ":wrong") for argument in arguments]
         assert evaluated(*arguments, tmp_path / "run", "--workers", "1") == 2
         assert "toy.py:wrong failed with RuntimeError: no room for it" in capsys.readouterr().err
-
-    def test_an_error_that_does_not_pickle_comes_in_words(self):
-        class OwnError(Exception):
-            pass
-
-        with pytest.raises(OwnError) as raised:
-            raise OwnError("why")
-        assert str(portable(raised.value)) == "OwnError: why"
-        with pytest.raises(ZeroDivisionError) as raised:
-            1 / 0  # noqa: B018
-        (said,) = portable(raised.value).__notes__
-        assert "test_an_error_that_does_not_pickle" in said
 
     def test_other_threads_than_those_of_the_run(self, toys, tmp_path, capsys, monkeypatch):
         folder, arguments = toys
