@@ -376,13 +376,14 @@ class Explainer:
         chosen = (classes.unsqueeze(1) if classes.ndim == 1 else classes).t().contiguous()
         rivals, targets = self._rivals(task, query.against, chosen, cached.logits), task.columns(chosen)
         initial = query.seed.relevance(cached.logits, targets, rivals)
-        passes = Passes(self.method, program, cached, targets, rivals, initial, query.bounds)
+        axis = self._channels(program).axis
+        passes = Passes(self.method, program, cached, targets, rivals, initial, query.bounds, axis)
         points = frozenset(query.layers.values())
         maps = self._run(
             program,
             f"back {sorted(map(repr, points))}",
             lambda program, cached, bounds, targets, rivals, seed: Passes(
-                self.method, program, cached, targets, rivals, seed, bounds
+                self.method, program, cached, targets, rivals, seed, bounds, axis
             ).maps(points),
             (cached, query.bounds),
             (targets, rivals, initial),
@@ -427,13 +428,15 @@ class Explainer:
             return function(program, *arguments, *per_target)
         method = self.method
         # What the passes read of it beside the rules, which are the program's.
-        circumstances = f"{what} {method.passes} {method.normalisation} {method.selections!r}"
+        circumstances = (
+            f"{what} {method.passes} {method.normalisation} {method.selections!r} {method.covering!r}"
+        )
         return self._runner.run(program, circumstances, function, arguments, per_target)
 
     def _watch(self, passes: Passes, maps: Maps, images: Tensor, classes: Tensor, first: int) -> None:
         """Warn of lost relevance, once for each program, and say what loses less; the classes are (K, B)."""
-        if passes.program in self._watched:
-            return
+        if passes.program in self._watched or self.method.covering is not None:
+            return  # what differences add up to may be anything, also nothing
         found = lost_of(passes.amounts(maps), classes, first)
         if found is not None:
             warning, row, column = found
@@ -464,8 +467,14 @@ class Explainer:
             plan = make_plan(graph, self.method.rules)
             if self.method.passes == "dual":
                 check_dual_rule(next(step.rule for step in plan if step.node is plan.head()))
-            back, gradients = self._back(images), bool(self.method.selections)
-            program = Program(plan, images.device, images.dtype, back, gradients=gradients)
+            program = Program(
+                plan,
+                images.device,
+                images.dtype,
+                self._back(images),
+                gradients=bool(self.method.selections),
+                secants=self.method.covering is not None,
+            )
         self._programs[key] = program  # now the last used
         while len(self._programs) > KEPT:
             del self._programs[next(iter(self._programs))]

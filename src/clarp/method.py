@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from typing import Literal, get_args
 
 from clarp.capture import Graph
+from clarp.covering import Covering
 from clarp.hints import unknown
 from clarp.propagation.plan import has_depthwise
 from clarp.rules import Epsilon, Flat, Norm, Rule, WSquare, ZBox, Zero
@@ -52,6 +53,9 @@ class Method:
         passes: see above.
         normalisation: of the two maps of "two_pass" and "dual"; "signed" has only one.
         rectify: keep the positive part of the final map only (CLRP's published code).
+        covering: explain differences: instead of relevance by rules, each pixel gets ``m_i (x_i - x~_i)``,
+            with x~ the image where its cell is covered, and the secants m of the seed's logits between the
+            two (:mod:`clarp.propagation.secants`). Rules and selection have no part in it.
         name: for captions and manifests.
         when: for which questions to take it, for people.
 
@@ -66,6 +70,7 @@ class Method:
     passes: PassesName = "signed"
     normalisation: MapNormalisation = "none"
     rectify: bool = False
+    covering: Covering | None = None
     name: str = "custom"
     when: str = field(default="", repr=False, compare=False)
 
@@ -86,6 +91,11 @@ class Method:
             raise ValueError(
                 f"normalisation is {self.normalisation!r} with passes='signed', which makes one map. Pass "
                 "passes='two_pass', or normalisation='none'."
+            )
+        if self.covering is not None and (self.selections or self.passes != "signed"):
+            raise ValueError(
+                f"covering is {self.covering!r} with a selection or passes={self.passes!r}: differences go "
+                "back in one pass, and nothing selects them. Leave out the selection, and passes."
             )
         if self.passes == "dual":
             check_dual_rule(self.rules.dense)
@@ -256,6 +266,15 @@ _TABLE = {
             when="Two objects or more: most of its positive relevance lies on the one that is asked for. The "
             "default.",
         ),
+        # DeepLIFT's rescale rule, Shrikumar 2017, arXiv 1704.02685, with references of covered cells.
+        Method(
+            SoftmaxGradient(),
+            composite="zero",
+            covering=Covering(),
+            name="secant",
+            when="Whether colours are true: red where covering a place costs the class, blue where covering "
+            "it helps. Place by place, not pixel by pixel; it takes several times as long as clarp.",
+        ),
         replace(
             clarp(),
             when="One object: covering its best place costs the class more than with lrp, slrp, sglrp "
@@ -270,6 +289,6 @@ def methods() -> tuple[str, ...]:
     """The names of the methods, for ``method=``.
 
     >>> methods()
-    ('lrp', 'clrp1', 'clrp2', 'sglrp', 'slrp', 'ssglrp', 'clarp')
+    ('lrp', 'clrp1', 'clrp2', 'sglrp', 'slrp', 'ssglrp', 'secant', 'clarp')
     """
     return tuple(_TABLE)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from clarp.capture import HookPoint
+from clarp.covering import Covering
 from clarp.errors import EmptyMap, RelevanceLost, level_of_the_user
 from clarp.method import Method
 from clarp.operations.base import sample_sums
@@ -74,6 +75,7 @@ class Passes:
         rivals: bool (K, B, N).
         seed: the initial relevance, (K, B, N).
         bounds: the lowest and the highest pixels, each (B or 1, C, H, W).
+        channels: the images' axis of channels.
     """
 
     method: Method
@@ -83,9 +85,12 @@ class Passes:
     rivals: Tensor
     seed: Tensor
     bounds: tuple[Tensor, Tensor]
+    channels: int = 1
 
     def maps(self, layers: Collection[HookPoint]) -> Maps:
         """Propagate the initial relevance, and combine the passes as the method says."""
+        if self.method.covering is not None:
+            return self._covered(self.method.covering, layers)
         seed, selection = self.seed, self.selection()
 
         def skipped() -> Tensor:
@@ -116,6 +121,23 @@ class Passes:
         )
         kept = {point: combined(value) for point, value in found.kept.items()}
         return Maps(skipped(), combined(found.pixels), kept, ledger, passes)
+
+    def _covered(self, covering: Covering, layers: Collection[HookPoint]) -> Maps:
+        """What each cell adds to the seed's logits, from the difference to where it is covered."""
+        pixels = HookPoint(self.program.plan.graph.input)
+        found: dict[HookPoint, Tensor] = {}
+        seeds, sizes = torch.zeros_like(self.seed[..., 0]), torch.zeros_like(self.seed[..., 0])
+        shown = self.cached.values[pixels.value].to(self.cached.logits.dtype)
+        for images in covering.references(shown, self.channels):
+            reference = self.program.again(self.cached, images)
+            parts = self.program.differences(self.cached, reference, self.seed, layers)
+            found = {point: part + found.get(point, 0) for point, part in parts.items()}
+            logits = self.seed * (self.cached.logits - reference.logits)
+            seeds, sizes = seeds + logits.sum(-1), sizes + logits.abs().sum(-1)
+        relevance = found[pixels]
+        ledger = Ledger(seeds, sizes, sample_sums(relevance), ())
+        kept = {point: found[point] for point in layers}
+        return Maps(torch.zeros_like(self.targets), relevance, kept, ledger, ledger)
 
     def selection(self) -> RunningSelection | None:
         """The method's selections at work on this batch."""

@@ -62,7 +62,7 @@ class ExplainedModel(nn.Module):
         others = self._rivals(chosen, columns, logits, rivals)
         seed = parts.method.seed.relevance(logits, columns, others)
         bounds = ends(parts.bounds, parts.method.rules.first, images, parts.channels.axis)
-        passes = Passes(parts.method, program, cached, columns, others, seed, bounds)
+        passes = Passes(parts.method, program, cached, columns, others, seed, bounds, parts.channels.axis)
         maps = passes.maps(()).signed(parts.task.signs(chosen))
         relevance = maps.relevance.clamp(min=0) if parts.method.rectify else maps.relevance
         heatmap = relevance.sum(parts.channels.axis + 1)

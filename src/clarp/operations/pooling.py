@@ -1,5 +1,6 @@
 """Pooling that is not linear: the greatest of several values, and their length as a vector."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -29,10 +30,19 @@ class Maximum(Operation):
     def interval(self, inputs: Sequence[Interval], tensors: Tensors) -> Interval:
         return inputs[0]
 
+    @abstractmethod
+    def at_winners(self, value: Tensor, winners: Tensor) -> Tensor:
+        """Values of the input's shape (B, ...) where the winners of a forward pass lie, as the output."""
+
     @staticmethod
     def _to_winners(gradient: Tensor, record: Record, axis: int) -> tuple[Tensor, ...]:
         back = gradient.new_zeros(*gradient.shape[:2], *record.shapes[0][1:])
         return (back.scatter_(axis, record.remembered().expand(gradient.shape), gradient),)
+
+
+def _gathered(value: Tensor, places: Tensor, axes: int) -> Tensor:
+    """Values at places that are counted over the last axes together."""
+    return value.flatten(-axes).gather(-1, places.flatten(-axes)).view(places.shape)
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,9 @@ class MaxPool(Maximum):
             return_indices=True,
         )
         return y, winners
+
+    def at_winners(self, value: Tensor, winners: Tensor) -> Tensor:
+        return _gathered(value, winners, len(self.kernel))
 
     def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
         winners = record.remembered().expand(gradient.shape).flatten(0, 1)
@@ -93,6 +106,9 @@ class AdaptiveMax(Maximum):
         y, winners = pool(inputs[0], self.size, return_indices=True)
         return y, winners
 
+    def at_winners(self, value: Tensor, winners: Tensor) -> Tensor:
+        return _gathered(value, winners, len(self.size))
+
     def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
         axes = len(self.size)
         back = gradient.new_zeros(*gradient.shape[:2], *record.shapes[0][1:]).flatten(-axes)
@@ -116,6 +132,10 @@ class Max(Maximum):
     def forward(self, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, Tensor | None]:
         y, winners = inputs[0].max(self.axis, keepdim=True)
         return (y if self.keepdim else y.squeeze(self.axis)), winners
+
+    def at_winners(self, value: Tensor, winners: Tensor) -> Tensor:
+        taken = value.gather(self.axis, winners)
+        return taken if self.keepdim else taken.squeeze(self.axis)
 
     def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
         return self._to_winners(unsqueezed(gradient, (self.axis,), keepdim=self.keepdim), record, self.axis)
@@ -170,6 +190,9 @@ class TopK(Maximum):
     def forward(self, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, Tensor | None]:
         y, places = inputs[0].topk(self.k, self.axis, largest=self.largest, sorted=True)
         return y, places
+
+    def at_winners(self, value: Tensor, winners: Tensor) -> Tensor:
+        return value.gather(self.axis, winners)
 
     def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
         return self._to_winners(gradient, record, self.axis)

@@ -10,11 +10,20 @@ import torch
 from torch import Size, Tensor
 
 from clarp.capture import HookPoint, Node
-from clarp.operations import Add, Convolution, Operation, Record, Rectifier, Resample, WeightedLinear
+from clarp.operations import (
+    Add,
+    Convolution,
+    Operation,
+    Record,
+    Rectifier,
+    Resample,
+    WeightedLinear,
+)
 from clarp.operations.base import in_dtype, sample_sums
 from clarp.operations.custom import Custom
 from clarp.propagation.ledger import Entry
 from clarp.propagation.plan import Plan, Step
+from clarp.propagation.secants import secant
 from clarp.rules import Pass, Rule
 from clarp.rules.parts import Ones, Part, TensorOrFloat
 from clarp.rules.rule import Context, Shares
@@ -95,10 +104,18 @@ class Program:
         back: in which type to go back; a lower precision takes half the time where the hardware has it, and
             half the memory.
         gradients: whether :meth:`gradients` will be called, so that the forward pass keeps what it reads.
+        secants: whether :meth:`differences` will be called, so that the forward pass keeps all values.
     """
 
     def __init__(
-        self, plan: Plan, device: torch.device, dtype: torch.dtype, back: torch.dtype, *, gradients: bool
+        self,
+        plan: Plan,
+        device: torch.device,
+        dtype: torch.dtype,
+        back: torch.dtype,
+        *,
+        gradients: bool,
+        secants: bool = False,
     ) -> None:
         self.plan = plan
         self._image_independent = plan.graph.image_independent()
@@ -115,6 +132,8 @@ class Program:
                 if isinstance(operation, WeightedLinear) and (operation.weight, part) not in self._parts:
                     self._parts[operation.weight, part] = self._part(operation, part)
         self._kept = {plan.graph.output}
+        if secants:
+            self._kept.update((plan.graph.input, *(node.name for node in plan.graph)))
         for step in plan:
             by_gradient = gradients or step.rule.transports
             keeps = step.rule.keeps | (step.node.operation.gradient_keeps if by_gradient else set())
@@ -179,8 +198,14 @@ class Program:
 
     def forward(self, images: Tensor, rows: Sequence[Tensor] = ()) -> ForwardCache:
         """Compute the logits of images (B, C, H, W) and further inputs (B, ...), with a forward cache."""
+        return self._forward(images, self.plan.graph.auxiliary.values(rows, self._forward_tensors, images))
+
+    def again(self, cached: ForwardCache, images: Tensor) -> ForwardCache:
+        """As :meth:`forward`, of other images with the same further inputs."""
+        return self._forward(images, dict(cached.image_independent))
+
+    def _forward(self, images: Tensor, image_independent: dict[str, Tensor]) -> ForwardCache:
         graph = self.plan.graph
-        image_independent = graph.auxiliary.values(rows, self._forward_tensors, images)
         values = {graph.input: self._laid_out(images), **image_independent}
         kept: dict[str, Tensor] = {}
         memos: dict[str, Tensor] = {}
@@ -227,6 +252,41 @@ class Program:
                 _add(arrived, name, share, fresh=fresh)
         if self.plan.graph.input in wanted:
             yield self.plan.graph.input, arrived[self.plan.graph.input]
+
+    def differences(
+        self, cached: ForwardCache, reference: ForwardCache, seed: Tensor, wanted: Collection[HookPoint]
+    ) -> dict[HookPoint, Tensor]:
+        """What each value adds to the difference of ``sum_n seed_n z_n`` between two forward passes.
+
+        ``m (x - x~)`` with the secants m (:func:`~clarp.propagation.secants.secant`), (K, B, ...), of the
+        pixels and of the other values that are wanted. The program must have been made with ``secants``.
+        """
+        graph = self.plan.graph
+        wanted = {HookPoint(graph.input), *wanted}
+        arrived = {graph.output: seed.to(self._back)}
+        found: dict[HookPoint, Tensor] = {}
+
+        def take(point: HookPoint, secants: Tensor) -> None:
+            if point in wanted:
+                found[point] = secants * (cached.values[point.value] - reference.values[point.value])
+
+        for node in reversed(graph.nodes):
+            of_output = arrived.pop(node.name, None)
+            if of_output is None:
+                continue
+            take(HookPoint(node.name), of_output)
+            records = cached.record(node), reference.record(node)
+            for name, share in zip(
+                node.inputs, secant(node.operation, of_output, *records, self._tensors), strict=True
+            ):
+                take(HookPoint(name, node.name), share)
+                if name not in self._image_independent:
+                    _add(arrived, name, share)
+        if graph.input in arrived:
+            take(HookPoint(graph.input), arrived[graph.input])
+        for point in wanted - found.keys():  # where nothing arrived
+            found[point] = seed.new_zeros(seed.shape[0], *cached.shapes[point.value])
+        return {point: value.to(seed.dtype) for point, value in found.items()}
 
     def relevance(
         self,
