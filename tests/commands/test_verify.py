@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ import torch
 from PIL import Image
 
 from clarp.cli import main
-from clarp.commands.comparing import ROUNDING, array_of
-from clarp.commands.recorded import Recorded
+from clarp.commands.comparing import ROUNDING_SELECTED, SAME, array_of, differences
+from clarp.commands.recorded import RecordedRun
 
 TOY = """
 import torch
@@ -102,7 +103,7 @@ class TestTheSame:
         code, answer = verified(capsys, made, "--model", toy(tmp_path))
         assert (code, verdicts(answer), answer["changed"], answer["unknown"]) == (0, ["same"] * 3, [], [])
         assert answer["sha256"] == hashlib.sha256((made / "manifest.json").read_bytes()).hexdigest()
-        assert [photo["difference"] for photo in answer["photos"]] == [0.0] * 3
+        assert [photo["difference"] for photo in answer["photos"]] == [{"largest": 0.0, "total": 0.0}] * 3
         assert len(answer["photos"][0]["maps"]) == 4
 
     def test_the_report_for_people(self, tmp_path, made, capsys):
@@ -113,7 +114,8 @@ class TestTheSame:
 
     def test_rounding_is_told_from_a_difference(self, tmp_path, made, capsys):
         first, second = (photo["explanations"][0] for photo in manifest_of(made)["photos"][:2])
-        for one, by in ((first, ROUNDING / 10), (second, ROUNDING * 10)):
+        limit = ROUNDING_SELECTED.largest
+        for one, by in ((first, limit / 10), (second, limit * 2)):
             values = np.load(made / one["relevance"])
             values[0, 0, 0] += by * np.abs(values).max()
             np.save(made / one["relevance"], values)
@@ -126,8 +128,28 @@ class TestTheSame:
         rewritten(made, without_checksums)
         code, answer = verified(capsys, made, "--model", toy(tmp_path))
         assert (code, verdicts(answer)) == (1, ["rounding", "different", "same"])
-        assert answer["photos"][0]["difference"] == pytest.approx(ROUNDING / 10, rel=0.01)
+        assert answer["photos"][0]["difference"]["largest"] == pytest.approx(limit / 10, rel=0.01)
         assert "whether the files are those that were written" in answer["unknown"]
+
+    def test_without_selection_less_counts_as_rounding(self, tmp_path, photos, capsys):
+        out = tmp_path / "lrp"
+        options = ("--model", toy(tmp_path), "--method", "lrp", "--no-pictures", "--out", out)
+        assert clarp("explain", photos, *options) == 0
+        assert verified(capsys, out, "--model", toy(tmp_path))[1]["rounding"] == {
+            "largest": 1e-3,
+            "total": 1e-3,
+        }
+
+    def test_the_differences(self):
+        def saved(*values):
+            np.save(file := BytesIO(), np.array(values, np.float32))
+            return file.getvalue()
+
+        found = differences(saved(1, -4, 0), saved(1, -3, 0.5))
+        assert (found.largest, found.total) == (1 / 4, 1.5 / 5)
+        assert differences(saved(0, 0), saved(0, -0.0)) == SAME
+        assert differences(saved(1, np.nan), saved(1, 2)).largest == np.inf
+        assert differences(saved(1, 2), saved(1, 2, 3)).total == np.inf
 
     def test_nothing_is_written(self, tmp_path, made):
         before = {path: path.read_bytes() for path in made.iterdir()}
@@ -332,7 +354,7 @@ class TestStrangersManifests:
             inner[last] = draw.choice(odd)
             (made / "manifest.json").write_text(json.dumps(content))
             try:
-                found = Recorded.read(made)
+                found = RecordedRun.read(made)
             except ValueError as error:
                 outcomes.add("refused" if "manifest" in str(error) else str(error))
             else:

@@ -124,7 +124,7 @@ class RecordedOptions:
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedRun:
     """A manifest.
 
     Attributes:
@@ -145,7 +145,7 @@ class Recorded:
     photos: tuple[RecordedPhoto, ...]
 
     @classmethod
-    def read(cls, folder: Path) -> "Recorded":
+    def read(cls, folder: Path) -> "RecordedRun":
         """Read the manifest of a folder.
 
         Raises:
@@ -173,6 +173,11 @@ class Recorded:
         if not photos:
             raise ValueError(f"{path} lists no photo that was explained, so there is nothing to verify.")
         return cls(folder, hashlib.sha256(data).hexdigest(), whole, options, "asked" in whole, photos)
+
+    def has_weights(self, sha256: str) -> bool:
+        """Whether the maps were made with weights of this checksum, as far as is recorded."""
+        known, before = _found(self.content, "model.weights_sha256")
+        return not known or before == sha256
 
     def changes(self, now: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
         """What is otherwise than in the manifest of a new run, and what the old one does not record.

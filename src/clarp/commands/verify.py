@@ -9,14 +9,26 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
+import torch
+
 from clarp import decoding
 from clarp.arguments import EngineName, checked_engine
-from clarp.commands.comparing import ORDER, PROBABILITY, ROUNDING, VerifiedPhoto, compared
+from clarp.background import cores
+from clarp.commands.comparing import (
+    ORDER,
+    PROBABILITY,
+    ROUNDING,
+    ROUNDING_SELECTED,
+    SAME,
+    VerifiedPhoto,
+    compared,
+)
 from clarp.commands.explain import circumstances, explainer_for
 from clarp.commands.notes import note, recording_as_notes
 from clarp.commands.pipeline import Pipeline
-from clarp.commands.recorded import Recorded, RecordedPhoto
+from clarp.commands.recorded import RecordedRun, RecordedPhoto
 from clarp.commands.writing import Writer, output_stems
+from clarp.exporting.explaining import FileExplainer
 from clarp.method import Method
 from clarp.models import registry
 from clarp.render import Look
@@ -60,9 +72,10 @@ def run(
             used, or an argument does not hold.
     """
     with redirect_stdout(sys.stderr) if json else nullcontext():
-        recorded = Recorded.read(folder)
+        recorded = RecordedRun.read(folder)
         options = recorded.options
         named = model_options(recorded, given)
+        torch.set_num_threads(_threads(recorded))
         check = Verification(
             recorded, load(named, _device(options.device, device), checked_engine(options.engine))
         )
@@ -72,7 +85,7 @@ def run(
     return 0 if all(photo["verdict"] in ORDER[:2] for photo in found["photos"]) else 1
 
 
-def model_options(recorded: Recorded, given: ModelOptions | None) -> ModelOptions:
+def model_options(recorded: RecordedRun, given: ModelOptions | None) -> ModelOptions:
     """The model to load: the user's, or the manifest's where it is known by name and is no file.
 
     Raises:
@@ -97,6 +110,15 @@ def model_options(recorded: Recorded, given: ModelOptions | None) -> ModelOption
             f"and the file yourself: --model {options.model} --weights FILE."
         )
     return ModelOptions(options.model, task=task)
+
+
+def _threads(recorded: RecordedRun) -> int:
+    """As many as were used, where there are as many processors: the order of sums depends on it."""
+    machine = recorded.content.get("machine")
+    threads = machine.get("threads") if isinstance(machine, dict) else None
+    if isinstance(threads, int) and 1 <= threads <= cores():
+        return int(threads)
+    return torch.get_num_threads()
 
 
 def _device(recorded: str, asked: str | None) -> str:
@@ -131,7 +153,7 @@ class Verification:
         ValueError: a method, composite, layer or class that the manifest names is not there.
     """
 
-    def __init__(self, recorded: Recorded, session: Session) -> None:
+    def __init__(self, recorded: RecordedRun, session: Session) -> None:
         self.recorded, self.session = recorded, session
         options = recorded.options
         file = session.classifier.file is not None
@@ -146,6 +168,10 @@ class Verification:
             *([] if options.expected is None else [options.expected]),
         )
         beyond = sorted({index for index in classes if index >= len(session.classifier.labels)})
+        selects = isinstance(self._explainer, FileExplainer) or bool(self._explainer.method.selections)
+        self._rounding = ROUNDING_SELECTED if selects else ROUNDING
+        if not recorded.has_weights(session.classifier.weights_sha256()):
+            self._rounding = SAME  # what differs then has a cause that is known
         if beyond:
             raise ValueError(
                 f"the manifest explains the classes {beyond}, and {session.classifier.name} has "
@@ -212,7 +238,9 @@ class Verification:
             ]
             arrays = {name: writer.arrays.pop(name) for name in names}
             for photo in photos[Path(entry["file"])]:
-                yield compared(self.recorded.folder, photo, entry, arrays, labels=labels)
+                yield compared(
+                    self.recorded.folder, photo, entry, arrays, labels=labels, rounding=self._rounding
+                )
 
     def _answer(self, pipeline: Pipeline, found: list[VerifiedPhoto]) -> dict[str, Any]:
         recorded = self.recorded
@@ -228,7 +256,7 @@ class Verification:
         return {
             "manifest": str(recorded.folder / "manifest.json"),
             "sha256": recorded.sha256,
-            "rounding": ROUNDING,
+            "rounding": asdict(self._rounding),
             "probability": PROBABILITY,
             "photos": [asdict(one) for one in found],
             "changed": changed,
@@ -274,8 +302,9 @@ def _sha256(path: Path) -> str:
 def _line(photo: VerifiedPhoto) -> str:
     """A photo's part of the report for people."""
     told = f"{photo.file}: {_WORDS[photo.verdict]}"
-    if photo.difference:
-        told += f", the largest difference is {photo.difference:.1e} of the map's peak"
+    if photo.difference and photo.difference != SAME:
+        largest, total = photo.difference.largest, photo.difference.total
+        told += f", the largest difference is {largest:.1e} of the peak, all together {total:.1e} of the sum"
     return "\n".join(map(printable, (told, *(f"  {reason}" for reason in photo.reasons)))) + "\n"
 
 
@@ -284,7 +313,11 @@ def _summary(answer: dict[str, Any]) -> str:
     told = ", ".join(f"{counts[verdict]} {_WORDS[verdict]}" for verdict in ORDER if counts[verdict])
     lines = [f"{len(answer['photos'])} photos: {told}"]
     if counts["rounding"]:
-        lines.append(f"up to {ROUNDING:.0e} of a map's peak counts as rounding")
+        limit = answer["rounding"]
+        lines.append(
+            f"up to {limit['largest']:.0e} of a map's peak, and {limit['total']:.0e} of its sum, counts as "
+            "rounding"
+        )
     lines += [
         f"changed: {one['what']} is {_short(one['now'])}, was {_short(one['was'])}"
         for one in answer["changed"]
