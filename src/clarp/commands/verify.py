@@ -26,7 +26,7 @@ from clarp.commands.comparing import (
 from clarp.commands.explain import circumstances, explainer_for
 from clarp.commands.notes import note, recording_as_notes
 from clarp.commands.pipeline import Pipeline
-from clarp.commands.recorded import RecordedRun, RecordedPhoto
+from clarp.commands.recorded import RecordedPhoto, RecordedRun
 from clarp.commands.writing import Writer, output_stems
 from clarp.exporting.explaining import FileExplainer
 from clarp.method import Method
