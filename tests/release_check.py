@@ -102,7 +102,7 @@ def lowest() -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     several = [*project["dependencies"], *project["optional-dependencies"]["models"]]
     least = dict(name.split(">=") for name in several if ">=" in name)
-    return [f"{name}=={least[name]}.*" for name in ("torch", "torchvision")]
+    return [f"{name}=={least[name]}" for name in ("torch", "torchvision")]
 
 
 def main() -> None:

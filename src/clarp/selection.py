@@ -250,7 +250,7 @@ class RunningSelection:
             return self._for_passes((gradient > 0) * some + least, seeds)
         positive = gradient.relu()
         scale = torch.where(some, 1 / strongest.where(some, 1), 0)
-        out = positive if may_overwrite() else None
+        out = positive if may_overwrite(positive, scale) else None
         return self._for_passes(torch.addcmul(least, positive, scale, out=out), seeds)
 
     def _for_passes(self, value: Tensor, seeds: int) -> Tensor:

@@ -78,12 +78,12 @@ def in_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
-def may_overwrite() -> bool:
-    """Whether memory that nobody else reads may be overwritten, which saves new memory.
+def may_overwrite(*values: Tensor) -> bool:
+    """Whether what is computed of these may go into memory that nobody else reads, which saves new memory.
 
-    Not while autograd records: it may read it on its way back.
+    Not where autograd records it: that may read the memory on its way back.
     """
-    return not torch.is_grad_enabled()
+    return not (torch.is_grad_enabled() and any(value.requires_grad for value in values))
 
 
 def over_seeds(function: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:

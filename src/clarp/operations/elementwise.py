@@ -45,7 +45,7 @@ class Activation(Elementwise):
 
     def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
         slope = self.slope(record.input())
-        if gradient.shape[0] > 1 or not may_overwrite():
+        if gradient.shape[0] > 1 or not may_overwrite(gradient, slope):
             return (gradient * slope,)
         return (slope.mul_(gradient[0]).unsqueeze(0),)  # fresh memory costs more than the product
 

@@ -180,7 +180,9 @@ class Program:
     def forward(self, images: Tensor, rows: Sequence[Tensor] = ()) -> ForwardCache:
         """Compute the logits of images (B, C, H, W) and further inputs (B, ...), with a forward cache."""
         graph = self.plan.graph
-        overwriting = self._overwriting if may_overwrite() else frozenset()
+        overwriting = (
+            self._overwriting if may_overwrite(images, *self._forward_tensors.values()) else frozenset()
+        )
         image_independent = graph.auxiliary.values(rows, self._forward_tensors, images)
         values = {graph.input: self._laid_out(images), **image_independent}
         kept: dict[str, Tensor] = {}
@@ -337,7 +339,7 @@ class Program:
 
 
 def _modulated(factors: Tensor, value: Tensor) -> Tensor:
-    return factors.mul_(value) if may_overwrite() else factors * value
+    return factors.mul_(value) if may_overwrite(factors, value) else factors * value
 
 
 def _check_shares(step: Step, shares: Shares, shapes: Sequence[Size]) -> None:
@@ -401,5 +403,6 @@ def _hand_dual(rule: Rule, relevance: Tensor, context: Context, dual_from: int) 
 def _add(collected: dict[str, Tensor], name: str, share: Tensor, *, fresh: bool = False) -> None:
     """Collect one more share; a fresh one, in memory that nobody else reads, is where the sum goes."""
     if name in collected:
-        share = share.add_(collected[name]) if fresh and may_overwrite() else collected[name] + share
+        other = collected[name]
+        share = share.add_(other) if fresh and may_overwrite(share, other) else other + share
     collected[name] = share

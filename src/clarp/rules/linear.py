@@ -150,7 +150,7 @@ class _Fraction:
         """``sum_k x_k back_k`` over the terms that lie in these two."""
         if not self.stacked:
             # Fresh memory costs more than the product.
-            return back.mul_(x) if may_overwrite() and 0 not in back.stride() else back * x
+            return back.mul_(x) if may_overwrite(back, x) and 0 not in back.stride() else back * x
         size = x.shape[self.axis] // self.stacked
 
         def pair(term: int) -> tuple[Tensor, Tensor]:
@@ -188,11 +188,11 @@ class _Fraction:
 
 
 def _plus(total: Tensor, more: Tensor) -> Tensor:
-    return total.add_(more) if may_overwrite() else total + more
+    return total.add_(more) if may_overwrite(total, more) else total + more
 
 
 def _plus_product(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    return total.addcmul_(a, b) if may_overwrite() else torch.addcmul(total, a, b)
+    return total.addcmul_(a, b) if may_overwrite(total, a, b) else torch.addcmul(total, a, b)
 
 
 def _rescaled(relevance: Tensor, z: Tensor) -> Tensor:

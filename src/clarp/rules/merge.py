@@ -28,11 +28,12 @@ class Ratio(Rule):
         a = context.record.input(0).abs()
         b = context.record.input(1) if context.signs[1] else context.record.input(1).abs()
         both = a + b
-        if not may_overwrite():
-            first = relevance * torch.where(both == 0, 0.5, a / both.masked_fill(both == 0, 1))
-            return Shares((first, relevance - first))
-        share = a.div_(both).nan_to_num_(nan=0.5)
-        if relevance.shape[0] > 1:
+        reuse = may_overwrite(relevance, both)
+        if reuse:
+            share = a.div_(both).nan_to_num_(nan=0.5)
+        else:
+            share = torch.where(both == 0, 0.5, a / both.masked_fill(both == 0, 1))
+        if relevance.shape[0] > 1 or not reuse:
             first = relevance * share
             return Shares((first, relevance - first))
         first = share.mul_(relevance[0])

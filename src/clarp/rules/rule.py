@@ -125,7 +125,7 @@ def divide(
     """
     if epsilon > 0:
         return relevance / torch.where(z < 0, z - epsilon, z + epsilon)
-    if not may_overwrite():
+    if not may_overwrite(relevance, z):
         return relevance / z.masked_fill(z <= TINY if non_negative else z.abs() <= TINY, torch.inf)
     if non_negative:
         safe = torch.threshold_(z, TINY, torch.inf) if reuse else torch.threshold(z, TINY, torch.inf)
