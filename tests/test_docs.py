@@ -125,7 +125,8 @@ def test_composites_are_in_the_table(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["explain", "verify", "compare", "models", "methods", "plan", "evaluate", "report", "serve"]
+    "command",
+    ["explain", "verify", "compare", "models", "methods", "plan", "evaluate", "pack", "report", "serve"],
 )
 def test_options_are_in_their_section(command: str) -> None:
     group = typer.main.get_command(app)

@@ -1,9 +1,10 @@
 """Reading, explaining and writing side by side: a photo is written while others are explained and read."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,34 @@ from clarp.explainer import Explainer
 from clarp.exporting.explaining import FileExplainer, FileExplanation
 from clarp.images import notes_of, open_photo
 from clarp.maps import PhotoMaps
+from clarp.method import Method
 from clarp.session import Session
 from clarp.task import Task
+from clarp.workers.base import Advance, piece_size
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What is said of photos while they are explained.
+
+    Attributes:
+        text: the sentence.
+        subject: what it is said of once only; "": of every photo that it holds for.
+    """
+
+    text: str
+    subject: str = ""
+
+
+def _say(remark: Remark) -> None:
+    note(remark.text)
+
+
+def explainer_of(session: Session, method: Method) -> Explainer | FileExplainer:
+    """The explainer of a session's model by this method, or of its file by the file's own."""
+    file = session.classifier.file
+    return session.explainer(method) if file is None else FileExplainer(file)
+
 
 if TYPE_CHECKING:
     from clarp.explanation import Explanation
@@ -30,54 +57,69 @@ class Pipeline:
     """Reads photos in threads, explains them in the caller's thread, and writes in threads.
 
     Batches are those that one photo after the other would make, so the numbers are the same to the last bit.
+    They also end where a piece of the work of several processes does (:func:`~clarp.workers.base.ranges`), so
+    that these make the same.
 
     Attributes:
         paths: the photos' files.
         session: reads the photos and names the classes.
-        explainer: of its model, or of the file that explains.
+        method: that was asked for; a file has its own.
+        explainer: of the session's model, or of the file that explains.
         targets: classes to explain; none: the top one of each photo.
         against: rivals; none: those of the task.
         layers: modules whose relevance is kept too.
         batch_size: how many photos are explained at once.
         writer: writes one photo in whatever thread.
-        asked: the options that decide what the maps are, as they were given.
+        threads: how many read, and how many write; None: one for each processor.
+        say: says what has to be said before the photo that it is about is there.
+        asked: the options that decide what the maps are, as they were given, for the manifest.
         expected: the class that each photo's prediction is contrasted with, both ways; None: no such.
         entries: of each photo that was written what the manifest says of it.
         failed: of each photo that could not be read, explained or drawn why.
         task: what the model's last layer means; None where nothing was explained.
         dtype: the type in which it was computed; likewise.
+        devices: where they were explained.
     """
 
     paths: Sequence[Path]
     session: Session
+    method: Method
     explainer: Explainer | FileExplainer
     targets: Sequence[int]
     against: Sequence[int]
     layers: Sequence[str]
     batch_size: int
     writer: Writer
-    asked: dict[str, Any]
+    threads: int | None = None
+    say: Callable[[Remark], None] = _say
+    asked: dict[str, Any] = field(default_factory=dict)
     expected: int | None = None
     entries: dict[Path, dict[str, Any]] = field(default_factory=dict, init=False)
     failed: dict[Path, str] = field(default_factory=dict, init=False)
     task: Task | None = field(default=None, init=False)
-    dtype: torch.dtype | None = field(default=None, init=False)
+    dtype: str | None = field(default=None, init=False)
+    devices: set[str] = field(default_factory=set, init=False)
 
-    def run(self) -> Iterator[dict[str, Any]]:
+    def run(self, advance: Advance) -> Iterator[dict[str, Any]]:
         """The manifest's entries of the photos that were written, in their order.
 
         Whatever ends it early, every photo that was explained by then is written, and is in ``entries``.
 
+        Args:
+            advance: told how many photos are done.
+
         Raises:
             OSError: a file can't be written.
         """
-        photos = ahead(self._opened, self.paths, most=self.batch_size + 1)
-        explained = self._explained(batches(self._good(photos), self.batch_size))
+        photos = ahead(self._opened, self.paths, most=self.batch_size + 1, workers=self.threads)
+        explained = self._explained(self._batches(photos))
         # A whole batch comes at once, and those before it may not be done yet.
-        written = behind(self._written, explained, most=self.batch_size + cores())
+        most = self.batch_size + (self.threads or cores())
+        written = behind(self._written, explained, most=most, workers=self.threads)
         with closing(photos), closing(written):
             try:
                 for entry in written:
+                    advance(len(self.entries) + len(self.failed))
                     if entry is not None:
                         yield entry
             except BaseException:
@@ -99,6 +141,11 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001  the user's own preprocessing may raise anything
             return path, f"the preprocessing failed with {type(error).__name__}: {error}."
         return Opened(path, image, notes_of(photo), digest, seen)
+
+    def _batches(self, photos: Iterable[Opened | tuple[Path, str]]) -> Iterator[list[Opened]]:
+        size = piece_size(self.batch_size)
+        for _, piece in groupby(enumerate(photos), key=lambda numbered: numbered[0] // size):
+            yield from batches(self._good(photo for _, photo in piece), self.batch_size)
 
     def _good(self, photos: Iterable[Opened | tuple[Path, str]]) -> Iterator[Opened]:
         for photo in photos:
@@ -152,21 +199,26 @@ class Pipeline:
         """Photos with the maps of their images (B, C, H, W), against rivals for all or for each."""
         labels = self.session.classifier.labels
         explanation: Explanation | FileExplanation
-        with lost_as_notes(lambda k, index: f"{batch[k].path}, {labels[index]}"):
+        size = f"images {tuple(images.shape[1:])}"
+        with lost_as_notes(
+            lambda k, index: f"{batch[k].path}, {labels[index]}",
+            say=lambda text, once: self.say(Remark(text, size if once else "")),
+        ):
             if isinstance(self.explainer, FileExplainer):
                 explanation = self.explainer(images, target, list(self.against) or None)
                 maps = PhotoMaps.of_file(explanation, self.against)
-                self.dtype = explanation.heatmap.dtype
+                self.dtype = str(explanation.heatmap.dtype)
             else:
                 explanation = self.explainer(images, target, against, layers=self.layers, batch_size="auto")
                 maps = PhotoMaps.explained(explanation, self.against)
-                self.dtype = explanation.relevance.dtype
+                self.dtype = str(explanation.relevance.dtype)
         if self.expected is not None and target is not None:
             maps = [replace(one, against=pair) for one, pair in zip(maps, target, strict=True)]
         if self.task is None:
+            self.devices.add(str(self.session.device))
             self.task = explanation.question
             for assumed in explanation.notes:
-                note(assumed)
+                self.say(Remark(assumed, assumed))
         return list(map(ExplainedPhoto, batch, maps, explanation.probabilities.double().cpu()))
 
     def _written(self, item: ExplainedPhoto) -> dict[str, Any] | None:

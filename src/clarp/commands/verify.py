@@ -161,6 +161,7 @@ class Verification:
             (None, None) if file and not recorded.complete else (options.method, options.composite)
         )
         named = Method.named(method or "ssglrp").with_composite(composite)
+        self._method = named
         self._explainer = explainer_for(session, named, asked=method or composite, layers=options.layers)
         classes = (
             *options.targets,
@@ -193,14 +194,15 @@ class Verification:
         pipeline = Pipeline(
             paths,
             self.session,
+            self._method,
             self._explainer,
             options.targets,
             options.against,
             options.layers,
             options.batch_size,
             writer,
-            {"engine": self.session.engine, **_file_sum(self.session.options)},
-            options.expected,
+            asked={"engine": self.session.engine, **_file_sum(self.session.options)},
+            expected=options.expected,
         )
         for assumed in self.session.classifier.notes:
             note(assumed)
@@ -230,7 +232,7 @@ class Verification:
         self, pipeline: Pipeline, photos: dict[Path, list[RecordedPhoto]], writer: _InMemory, *, labels: bool
     ) -> Iterator[VerifiedPhoto]:
         """Each photo that could be made again, compared."""
-        for entry in pipeline.run():
+        for entry in pipeline.run(lambda _: None):
             names = [
                 name
                 for one in entry["explanations"]
