@@ -1,13 +1,15 @@
 """Photos explained by several processes: each takes pieces of their list, and writes their files."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from clarp.commands.notes import note, recording_as_notes
 from clarp.commands.pipeline import Pipeline, Remark, explainer_of
 from clarp.commands.writing import Writer
+from clarp.explainer import Explainer
+from clarp.manifest import machine
 from clarp.method import Method
 from clarp.render import Look
 from clarp.render.encoding import Format
@@ -50,20 +52,24 @@ class ExplainedPiece:
         entries: of each photo that was written what the manifest says of it.
         failed: of each photo that could not be read, explained or drawn why.
         task: what the model's last layer means; None where nothing was explained.
-        dtype: the type in which it was computed; likewise.
         device: where it was computed.
         remarks: what is to be said of it.
         error: what ended it before its last photo: a file that can't be written.
+        dtype: the type in which it was computed; None where nothing was explained.
+        method: with the composite that it has in this network; None: a file's own.
+        machine: on what, as the manifest says it.
     """
 
     piece: PhotoPiece
     entries: dict[Path, dict[str, Any]]
     failed: dict[Path, str]
     task: Task | None
-    dtype: str | None
     device: str
     remarks: tuple[Remark, ...]
     error: OSError | None
+    dtype: str | None = None
+    method: Method | None = None
+    machine: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -143,10 +149,12 @@ class LoadedPhotoWork(LoadedWork[PhotoPiece, ExplainedPiece]):
             pipeline.entries,
             pipeline.failed,
             pipeline.task,
-            pipeline.dtype,
             str(self._session.device),
             tuple(remarks),
             error,
+            pipeline.dtype,
+            self._explainer.method if isinstance(self._explainer, Explainer) else None,
+            machine(self._session.device),
         )
 
 
@@ -249,6 +257,9 @@ def _note_down(pipeline: Pipeline, found: ExplainedPiece) -> None:
     pipeline.failed |= found.failed
     pipeline.task = pipeline.task or found.task
     pipeline.dtype = pipeline.dtype or found.dtype
+    pipeline.machine = pipeline.machine or dict(found.machine)
+    if isinstance(pipeline.explainer, Explainer) and found.method is not None:
+        pipeline.explainer.method = found.method  # which this process's own, without a graph, does not know
     pipeline.devices.add(found.device)
 
 

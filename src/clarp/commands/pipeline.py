@@ -79,6 +79,7 @@ class Pipeline:
         task: what the model's last layer means; None where nothing was explained.
         dtype: the type in which it was computed; likewise.
         devices: where they were explained.
+        machine: on what, where that was another process.
     """
 
     paths: Sequence[Path]
@@ -99,6 +100,7 @@ class Pipeline:
     task: Task | None = field(default=None, init=False)
     dtype: str | None = field(default=None, init=False)
     devices: set[str] = field(default_factory=set, init=False)
+    machine: dict[str, Any] = field(default_factory=dict, init=False)
 
     def run(self, advance: Advance) -> Iterator[dict[str, Any]]:
         """The manifest's entries of the photos that were written, in their order.
