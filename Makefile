@@ -1,5 +1,7 @@
 # `make demo` and `make test` do all the set-up themselves: they make .venv and install what they need.
 PYTHON ?= python3
+# For the newest PyTorch, of release-check: the newest Python that is supported.
+NEWEST ?= $(PYTHON)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --progress-bar off --disable-pip-version-check --constraint constraints.txt
@@ -16,7 +18,7 @@ CODE := src tests examples benchmarks
 # Threads that wait should sleep: on a busy machine, spinning ones cost more time than the work.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-exported test-cluster test-slow test-packages test-browser chromium mutations lint classifiers bench venv
+.PHONY: demo test test-exported test-cluster test-slow test-packages test-browser chromium mutations lint classifiers bench release-check venv
 
 demo: $(VENV)/.models  ## explain the cat against the coffee, and the coffee against the cat, to ./demo/
 	$(BIN)/clarp explain src/clarp/assets/cat_and_coffee.jpg --method ssglrp \
@@ -57,6 +59,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
+
+release-check: $(BIN)/python  ## wheel and sdist in empty environments, on the lowest and the newest PyTorch: gigabytes, minutes
+	$(BIN)/python tests/release_check.py --python $(PYTHON) --newest $(NEWEST)
 
 classifiers: $(VENV)/.dev  ## which classifiers are explained: hours, and goes on where it was interrupted
 	$(BIN)/python benchmarks/classifiers.py

@@ -43,6 +43,7 @@ TESTS = (
     "tests/test_identities.py",
     "tests/test_selection.py",
     "tests/test_task.py",
+    "tests/test_differentiable.py",
 )
 
 
@@ -83,6 +84,7 @@ SELECTION_TWINS, NETWORK_TWINS = "tests/rules/test_selection_twins.py", "tests/r
 FACTORS = "tests/rules/test_merge_twins.py::test_against_loops"
 AXES_TWINS, AXES, CHANNELS = "tests/rules/test_axes_twins.py", "tests/test_axes.py", "tests/test_channels.py"
 IDENTITIES, SELECTION = "tests/test_identities.py", "tests/test_selection.py"
+LIVE = "tests/test_differentiable.py"
 DEAD = f"{LINEAR_TWINS}::test_dead_outputs_hand_on_nothing"
 BEHIND_RELU = f"{LINEAR_TWINS}::test_non_negative_input"
 TRANSPOSED = f"{LINEAR_TWINS}::test_awkward_transposed_convolution"
@@ -129,8 +131,8 @@ MUTANTS = (
     Mutant(BASIC, "rescales: ClassVar[bool] = True", "rescales: ClassVar[bool] = False", SCALED),
     Mutant(LINEAR, "sizes = relevance.abs()", "sizes = relevance", SCALED),
     Mutant(LINEAR, "sample_sums(sizes * (z > TINY))", "sample_sums(sizes)", SCALED),
-    Mutant(LINEAR, "torch.where(enough, every / served, 1)", "torch.where(enough, served / every, 1)", SCALED),
-    Mutant(LINEAR, "torch.where(enough, every / served, 1)", "every / served", SCALED),
+    Mutant(LINEAR, "torch.where(enough, every / served.where(enough, 1), 1)", "torch.where(enough, served / every, 1)", SCALED),
+    Mutant(LINEAR, "torch.where(enough, every / served.where(enough, 1), 1)", "every / served", SCALED),
     Mutant(BASIC, 'bias=up, where="positive"', 'where="positive"'),
     Mutant(BASIC, 'bias=down, where="negative"', 'bias=up, where="negative"'),
     Mutant(BASIC, "Branch((Term(POSITIVE, up), Term(NEGATIVE, down)), bias=up", "Branch((Term(POSITIVE, up),), bias=up"),
@@ -149,13 +151,13 @@ MUTANTS = (
     Mutant("operations/distance.py", "values.append(scaled(call, value, sign, shape))", "values.append(value)", "tests/capture/test_choices.py"),
     Mutant(LINEAR, "            return proportional(relevance, context, self.stabiliser)", "            return Shares((relevance / 2, relevance / 2))", RESNETS),
     # The one propagation.
-    Mutant(LINEAR, "z = y if z is None else z.add_(y)", "z = y if z is None else z", AWKWARD),
-    Mutant(LINEAR, "return z if bias is None else z.add_(bias)", "return z"),
+    Mutant(LINEAR, "z = y if z is None else _plus(z, y)", "z = y if z is None else z", AWKWARD),
+    Mutant(LINEAR, "return z if bias is None else _plus(z, bias)", "return z"),
     Mutant(LINEAR, "self.context.bounds[0 if", "self.context.bounds[1 if"),
     Mutant(LINEAR, "true > 0 if self.branch.where", "true >= -1 if self.branch.where"),
     Mutant(LINEAR, "else true < 0", "else true > 0"),
     Mutant(LINEAR, "ratio = ratio * self.branch.coefficient", "ratio = ratio"),
-    Mutant(LINEAR, "else total.addcmul_(back, x)", "else total", AWKWARD),
+    Mutant(LINEAR, "else _plus_product(total, back, x)", "else total", AWKWARD),
     Mutant(LINEAR, "return total, None if bias is None else _weighted_sum(ratio, bias)", "return total, None", LEDGER),
     Mutant(LINEAR, "total = handed if total is None else total + handed", "total = handed"),
     Mutant(LINEAR, "absorbed = bias if absorbed is None else absorbed + bias", "absorbed = bias", ZEROS),
@@ -178,8 +180,8 @@ MUTANTS = (
     Mutant(MERGE, "a = context.record.input(0).abs()\n        b", "a = context.record.input(0) + 0\n        b", RESIDUALS),
     Mutant(MERGE, "nan_to_num_(nan=0.5)", "nan_to_num_(nan=0.0)", RESIDUALS),
     Mutant(MERGE, "return Shares((ratio * context.record.input(0), ratio * context.record.input(1)))", "return Shares((ratio * context.record.input(1), ratio * context.record.input(0)))", RESIDUALS),
-    Mutant(MERGE, "(a / (a + b)).masked_fill(b == 0, 1)", "(b / (a + b)).masked_fill(b == 0, 1)", CONSTANTS),
-    Mutant(MERGE, "(a / (a + b)).masked_fill(b == 0, 1)", "(a / (a + b))", ZEROS),
+    Mutant(MERGE, "(a / (a + b).masked_fill(b == 0, 1)).masked_fill(b == 0, 1)", "(b / (a + b).masked_fill(b == 0, 1)).masked_fill(b == 0, 1)", CONSTANTS),
+    Mutant(MERGE, "(a / (a + b).masked_fill(b == 0, 1)).masked_fill(b == 0, 1)", "(a / (a + b))", ZEROS),
     Mutant(MERGE, "return Shares((relevance, None) if self.signal == 0 else (None, relevance))", "return Shares((relevance, None) if self.signal == 1 else (None, relevance))", FACTORS),
     Mutant(MERGE, "return Shares((relevance / 2, relevance / 2))", "return Shares((relevance, relevance))", FACTORS),
     Mutant(MERGE, "Gate(signal=0 if second < first else 1)", "Gate(signal=1 if second < first else 0)", FACTORS),
@@ -243,7 +245,7 @@ MUTANTS = (
     Mutant(INDEXING, "start = 0 if self.before is None else tensors[self.before].shape[self.axis]", "start = 0", MOVES),
     Mutant(INDEXING, "g, sizes, self.axis, self.start, self.end, self.step", "g, sizes, self.axis, self.start, self.end, 1 if self.step == 1 else self.step - 1", MOVES),
     Mutant(ELEMENTWISE, "record.result().expand_as(gradient), 0),)", "record.result().expand_as(gradient), -1),)", SELECTIONS),
-    Mutant("operations/activation.py", "return (1 + x.square()).reciprocal_()", "return (1 + x.abs()).reciprocal_()", "tests/operations/test_elementwise.py::test_gradient"),
+    Mutant("operations/activation.py", "return (1 + x.square()).reciprocal()", "return (1 + x.abs()).reciprocal_()", "tests/operations/test_elementwise.py::test_gradient"),
     Mutant(ELEMENTWISE, "(y > self.low) & (y < self.high)", "(y > self.low)", "tests/operations/test_elementwise.py::test_gradient"),
     Mutant(OPERATIONS, "summed_to(gradient @ b.mT, record.shapes[0])", "summed_to(gradient @ b.mT, record.shapes[0]) * 2", ATTENTION_GRADIENTS),
     Mutant(OPERATIONS, "(back(gradient, s, self.axis, s.dtype),)", "(gradient * s,)", ATTENTION_GRADIENTS),
@@ -257,7 +259,11 @@ MUTANTS = (
     Mutant("bounds.py", "if axis != channels]", "if axis != 1]", CHANNELS),
     # Selection and the program.
     Mutant("selection.py", "after > torch.finfo(after.dtype).tiny * before", "after > 0", f"{SELECTION}::test_what_leaves_next_to_nothing_does_not_overflow"),
-    Mutant("selection.py", "alpha * (before / after), 1)", "alpha, 1)", SELECTIONS),
+    Mutant("selection.py", "alpha * (before / after.where(enough, 1)), 1)", "alpha, 1)", SELECTIONS),
+    Mutant(RULE, "return relevance / z.masked_fill(z <= TINY if non_negative else z.abs() <= TINY, torch.inf)", "return relevance / z", f"{LIVE}::test_dead_neurons_and_black_pictures_give_no_nan"),
+    Mutant(MERGE, "0.5, a / both.masked_fill(both == 0, 1))", "0.5, a.detach() / both.masked_fill(both == 0, 1))", LIVE),
+    Mutant("capture/lowering.py", "yield spec.arg.name, value if live else value.detach()", "yield spec.arg.name, value.detach()", LIVE),
+    Mutant("operations/base.py", "return not (torch.is_grad_enabled() and any(value.requires_grad for value in values))", "return True", LIVE),
     Mutant("selection.py", "return not (step.reads_pixels or mixed)", "return not mixed", f"{SELECTION}::test_stages_of_dense_layers"),
     Mutant("selection.py", "return not (step.reads_pixels or mixed)", "return not step.reads_pixels", f"{SELECTION}::test_dense_layers_are_selected_under_rules_of_one_sign_only"),
     Mutant("selection.py", "return mean.masked_fill(mean.abs() <= ROUNDING * torch.finfo(mean.dtype).eps * size, 0)", "return mean", f"{SELECTION}::test_gradients_that_cancel_select_nothing"),
@@ -265,7 +271,7 @@ MUTANTS = (
     Mutant("propagation/plan.py", "return (inputs[self.rule.signal],)", "return inputs", f"{SELECTION}::test_a_gate_of_places_is_no_last_convolution"),
     Mutant("rules/linear.py", "any(isinstance(term.input, Signed)", "any(bool(term)", f"{SELECTION}::test_rules_that_do_not_look_at_inputs_refuse_to_select_them"),
     Mutant("capture/modules.py", "return not readers or any(", "return any(", "tests/test_layers.py::test_the_logits_of_a_model_that_ends_in_a_softmax"),
-    Mutant(PROGRAM, "share.add_(collected[name]) if fresh else collected[name] + share", "share", RESNETS),
+    Mutant(PROGRAM, "share.add_(other) if fresh and may_overwrite(share, other) else other + share", "share", RESNETS),
     Mutant(PROGRAM, "fresh = isinstance(node.operation, WeightedLinear)", "fresh = True", f"{SELECTION}::test_the_gradient_of_a_value_that_several_sums_read"),
     Mutant(PROGRAM, "fresh=shares.fresh and HookPoint(name, node.name) not in wanted", "fresh=shares.fresh", "tests/test_layers.py::test_a_norm_that_is_read_around"),
     Mutant(PROGRAM, "negated = -context.tensors[operation.weight]", "negated = context.tensors[operation.weight]", DUAL),

@@ -40,6 +40,8 @@ def page(name: str) -> str:
         "docs/performance.md",
         "docs/pictures.md",
         "docs/volumes.md",
+        "docs/differentiable.md",
+        "docs/python.md",
     ],
 )
 def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +125,8 @@ def test_composites_are_in_the_table(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["explain", "compare", "models", "methods", "plan", "evaluate", "pack", "report", "serve"]
+    "command",
+    ["explain", "verify", "compare", "models", "methods", "plan", "evaluate", "pack", "report", "serve"],
 )
 def test_options_are_in_their_section(command: str) -> None:
     group = typer.main.get_command(app)
@@ -145,6 +148,35 @@ def test_links_lead_somewhere(name: str) -> None:
         headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
         slugs = {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
         assert not anchor or anchor in slugs, (target, anchor)
+
+
+def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 90
+    assert all((ROOT / target).exists() for target, _ in LINK.findall(text))
+    assert {f"docs/{name}.md" for name in PAGES} - set(re.findall(r"docs/[\w-]+\.md", text)) == {
+        "docs/exported-classifiers.md"  # linked by classifiers
+    }
+
+
+def test_the_figures_of_the_readme_are_those_of_the_pages() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    measured = re.search(r"\*\*ResNet-34\*\*.*?\n\n(?!\|)", page("evaluation"), re.DOTALL)
+    assert measured is not None
+    rows = {row.split("|")[1].strip(): row for row in measured[0].splitlines() if row.startswith("| ")}
+    assert ".974" in rows["**`ssglrp`** (neuron form)"]
+    assert ".474" in rows["LRP"]
+    assert ".974 of SSGLRP's" in text
+    assert ".474 of LRP's" in text
+    batch = page("benchmarks").partition("### Batch 8, 1 target")[2]
+    for name, said in (
+        ("ssglrp", "SSGLRP takes {} times"),
+        ("lrp, epsilon-plus", "takes {} times the model's own forward pass"),
+        ("zennit, epsilon-plus", "zennit's {} times"),
+    ):
+        row = re.search(rf"^\| {name} \| ([\d.]+) \|", batch, re.MULTILINE)
+        assert row is not None
+        assert said.format(row[1]) in text
 
 
 @pytest.mark.parametrize("folder", [".", "docs", "examples", "skills", "src", "tests"])

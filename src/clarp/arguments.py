@@ -29,6 +29,8 @@ def checked_images(
     network: Network,
     device: torch.device | None,
     computing: Callable[[torch.dtype], torch.dtype],
+    *,
+    live: bool = False,
 ) -> Tensor:
     """Images as they are computed with: a copy on the device and in the type for it.
 
@@ -37,6 +39,7 @@ def checked_images(
         network: who will see them.
         device: where to compute; None: where the model is, and the images too.
         computing: the type to compute in, for images of a type.
+        live: whether autograd may go back to them.
 
     Raises:
         TypeError: no floating tensor.
@@ -66,7 +69,7 @@ def checked_images(
     if not bool(torch.isfinite(images).all()):
         wrong = (~torch.isfinite(images)).flatten(1).any(1).nonzero().flatten().tolist()
         raise ValueError(f"images {wrong} of the batch hold NaN or infinity, expected finite values.")
-    copied = images.detach().to(device or own, computing(images.dtype))
+    copied = (images if live else images.detach()).to(device or own, computing(images.dtype))
     # A loader may fill its memory anew before the explanation is drawn.
     return copied.clone() if copied.data_ptr() == images.data_ptr() else copied
 

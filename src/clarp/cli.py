@@ -48,6 +48,13 @@ def explain(
         list[str] | None,
         typer.Option(help="Classes to contrast it with, several with commas; all others if left out."),
     ] = None,
+    expected: Annotated[
+        str | None,
+        typer.Option(
+            help="Class that the photos should have: the predicted one is explained against it, and it "
+            "against that."
+        ),
+    ] = None,
     method: Annotated[
         str | None,
         typer.Option(help="A name from `clarp methods`.", show_default="ssglrp, or the file's own"),
@@ -112,6 +119,7 @@ def explain(
         partial(load, device="cpu" if others else device),
         targets=target or (),
         against=against or (),
+        expected=expected,
         method=method,
         composite=composite,
         layers=_listed(layers),
@@ -123,6 +131,42 @@ def explain(
     )
     elsewhere = PhotosElsewhere(others, load) if others else None
     raise typer.Exit(run(work, json=json, elsewhere=elsewhere))
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="What `clarp explain --out` wrote.")],
+    *,
+    photos: Annotated[
+        Path | None, typer.Option(help="The folder where the photos are now; where they were if left out.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="The model on this machine, as of `clarp explain`; needed unless the manifest names one of "
+            f"`clarp models` or timm without weights of its own. {options.PROGRAMS}"
+        ),
+    ] = None,
+    weights: options.Weights = None,
+    labels: options.Labels = None,
+    output: options.Output = None,
+    task: options.TaskName = None,
+    device: options.Device = None,
+    json: options.Json = False,
+) -> None:
+    """Make the maps of a folder again, and say whether they are the same, and what has changed."""
+    with _importing():
+        from clarp.decoding import prepare
+
+        prepare()
+        from clarp.commands.verify import run
+        from clarp.session import ModelOptions, Session
+
+    if model is None and not (weights is None and labels is None and output is None and task is None):
+        raise ValueError("--weights, --labels, --output and --task belong to a model: name it with --model.")
+    given = None if model is None else ModelOptions(model, weights, labels, output, _task(task))
+    code = run(folder, Session.of_options, given, photos=photos, device=device, json=json)
+    raise typer.Exit(code)
 
 
 @app.command()

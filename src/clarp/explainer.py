@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from threading import RLock
 from typing import TypeVar
@@ -86,6 +87,9 @@ class Explainer:
             explanation notes (docs/methods.md#the-task).
         labels: the names of the classes, for ``target``, ``against`` and pictures; of a binary task those of
             class 0 and class 1, or one: "NAME" stands for "not NAME" and "NAME".
+        differentiable: whether relevance is a function of the model's parameters and of the images that
+            autograd can differentiate, to train on it (docs/differentiable.md). Each call then takes the
+            weights as they are, without capturing the model anew.
         channels: which axis of the images holds the channels, which a heatmap is summed over; None: the one
             that the model's first layer reads as channels, where that can be followed, else 1
             (docs/volumes.md#which-axis-holds-the-channels).
@@ -120,6 +124,7 @@ class Explainer:
         task: TaskName | None = None,
         labels: Sequence[str] | None = None,
         channels: int | None = None,
+        differentiable: bool = False,
     ) -> None:
         self._asked = Method.named(method).with_composite(composite)
         self.method = self._asked
@@ -127,7 +132,19 @@ class Explainer:
             raise ValueError(
                 f"output is {output!r}, and the network has its own: make it Network(model, output)."
             )
-        self.network = model if isinstance(model, Network) else Network(model, output)
+        if not isinstance(model, Network):
+            model = Network(model, output, differentiable=differentiable)
+        if model.differentiable is not bool(differentiable):
+            raise ValueError(
+                f"differentiable is {differentiable!r}, and the network has its own: make it Network(model, "
+                f"differentiable={bool(differentiable)})."
+            )
+        if differentiable and (compile is not False or engine != "torch"):
+            raise ValueError(
+                f"differentiable=True was given with compile={compile!r} and engine={engine!r}, expected "
+                "neither: autograd goes through PyTorch's own operations."
+            )
+        self.network = model
         self.bounds = checked_bounds(bounds)
         self.task = checked_task(task)
         self.labels = checked_labels(labels)
@@ -139,7 +156,7 @@ class Explainer:
         self._runner = runner_of(compile, self.engine, self.network)
         self._programs: dict[object, Program] = {}
         self._further = NOTHING
-        self._watched: WeakSet[Program] = WeakSet()
+        self._watched: WeakSet[object] = WeakSet()
         self._lost: list[RelevanceLost] = []
         self._channels_read: WeakKeyDictionary[Program, Channels] = WeakKeyDictionary()
         self._lock = RLock()
@@ -215,7 +232,7 @@ class Explainer:
         """
         check_batch_size(batch_size)
         images, further = self._checked(images, inputs)
-        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+        with self._recording(), torch.autocast(images.device.type, enabled=False):
             program, further = self._program(images, further)
             query = self._query(program, images, further, target=target, against=against, layers=layers)
             if batch_size is None and self.engine == "torch":
@@ -283,8 +300,13 @@ class Explainer:
             return self._task(program).probabilities(cached.logits)
 
     def _checked(self, images: Tensor, inputs: Inputs) -> tuple[Tensor, Further]:
-        images = checked_images(images, self.network, self._device, self._computing)
+        live = self.network.differentiable
+        images = checked_images(images, self.network, self._device, self._computing, live=live)
         return images, checked_inputs(inputs, images, self.network, self._device, self._computing)
+
+    def _recording(self) -> AbstractContextManager[None]:
+        """Autograd records a differentiable explanation, where the caller lets it, and no other."""
+        return torch.set_grad_enabled(self.network.differentiable and torch.is_grad_enabled())
 
     def _task(self, program: Program) -> Task:
         return task_of(program.plan.graph, self.task, self.network.task)
@@ -388,7 +410,8 @@ class Explainer:
             (cached, query.bounds),
             (targets, rivals, initial),
         )
-        self._watch(passes, maps, images, chosen, query.first)
+        with torch.no_grad():
+            self._watch(passes, maps, images, chosen, query.first)
         maps = maps.signed(None if isinstance(self.method.seed, Vector) else task.signs(chosen))
         relevance = maps.relevance.clamp(min=0) if self.method.rectify else maps.relevance
         single, names, channels = classes.ndim == 1, self._names(task), self._channels(program)
@@ -402,7 +425,7 @@ class Explainer:
             target=classes,
             against=None if query.against is None else torch.as_tensor(query.against),
             method=self.method,
-            ledger=maps.ledger.map(sample_first),
+            ledger=maps.ledger.map(lambda value: sample_first(value.detach())),
             selection_skipped=sample_first(maps.skipped),
             layers={name: sample_first(maps.layers[point]) for name, point in query.layers.items()},
             images=images,
@@ -435,7 +458,9 @@ class Explainer:
 
     def _watch(self, passes: Passes, maps: Maps, images: Tensor, classes: Tensor, first: int) -> None:
         """Warn of lost relevance, once for each program, and say what loses less; the classes are (K, B)."""
-        if passes.program in self._watched or self.method.covering is not None:
+        graph = passes.program.plan.graph
+        watched = passes.program if graph.again is None else graph.again
+        if watched in self._watched or self.method.covering is not None:
             return  # what differences add up to may be anything, also nothing
         found = lost_of(passes.amounts(maps), classes, first)
         if found is not None:
@@ -444,7 +469,7 @@ class Explainer:
             self._lost.append(warning)
             warnings.warn(warning, stacklevel=level_of_the_user())
         if found is not None or not maps.one_sign:  # to look at a contrast costs more passes
-            self._watched.add(passes.program)
+            self._watched.add(watched)
 
     def _rivals(self, task: Task, against: Against, targets: Tensor, logits: Tensor) -> Tensor:
         """Which logits each of the classes (K, B) is contrasted with, bool (K, B, N)."""
@@ -459,26 +484,32 @@ class Explainer:
             return self._made(images, self._further, graph), self._further
 
     def _made(self, images: Tensor, further: Further, graph: Graph) -> Program:
+        if graph.again is not None:  # of the weights as they are now
+            return self._new(images, replace(graph.again(), again=graph.again))
         key = tuple(images.shape[1:]), further.signature
         program = self._programs.pop(key, None)
         if program is None or program.plan.graph is not graph:
-            check_engine_computes(self.engine, images.device, images.dtype)
-            self.method = self._asked.on(graph)
-            plan = make_plan(graph, self.method.rules)
-            if self.method.passes == "dual":
-                check_dual_rule(next(step.rule for step in plan if step.node is plan.head()))
-            program = Program(
-                plan,
-                images.device,
-                images.dtype,
-                self._back(images),
-                gradients=bool(self.method.selections),
-                secants=self.method.covering is not None,
-            )
+            program = self._new(images, graph)
         self._programs[key] = program  # now the last used
         while len(self._programs) > KEPT:
             del self._programs[next(iter(self._programs))]
         return program
+
+    def _new(self, images: Tensor, graph: Graph) -> Program:
+        """The program of a graph."""
+        check_engine_computes(self.engine, images.device, images.dtype)
+        self.method = self._asked.on(graph)
+        plan = make_plan(graph, self.method.rules)
+        if self.method.passes == "dual":
+            check_dual_rule(next(step.rule for step in plan if step.node is plan.head()))
+        return Program(
+            plan,
+            images.device,
+            images.dtype,
+            self._back(images),
+            gradients=bool(self.method.selections),
+            secants=self.method.covering is not None,
+        )
 
 
 def attribute(

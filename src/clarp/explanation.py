@@ -178,7 +178,7 @@ class Explanation:
     def _negative(self, image: int, k: int) -> float:
         """The share of the relevance of a map, by size, that is negative."""
         relevance = self.relevance[image][k] if self.target.ndim == 2 else self.relevance[image]
-        values = relevance.sum(self.channels - 1).double()
+        values = relevance.detach().sum(self.channels - 1).double()
         return float(-values.clamp(max=0).sum() / values.abs().sum())
 
     def label(self, index: int) -> str:

@@ -1,7 +1,9 @@
 """What manifests and answers say of a run: versions, model, classes, task, and how maps were drawn."""
 
+import hashlib
 import math
 import platform
+import re
 import shlex
 import sys
 from dataclasses import asdict
@@ -10,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import torch
 from torch import Tensor
 
 import clarp
+from clarp.cache.key import code_of
 from clarp.files import write_atomically
 from clarp.method import Method
 from clarp.models import Classifier
@@ -33,10 +37,12 @@ def head(classifier: Classifier) -> dict[str, Any]:
     """What every manifest begins with: versions, command and model."""
     return {
         "clarp": clarp.__version__,
+        "clarp_sha256": code_of("."),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
             "numpy": np.__version__,
+            "pillow": PIL.__version__,
         },
         "command": shlex.join(["clarp", *sys.argv[1:]]),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -44,10 +50,32 @@ def head(classifier: Classifier) -> dict[str, Any]:
             "name": classifier.name,
             "classes": len(classifier.labels),
             "weights_sha256": classifier.weights_sha256(),
-            "preprocessing": " ".join(repr(classifier.preprocess).split()),
+            "preprocessing": _described(classifier.preprocess),
             "notes": list(classifier.notes),
         },
     }
+
+
+def _described(preprocess: object) -> str:
+    """A preprocessing in words, without the address of a function, which differs from run to run."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", " ".join(repr(preprocess).split()))
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Where it was computed, as far as rounding depends on it."""
+    return {
+        "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+    }
+
+
+def tensor_sha256(values: Tensor) -> str:
+    """SHA-256 over type, shape and bytes of a tensor."""
+    plain = values.detach().cpu().contiguous()
+    digest = hashlib.sha256(f"{plain.dtype} {tuple(plain.shape)}\n".encode())
+    digest.update(plain.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def bounds_of(classifier: Classifier, method: Method) -> dict[str, Any]:

@@ -17,10 +17,12 @@ StateKey: TypeAlias = tuple[str, str]
 State: TypeAlias = Mapping[StateKey, object]
 
 
-def state_of(model: nn.Module | ExportedProgram, *, weights: bool = True) -> dict[StateKey, object]:
+def state_of(
+    model: nn.Module | ExportedProgram, *, weights: bool = True, buffers: bool = True
+) -> dict[StateKey, object]:
     """The state of a model: another weight, module, stride or flag, or a new hook changes it.
 
-    Without ``weights`` only which parameters there are, and not their values.
+    Without ``weights`` only which parameters there are, and not their values; likewise ``buffers``.
     """
     if isinstance(model, ExportedProgram):
         return {("", name): _values(tensor) for name, tensor in model.state_dict.items()}
@@ -29,7 +31,8 @@ def state_of(model: nn.Module | ExportedProgram, *, weights: bool = True) -> dic
     for path, module in model.named_modules():
         state[path, ""] = _Same(module)
         for name, value in _own(module):
-            known = not weights and isinstance(value, nn.Parameter)
+            known = isinstance(value, nn.Parameter) and not weights
+            known = known or (name in module._buffers and not buffers)  # noqa: SLF001  as named_buffers
             state[path, name] = (
                 _Same(value) if known else _attribute(value, 1 if name.startswith("_") else DEPTH)
             )

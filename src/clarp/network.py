@@ -71,20 +71,36 @@ class Network:
             these. None: the only tensor, or the one called "logits".
         cache: a folder where the graphs of modules are kept for other processes (docs/performance.md); None:
             nothing is written.
+        differentiable: for :class:`clarp.Explainer` with ``differentiable=True``. Other values of parameters
+            and buffers don't capture it anew, and nothing is kept in the cache.
 
     Raises:
         TypeError: something else.
-        ValueError: the path is no .pt2 file, or a damaged one.
+        ValueError: the path is no .pt2 file, or a damaged one; or an exported program that is to be
+            differentiable.
     """
 
-    def __init__(self, model: Model, output: Output = None, *, cache: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        output: Output = None,
+        *,
+        cache: str | Path | None = None,
+        differentiable: bool = False,
+    ) -> None:
         check_output(output)
         if isinstance(model, LogitsOf):
             output = model.output if output is None else output
             model = model.model
         self.model = _loaded(model)
         self.output = output
-        self._cache = None if cache is None else GraphCache(Path(cache))
+        if differentiable and not isinstance(self.model, nn.Module):
+            raise ValueError(
+                "differentiable=True was given with an exported program, expected a torch.nn.Module. Pass "
+                "the module that was exported."
+            )
+        self.differentiable = differentiable
+        self._cache = None if cache is None or differentiable else GraphCache(Path(cache))
         self._lock = RLock()
         self._captured: dict[Key, _Captured] = {}
         self._alike: set[Key] = set()
@@ -177,7 +193,7 @@ class Network:
         """
         with self._lock:
             key = shape, dtype, further.signature
-            before = state_of(self.model)
+            before = self._state()
             captured = self._captured.pop(key, None)
             if captured is None or changed(captured.state, before) - captured.changing:
                 captured = self._recaptured(shape, dtype, before, further)
@@ -210,6 +226,11 @@ class Network:
                     raise
             return self.graph(shape, dtype, further.alike()), further.alike()
 
+    def _state(self) -> State:
+        """Whose change captures the model anew."""
+        values = not self.differentiable
+        return state_of(self.model, weights=values, buffers=values)
+
     def _recaptured(
         self,
         shape: tuple[int, ...],
@@ -225,7 +246,7 @@ class Network:
             torch.autocast(self.device.type, enabled=False),
         ):
             graph, changing = self._capture(shape, dtype, further)
-        after = state_of(self.model)
+        after = self._state()
         return _Captured(graph, after, changing | changed(before, after))
 
     def _capture(
@@ -274,7 +295,7 @@ class Network:
         rows = further.example(example.dtype)
         called = WithInputs(model, further, example.dtype) if further else model
         if cache is None or path is None:
-            return capture_module(called, example, dtype, self.output, rows)
+            return capture_module(called, example, dtype, self.output, rows, live=self.differentiable)
 
         def own(rows: Sequence[Tensor]) -> Tensor:
             with torch.random.fork_rng([example.device] if example.is_cuda else []):

@@ -250,4 +250,4 @@ def _ledger(seed: Tensor, found: Propagated) -> Ledger:
 
 def _quotient(a: Tensor, b: Tensor) -> Tensor:
     """``a / b``, and 0 where b is 0."""
-    return torch.where(b == 0, 0, a / b)
+    return torch.where(b == 0, 0, a / b.masked_fill(b == 0, 1))

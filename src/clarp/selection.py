@@ -18,6 +18,7 @@ from torch import Tensor
 
 from clarp.capture import Node
 from clarp.operations import Convolution, Dense
+from clarp.operations.base import may_overwrite
 from clarp.propagation import ForwardCache, Plan, Program, Step, last_spatial, positions
 from clarp.rules import LinearRule
 from clarp.seeds import softmax_direction
@@ -248,8 +249,9 @@ class RunningSelection:
         if selection.form == "neuron-mask":
             return self._for_passes((gradient > 0) * some + least, seeds)
         positive = gradient.relu()
-        scale = torch.where(some, 1 / strongest, 0)
-        return self._for_passes(torch.addcmul(least, positive, scale, out=positive), seeds)
+        scale = torch.where(some, 1 / strongest.where(some, 1), 0)
+        out = positive if may_overwrite(positive, scale) else None
+        return self._for_passes(torch.addcmul(least, positive, scale, out=out), seeds)
 
     def _for_passes(self, value: Tensor, seeds: int) -> Tensor:
         """(K, B, ...) as (P K, B, ...)."""
@@ -271,7 +273,7 @@ class RunningSelection:
         sample = (0, *range(3, sizes.ndim))
         before, after = sizes.sum(sample, keepdim=True)[0], (sizes * alpha).sum(sample, keepdim=True)[0]
         enough = after > torch.finfo(after.dtype).tiny * before  # else the quotient could overflow
-        factor = torch.where(enough, alpha * (before / after), 1)
+        factor = torch.where(enough, alpha * (before / after.where(enough, 1)), 1)
         return relevance * self._for_passes(factor, relevance.shape[0])
 
     def _channel_sizes(self, relevance: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """A session: a classifier at work on photos, for the commands and the server alike."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,25 @@ if TYPE_CHECKING:
 _NAMED = 3  # rivals in a title
 
 
+@dataclass(frozen=True)
+class ModelOptions:
+    """The options of the command line that name a model, as they were given.
+
+    Attributes:
+        model: as :func:`clarp.models.load` takes it.
+        weights: a file of weights.
+        labels: a file of class names.
+        output: which of several results are the logits.
+        task: what the last layer means.
+    """
+
+    model: str
+    weights: Path | None = None
+    labels: Path | None = None
+    output: str | None = None
+    task: TaskName | None = None
+
+
 class Session:
     """A classifier with its captured graphs, its explainers, and words for what they find.
 
@@ -51,6 +71,7 @@ class Session:
         engine: EngineName = "torch",
     ) -> None:
         self.classifier = classifier
+        self.options: ModelOptions | None = None
         self.engine = engine
         self._device = device
         self.framing = Framing(classifier)
@@ -84,9 +105,24 @@ class Session:
         place = device_named("cpu" if device is None and engine != "torch" else device)
         classifier = models.load(model, weights, labels, output, task=task)
         session = cls(classifier, device=place, cache=default_folder(), engine=engine)
+        session.options = ModelOptions(model, weights, labels, output, task)
         if not files:
             _ = session.network
         return session
+
+    @classmethod
+    def of_options(cls, options: ModelOptions, device: str, engine: EngineName) -> "Session":
+        """As :meth:`load`, from options; a file of :func:`clarp.export` will do."""
+        return cls.load(
+            options.model,
+            options.weights,
+            options.labels,
+            options.output,
+            task=options.task,
+            device=device,
+            files=True,
+            engine=engine,
+        )
 
     def forget(self) -> None:
         """Drop what was captured, for all sizes of images."""

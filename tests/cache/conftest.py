@@ -16,9 +16,9 @@ def captures(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
     found: list[nn.Module] = []
     capture = network_module.capture_module
 
-    def counted(model: nn.Module, *arguments: object) -> object:
+    def counted(model: nn.Module, *arguments: object, **named: object) -> object:
         found.append(model)
-        return capture(model, *arguments)
+        return capture(model, *arguments, **named)
 
     monkeypatch.setattr(network_module, "capture_module", counted)
     return found

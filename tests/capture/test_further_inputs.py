@@ -320,7 +320,7 @@ def test_the_graph_is_cached_and_read_again(
         images, target=1, inputs=(numbers,)
     )
     assert len(list(tmp_path.iterdir())) == 1
-    monkeypatch.setattr("clarp.network.capture_module", lambda *_: pytest.fail("captured anew"))
+    monkeypatch.setattr("clarp.network.capture_module", lambda *_, **__: pytest.fail("captured anew"))
     again = clarp.Explainer(Network(copy.deepcopy(net), cache=tmp_path), "lrp", bounds=(0.0, 1.0))
     found = again(images, target=1, inputs=(numbers.flip(0),))
     torch.testing.assert_close(found.logits, net(images, numbers.flip(0)))

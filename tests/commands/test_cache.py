@@ -48,7 +48,7 @@ def test_nothing_is_captured_twice(
     clarp("plan", model)
     (left,) = cache.glob("*.graph")
     captured = []
-    monkeypatch.setattr(network, "capture_module", lambda *given: captured.append(given))
+    monkeypatch.setattr(network, "capture_module", lambda *given, **_: captured.append(given))
     command(model, next(photos.rglob("*.png")), tmp_path / "out")
     assert not captured
     assert list(cache.glob("*.graph")) == [left]

@@ -1,7 +1,7 @@
 """From a model to a graph: export, make functional, lower each operation, simplify, check."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, fx, nn
@@ -10,7 +10,7 @@ from torch.export.graph_signature import OutputKind
 from torch.utils import _pytree as pytree
 
 from clarp.capture.check import check_logits, check_one_image, check_rows, coarsest, first_line, own_logits
-from clarp.capture.end import end_of
+from clarp.capture.end import End, end_of
 from clarp.capture.exporting import exported, quiet, takes_one, user_input
 from clarp.capture.further import NOTHING, Further, WithInputs
 from clarp.capture.graph import Graph
@@ -30,6 +30,8 @@ def capture_module(
     dtype: torch.dtype,
     output: Output = None,
     rows: Sequence[Tensor] = (),
+    *,
+    live: bool = False,
 ) -> Graph:
     """The graph of a model in eval mode, for images of one size.
 
@@ -39,6 +41,7 @@ def capture_module(
         dtype: of the graph's tensors.
         output: which of its results are the logits.
         rows: further inputs of two images, (2, ...), that the model takes behind them.
+        live: whether the graph can be made again of other values of the model's parameters.
 
     Raises:
         CaptureError: the model can't be exported, or its output isn't (B, N).
@@ -50,14 +53,16 @@ def capture_module(
         model = model if alone and takes_one(model) else LogitsOf(model, output)
         program, read_images = exported(model, example, rows)
         precision = coarsest(program)
-        graph = capture_program(program, dtype, own=True)
+        lowering = Lowerable.of(program, dtype, own=True)
+        graph = lowering.graph()
         check_logits(graph, example, expected, precision, rows)
         check_rows(graph, example.to(dtype), rows)
         first, second = ([value[part] for value in rows] for part in (slice(1), slice(1, None)))
         check_one_image(graph, model, example[:1], precision, first)
         if read_images:  # a number of the first image may have become a constant
             check_one_image(graph, model, example[1:], precision, second)
-    return as_logits(graph, expected)
+    found = as_logits(graph, expected)
+    return replace(found, again=lambda: as_logits(lowering.graph(live=True), expected)) if live else found
 
 
 def capture_exported(
@@ -136,13 +141,38 @@ def capture_program(
     program: ExportedProgram, dtype: torch.dtype, *, own: bool, output: Output = None
 ) -> Graph:
     """The simplified graph of an exported program, unchecked; ``own``: whether the program may be changed."""
-    with quiet():
-        program = inlined(program, own=own)
-        program = functional(program, own=own)
-    result = _result(program, output)
-    end = end_of(result, dict(constants_of(program)))
-    graph = closed(ProgramLowering(program, end.skipped).graph(end.output), end)
-    return replace(simplify(graph, dtype), link=end.link)
+    return Lowerable.of(program, dtype, own=own, output=output).graph()
+
+
+@dataclass(frozen=True, eq=False)
+class Lowerable:
+    """A functional program, ready to become a graph.
+
+    Attributes:
+        program: without in-place operations and modules in modules.
+        end: what the model does behind its logits.
+        dtype: of the graph's tensors.
+    """
+
+    program: ExportedProgram
+    end: End
+    dtype: torch.dtype
+
+    @classmethod
+    def of(
+        cls, program: ExportedProgram, dtype: torch.dtype, *, own: bool, output: Output = None
+    ) -> "Lowerable":
+        """Of an exported program; ``own``: whether that may be changed."""
+        with quiet():
+            program = inlined(program, own=own)
+            program = functional(program, own=own)
+        return cls(program, end_of(_result(program, output), dict(constants_of(program))), dtype)
+
+    def graph(self, *, live: bool = False) -> Graph:
+        """The simplified graph; ``live``: autograd may go on from its tensors to the parameters."""
+        lowering = ProgramLowering(self.program, self.end.skipped, live=live)
+        graph = closed(lowering.graph(self.end.output), self.end)
+        return replace(simplify(graph, self.dtype), link=self.end.link)
 
 
 def _result(program: ExportedProgram, output: Output) -> fx.Node:

@@ -84,6 +84,8 @@ class Graph:
         pair: where the model returns two columns that are made of one value, which is the output here: how
             they make it up.
         auxiliary: what the graph reads beside the images: made of further inputs, and held constant.
+        again: makes the same graph of the model's parameters and buffers as they are at that time, its
+            tensors differentiable functions of them; None where that was not asked for.
     """
 
     nodes: tuple[Node, ...]
@@ -95,6 +97,7 @@ class Graph:
     link: Link | None = None
     pair: Pair | None = None
     auxiliary: Auxiliary = Auxiliary()
+    again: "Callable[[], Graph] | None" = field(default=None, compare=False, repr=False)
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)

@@ -74,16 +74,23 @@ def _lowered_windows(lowering: Lowering, call: Call) -> Lowered:
 
 
 class ProgramLowering:
-    """Walks the exported graph once; collects every operation that it has to refuse."""
+    """Walks the exported graph once; collects every operation that it has to refuse.
 
-    def __init__(self, program: ExportedProgram, skipped: Collection[fx.Node]) -> None:
+    Args:
+        program: functional.
+        skipped: operations at its end that are no part of the graph.
+        live: whether autograd may go on from the graph's tensors to the program's parameters.
+    """
+
+    def __init__(self, program: ExportedProgram, skipped: Collection[fx.Node], *, live: bool = False) -> None:
+        self._live = live
         self.images, *self.rows = (
             user_input(program, number) for number in range(len(program.graph_signature.user_inputs))
         )
         images = self.images
         self.skipped = skipped
         self.batch = images.meta["val"].shape[0]
-        self.constants = dict(constants_of(program))
+        self.constants = dict(constants_of(program, live=live))
         self.parameters = {_memory(tensor) for tensor in self.constants.values()}
         self.numbers: dict[str, Any] = {}
         self.tensors: dict[str, Tensor] = {}
@@ -212,7 +219,7 @@ class ProgramLowering:
         if writes(node) and _memory(self.constants[node.all_input_nodes[0].name]) in self.parameters:
             return False  # the user's model is never changed
         args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: known[n.name])
-        with torch.no_grad():
+        with torch.set_grad_enabled(self._live and torch.is_grad_enabled()):
             self.constants[node.name] = cast("Callable[..., Tensor]", node.target)(*args, **kwargs)
         return True
 
@@ -277,12 +284,14 @@ def _connected(nodes: Collection[fx.Node], following: Callable[[fx.Node], Iterab
     return found
 
 
-def constants_of(program: ExportedProgram) -> Iterator[tuple[str, Tensor]]:
+def constants_of(program: ExportedProgram, *, live: bool = False) -> Iterator[tuple[str, Tensor]]:
+    """Parameters, buffers and constants by the names of their nodes; ``live``: as autograd knows them."""
     for spec in program.graph_signature.input_specs:
         if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
             assert spec.target is not None
             source = program.state_dict if spec.target in program.state_dict else program.constants
-            yield spec.arg.name, source[spec.target].detach()
+            value = source[spec.target]
+            yield spec.arg.name, value if live else value.detach()
 
 
 def module_path(node: fx.Node) -> str:

@@ -1,5 +1,6 @@
 """``clarp explain``: photos through a classifier and an explainer, to pictures, arrays and a manifest."""
 
+import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout, suppress
@@ -18,11 +19,12 @@ from clarp.explainer import Explainer
 from clarp.exporting.explaining import FileExplainer
 from clarp.images import find_photos
 from clarp.layers import resolve_layers
-from clarp.manifest import bounds_of, head, look_entry, percent, task_entry, write
+from clarp.manifest import bounds_of, head, look_entry, machine, percent, task_entry, write
 from clarp.method import Method
+from clarp.models.registry import program_file
 from clarp.render import Look
 from clarp.render.encoding import PIXEL_FORMATS, Format
-from clarp.session import Session
+from clarp.session import ModelOptions, Session
 from clarp.text import document, printable
 
 DEFAULT = "ssglrp"
@@ -57,6 +59,7 @@ def prepared(
     *,
     targets: Sequence[str],
     against: Sequence[str],
+    expected: str | None = None,
     method: str | None,
     composite: str | None,
     layers: Sequence[str],
@@ -77,9 +80,15 @@ def prepared(
     paths, format_ = find_photos(photos), _format_named(kind)
     named = Method.named(method or DEFAULT).with_composite(composite)
     session = load()
-    explainer = _explainer(session, named, asked=method or composite, layers=layers)
+    explainer = explainer_for(session, named, asked=method or composite, layers=layers)
     chosen, rivals = session.classes(targets), session.classes(against)
     _check_rivals(explainer, rivals)
+    other = None if expected is None else _expected(expected, session, named, look)
+    if other is not None and (chosen or rivals):
+        raise ValueError(
+            "--expected contrasts the predicted class with the expected one, both ways; leave out --target "
+            "and --against."
+        )
     for target in chosen:
         if rivals and set(rivals) <= {target}:
             label = session.classifier.labels[target]
@@ -93,10 +102,76 @@ def prepared(
         raise ValueError(f"--out {out} is a file; name a folder.")
     out.mkdir(parents=True, exist_ok=True)
     writer = Writer(session, look, format_ if pictures else None, out, output_stems(paths))
-    return Pipeline(paths, session, named, explainer, chosen, rivals, layers, batch_size, writer)
+    asked = {
+        **_model_options(session.options),
+        "targets": chosen,
+        "against": rivals,
+        "expected": other,
+        "method": method,
+        "composite": composite,
+        "layers": list(layers),
+        "engine": session.engine,
+    }
+    return Pipeline(
+        paths,
+        session,
+        named,
+        explainer,
+        chosen,
+        rivals,
+        layers,
+        batch_size,
+        writer,
+        asked=asked,
+        expected=other,
+    )
 
 
-def _explainer(
+def _model_options(options: ModelOptions | None) -> dict[str, Any]:
+    """The options that name the model, for the manifest; of a file of a model also its checksum."""
+    if options is None:
+        return {"model": None}
+    file = program_file(options.model)
+    return {
+        "model": options.model,
+        "model_file_sha256": None if file is None or not file.is_file() else _sha256(file),
+        "weights": None if options.weights is None else str(options.weights),
+        "labels": None if options.labels is None else str(options.labels),
+        "output": options.output,
+        "task": options.task,
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _expected(name: str, session: Session, method: Method, look: Look) -> int:
+    """The number of the class of --expected.
+
+    Raises:
+        ValueError: it is not one class, or what explains has no rivals, or the style is that of two classes.
+    """
+    found, file = session.classes([name]), session.classifier.file
+    if len(found) != 1:
+        raise ValueError(f"--expected is {name!r}, which names {len(found)} classes; name one.")
+    if file is not None:
+        raise ValueError(
+            f"--expected was given, and {file.path} is a program that explains by itself; name the model "
+            "that it was made of."
+        )
+    if not method.has_rivals:
+        raise ValueError(
+            f"--expected was given, but the method {method.name!r} has no rivals; leave it out, or use "
+            "ssglrp."
+        )
+    if look.style == "versus":
+        raise ValueError("--expected draws the picture of both classes anyway; leave out --style versus.")
+    return found[0]
+
+
+def explainer_for(
     session: Session, method: Method, *, asked: str | None, layers: Sequence[str]
 ) -> Explainer | FileExplainer:
     """The explainer of a session's model by this method, or of its file by the file's own.
@@ -213,11 +288,7 @@ def _finished(pipeline: Pipeline) -> dict[str, Any]:
         sys.stderr.write(printable(f"clarp: skipped {path}: {reason.removeprefix(f'{path}: ')}") + "\n")
     writer = pipeline.writer
     manifest = {
-        **head(pipeline.session.classifier),
-        **_made_by(pipeline),
-        "device": ", ".join(sorted(pipeline.devices)) or str(pipeline.session.device),
-        "batch_size": pipeline.batch_size,
-        "task": task_entry(pipeline.task),
+        **circumstances(pipeline),
         "pictures": writer.format,
         "look": look_entry(writer.look) if writer.format else None,
         "photos": [pipeline.entries[path] for path in pipeline.paths if path in pipeline.entries],
@@ -225,6 +296,20 @@ def _finished(pipeline: Pipeline) -> dict[str, Any]:
     }
     write(manifest, _manifest_of(pipeline))
     return manifest
+
+
+def circumstances(pipeline: Pipeline) -> dict[str, Any]:
+    """What the manifest says beside the photos: versions, model, method, options and machine."""
+    return {
+        **head(pipeline.session.classifier),
+        "asked": pipeline.asked,
+        **_made_by(pipeline),
+        "device": ", ".join(sorted(pipeline.devices)) or str(pipeline.session.device),
+        "machine": pipeline.machine or machine(pipeline.session.device),
+        "dtype": None if pipeline.dtype is None else pipeline.dtype.removeprefix("torch."),
+        "batch_size": pipeline.batch_size,
+        "task": task_entry(pipeline.task),
+    }
 
 
 def _manifest_of(pipeline: Pipeline) -> Path:

@@ -1,13 +1,15 @@
 """Photos explained by several processes: each takes pieces of their list, and writes their files."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from clarp.commands.notes import note, recording_as_notes
 from clarp.commands.pipeline import Pipeline, Remark, explainer_of
 from clarp.commands.writing import Writer
+from clarp.explainer import Explainer
+from clarp.manifest import machine
 from clarp.method import Method
 from clarp.render import Look
 from clarp.render.encoding import Format
@@ -53,6 +55,9 @@ class ExplainedPiece:
         device: where it was computed.
         remarks: what is to be said of it.
         error: what ended it before its last photo: a file that can't be written.
+        dtype: the type in which it was computed; None where nothing was explained.
+        method: with the composite that it has in this network; None: a file's own.
+        machine: on what, as the manifest says it.
     """
 
     piece: PhotoPiece
@@ -62,6 +67,9 @@ class ExplainedPiece:
     device: str
     remarks: tuple[Remark, ...]
     error: OSError | None
+    dtype: str | None = None
+    method: Method | None = None
+    machine: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,7 @@ class PhotoWork(Work[PhotoPiece, ExplainedPiece]):
         look: of the pictures.
         format: of the pictures; None: there are none.
         out: the folder that all write to.
+        expected: of the :class:`Pipeline`.
     """
 
     load: Callable[..., Session]
@@ -89,6 +98,7 @@ class PhotoWork(Work[PhotoPiece, ExplainedPiece]):
     look: Look
     format: Format | None
     out: Path
+    expected: int | None
     after = "The manifest has the photos that were explained."
 
     def loaded(self, place: WorkerPlace) -> "LoadedPhotoWork":
@@ -124,6 +134,7 @@ class LoadedPhotoWork(LoadedWork[PhotoPiece, ExplainedPiece]):
             Writer(self._session, work.look, work.format, work.out, piece.stems),
             self._threads,
             remarks.append,
+            expected=work.expected,
         )
         try:
             with recording_as_notes():
@@ -141,6 +152,9 @@ class LoadedPhotoWork(LoadedWork[PhotoPiece, ExplainedPiece]):
             str(self._session.device),
             tuple(remarks),
             error,
+            pipeline.dtype,
+            self._explainer.method if isinstance(self._explainer, Explainer) else None,
+            machine(self._session.device),
         )
 
 
@@ -213,6 +227,7 @@ def _work(pipeline: Pipeline, load: Callable[..., Session]) -> PhotoWork:
         writer.look,
         writer.format,
         writer.out,
+        pipeline.expected,
     )
 
 
@@ -241,6 +256,10 @@ def _note_down(pipeline: Pipeline, found: ExplainedPiece) -> None:
     pipeline.entries |= found.entries
     pipeline.failed |= found.failed
     pipeline.task = pipeline.task or found.task
+    pipeline.dtype = pipeline.dtype or found.dtype
+    pipeline.machine = pipeline.machine or dict(found.machine)
+    if isinstance(pipeline.explainer, Explainer) and found.method is not None:
+        pipeline.explainer.method = found.method  # which this process's own, without a graph, does not know
     pipeline.devices.add(found.device)
 
 

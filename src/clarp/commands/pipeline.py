@@ -3,10 +3,10 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,7 +16,6 @@ from clarp.background import ahead, batches, behind, cores
 from clarp.commands.notes import lost_as_notes, note
 from clarp.commands.writing import ExplainedPhoto, Opened, Writer
 from clarp.explainer import Explainer
-from clarp.explanation import Explanation
 from clarp.exporting.explaining import FileExplainer, FileExplanation
 from clarp.images import notes_of, open_photo
 from clarp.maps import PhotoMaps
@@ -49,6 +48,10 @@ def explainer_of(session: Session, method: Method) -> Explainer | FileExplainer:
     return session.explainer(method) if file is None else FileExplainer(file)
 
 
+if TYPE_CHECKING:
+    from clarp.explanation import Explanation
+
+
 @dataclass(eq=False)
 class Pipeline:
     """Reads photos in threads, explains them in the caller's thread, and writes in threads.
@@ -69,10 +72,14 @@ class Pipeline:
         writer: writes one photo in whatever thread.
         threads: how many read, and how many write; None: one for each processor.
         say: says what has to be said before the photo that it is about is there.
+        asked: the options that decide what the maps are, as they were given, for the manifest.
+        expected: the class that each photo's prediction is contrasted with, both ways; None: no such.
         entries: of each photo that was written what the manifest says of it.
         failed: of each photo that could not be read, explained or drawn why.
         task: what the model's last layer means; None where nothing was explained.
+        dtype: the type in which it was computed; likewise.
         devices: where they were explained.
+        machine: on what, where that was another process.
     """
 
     paths: Sequence[Path]
@@ -86,10 +93,14 @@ class Pipeline:
     writer: Writer
     threads: int | None = None
     say: Callable[[Remark], None] = _say
+    asked: dict[str, Any] = field(default_factory=dict)
+    expected: int | None = None
     entries: dict[Path, dict[str, Any]] = field(default_factory=dict, init=False)
     failed: dict[Path, str] = field(default_factory=dict, init=False)
     task: Task | None = field(default=None, init=False)
+    dtype: str | None = field(default=None, init=False)
     devices: set[str] = field(default_factory=set, init=False)
+    machine: dict[str, Any] = field(default_factory=dict, init=False)
 
     def run(self, advance: Advance) -> Iterator[dict[str, Any]]:
         """The manifest's entries of the photos that were written, in their order.
@@ -152,16 +163,9 @@ class Pipeline:
 
     def _explanations(self, batch: list[Opened]) -> Iterator[ExplainedPhoto]:
         """Each photo with its maps; a photo that spoils its batch is left out."""
-        target = [list(self.targets)] * len(batch) if self.targets else None
-        labels = self.session.classifier.labels
         try:
             images = torch.stack([photo.image for photo in batch])
-            size = f"images {tuple(images.shape[1:])}"
-            with lost_as_notes(
-                lambda k, index: f"{batch[k].path}, {labels[index]}",
-                say=lambda text, once: self.say(Remark(text, size if once else "")),
-            ):
-                explanation, maps = self._explanation(images, target)
+            found = self._answered(batch, images)
         except ValueError as error:
             if len(batch) == 1:
                 self.failed[batch[0].path] = str(error)
@@ -169,24 +173,55 @@ class Pipeline:
             for photo in batch:
                 yield from self._explanations([photo])
             return
+        yield from found
+
+    def _answered(self, batch: list[Opened], images: Tensor) -> list[ExplainedPhoto]:
+        """The photos of images (B, C, H, W) with their maps, in their order."""
+        if self.expected is None:
+            target = [list(self.targets)] * len(batch) if self.targets else None
+            return self._explanation(batch, images, target, list(self.against) or None)
+        assert isinstance(self.explainer, Explainer)
+        top = self.explainer.probabilities(images).argmax(1).tolist()
+        found: dict[int, ExplainedPhoto] = {}
+        for right in (True, False):
+            rows = [row for row, index in enumerate(top) if (index == self.expected) is right]
+            if rows:
+                pairs = None if right else [[top[row], self.expected] for row in rows]
+                photos = [batch[row] for row in rows]
+                found.update(zip(rows, self._explanation(photos, images[rows], pairs, pairs), strict=True))
+        return [replace(found[row], expected=self.expected) for row in range(len(batch))]
+
+    def _explanation(
+        self,
+        batch: list[Opened],
+        images: Tensor,
+        target: list[list[int]] | None,
+        against: list[int] | list[list[int]] | None,
+    ) -> list[ExplainedPhoto]:
+        """Photos with the maps of their images (B, C, H, W), against rivals for all or for each."""
+        labels = self.session.classifier.labels
+        explanation: Explanation | FileExplanation
+        size = f"images {tuple(images.shape[1:])}"
+        with lost_as_notes(
+            lambda k, index: f"{batch[k].path}, {labels[index]}",
+            say=lambda text, once: self.say(Remark(text, size if once else "")),
+        ):
+            if isinstance(self.explainer, FileExplainer):
+                explanation = self.explainer(images, target, list(self.against) or None)
+                maps = PhotoMaps.of_file(explanation, self.against)
+                self.dtype = str(explanation.heatmap.dtype)
+            else:
+                explanation = self.explainer(images, target, against, layers=self.layers, batch_size="auto")
+                maps = PhotoMaps.explained(explanation, self.against)
+                self.dtype = str(explanation.relevance.dtype)
+        if self.expected is not None and target is not None:
+            maps = [replace(one, against=pair) for one, pair in zip(maps, target, strict=True)]
         if self.task is None:
             self.devices.add(str(self.session.device))
             self.task = explanation.question
             for assumed in explanation.notes:
                 self.say(Remark(assumed, assumed))
-        probabilities = explanation.probabilities.double().cpu()
-        yield from map(ExplainedPhoto, batch, maps, probabilities)
-
-    def _explanation(
-        self, images: Tensor, target: list[list[int]] | None
-    ) -> tuple[Explanation | FileExplanation, list[PhotoMaps]]:
-        """The explanation of images (B, C, H, W), and the maps of each."""
-        against = list(self.against) or None
-        if isinstance(self.explainer, FileExplainer):
-            found = self.explainer(images, target, against)
-            return found, PhotoMaps.of_file(found, self.against)
-        explanation = self.explainer(images, target, against, layers=self.layers, batch_size="auto")
-        return explanation, PhotoMaps.explained(explanation, self.against)
+        return list(map(ExplainedPhoto, batch, maps, explanation.probabilities.double().cpu()))
 
     def _written(self, item: ExplainedPhoto) -> dict[str, Any] | None:
         try:

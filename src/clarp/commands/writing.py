@@ -1,17 +1,18 @@
 """What ``clarp explain`` writes of one photo: pictures, arrays, and the photo's part of the manifest."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from clarp.files import shortened, slug, write_atomically
-from clarp.manifest import class_entry, scale_entry, top
+from clarp.manifest import class_entry, scale_entry, tensor_sha256, top
 from clarp.maps import PhotoMaps
 from clarp.render import Look, Seen
 from clarp.render.canvas import composed
@@ -42,11 +43,19 @@ class Opened:
 
 @dataclass(frozen=True, eq=False)
 class ExplainedPhoto:
-    """A photo with its maps, and with the probabilities of all classes, (N,) float64."""
+    """A photo with its maps.
+
+    Attributes:
+        photo: as it was opened.
+        maps: of its targets.
+        probabilities: of all classes, (N,) float64.
+        expected: the class that was expected, where one was named.
+    """
 
     photo: Opened
     maps: PhotoMaps
     probabilities: Tensor
+    expected: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,10 +95,12 @@ class Writer:
         return {
             "file": str(item.photo.path),
             "sha256": item.photo.sha256,
+            "input_sha256": tensor_sha256(item.photo.image),
             "predictions": self._classes(item, top(item.probabilities)),
             "explanations": [
                 self._write_map(item, k, relevance[k], drawn[k]) for k in range(len(maps.targets))
             ],
+            **self._expectation(item, heatmaps),
             **({"notes": list(item.photo.notes)} if item.photo.notes else {}),
         }
 
@@ -99,10 +110,11 @@ class Writer:
         """The arrays and the entry of target ``k``; ``drawn`` is what the entry says of its picture."""
         maps = item.maps
         name = self._name(item, maps.targets[k])
-        self._write(f"{name}.npy", partial(np.save, arr=relevance))
         layers = {layer: f"{name}.{layer}.npy" for layer in maps.layers}
+        sums = {f"{name}.npy": self._stored(f"{name}.npy", _npy(relevance))}
         for layer, file in layers.items():
-            self._write(file, partial(np.save, arr=maps.layers[layer][k].float().cpu().numpy()))
+            sums[file] = self._stored(file, _npy(maps.layers[layer][k].float().cpu().numpy()))
+        picture = {key: value for key, value in drawn.items() if key != "sha256"}
         return {
             "target": self._classes(item, [maps.targets[k]])[0],
             "against": self._classes(item, maps.rivals(k)) or maps.otherwise,
@@ -110,9 +122,10 @@ class Writer:
             "empty": maps.empty[k],
             "remark": maps.remark(k),
             "ledger": maps.ledgers[k],
-            **drawn,
+            **picture,
             "relevance": f"{name}.npy",
             **({"layers": layers} if layers else {}),
+            "sha256": {**sums, **({drawn["overlay"]: drawn["sha256"]} if drawn else {})},
         }
 
     def _classes(self, item: ExplainedPhoto, indices: Sequence[int]) -> list[dict[str, Any]]:
@@ -130,37 +143,64 @@ class Writer:
         if item.photo.seen is None:
             return [{}] * len(targets)
         if self.look.style == "versus":
-            return [self._picture(item, 0, heatmaps, self._name(item, *targets))] * len(targets)
+            return [self._picture(item, 0, heatmaps, self._name(item, *targets), self.look)] * len(targets)
         return [
-            self._picture(item, k, heatmaps[k : k + 1], self._name(item, target))
+            self._picture(item, k, heatmaps[k : k + 1], self._name(item, target), self.look)
             for k, target in enumerate(targets)
         ]
 
+    def _expectation(self, item: ExplainedPhoto, heatmaps: NDArray[np.float64]) -> dict[str, Any]:
+        """What the entry says of the expected class: the class, and the picture of both where it lost."""
+        if item.expected is None:
+            return {}
+        found: dict[str, Any] = {"expected": self._classes(item, [item.expected])[0]}
+        if len(item.maps.targets) == 2 and item.photo.seen is not None:
+            look, name = replace(self.look, style="versus"), self._name(item, *item.maps.targets)
+            found["versus"] = self._picture(item, 0, heatmaps, name, look)
+        return found
+
     def _picture(
-        self, item: ExplainedPhoto, k: int, heatmaps: NDArray[np.float64], name: str
+        self, item: ExplainedPhoto, k: int, heatmaps: NDArray[np.float64], name: str, look: Look
     ) -> dict[str, Any]:
-        """Write the picture of map ``k``, or of two, and return its file and what its colours stand for."""
+        """Write the picture of map ``k``, or of two: its file, its checksum, and what its colours mean."""
         assert self.format is not None
         skipped, remark = item.maps.skipped[k], item.maps.remark(k)
         more = [item.photo.path.name]
         more += [f"selection was skipped at {skipped} layers"] if skipped else []
         more += [remark] if remark else []
-        caption, names = self.session.words(item.maps, k, item.probabilities, self.look, *more)
+        caption, names = self.session.words(item.maps, k, item.probabilities, look, *more)
         rival = None if names is None else heatmaps[1]
-        placed, view = laid(heatmaps[0], item.photo.seen, self.look, rival=rival)
-        data = encoded(composed(placed, view, caption, self.look, names), self.format)
-        self._write(f"{name}.{self.format}", lambda file: file.write(data))
-        return {"overlay": f"{name}.{self.format}", "scale": scale_entry(view.scale)}
+        placed, view = laid(heatmaps[0], item.photo.seen, look, rival=rival)
+        data = encoded(composed(placed, view, caption, look, names), self.format)
+        file = f"{name}.{self.format}"
+        return {"overlay": file, "scale": scale_entry(view.scale), "sha256": self._stored(file, data)}
 
-    def _write(self, name: str, write: Callable[[BinaryIO], object]) -> None:
+    def _stored(self, name: str, data: bytes) -> str:
+        """Store a file, and return its SHA-256."""
+        self.store(name, data)
+        return hashlib.sha256(data).hexdigest()
+
+    def store(self, name: str, data: bytes) -> None:
+        """Write a file of these bytes to the folder.
+
+        Raises:
+            OSError: it can't be written.
+        """
         try:
-            write_atomically(self.out / name, write)
+            write_atomically(self.out / name, lambda file: file.write(data))
         except OSError as error:
             reason = error.strerror or str(error)
             raise OSError(
                 f"{self.out / name} can't be written ({reason}); make room, or name another folder with "
                 "--out."
             ) from error
+
+
+def _npy(values: NDArray[np.float32]) -> bytes:
+    """An array as the bytes of an .npy file."""
+    file = BytesIO()
+    np.save(file, values)
+    return file.getvalue()
 
 
 def output_stems(paths: Iterable[Path]) -> dict[Path, str]:

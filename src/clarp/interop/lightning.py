@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from clarp.explainer import Explainer
@@ -21,7 +22,8 @@ class MapCallback(Callback):  # type: ignore[misc,unused-ignore]
 
     It goes to the trainer's loggers of TensorBoard, Weights & Biases and MLflow. The network is in eval mode
     meanwhile, and each module's own mode comes back. After each change of weights the network is captured
-    anew, which takes seconds, so choose ``every`` with care.
+    anew, which takes seconds, so choose ``every`` with care; an explainer with ``differentiable=True`` is
+    not captured anew.
 
     Args:
         explainer: of the network that learns, for example ``clarp.Explainer(module.net, "sglrp")``; not of
@@ -78,7 +80,8 @@ class MapCallback(Callback):  # type: ignore[misc,unused-ignore]
         try:
             for module in modules:
                 module.training = False
-            return self.explainer(self.images.to(network.device), self.target, self.against)
+            with torch.no_grad():
+                return self.explainer(self.images.to(network.device), self.target, self.against)
         finally:
             for module, mode in zip(modules, modes, strict=True):
                 module.training = mode

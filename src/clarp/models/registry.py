@@ -27,6 +27,27 @@ def names() -> tuple[str, ...]:
     return (DEFAULT, *zoo.names())
 
 
+def program_file(spec: str) -> Path | None:
+    """The file of a model that is code or may hold some, which loading executes; None for other models."""
+    path, _, _ = spec.rpartition(":")
+    if path.endswith(".py"):
+        return Path(path)
+    if spec.startswith(ULTRALYTICS):
+        return Path(spec.removeprefix(ULTRALYTICS))
+    return Path(spec) if spec.endswith((".pt2", ".onnx")) else None
+
+
+def has(spec: str) -> bool:
+    """Whether this is a model by name: the embedded one, or one of torchvision's or timm's.
+
+    Raises:
+        ModuleNotFoundError: torchvision is not installed.
+    """
+    from clarp.models import timm_zoo
+
+    return spec in names() or timm_zoo.has(spec.removeprefix("timm:"))
+
+
 def load(
     spec: str,
     weights: Path | None = None,

@@ -51,7 +51,7 @@ class Atan(Activation):
         return x.atan()
 
     def slope(self, x: Tensor) -> Tensor:
-        return (1 + x.square()).reciprocal_()
+        return (1 + x.square()).reciprocal()
 
 
 @spelt(aten.erf.default, aten.special_erf.default)

@@ -78,6 +78,14 @@ def in_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
+def may_overwrite(*values: Tensor) -> bool:
+    """Whether what is computed of these may go into memory that nobody else reads, which saves new memory.
+
+    Not where autograd records it: that may read the memory on its way back.
+    """
+    return not (torch.is_grad_enabled() and any(value.requires_grad for value in values))
+
+
 def over_seeds(function: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:
     """Apply a function of (N, ...) to (K, B, ...), with N = K B."""
     return function(value.flatten(0, 1)).unflatten(0, value.shape[:2])

@@ -70,11 +70,12 @@ class Custom(Operation):
         return found
 
     def _by_autograd(self, seed: Tensor, inputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, ...]:
+        again = torch.is_grad_enabled()
         with torch.inference_mode(mode=False), torch.enable_grad():
             given = [x.clone().requires_grad_() for x in inputs]
             try:
                 output = self.target(*self._filled(given, tensors))
-                return torch.autograd.grad(output, given, seed.clone())
+                return torch.autograd.grad(output, given, seed.clone(), create_graph=again)
             except RuntimeError as error:
                 raise ValueError(
                     f"{self.target} has no gradient ({error}), and the method needs it. Give it one: "

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from clarp.operations.base import Interval, Kept, Operation, Record, Tensors
+from clarp.operations.base import Interval, Kept, Operation, Record, Tensors, may_overwrite
 from clarp.operations.call import Call, Lowered, Refused, lowers, spelt
 
 aten = torch.ops.aten
@@ -45,7 +45,7 @@ class Activation(Elementwise):
 
     def gradient(self, gradient: Tensor, record: Record, tensors: Tensors) -> tuple[Tensor, ...]:
         slope = self.slope(record.input())
-        if gradient.shape[0] > 1:
+        if gradient.shape[0] > 1 or not may_overwrite(gradient, slope):
             return (gradient * slope,)
         return (slope.mul_(gradient[0]).unsqueeze(0),)  # fresh memory costs more than the product
 

@@ -124,7 +124,7 @@ class Log(Activation):
 
     def slope(self, x: Tensor) -> Tensor:
         """``1 / x``, zero where x is zero."""
-        return x.reciprocal().masked_fill_(x == 0, 0)
+        return x.reciprocal().masked_fill(x == 0, 0)
 
     def interval(self, inputs: Sequence[Interval], tensors: Tensors) -> Interval:
         low, high = (-inf if end <= 0 else inf if end == inf else log(end) for end in inputs[0])

@@ -49,10 +49,11 @@ class GridSample(Operation):
         return tuple(parts if self.grid is None else parts[:1])
 
     def _back(self, g: Tensor, x: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
+        again = torch.is_grad_enabled()
         with torch.inference_mode(mode=False), torch.enable_grad():
             given = [value.clone().requires_grad_() for value in (x, grid)]
             y = aten.grid_sampler.default(*given, self.mode, self.padding, self.align_corners)
-            first, second = torch.autograd.grad(y, given, g.clone())
+            first, second = torch.autograd.grad(y, given, g.clone(), create_graph=again)
         return first, second
 
 

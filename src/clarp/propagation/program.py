@@ -10,16 +10,8 @@ import torch
 from torch import Size, Tensor
 
 from clarp.capture import HookPoint, Node
-from clarp.operations import (
-    Add,
-    Convolution,
-    Operation,
-    Record,
-    Rectifier,
-    Resample,
-    WeightedLinear,
-)
-from clarp.operations.base import in_dtype, sample_sums
+from clarp.operations import Add, Convolution, Operation, Record, Rectifier, Resample, WeightedLinear
+from clarp.operations.base import in_dtype, may_overwrite, sample_sums
 from clarp.operations.custom import Custom
 from clarp.propagation.ledger import Entry
 from clarp.propagation.plan import Plan, Step
@@ -206,6 +198,9 @@ class Program:
 
     def _forward(self, images: Tensor, image_independent: dict[str, Tensor]) -> ForwardCache:
         graph = self.plan.graph
+        overwriting = (
+            self._overwriting if may_overwrite(images, *self._forward_tensors.values()) else frozenset()
+        )
         values = {graph.input: self._laid_out(images), **image_independent}
         kept: dict[str, Tensor] = {}
         memos: dict[str, Tensor] = {}
@@ -218,7 +213,7 @@ class Program:
         for name in shapes:
             keep(name)
         for node in graph:
-            if isinstance(node.operation, Rectifier) and node.name in self._overwriting:
+            if isinstance(node.operation, Rectifier) and node.name in overwriting:
                 output, memo = node.operation.overwrite(values[node.inputs[0]]), None
             else:
                 inputs = [values[name] for name in node.inputs]
@@ -366,7 +361,7 @@ class Program:
             lambda part: self._weight(operation, part),
             step.signs,
             moved.get(step.node.inputs[0]) if step.reads_pixels else None,
-            None if modulation is None else modulation.mul_(record.input()),
+            None if modulation is None else _modulated(modulation, record.input()),
             step.constant,
         )
 
@@ -393,6 +388,10 @@ class Program:
                 )
                 moved[node.name] = (torch.minimum(one, other), torch.maximum(one, other))
         return {name: (low.to(self._back), high.to(self._back)) for name, (low, high) in moved.items()}
+
+
+def _modulated(factors: Tensor, value: Tensor) -> Tensor:
+    return factors.mul_(value) if may_overwrite(factors, value) else factors * value
 
 
 def _check_shares(step: Step, shares: Shares, shapes: Sequence[Size]) -> None:
@@ -456,5 +455,6 @@ def _hand_dual(rule: Rule, relevance: Tensor, context: Context, dual_from: int) 
 def _add(collected: dict[str, Tensor], name: str, share: Tensor, *, fresh: bool = False) -> None:
     """Collect one more share; a fresh one, in memory that nobody else reads, is where the sum goes."""
     if name in collected:
-        share = share.add_(collected[name]) if fresh else collected[name] + share
+        other = collected[name]
+        share = share.add_(other) if fresh and may_overwrite(share, other) else other + share
     collected[name] = share

@@ -50,7 +50,7 @@ class Drawable:
     @classmethod
     def of(cls, explanation: "Explanation") -> "Drawable":
         """With the maps on the CPU in float64."""
-        shown = explanation.shown.double().cpu().numpy()
+        shown = explanation.shown.detach().double().cpu().numpy()
         maps = shown if explanation.target.ndim == 2 else shown[:, None]
         montage = Montage.of(
             maps.reshape(-1, *maps.shape[2:]), "views" if explanation.channels == 2 else "slices"
@@ -148,7 +148,7 @@ class Drawable:
         if explanation.photos is not None:
             return explanation.photos[i]
         image = explanation.images[i].movedim(explanation.channels - 1, 0)
-        return self.montage.photo(image.double().cpu().numpy())
+        return self.montage.photo(image.detach().double().cpu().numpy())
 
     def _title(self, i: int, target: int) -> str:
         """The class, its probability, and the rivals that were named."""
@@ -180,5 +180,5 @@ def _write(path: Path, data: bytes) -> None:
 def _array(value: Tensor) -> Callable[[BinaryIO], object]:
     """Writes a tensor as ``.npy``, in a type that numpy has."""
     plain = value.float() if value.dtype == torch.bfloat16 else value
-    array = plain.cpu().numpy()
+    array = plain.detach().cpu().numpy()
     return lambda file: np.save(file, array)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from clarp.operations import Add, Average, Convolution, Dense, Linear, Operation, Shift
-from clarp.operations.base import Kept, over_seeds, sample_sums
+from clarp.operations.base import Kept, may_overwrite, over_seeds, sample_sums
 from clarp.rules.merge import proportional
 from clarp.rules.parts import WHOLE, Branch, FromBound, Part, Signed, TensorOrFloat, Term
 from clarp.rules.rule import TINY, Context, Rule, Shares, divide
@@ -142,15 +142,15 @@ class _Fraction:
                 y = over_seeds(lambda v, w=weight: self.operation.apply(v, w), x)  # type: ignore[misc]
             else:
                 y = self.operation.apply(x, weight)
-            z = y if z is None else z.add_(y)
+            z = y if z is None else _plus(z, y)
         assert z is not None
-        return z if bias is None else z.add_(bias)
+        return z if bias is None else _plus(z, bias)
 
     def _products(self, back: Tensor, x: Tensor) -> Tensor:
         """``sum_k x_k back_k`` over the terms that lie in these two."""
         if not self.stacked:
             # Fresh memory costs more than the product.
-            return back * x if 0 in back.stride() else back.mul_(x)
+            return back.mul_(x) if may_overwrite(back, x) and 0 not in back.stride() else back * x
         size = x.shape[self.axis] // self.stacked
 
         def pair(term: int) -> tuple[Tensor, Tensor]:
@@ -158,7 +158,7 @@ class _Fraction:
 
         total = torch.mul(*pair(0))
         for term in range(1, self.stacked):
-            total.addcmul_(*pair(term))
+            total = _plus_product(total, *pair(term))
         return total
 
     def hand(
@@ -183,8 +183,16 @@ class _Fraction:
             shape = x.shape[-len(self.context.record.shapes[0]) :]
             transpose = partial(self.operation.transpose, weight=weight, shape=shape)
             back = over_seeds(transpose, ratio)
-            total = self._products(back, x) if total is None else total.addcmul_(back, x)
+            total = self._products(back, x) if total is None else _plus_product(total, back, x)
         return total, None if bias is None else _weighted_sum(ratio, bias)
+
+
+def _plus(total: Tensor, more: Tensor) -> Tensor:
+    return total.add_(more) if may_overwrite(total, more) else total + more
+
+
+def _plus_product(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    return total.addcmul_(a, b) if may_overwrite(total, a, b) else torch.addcmul(total, a, b)
 
 
 def _rescaled(relevance: Tensor, z: Tensor) -> Tensor:
@@ -192,7 +200,7 @@ def _rescaled(relevance: Tensor, z: Tensor) -> Tensor:
     sizes = relevance.abs()
     every, served = sample_sums(sizes), sample_sums(sizes * (z > TINY))
     enough = served > torch.finfo(served.dtype).tiny * every  # else the quotient could overflow
-    factor = torch.where(enough, every / served, 1).to(relevance.dtype)
+    factor = torch.where(enough, every / served.where(enough, 1), 1).to(relevance.dtype)
     return relevance * factor.view(*factor.shape, *(1,) * (relevance.ndim - 2))
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from clarp.operations import Shift
-from clarp.operations.base import Interval, Kept, sample_sums
+from clarp.operations.base import Interval, Kept, may_overwrite, sample_sums
 from clarp.rules.rule import Context, Rule, Shares, divide
 
 
@@ -28,8 +28,12 @@ class Ratio(Rule):
         a = context.record.input(0).abs()
         b = context.record.input(1) if context.signs[1] else context.record.input(1).abs()
         both = a + b
-        share = a.div_(both).nan_to_num_(nan=0.5)
-        if relevance.shape[0] > 1:
+        reuse = may_overwrite(relevance, both)
+        if reuse:
+            share = a.div_(both).nan_to_num_(nan=0.5)
+        else:
+            share = torch.where(both == 0, 0.5, a / both.masked_fill(both == 0, 1))
+        if relevance.shape[0] > 1 or not reuse:
             first = relevance * share
             return Shares((first, relevance - first))
         first = share.mul_(relevance[0])
@@ -40,7 +44,7 @@ class Ratio(Rule):
         """What a constant gets is the bias's; one of zero gets nothing."""
         assert isinstance(context.operation, Shift)
         a, b = context.record.input().abs(), context.tensors[context.operation.constant].abs()
-        first = relevance * (a / (a + b)).masked_fill(b == 0, 1)
+        first = relevance * (a / (a + b).masked_fill(b == 0, 1)).masked_fill(b == 0, 1)
         return Shares((first,), sample_sums(relevance - first))
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from clarp.operations import Operation, Record
-from clarp.operations.base import Kept, Tensors, sample_sums
+from clarp.operations.base import Kept, Tensors, may_overwrite, sample_sums
 from clarp.rules.parts import Part, TensorOrFloat
 
 
@@ -125,6 +125,8 @@ def divide(
     """
     if epsilon > 0:
         return relevance / torch.where(z < 0, z - epsilon, z + epsilon)
+    if not may_overwrite(relevance, z):
+        return relevance / z.masked_fill(z <= TINY if non_negative else z.abs() <= TINY, torch.inf)
     if non_negative:
         safe = torch.threshold_(z, TINY, torch.inf) if reuse else torch.threshold(z, TINY, torch.inf)
     else:
