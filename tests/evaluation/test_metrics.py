@@ -34,6 +34,7 @@ CONFIGURED = [
     evaluation.Insertion(steps=5, chunk=7),
     evaluation.Deletion(steps=5, chunk=7),
     evaluation.AOPC(size=5, steps=6),
+    evaluation.SignedEffect(grid=(2, 5), fill="inpaint", chunk=7),
     evaluation.ClassSensitivity(),
     evaluation.ParameterRandomisation(points=2),
     evaluation.Sparseness(),

@@ -255,7 +255,12 @@ class Measurer:
         for name, metric in self.settings.metrics.items():
             chosen = metric.for_coarse_maps() if method.coarse else metric
             truth = batch.truth(
-                chosen, method, on_copy=self._on_copy, copies=self._copies, mean_image=self._mean_image
+                chosen,
+                method,
+                model=self.logits,
+                on_copy=self._on_copy,
+                copies=self._copies,
+                mean_image=self._mean_image,
             )
             rows = chosen(self.logits, batch.images, maps, targets=batch.targets, **truth)
             found |= {f"{name}/{column}": rows[column] for column in rows}

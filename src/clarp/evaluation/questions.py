@@ -1,7 +1,7 @@
 """A batch of questions, and which questions a data set can answer."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from clarp.data.dataset import Dataset
 from clarp.evaluation.attribution import Attributor
 from clarp.evaluation.inputs import Unit
-from clarp.evaluation.metrics import Metric
+from clarp.evaluation.metrics import Metric, Model, SignedEffect
 
 TargetKind = Literal["label", "predicted"]
 LOCATED = frozenset({"masks", "cells"})
@@ -35,6 +35,7 @@ class Batch:
     scores: Tensor
     targets: Tensor
     before: Tensor
+    _effects: dict[SignedEffect, Tensor] = field(default_factory=dict)
 
     @property
     def ids(self) -> list[str]:
@@ -58,6 +59,7 @@ class Batch:
         metric: Metric,
         method: Attributor,
         *,
+        model: Model,
         on_copy: Callable[[Attributor, nn.Module], Attributor],
         copies: Callable[[Metric], list[nn.Module]],
         mean_image: Callable[[], Tensor],
@@ -67,6 +69,7 @@ class Batch:
         Args:
             metric: asked of this batch.
             method: made the maps; it makes those of other classes and of randomised copies too.
+            model: what metrics ask.
             on_copy: the method for a randomised copy.
             copies: the randomised copies of a metric.
             mean_image: (C, H, W), the mean of the run's images.
@@ -90,8 +93,17 @@ class Batch:
             "copies": lambda: copies(metric),
             "mean_image": mean_image,
             "before": lambda: self.before,
+            "effects": lambda: self._effects_of(metric, model, mean_image),
         }
         return {name: known[name]() for name in names}
+
+    def _effects_of(self, metric: Metric, model: Model, mean_image: Callable[[], Tensor]) -> Tensor:
+        """Of the cells that the metric covers: they depend on no method, so they are computed once."""
+        assert isinstance(metric, SignedEffect)
+        if metric not in self._effects:
+            mean = mean_image() if "mean_image" in metric.optional_truth else None
+            self._effects[metric] = metric.effects(model, self.images, self.targets, mean)
+        return self._effects[metric]
 
 
 def check_truth(dataset: Dataset, metrics: Mapping[str, Metric], target: TargetKind) -> None:

@@ -10,8 +10,9 @@ from clarp.evaluation.metrics.localisation import (
     StrictPointing,
 )
 from clarp.evaluation.metrics.masking import PatchMasking
-from clarp.evaluation.metrics.perturbation import Fill, mean_image, probabilities
+from clarp.evaluation.metrics.perturbation import Cover, Fill, mean_image, probabilities
 from clarp.evaluation.metrics.pointing import PointingGame, mean_over_classes
+from clarp.evaluation.metrics.signs import SignedEffect
 from clarp.evaluation.metrics.sparseness import Sparseness
 
 METRICS: dict[str, type[Metric]] = {
@@ -26,6 +27,7 @@ METRICS: dict[str, type[Metric]] = {
         Insertion,
         Deletion,
         AOPC,
+        SignedEffect,
         ClassSensitivity,
         ParameterRandomisation,
         Sparseness,
@@ -38,6 +40,7 @@ __all__ = [
     "METRICS",
     "Attribute",
     "ClassSensitivity",
+    "Cover",
     "Deletion",
     "Direction",
     "EnergyPointing",
@@ -51,6 +54,7 @@ __all__ = [
     "PointingGame",
     "RelevanceRankAccuracy",
     "Rows",
+    "SignedEffect",
     "Sparseness",
     "StrictPointing",
     "mean_image",

@@ -215,6 +215,20 @@ def share(part: Tensor, whole: Tensor) -> Tensor:
     return torch.where(there, part.flatten(1).sum(dim=1) / total.where(there, torch.ones_like(total)), 0.0)
 
 
+def cells_of(size: Sequence[int], n: int) -> Tensor:
+    """(H, W) long: the cell of each pixel in a grid of n x n, row by row; row i begins at pixel ``i H // n``.
+
+    >>> cells_of((2, 5), 2)
+    tensor([[0, 0, 1, 1, 1],
+            [2, 2, 3, 3, 3]])
+    """
+    rows, columns = (
+        torch.bucketize(torch.arange(side), torch.tensor([i * side // n for i in range(1, n)]), right=True)
+        for side in size
+    )
+    return rows[:, None] * n + columns
+
+
 def checked_masks(masks: Tensor | Sequence[Tensor], maps: Heatmaps) -> Tensor:
     """Masks as (B, H, W) bool on the CPU, in the maps' size.
 

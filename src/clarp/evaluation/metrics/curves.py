@@ -11,8 +11,10 @@ from clarp.evaluation.metrics.perturbation import (
     Fill,
     check_fill,
     filling,
-    masked_probabilities,
+    masked_values,
     mean_image_for,
+    painter,
+    pasted,
     predicted,
 )
 
@@ -73,13 +75,13 @@ class Deletion(Metric):
         before, after = self.ends(images, filling(images, self.fill, mean_image))
         order = heatmaps.ranks()
         counts = torch.tensor([round(i * order[0].numel() / self.steps) for i in range(self.steps + 1)])
-        curve = masked_probabilities(
+        curve = masked_values(
             model,
-            before,
-            after,
+            pasted(before, after),
             lambda image, variant: order[image] < counts[variant][:, None, None],
             variants=self.steps + 1,
             targets=predicted(model, images, targets, chunk=self.chunk),
+            device=images.device,
             chunk=self.chunk,
         )
         auc = torch.trapezoid(curve, dim=1) / self.steps
@@ -162,13 +164,13 @@ class AOPC(Metric):
         mean_image: Tensor | None = None,
     ) -> dict[str, Tensor]:
         order = self._region_ranks(heatmaps.values)
-        probability = masked_probabilities(
+        probability = masked_values(
             model,
-            images,
-            filling(images, self.fill, mean_image),
+            painter(images, self.fill, mean_image),
             lambda image, variant: order[image] < variant[:, None, None],
             variants=self.steps + 1,
             targets=predicted(model, images, targets, chunk=self.chunk),
+            device=images.device,
             chunk=self.chunk,
         )
         drops = probability[:, :1] - probability

@@ -11,6 +11,7 @@ from clarp.evaluation.metrics.base import (
     Direction,
     Heatmaps,
     Metric,
+    cells_of,
     check_whole,
     checked_masks,
     only_where,
@@ -164,15 +165,8 @@ class GridPointingGame(Metric):
                 f"cells={cells.tolist()}: give one cell from 0 to {self.n**2 - 1} for each of "
                 f"{len(heatmaps.values)} maps"
             )
-        rows, columns = _cell_of(height, self.n), _cell_of(width, self.n)
-        own = (rows[:, None] * self.n + columns) == cells[:, None, None]
+        own = cells_of((height, width), self.n) == cells[:, None, None]
         row, column = heatmaps.points()
         hit = own[torch.arange(len(cells)), row, column] & ~heatmaps.degenerate
         energy = share(heatmaps.positive * own, heatmaps.positive)
         return {"energy": energy, "hit": hit}
-
-
-def _cell_of(length: int, n: int) -> Tensor:
-    """(length,) the cell of each pixel along one side."""
-    edges = torch.tensor([i * length // n for i in range(1, n)])
-    return torch.bucketize(torch.arange(length), edges, right=True)
