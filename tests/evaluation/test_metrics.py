@@ -34,6 +34,8 @@ CONFIGURED = [
     evaluation.Insertion(steps=5, chunk=7),
     evaluation.Deletion(steps=5, chunk=7),
     evaluation.AOPC(size=5, steps=6),
+    evaluation.ROAD(shares=(0.2, 0.6), chunk=3),
+    evaluation.SRG(size=5, steps=4, fill="inpaint", chunk=7),
     evaluation.SignedEffect(grid=(2, 5), fill="inpaint", chunk=7),
     evaluation.ClassSensitivity(),
     evaluation.ParameterRandomisation(points=2),

@@ -8,34 +8,13 @@ from clarp import Explainer
 from clarp.evaluation import SignedEffect
 from clarp.evaluation.metrics.inpainting import inpainted
 from clarp.evaluation.metrics.perturbation import filling
+from evaluation.plain import plain_inpainted
 
 
 def lead(model, image, target):
     z = model(image[None])[0].detach().tolist()
     rivals = [value for n, value in enumerate(z) if n != target]
     return z[target] - math.log(sum(math.exp(value) for value in rivals))
-
-
-def plain_inpainted(image, covered):
-    """(C, H, W) by a dense matrix, made pixel by pixel."""
-    height, width = covered.shape
-    matrix, right = np.eye(height * width), np.zeros((height * width, len(image)))
-    for r in range(height):
-        for c in range(width):
-            row = r * width + c
-            right[row] = image[:, r, c].numpy()
-            if not covered[r, c]:
-                continue
-            near = [
-                (r + dr, c + dc, 1 / 6 if 0 in (dr, dc) else 1 / 12)
-                for dr in (-1, 0, 1)
-                for dc in (-1, 0, 1)
-                if (dr, dc) != (0, 0) and 0 <= r + dr < height and 0 <= c + dc < width
-            ]
-            right[row] = 0.0
-            for other, column, weight in near:
-                matrix[row, other * width + column] = -weight / sum(each for *_, each in near)
-    return torch.from_numpy(np.linalg.solve(matrix, right)).T.reshape(image.shape)
 
 
 def plain_cells(size, grid):

@@ -12,6 +12,7 @@ from clarp.evaluation.metrics.localisation import (
 from clarp.evaluation.metrics.masking import PatchMasking
 from clarp.evaluation.metrics.perturbation import Cover, Fill, mean_image, probabilities
 from clarp.evaluation.metrics.pointing import PointingGame, mean_over_classes
+from clarp.evaluation.metrics.removal import ROAD, SRG
 from clarp.evaluation.metrics.signs import SignedEffect
 from clarp.evaluation.metrics.sparseness import Sparseness
 
@@ -27,6 +28,8 @@ METRICS: dict[str, type[Metric]] = {
         Insertion,
         Deletion,
         AOPC,
+        ROAD,
+        SRG,
         SignedEffect,
         ClassSensitivity,
         ParameterRandomisation,
@@ -38,6 +41,8 @@ METRICS: dict[str, type[Metric]] = {
 __all__ = [
     "AOPC",
     "METRICS",
+    "ROAD",
+    "SRG",
     "Attribute",
     "ClassSensitivity",
     "Cover",

@@ -208,6 +208,21 @@ def ranks(values: Tensor) -> Tensor:
     return torch.empty_like(order).scatter_(1, order, places)
 
 
+def region_ranks(values: Tensor, size: int) -> Tensor:
+    """(B, H, W) long: for each pixel the place of its region in descending order of the regions' means.
+
+    Regions are squares of ``size`` pixels from the upper left; the border cuts off those at the right and
+    below. Of equal ones the first comes first, row by row.
+    """
+    height, width = values.shape[1:]
+    rows, columns = torch.arange(height) // size, torch.arange(width) // size
+    region = (rows[:, None] * -(-width // size) + columns).flatten()
+    # From the minimum on, so that of a constant map nothing is left whose rounding could order it.
+    above = (values - values.amin(dim=(1, 2), keepdim=True)).flatten(1)
+    sums = torch.zeros(len(values), int(region.max()) + 1, dtype=values.dtype).index_add_(1, region, above)
+    return ranks(sums / region.bincount())[:, region].view(values.shape)
+
+
 def share(part: Tensor, whole: Tensor) -> Tensor:
     """Sum of ``part`` over sum of ``whole``, (B,), from (B, H, W); 0 where the whole is zero."""
     total = whole.flatten(1).sum(dim=1)

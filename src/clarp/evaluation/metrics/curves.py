@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, check_whole, ranks
+from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, check_whole, region_ranks
 from clarp.evaluation.metrics.perturbation import (
     Fill,
     check_fill,
@@ -163,8 +163,15 @@ class AOPC(Metric):
         targets: Tensor | None,
         mean_image: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        order = self._region_ranks(heatmaps.values)
-        probability = masked_values(
+        order = region_ranks(heatmaps.values, self.size)
+        count = int(order.max()) + 1
+        if count < self.steps:
+            height, width = images.shape[2:]
+            raise ValueError(
+                f"{height} x {width} pixels have {count} regions of {self.size} x {self.size}, but "
+                f"steps={self.steps}: give at most {count} steps, or smaller regions"
+            )
+        found = masked_values(
             model,
             painter(images, self.fill, mean_image),
             lambda image, variant: order[image] < variant[:, None, None],
@@ -173,26 +180,9 @@ class AOPC(Metric):
             device=images.device,
             chunk=self.chunk,
         )
-        drops = probability[:, :1] - probability
+        drops = found[:, :1] - found
         curve = {f"drop@{k}": drops[:, k] for k in range(1, self.steps + 1)}
         return {"aopc": drops.mean(dim=1), **curve}
-
-    def _region_ranks(self, values: Tensor) -> Tensor:
-        """(B, H, W) long: for each pixel the place of its region in the order."""
-        height, width = values.shape[1:]
-        across = -(-width // self.size)
-        rows, columns = torch.arange(height) // self.size, torch.arange(width) // self.size
-        region = (rows[:, None] * across + columns).flatten()
-        count = int(region.max()) + 1
-        if count < self.steps:
-            raise ValueError(
-                f"{height} x {width} pixels have {count} regions of {self.size} x {self.size}, but "
-                f"steps={self.steps}: give at most {count} steps, or smaller regions"
-            )
-        # From the minimum on, so that of a constant map nothing is left whose rounding could order it.
-        above = (values - values.amin(dim=(1, 2), keepdim=True)).flatten(1)
-        sums = torch.zeros(len(values), count, dtype=values.dtype).index_add_(1, region, above)
-        return ranks(sums / region.bincount())[:, region].view(values.shape)
 
 
 def _check_steps(steps: int) -> None:
