@@ -39,6 +39,8 @@ CONFIGURED = [
     evaluation.SignedEffect(grid=(2, 5), fill="inpaint", chunk=7),
     evaluation.ClassSensitivity(),
     evaluation.ParameterRandomisation(points=2),
+    evaluation.DiFull(2),
+    evaluation.MaxSensitivity(radius=0.1, samples=3),
     evaluation.Sparseness(),
 ]
 
@@ -51,6 +53,8 @@ def truth_of(metric, batch, keep=slice(None)):
         "cells": torch.tensor([0, 1, 2, 3, 0])[keep],
         "other_maps": batch.images.sum(1)[keep],
         "attribute": attribute,
+        "apart": lambda model, images, targets: images.sum(1) * (1 + model.cell),
+        "explain": lambda images, targets: images.square().sum(1),
     }
     return {"targets": batch.targets[keep], **{name: everything[name] for name in metric.truth}}
 

@@ -1,16 +1,17 @@
 """Everything that makes heatmaps, behind one call: clarp's methods, captum's baselines, and the controls.
 
 Each has a ``name`` for the tables; a ``definition``, its whole configuration in words, for the fingerprint of
-a run; ``coarse``, whether its maps have few cells or one tip; a call with images (B, C, H, W), targets (B,)
-and the B ids of the samples that returns heatmaps (B, H, W); and ``on(model)``, the same method for another
-model of the same architecture.
+a run; ``coarse``, whether its maps have few cells or one tip; ``layered``, whether it looks at one layer, so
+that it can't be asked of a network in which that layer runs several times; a call with images (B, C, H, W),
+targets (B,) and the B ids of the samples that returns heatmaps (B, H, W); and ``on(network)``, the same
+method for another network, which for those that are ``layered`` has the same architecture.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from clarp.arguments import EngineName
 from clarp.bounds import Bounds
@@ -34,6 +35,7 @@ class ClarpMethod:
     explainer: Explainer
     name: str
     coarse: bool = False
+    layered: bool = False
 
     @property
     def definition(self) -> str:
@@ -44,9 +46,9 @@ class ClarpMethod:
         del ids
         return self.explainer(images, target=targets).shown
 
-    def on(self, model: nn.Module) -> "ClarpMethod":
+    def on(self, network: Network) -> "ClarpMethod":
         own = self.explainer
-        return ClarpMethod(Explainer(model, own.method, bounds=own.bounds, task=own.task), self.name)
+        return ClarpMethod(Explainer(network, own.method, bounds=own.bounds, task=own.task), self.name)
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Control:
 
     position: RandomPosition | CentrePosition
     coarse: bool = True
+    layered: bool = False
 
     @property
     def name(self) -> str:
@@ -69,8 +72,8 @@ class Control:
         del targets
         return self.position(images, ids)
 
-    def on(self, model: nn.Module) -> "Control":
-        del model
+    def on(self, network: Network) -> "Control":
+        del network
         return self
 
 

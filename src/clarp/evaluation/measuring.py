@@ -129,11 +129,12 @@ class Measurer:
             task=self.classifier.task,
             image=image,
         )
-        self._copies: Callable[[Any], list[nn.Module]] = cache(
-            lambda metric: list(metric.randomised(self.model))
+        self._copies: Callable[[Metric], list[nn.Module]] = cache(
+            lambda metric: list(metric.copies_of(self.model))
         )
+        captured: Callable[[nn.Module], Network] = cache(Network)  # once for all methods
         self._on_copy: Callable[[Attributor, nn.Module], Attributor] = cache(
-            lambda method, model: method.on(model)
+            lambda method, model: method.on(captured(model))
         )
 
     @cached_property

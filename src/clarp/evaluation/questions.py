@@ -70,8 +70,8 @@ class Batch:
             metric: asked of this batch.
             method: made the maps; it makes those of other classes and of randomised copies too.
             model: what metrics ask.
-            on_copy: the method for a randomised copy.
-            copies: the randomised copies of a metric.
+            on_copy: the method for such a network.
+            copies: the other networks of a metric.
             mean_image: (C, H, W), the mean of the run's images.
         """
         names = (*metric.truth, *metric.optional_truth)
@@ -82,6 +82,10 @@ class Batch:
             assert targets is not None
             return on_copy(method, model)(images, targets, self.ids)
 
+        def explain(images: Tensor, targets: Tensor | None) -> Tensor:
+            assert targets is not None
+            return method(images, targets, self.ids)
+
         known: dict[str, Callable[[], Any]] = {
             "masks": lambda: [truth.mask for truth in truths] if photos_pixels else self.masks,
             "geometries": lambda: [unit.place for unit in self.units if unit.place],
@@ -90,6 +94,8 @@ class Batch:
             "cells": lambda: [unit.cell for unit in self.units],
             "other_maps": lambda: method(self.images, self.rivals, self.ids),
             "attribute": lambda: attribute,
+            "apart": lambda: None if method.layered else attribute,
+            "explain": lambda: explain,
             "copies": lambda: copies(metric),
             "mean_image": mean_image,
             "before": lambda: self.before,

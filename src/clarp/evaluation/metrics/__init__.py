@@ -1,5 +1,6 @@
 """The metrics: small frozen dataclasses, called as ``metric(model, images, maps, targets=..., **truth)``."""
 
+from clarp.evaluation.metrics.apart import Apart, DiFull
 from clarp.evaluation.metrics.base import Direction, Metric, Model, Rows
 from clarp.evaluation.metrics.comparison import Attribute, ClassSensitivity, ParameterRandomisation
 from clarp.evaluation.metrics.curves import AOPC, Deletion, Insertion
@@ -15,6 +16,7 @@ from clarp.evaluation.metrics.pointing import PointingGame, mean_over_classes
 from clarp.evaluation.metrics.removal import ROAD, SRG
 from clarp.evaluation.metrics.signs import SignedEffect
 from clarp.evaluation.metrics.sparseness import Sparseness
+from clarp.evaluation.metrics.stability import Explain, MaxSensitivity
 
 METRICS: dict[str, type[Metric]] = {
     metric.name: metric
@@ -24,6 +26,7 @@ METRICS: dict[str, type[Metric]] = {
         StrictPointing,
         EnergyPointing,
         GridPointingGame,
+        DiFull,
         RelevanceRankAccuracy,
         Insertion,
         Deletion,
@@ -33,6 +36,7 @@ METRICS: dict[str, type[Metric]] = {
         SignedEffect,
         ClassSensitivity,
         ParameterRandomisation,
+        MaxSensitivity,
         Sparseness,
     )
 }
@@ -43,15 +47,19 @@ __all__ = [
     "METRICS",
     "ROAD",
     "SRG",
+    "Apart",
     "Attribute",
     "ClassSensitivity",
     "Cover",
     "Deletion",
+    "DiFull",
     "Direction",
     "EnergyPointing",
+    "Explain",
     "Fill",
     "GridPointingGame",
     "Insertion",
+    "MaxSensitivity",
     "Metric",
     "Model",
     "ParameterRandomisation",

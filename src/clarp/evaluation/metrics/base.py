@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clarp.explainer import Explainer
 from clarp.models.logits import Logits
@@ -92,6 +92,11 @@ class Metric(ABC):
         Raises:
             ValueError: it is not made for such pictures.
         """
+
+    def copies_of(self, model: "Model") -> Iterator[nn.Module]:
+        """Other networks made of the model, which the metric needs for all batches."""
+        del model
+        return iter(())
 
     @property
     @abstractmethod
@@ -242,6 +247,32 @@ def cells_of(size: Sequence[int], n: int) -> Tensor:
         for side in size
     )
     return rows[:, None] * n + columns
+
+
+def checked_cells(cells: Tensor | Sequence[int], count: int, n: int) -> Tensor:
+    """(count,) cells of a mosaic of n x n on the CPU.
+
+    Raises:
+        ValueError: cells that don't exist, or another number of them than maps.
+    """
+    found = torch.as_tensor(cells).detach().cpu()
+    if found.shape != (count,) or not bool(((found >= 0) & (found < n**2)).all()):
+        raise ValueError(
+            f"cells={found.tolist()}: give one cell from 0 to {n**2 - 1} for each of {count} maps"
+        )
+    return found
+
+
+def check_mosaics(own: str, dataset: str, n: int) -> None:
+    """Refuse all but mosaics of n x n photos, whose data sets are named ``...-mosaic-NxN``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not dataset.endswith(f"-mosaic-{n}x{n}"):
+        raise ValueError(
+            f"{own} is played on mosaics of {n} x {n} photos, and {dataset} is none: give mosaics:FOLDER."
+        )
 
 
 def checked_masks(masks: Tensor | Sequence[Tensor], maps: Heatmaps) -> Tensor:
