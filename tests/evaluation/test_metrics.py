@@ -53,7 +53,7 @@ def truth_of(metric, batch, keep=slice(None)):
         "cells": torch.tensor([0, 1, 2, 3, 0])[keep],
         "other_maps": batch.images.sum(1)[keep],
         "attribute": attribute,
-        "apart": lambda model, images, targets: images.sum(1) * (1 + model.cell),
+        "apart": lambda network, numbers: batch.images[keep][numbers].sum(1) * (1 + network.cell),
         "explain": lambda images, targets: images.square().sum(1),
     }
     return {"targets": batch.targets[keep], **{name: everything[name] for name in metric.truth}}

@@ -29,6 +29,7 @@ def open_dataset(
     classes: Sequence[str] = (),
     *,
     count: int | None = None,
+    cells: int = 2,
     seed: int = 0,
     choose: Callable[[Dataset], Dataset] = lambda photos: photos,
     outside: bool = False,
@@ -52,6 +53,7 @@ def open_dataset(
         spec: the folder, file, or ``mosaics:`` or ``composites:`` and a folder.
         classes: the model's class names by index, for folders and tables with names.
         count: how many mosaics or composites to make; None: one dealing of all photos, and 500.
+        cells: of mosaics, per side.
         seed: of mosaics and composites.
         choose: the photos that mosaics are made of; the protocol wants those that the model gets right with
             confidence.
@@ -62,7 +64,8 @@ def open_dataset(
     """
     kind, _, rest = spec.partition(":")
     if kind == "mosaics":
-        return mosaics(choose(open_dataset(rest, classes, outside=outside)), count=count, seed=seed)
+        chosen = choose(open_dataset(rest, classes, outside=outside))
+        return mosaics(chosen, cells, count=count, seed=seed)
     if kind == "composites":
         number = COMPOSITES if count is None else count
         return composites(open_dataset(rest, classes, outside=outside).verified(), number, seed=seed)

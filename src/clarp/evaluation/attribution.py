@@ -17,7 +17,7 @@ from clarp.arguments import EngineName
 from clarp.bounds import Bounds
 from clarp.errors import RelevanceLost
 from clarp.evaluation.baselines import Baseline
-from clarp.evaluation.controls import CentrePosition, RandomPosition
+from clarp.evaluation.controls import CentrePosition, Pooling, RandomPosition
 from clarp.explainer import Explainer
 from clarp.hints import unknown
 from clarp.method import BASELINES, Method, methods
@@ -26,6 +26,8 @@ from clarp.task import TaskName
 
 CONTROLS: tuple[RandomPosition | CentrePosition, ...] = (RandomPosition(), CentrePosition())
 """What every run has beside the methods asked for."""
+POOLED = "pooled"
+"""``pooled@ssglrp`` is the control that averages ``ssglrp``'s maps over squares."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,36 @@ class Control:
         return self
 
 
-Attributor = ClarpMethod | Baseline | Control
+@dataclass(frozen=True)
+class Pooled:
+    """The maps of another method, averaged over squares: what pooling alone does to a score."""
+
+    of: ClarpMethod | Baseline
+    pooling: Pooling = Pooling()
+    coarse: bool = True
+
+    @property
+    def name(self) -> str:
+        """``pooled@NAME``."""
+        return f"{POOLED}@{self.of.name}"
+
+    @property
+    def definition(self) -> str:
+        """The squares, and the other method's definition."""
+        return f"{self.pooling!r} of {self.of.definition}"
+
+    @property
+    def layered(self) -> bool:
+        return self.of.layered
+
+    def __call__(self, images: Tensor, targets: Tensor, ids: Sequence[str]) -> Tensor:
+        return self.pooling(self.of(images, targets, ids))
+
+    def on(self, network: Network) -> "Pooled":
+        return Pooled(self.of.on(network), self.pooling)
+
+
+Attributor = ClarpMethod | Baseline | Control | Pooled
 
 
 def lossy(methods: Sequence[Attributor]) -> list[str]:
@@ -104,8 +135,8 @@ def attributors(
 
     Args:
         names: clarp's methods (``lrp``; ``lrp@epsilon-plus`` with another composite), captum's baselines
-            (``gradient``; ``gradcam@layer4`` names the layer). ``random`` and ``centre`` may be named, and
-            are always in.
+            (``gradient``; ``gradcam@layer4`` names the layer), or either after ``pooled@``, its maps averaged
+            over squares. ``random`` and ``centre`` may be named, and are always in.
         network: the model, captured once for all.
         bounds: of the pixels, for the z^B rule.
         composite: for clarp's methods without an ``@``.
@@ -124,17 +155,29 @@ def attributors(
     twice = sorted({name for name in wanted if wanted.count(name) > 1})
     if twice:
         raise ValueError(f"the methods name {', '.join(twice)} more than once, expected each once.")
-    found: list[Attributor] = []
-    for name in wanted:
+    made: dict[str, ClarpMethod | Baseline] = {}
+
+    def method(name: str) -> ClarpMethod | Baseline:
+        if name not in made:
+            made[name] = _made(name)
+        return made[name]
+
+    def _made(name: str) -> ClarpMethod | Baseline:
         head, _, option = name.partition("@")
         if head in methods():
-            method = Method.named(head).with_composite(option or composite)
-            explainer = Explainer(network, method, bounds=bounds, device=device, task=task, engine=engine)
-            if image is not None and method.rules.adapts:
+            own = Method.named(head).with_composite(option or composite)
+            explainer = Explainer(network, own, bounds=bounds, device=device, task=task, engine=engine)
+            if image is not None and own.rules.adapts:
                 explainer.plan(tuple(image.shape))
-            found.append(ClarpMethod(explainer, name))
-        elif head in BASELINES:
-            found.append(Baseline.of(name, network, image))
-        else:
-            raise ValueError(unknown("method", name, (*methods(), *BASELINES), wanted=head))
+            return ClarpMethod(explainer, name)
+        if head in BASELINES:
+            return Baseline.of(name, network, image)
+        known = (*methods(), *BASELINES)
+        raise ValueError(unknown("method", name, known, wanted=head))
+
+    pooled = f"{POOLED}@"
+    found: list[Attributor] = [
+        Pooled(method(name.removeprefix(pooled))) if name.startswith(pooled) else method(name)
+        for name in wanted
+    ]
     return (*found, *(Control(position) for position in CONTROLS))

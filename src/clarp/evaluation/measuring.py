@@ -17,7 +17,7 @@ from clarp.data.problems import Problem
 from clarp.data.sample import Sample
 from clarp.errors import RelevanceLost
 from clarp.evaluation import pictures
-from clarp.evaluation.attribution import Attributor, Control, attributors, lossy
+from clarp.evaluation.attribution import Attributor, Control, Pooled, attributors, lossy
 from clarp.evaluation.baselines import Baseline
 from clarp.evaluation.fingerprint import of_classifier, of_machine
 from clarp.evaluation.inputs import AHEAD, Loader, Unit, module_on
@@ -208,8 +208,12 @@ class Measurer:
         batch = Batch(units, images, scores, targets, before)
         values: list[dict[str, Tensor]] = []
         cells: list[list[Cells | None]] = []
+        made: dict[str, Tensor] = {}
         for method in self.attributors:
-            maps = method(images, targets, batch.ids)
+            if isinstance(method, Pooled) and method.of.name in made:
+                maps = method.pooling(made[method.of.name])
+            else:
+                maps = made[method.name] = method(images, targets, batch.ids)
             values.append(self._measured(method, maps, batch))
             shown = self.settings.pictures and not isinstance(method, Control)
             cells.append([Cells.of(heatmap) if shown else None for heatmap in maps])

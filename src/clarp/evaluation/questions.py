@@ -82,6 +82,10 @@ class Batch:
             assert targets is not None
             return on_copy(method, model)(images, targets, self.ids)
 
+        def apart(network: nn.Module, numbers: Tensor) -> Tensor:
+            there, ids = numbers.to(self.images.device), [self.ids[number] for number in numbers.tolist()]
+            return on_copy(method, network)(self.images[there], self.targets[numbers], ids)
+
         def explain(images: Tensor, targets: Tensor | None) -> Tensor:
             assert targets is not None
             return method(images, targets, self.ids)
@@ -94,7 +98,7 @@ class Batch:
             "cells": lambda: [unit.cell for unit in self.units],
             "other_maps": lambda: method(self.images, self.rivals, self.ids),
             "attribute": lambda: attribute,
-            "apart": lambda: None if method.layered else attribute,
+            "apart": lambda: None if method.layered else apart,
             "explain": lambda: explain,
             "copies": lambda: copies(metric),
             "mean_image": mean_image,

@@ -1,6 +1,6 @@
 """Mosaics whose cells go through the network apart: what a map says of the other cells is certainly wrong."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,7 +19,9 @@ from clarp.evaluation.metrics.base import (
     only_where,
     share,
 )
-from clarp.evaluation.metrics.comparison import Attribute
+
+AskedApart = Callable[[nn.Module, Tensor], Tensor]
+"""From a network and the numbers (b,) of images in the batch to their maps (b, H, W), each of its target."""
 
 
 class Apart(nn.Module):
@@ -112,7 +114,7 @@ class DiFull(Metric):
         images: Tensor,
         targets: Tensor | None,
         cells: Tensor | Sequence[int],
-        apart: Attribute | None,
+        apart: AskedApart | None,
         copies: Sequence[nn.Module] | None = None,
     ) -> dict[str, Tensor]:
         """Make the maps of the network with cells apart, and compare.
@@ -121,11 +123,12 @@ class DiFull(Metric):
             heatmaps: of the whole network; only their number and ``degenerate`` count.
             model: the classifier.
             images: (B, C, H, W) mosaics.
-            targets: (B,) class ids, or None, passed on to ``apart``.
+            targets: (B,) class ids, which ``apart`` knows.
             cells: (B,), the cell of each map's target, 0 ... n^2 - 1, row by row.
-            apart: the method, asked as ``apart(network, images, targets)``; None: it can't be asked.
+            apart: the method that made the maps, on another network; None: it can't be asked.
             copies: what :meth:`copies_of` gave, kept for many batches; None: made anew.
         """
+        del targets
         cells = checked_cells(cells, len(heatmaps.values), self.n)
         if apart is None:
             nothing = torch.full((len(cells),), torch.nan)
@@ -133,10 +136,9 @@ class DiFull(Metric):
         networks = list(self.copies_of(model)) if copies is None else copies
         values = torch.zeros_like(heatmaps.values)
         for cell in cells.unique().tolist():
-            of = (cells == cell).nonzero()[:, 0]
-            chosen = None if targets is None else targets[of.to(targets.device)]
-            there = of.to(images.device)
-            values[of] = Heatmaps.of(apart(networks[cell], images[there], chosen), like=images[there]).values
+            numbers = (cells == cell).nonzero()[:, 0]
+            maps = apart(networks[cell], numbers)
+            values[numbers] = Heatmaps.of(maps, like=images[numbers.to(images.device)]).values
         own = cells_of(values.shape[1:], self.n) == cells[:, None, None]
         positive, size = values.clamp(min=0), values.abs()
         outside = only_where(size.flatten(1).any(dim=1), share(size * ~own, size))
