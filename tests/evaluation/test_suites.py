@@ -155,7 +155,7 @@ def test_with_a_trained_model(tmp_path, suite):
         left, top = number * width // 40, number * height // 40
         photo.crop((left, top, left + 3 * width // 4, top + 3 * height // 4)).save(tmp_path / f"{number}.png")
     rows = "".join(f"{number}.png,{(281, 967)[number % 2]}\n" for number in range(10))
-    (tmp_path / "labels.csv").write_text("filename,classes\n" + rows)
+    (tmp_path / "labels.csv").write_text("file,class\n" + rows)
     out = tmp_path / "run"
     assert said("evaluate", tmp_path, "--suite", suite, "--out", out, "--limit", 2) == 0
     report = Report.of(Store(out), "ssglrp", resamples=50)

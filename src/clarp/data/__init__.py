@@ -14,6 +14,7 @@ from clarp.data.mosaics import mosaics
 from clarp.data.pairs import boxed_photos
 from clarp.data.photo import Photo, Picture
 from clarp.data.problems import AnnotationError, Contradiction, Problem, UnreadableImageError
+from clarp.data.rendered import Scene, Scenes, rendered
 from clarp.data.sample import Label, Object, Region, Sample, Truth
 from clarp.data.voc import VOC_CLASSES, voc
 from clarp.geometry import Box, Geometry, Size
@@ -33,6 +34,8 @@ __all__ = [
     "Problem",
     "Region",
     "Sample",
+    "Scene",
+    "Scenes",
     "Size",
     "Truth",
     "UnreadableImageError",
@@ -43,5 +46,6 @@ __all__ = [
     "image_table",
     "imagenet",
     "mosaics",
+    "rendered",
     "voc",
 ]

@@ -263,6 +263,7 @@ class Measurer:
                 chosen,
                 method,
                 model=self.logits,
+                normalised=self.loader.normalised,
                 on_copy=self._on_copy,
                 copies=self._copies,
                 mean_image=self._mean_image,

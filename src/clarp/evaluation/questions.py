@@ -6,9 +6,11 @@ from functools import cached_property
 from typing import Any, Literal
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from clarp.data.dataset import Dataset
+from clarp.data.rendered import Scene, Scenes
 from clarp.evaluation.attribution import Attributor
 from clarp.evaluation.inputs import Unit
 from clarp.evaluation.metrics import Metric, Model, SignedEffect
@@ -36,6 +38,7 @@ class Batch:
     targets: Tensor
     before: Tensor
     _effects: dict[SignedEffect, Tensor] = field(default_factory=dict)
+    _drawn: list[Scenes] = field(default_factory=list)
 
     @property
     def ids(self) -> list[str]:
@@ -60,6 +63,7 @@ class Batch:
         method: Attributor,
         *,
         model: Model,
+        normalised: Callable[[Image.Image], Tensor],
         on_copy: Callable[[Attributor, nn.Module], Attributor],
         copies: Callable[[Metric], list[nn.Module]],
         mean_image: Callable[[], Tensor],
@@ -70,6 +74,7 @@ class Batch:
             metric: asked of this batch.
             method: made the maps; it makes those of other classes and of randomised copies too.
             model: what metrics ask.
+            normalised: a picture that has the model's size, as the model sees it.
             on_copy: the method for such a network.
             copies: the other networks of a metric.
             mean_image: (C, H, W), the mean of the run's images.
@@ -103,9 +108,17 @@ class Batch:
             "copies": lambda: copies(metric),
             "mean_image": mean_image,
             "before": lambda: self.before,
+            "scenes": lambda: self._scenes(normalised),
             "effects": lambda: self._effects_of(metric, model, mean_image),
         }
         return {name: known[name]() for name in names}
+
+    def _scenes(self, normalised: Callable[[Image.Image], Tensor]) -> Scenes:
+        """Drawn once for all metrics and methods."""
+        if not self._drawn:
+            pictures = [unit.sample.picture for unit in self.units]
+            self._drawn.append(Scenes.of([one for one in pictures if isinstance(one, Scene)], normalised))
+        return self._drawn[0]
 
     def _effects_of(self, metric: Metric, model: Model, mean_image: Callable[[], Tensor]) -> Tensor:
         """Of the cells that the metric covers: they depend on no method, so they are computed once."""

@@ -11,6 +11,12 @@ from clarp.evaluation.metrics.localisation import (
     StrictPointing,
 )
 from clarp.evaluation.metrics.masking import PatchMasking
+from clarp.evaluation.metrics.parts import (
+    BackgroundIndependence,
+    ShortcutNamed,
+    SingleDeletion,
+    TargetSensitivity,
+)
 from clarp.evaluation.metrics.perturbation import Cover, Fill, mean_image, probabilities
 from clarp.evaluation.metrics.pointing import PointingGame, mean_over_classes
 from clarp.evaluation.metrics.removal import ROAD, SRG
@@ -38,6 +44,10 @@ METRICS: dict[str, type[Metric]] = {
         ParameterRandomisation,
         MaxSensitivity,
         Sparseness,
+        SingleDeletion,
+        TargetSensitivity,
+        BackgroundIndependence,
+        ShortcutNamed,
     )
 }
 """Every metric by its name."""
@@ -49,6 +59,7 @@ __all__ = [
     "SRG",
     "Apart",
     "Attribute",
+    "BackgroundIndependence",
     "ClassSensitivity",
     "Cover",
     "Deletion",
@@ -67,9 +78,12 @@ __all__ = [
     "PointingGame",
     "RelevanceRankAccuracy",
     "Rows",
+    "ShortcutNamed",
     "SignedEffect",
+    "SingleDeletion",
     "Sparseness",
     "StrictPointing",
+    "TargetSensitivity",
     "mean_image",
     "mean_over_classes",
     "probabilities",

@@ -91,6 +91,13 @@ def lead(task: Task, logits: Tensor, targets: Tensor) -> Tensor:
     return task.lead(logits, targets)
 
 
+def leads(model: Model, images: Tensor, targets: Tensor, *, chunk: int = 64) -> Tensor:
+    """How far each image's target is ahead, (B,) float64 on the CPU; errors as of :func:`probabilities`."""
+    asked = [_answers(model, piece) for piece in torch.split(images, chunk)]
+    task, found = asked[0][0], torch.cat([logits for _, logits in asked])
+    return task.lead(found, _checked_targets(targets, len(found), task.classes))
+
+
 def filling(images: Tensor, fill: Fill, mean_image: Tensor | None = None) -> Tensor:
     """What covered pixels show: (B, C, H, W) like the images.
 
