@@ -9,6 +9,7 @@ method for another network, which for those that are ``layered`` has the same ar
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -45,8 +46,23 @@ class ClarpMethod:
         return repr(self.explainer.method)
 
     def __call__(self, images: Tensor, targets: Tensor, ids: Sequence[str]) -> Tensor:
-        del ids
-        return self.explainer(images, target=targets).shown
+        """Targets of one image that follow each other share its forward pass."""
+        same = [
+            ids[row] == ids[row - 1] and torch.equal(images[row], images[row - 1])
+            for row in range(1, len(images))
+        ]
+        if not any(same):
+            return self.explainer(images, target=targets).shown
+        edges = [0, *(row for row, again in enumerate(same, 1) if not again), len(images)]
+        runs: dict[int, list[int]] = {}
+        for first, end in pairwise(edges):
+            runs.setdefault(end - first, []).append(first)
+        maps: dict[int, Tensor] = {}
+        for length, starts in runs.items():
+            rows = torch.tensor(starts)[:, None] + torch.arange(length)
+            found = self.explainer(images[rows[:, 0]], target=targets[rows]).shown.flatten(0, 1)
+            maps |= dict(zip(rows.flatten().tolist(), found, strict=True))
+        return torch.stack([maps[row] for row in range(len(images))])
 
     def on(self, network: Network) -> "ClarpMethod":
         own = self.explainer
