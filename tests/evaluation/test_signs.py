@@ -120,6 +120,16 @@ def test_a_map_that_names_no_cell(value):
     assert found["degenerate"] == 1.0
 
 
+def test_cells_of_unequal_size_do_not_give_a_constant_map_a_correlation():
+    rows = SignedEffect(2)(
+        lambda x: torch.stack((x[:, 0, 2:, 2:].sum((1, 2)), torch.zeros(len(x))), dim=1),
+        torch.ones(1, 1, 5, 5),
+        torch.full((1, 5, 5), 3.0),
+        targets=torch.tensor([0]),
+    )
+    assert rows["correlation@2"].item() == 0.0
+
+
 def test_the_lead_does_not_saturate():
     """Both probabilities are 1 in float64; the lead still tells what is lost."""
     heatmap = torch.tensor([[1.0, 1.0, 0.0, 0.0]] * 4)
