@@ -1,8 +1,9 @@
-"""Memory over a large data set: ``python benchmarks/many_photos.py [PHOTOS [WORKERS]]``.
+"""Memory over a large data set: ``python benchmarks/many_photos.py [PHOTOS [WORKERS]] [--packed]``.
 
 Makes PHOTOS (100,000) photos of 32 x 32 pixels, evaluates them with a tiny net, kills the command (``kill -9``)
 half-way, and gives it again. Prints the resident memory of the command's process as the run proceeds: after the
-listing it should not grow with the photos that are done.
+listing it should not grow with the photos that are done. With ``--packed`` the photos are packed into shards
+first, and the run is over these; it also prints what packing and opening take, of folder and shards.
 """
 
 import subprocess
@@ -32,6 +33,19 @@ def preprocess(image):
     return pixels.view(32, 32, 3).permute(2, 0, 1) / 255 - 0.5
 """
 STEPS = 10
+OPENED = """
+import sys, time
+import psutil, pyarrow
+import clarp.data.opening, pyarrow.compute, pyarrow.parquet
+pyarrow.array([1])
+held = psutil.Process().memory_info().rss
+began = time.monotonic()
+found = clarp.data.opening.open_dataset(sys.argv[1], ["ant", "bee", "cow", "dog"])
+opened = time.monotonic()
+size = (psutil.Process().memory_info().rss - held) / 2**20
+found.fingerprint()
+print(f"{found}: opened in {opened - began:.2f} s, {size:.0f} MiB; fingerprint {time.monotonic() - opened:.2f} s")
+"""
 
 
 def made(folder: Path, count: int) -> list[str]:
@@ -70,13 +84,24 @@ def watched(command: list[str], parts: Path, total: int, *, until: float = 1.0) 
     print(f"{time.monotonic() - began:6.0f} s  exit code {process.returncode}", flush=True)
 
 
+def packed(command: list[str], folder: Path) -> None:
+    """Pack the photos, and change the command to the shards."""
+    began = time.monotonic()
+    subprocess.run([*command[:3], "pack", command[4], "--out", str(folder / "shards")], check=True)
+    print(f"packed in {time.monotonic() - began:.0f} s", flush=True)
+    for name in ("photos", "shards"):
+        subprocess.run([sys.executable, "-c", OPENED, str(folder / name)], check=True)
+    command[4] = str(folder / "shards")
+
+
 def main() -> None:
-    photos, workers = (
-        int(sys.argv[k]) if len(sys.argv) > k else default for k, default in ((1, 100_000), (2, 2))
-    )
+    numbers = [int(argument) for argument in sys.argv[1:] if argument.isdecimal()]
+    photos, workers = (*numbers, *(100_000, 2)[len(numbers) :])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         command, total = made(folder, photos), -(-photos // 64)
+        if "--packed" in sys.argv:
+            packed(command, folder)
         command += ["--workers", str(workers)]
         watched(command, folder / "run" / "parts", total, until=0.5)
         watched(command, folder / "run" / "parts", total, until=2)

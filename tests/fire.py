@@ -3,22 +3,30 @@
 ``python tests/fire.py`` answers jobs from standard input; :func:`inputs` makes them.
 """
 
+import hashlib
+import io
 import json
 import os
 import random
 import struct
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image
+from pyarrow import parquet
 
 import bombs
-from clarp.data import boxed_photos, coco, image_table, voc
+from clarp.data import Dataset, boxed_photos, coco, image_table, voc
+from clarp.data.opening import open_dataset
+from clarp.data.packed import ABOUT, index_schema
 from clarp.data.photo import Photo
 from clarp.data.problems import UnreadableImageError
+from clarp.files import write_summed
 from clarp.images import decode_photo, open_photo
 
 PICTURE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (30, 40, 3), dtype=np.uint8))
@@ -223,6 +231,87 @@ def table(chance: random.Random) -> bytes:
     return mutated(data, chance) if chance.random() < 0.5 else data
 
 
+def shard(chance: random.Random) -> bytes:
+    """A tar file of photos with labels; some of its headers are changed so that their checksums are right."""
+    file = io.BytesIO()
+    form = chance.choice([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+    labels = (
+        b"0",
+        b"1 0",
+        b"ant",
+        b"",
+        b"\xff",
+        b"9" * 5000,
+        b'{"label": 0}',
+        b"[" * 9000,
+        b'{"label": [[]]}',
+    )
+    with tarfile.open(fileobj=file, mode="w", format=form) as tar:
+        for _ in range(chance.randrange(8)):
+            usual = chance.choice(["a.png", "a.cls", "b.png", "b.json", "c/d.png", "c/d.cls"])
+            other = chance.choice(TEXTS).replace("\0", "").encode("utf-8", "replace").decode()
+            name = usual if chance.random() < 0.8 else other[:25] if form == tarfile.USTAR_FORMAT else other
+            entry = tarfile.TarInfo(name)
+            data = chance.choice(SEEDS) if usual.endswith("png") else chance.choice(labels)
+            entry.type = chance.choice(
+                [tarfile.REGTYPE] * 9 + [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE]
+            )
+            entry.size, entry.linkname = len(data) if entry.isreg() else 0, "/etc/passwd"
+            tar.addfile(entry, io.BytesIO(data) if entry.isreg() else None)
+    found = bytearray(file.getvalue())
+    headers = [at for at in range(0, len(found), 512) if found[at + 257 : at + 262] == b"ustar"]
+    for at in chance.choices(headers, k=chance.randrange(3)) if headers else ():
+        place = chance.choice([100, 108, 116, 124, 124, 124, 136, 156, 156, 157, 345, 482])
+        found[at + place : at + place + 12] = mutated(bytes(found[at + place : at + place + 12]), chance)[
+            :12
+        ].ljust(12, b"\0")
+        found[at + 148 : at + 156] = b" " * 8
+        found[at + 148 : at + 156] = b"%06o\0 " % sum(found[at : at + 512])
+    return mutated(bytes(found), chance) if chance.random() < 0.5 else bytes(found)
+
+
+def index(chance: random.Random) -> bytes:
+    """An index of shards, with rows that no data set has, or changed bytes."""
+
+    def odd(usual: object, *others: object) -> object:
+        return usual if not others or chance.random() < 0.9 else chance.choice(others)
+
+    things = chance.choice([None, "", "[]", document(chance).decode("latin-1")])
+    rows = [
+        {
+            "id": odd(f"{k}.png", *(text for text in TEXTS if text.isprintable())),
+            "shard": odd("000000.tar", "../b.tar", "", None),
+            "member": odd("0.png", "../0.png", None),
+            "offset": odd(512, -1, 0, 2**62, 2**63 - 1),
+            "size": odd(100, -1, 0, 2**62, 2**63 - 1),
+            "sha256": odd(hashlib.sha256(bytes(100)).digest(), None),
+            "ends": odd(bytes(32), None),
+            "file": odd(f"{k}.png", "../x", None),
+            "as_stored": odd(True, None),
+            "labels": odd([[0]], [], [[]], [[-1]], [[2**62]], [None], None),
+            "objects": odd(
+                things, None, "[", '[{"label": [0], "name": "a", "box": [1, 2, 3, 4], "mask": {}}]'
+            ),
+        }
+        for k in range(chance.randrange(6))
+    ]
+    about = {
+        "version": 1,
+        "name": odd("a", None, ""),
+        "classes": odd(["ant"], None, [1], []),
+        "own_classes": odd(True, 3),
+    }
+    about |= {
+        "shards": odd({"000000.tar": 2048}, {}, {"../b.tar": 5}, [], {"000000.tar": -1}),
+        "as_is": odd(False, "a"),
+    }
+    file = io.BytesIO()
+    with parquet.ParquetWriter(file, index_schema()) as writer:
+        writer.write_table(pa.Table.from_pylist(rows, index_schema()))
+        writer.add_key_value_metadata({ABOUT: json.dumps(about)})
+    return mutated(file.getvalue(), chance) if chance.random() < 0.6 else file.getvalue()
+
+
 def request(chance: random.Random) -> bytes:
     """Something like an HTTP request."""
     names = (
@@ -282,6 +371,8 @@ KINDS: dict[str, Callable[[random.Random], bytes]] = {
     "json": document,
     "xml": annotation,
     "csv": table,
+    "tar": shard,
+    "index": index,
     "http": request,
 }
 
@@ -292,37 +383,79 @@ def inputs(kind: str, count: int, first: int = 0) -> Iterator[tuple[int, bytes]]
         yield seed, KINDS[kind](random.Random(f"{kind} {seed}"))
 
 
-def _tried(kind: str, data: bytes, folder: Path) -> None:
-    if kind == "image":
-        path = folder / "b.png"
-        path.write_bytes(data)
-        wrong: list[str] = []
-        for look in (
-            lambda: decode_photo(data, 50_000_000),
-            lambda: open_photo(path),
-            lambda: Photo("b.png", folder).size(),
-        ):
-            try:
-                look()
-            except (ValueError, UnreadableImageError) as error:
-                wrong.append(str(error))
-        if wrong:
-            raise ValueError(wrong[0])
-    elif kind == "json":
-        (folder / "boxes.json").write_bytes(data)
+def _looked_at(data: bytes, folder: Path) -> None:
+    path = folder / "b.png"
+    path.write_bytes(data)
+    wrong: list[str] = []
+    for look in (
+        lambda: decode_photo(data, 50_000_000),
+        lambda: open_photo(path),
+        lambda: Photo("b.png", folder).size(),
+    ):
         try:
-            coco(folder / "boxes.json", folder)
-        except ValueError:
-            boxed_photos(folder)
-    elif kind == "xml":
-        (folder / "Annotations" / "a.xml").write_bytes(data)
-        problems = voc(folder, None).problems
-        if problems:
-            raise ValueError(str(problems[0]))
-    else:
-        (folder / "labels.csv").write_bytes(data)
-        dataset = image_table(folder, classes=("ant", "bee"))
-        list(map(str, dataset.problems))
+            look()
+        except (ValueError, UnreadableImageError) as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ValueError(wrong[0])
+
+
+def _in_json(data: bytes, folder: Path) -> None:
+    (folder / "boxes.json").write_bytes(data)
+    try:
+        coco(folder / "boxes.json", folder)
+    except ValueError:
+        boxed_photos(folder)
+
+
+def _annotated(data: bytes, folder: Path) -> None:
+    (folder / "Annotations" / "a.xml").write_bytes(data)
+    problems = voc(folder, None).problems
+    if problems:
+        raise ValueError(str(problems[0]))
+
+
+def _listed(data: bytes, folder: Path) -> None:
+    (folder / "labels.csv").write_bytes(data)
+    dataset = image_table(folder, classes=("ant", "bee"))
+    list(map(str, dataset.problems))
+
+
+def _in_a_tar(data: bytes, folder: Path) -> None:
+    (folder / "0.tar").write_bytes(data)
+    _all_read(open_dataset(str(folder / "0.tar"), ("ant", "bee")))
+
+
+def _indexed(data: bytes, folder: Path) -> None:
+    shards = folder / "shards"
+    shards.mkdir(exist_ok=True)
+    (shards / "000000.tar").write_bytes(bytes(2048))
+    write_summed(shards / "index.parquet", lambda file: file.write(data))
+    _all_read(open_dataset(str(shards), ("ant", "bee")))
+
+
+TRIED = {
+    "image": _looked_at,
+    "json": _in_json,
+    "xml": _annotated,
+    "csv": _listed,
+    "tar": _in_a_tar,
+    "index": _indexed,
+}
+
+
+def _all_read(dataset: Dataset) -> None:
+    """Every photo's bytes, and where its objects are."""
+    wrong = list(map(str, dataset.problems))
+    for sample in dataset:
+        try:
+            sample.picture.read()
+            for label in sample.labels:
+                sample.truth(label)
+        except ValueError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ValueError(wrong[0])
 
 
 def main() -> None:
@@ -337,7 +470,7 @@ def main() -> None:
             job = json.loads(line)
             data = sys.stdin.buffer.read(job["bytes"])
             try:
-                _tried(job["kind"], data, folder)
+                TRIED[job["kind"]](data, folder)
                 answer = {"read": True, "said": ""}
             except ValueError as error:
                 answer = {"read": False, "said": str(error)}

@@ -123,7 +123,7 @@ def test_composites_are_in_the_table(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["explain", "compare", "models", "methods", "plan", "evaluate", "report", "serve"]
+    "command", ["explain", "compare", "models", "methods", "plan", "evaluate", "pack", "report", "serve"]
 )
 def test_options_are_in_their_section(command: str) -> None:
     group = typer.main.get_command(app)

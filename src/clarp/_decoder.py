@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from clarp.dicom import dicom_size, is_dicom
 from clarp.greys import NotedPhoto, notes_of
@@ -49,6 +49,10 @@ def _answer(head: dict[str, Any], asked: BinaryIO, told: BinaryIO) -> None:
         amount = head["bounds"]["memory"] >> 20
         words = f"{head['name']}: decoding the picture takes more than {amount} MiB; make it smaller."
         _tell(told, {"error": "MemoryError", "message": words})
+    except UnidentifiedImageError as error:
+        # Pillow's own words would name a path, or an address in memory.
+        words = f"{head['name']}: not a picture in a format that Pillow reads."
+        _tell(told, {"error": type(error).__name__, "message": words})
     except Exception as error:  # noqa: BLE001  Pillow's readers raise whatever they run into
         _tell(told, {"error": type(error).__name__, "message": str(error) or type(error).__name__})
     else:
@@ -119,7 +123,7 @@ def _indices(_: dict[str, Any], source: Source, __: str) -> Image.Image:
 
 
 def _size(arguments: dict[str, Any], source: Source, name: str) -> dict[str, Any]:
-    if isinstance(source, Path) and is_dicom(source):
+    if is_dicom(source, name):
         height, width = dicom_size(source, name)
         return {"size": (width, height)}
     with Image.open(source) as image:

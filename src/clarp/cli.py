@@ -76,32 +76,40 @@ def explain(
     batch_size: Annotated[int, typer.Option(min=1, help="Photos that are opened at once.")] = 8,
     device: options.Device = None,
     engine: options.Engine = "torch",
+    workers: options.Workers = None,
+    address: options.Address = None,
+    gpus_per_worker: options.GpusPerWorker = None,
     json: options.Json = False,
 ) -> None:
     """Explain photos: a heatmap over each, and the top predictions."""
     with _importing():
-        from clarp.decoding import prepare
+        if workers is None and engine != "ray":
+            from clarp.decoding import prepare
 
-        prepare()
-        from clarp.arguments import checked_engine
+            prepare()
         from clarp.commands.explain import prepared, run
+        from clarp.commands.photos import PhotosElsewhere
+        from clarp.commands.placement import Placement
         from clarp.render import Look
         from clarp.session import Session
 
+    placement = Placement(engine, workers, address, gpus_per_worker)
+    load = partial(
+        Session.load,
+        model,
+        weights,
+        labels,
+        output,
+        task=_task(task),
+        files=True,
+        engine=placement.computing,
+    )
+    others = placement.workers_for(device)
     work = partial(
         prepared,
         photos,
-        partial(
-            Session.load,
-            model,
-            weights,
-            labels,
-            output,
-            task=_task(task),
-            device=device,
-            files=True,
-            engine=checked_engine(engine),
-        ),
+        # What only asks others needs no GPU of its own.
+        partial(load, device="cpu" if others else device),
         targets=target or (),
         against=against or (),
         method=method,
@@ -113,7 +121,8 @@ def explain(
         out=out,
         batch_size=batch_size,
     )
-    raise typer.Exit(run(work, json=json))
+    elsewhere = PhotosElsewhere(others, load) if others else None
+    raise typer.Exit(run(work, json=json, elsewhere=elsewhere))
 
 
 @app.command()
@@ -258,13 +267,7 @@ def plan(
 
 @app.command()
 def evaluate(
-    dataset: Annotated[
-        str,
-        typer.Argument(
-            help="A folder (class folders, labels.csv, boxes.json, ImageNet, VOC, COCO), mosaics:FOLDER, or "
-            "composites:FOLDER."
-        ),
-    ],
+    dataset: Annotated[str, typer.Argument(help=options.DATASETS)],
     *,
     out: Annotated[Path, typer.Option(help="Folder of the run; the same command goes on where it stopped.")],
     model: Annotated[
@@ -300,53 +303,27 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1, help="Photos that are explained at once.")] = 8,
     device: options.Device = None,
     seed: Annotated[int, typer.Option(help="Of mosaics and composites.")] = 0,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Processes, each with the model and one thread; the GPUs in turn where there are some. "
-            "With --engine ray: parts at once.",
-            show_default="this process alone, with all threads; of a cluster: all",
-        ),
-    ] = None,
-    engine: Annotated[
-        str, typer.Option(help="Who computes: this machine (local), or a Ray cluster (ray).")
-    ] = "local",
-    address: Annotated[
-        str | None,
-        typer.Option(
-            help="Of the cluster: auto, HOST:PORT, or ray://HOST:PORT.",
-            show_default="RAY_ADDRESS, or else a cluster of this machine alone",
-        ),
-    ] = None,
-    gpus_per_worker: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            help="That Ray reserves for each part, such as 0.5.",
-            show_default="one where the cluster has any",
-        ),
-    ] = None,
+    workers: options.Workers = None,
+    engine: options.Engine = "torch",
+    address: options.Address = None,
+    gpus_per_worker: options.GpusPerWorker = None,
     pictures: Annotated[
         bool, typer.Option(help="Keep a small picture of each photo and map, for the report's page.")
     ] = True,
-    outside: Annotated[
-        bool,
-        typer.Option(
-            "--outside",
-            help="Photos and tables may lie outside of the data set's folder: links, ../, absolute paths.",
-        ),
-    ] = False,
+    outside: options.Outside = False,
 ) -> None:
     """Measure how good heatmaps are, on a data set; stop it and go on as you like."""
     from clarp import models as classifiers
     from clarp.commands.evaluate import run
     from clarp.commands.placement import Placement
     from clarp.evaluation.settings import Settings
+    from clarp.evaluation.work import Elsewhere
     from clarp.session import Session
 
     if target not in {"label", "predicted"}:
         raise ValueError(f"--target is {target!r}, expected label or predicted.")
+    # The word that was torch's here before there was one list for all commands.
+    placement = Placement("torch" if engine == "local" else engine, workers, address, gpus_per_worker)
     settings = Settings(
         methods=_listed(methods),
         metrics={},
@@ -356,19 +333,24 @@ def evaluate(
         batch_size=batch_size,
         seed=seed,
         pictures=pictures,
+        engine=placement.computing,
     )
-    placement = Placement(engine, workers, address, gpus_per_worker)
+    others = placement.workers_for(device)
+    load = partial(classifiers.load, weights=weights, labels=labels, task=_task(task))
     # The machine that asks a cluster needs no GPU of its own.
     here = "cpu" if engine == "ray" else device
     code = run(
         dataset,
-        partial(Session.load, weights=weights, labels=labels, task=_task(task), device=here),
-        settings,
         partial(
-            placement.workers_for,
-            load=partial(classifiers.load, weights=weights, labels=labels, task=_task(task)),
-            device=device,
+            Session.load,
+            weights=weights,
+            labels=labels,
+            task=_task(task),
+            device=here,
+            engine=placement.computing,
         ),
+        settings,
+        lambda name: Elsewhere(others, partial(load, name)) if others else None,
         model=model,
         weights=weights,
         metrics=_listed(metrics),
@@ -377,6 +359,24 @@ def evaluate(
         outside=outside,
     )
     raise typer.Exit(code)
+
+
+@app.command()
+def pack(
+    dataset: Annotated[str, typer.Argument(help=options.DATASETS)],
+    *,
+    out: Annotated[
+        str,
+        typer.Option(help="An empty or a new folder for the shards, or a URL such as s3://bucket/shards."),
+    ],
+    labels: options.Labels = None,
+    photos_per_shard: Annotated[int, typer.Option(min=1, help="As many as a tar file has.")] = 1000,
+    outside: options.Outside = False,
+) -> None:
+    """Pack a data set into WebDataset shards with an index, for many photos and for many machines."""
+    from clarp.commands.pack import run
+
+    raise typer.Exit(run(dataset, out, labels, photos_per_shard, outside=outside))
 
 
 @app.command()
@@ -424,7 +424,7 @@ def serve(
     engine: options.Engine = "torch",
 ) -> None:
     """Serve a web page for photos, and an HTTP API, until Ctrl-C."""
-    from clarp.arguments import checked_engine
+    from clarp.commands.placement import served_by
     from clarp.commands.serve import serve as run
     from clarp.serve.server import Address
 
@@ -432,7 +432,7 @@ def serve(
         model or ["efficientnet-lite0"],
         Address(host, port),
         token=token,
-        engine=checked_engine(engine),
+        engine=served_by(engine),
         weights=weights,
         labels=labels,
         output=output,

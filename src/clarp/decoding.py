@@ -83,7 +83,7 @@ def picture(
     return noted(photo, tuple(answer["notes"]), levels)
 
 
-def size(source: Path, name: str, *, upright: bool) -> tuple[int, int]:
+def size(source: Path | bytes, name: str, *, upright: bool) -> tuple[int, int]:
     """(height, width) in pixels of what ``picture`` would return, by the file's head.
 
     Raises:

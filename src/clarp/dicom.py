@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,17 @@ def has_mark(head: bytes) -> bool:
     return head[128:_HEAD] == b"DICM"
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether an existing file is DICOM, by its mark or its suffix."""
-    if path.suffix.lower() in SUFFIXES:
+def is_dicom(source: Path | BytesIO, name: str | None = None) -> bool:
+    """Whether an existing file is DICOM, by its mark or its suffix; ``name`` is that of bytes."""
+    if isinstance(source, BytesIO):
+        return Path(name or "").suffix.lower() in SUFFIXES or has_mark(source.getbuffer()[:_HEAD].tobytes())
+    if source.suffix.lower() in SUFFIXES:
         return True
-    with path.open("rb") as file:
+    with source.open("rb") as file:
         return has_mark(file.read(_HEAD))
 
 
-def dicom_size(path: Path, name: str) -> tuple[int, int]:
+def dicom_size(path: Path | BytesIO, name: str) -> tuple[int, int]:
     """(height, width) of the picture in a file, without its pixels; messages call it ``name``.
 
     Raises:
@@ -44,7 +47,7 @@ def dicom_size(path: Path, name: str) -> tuple[int, int]:
         return int(dataset.Rows), int(dataset.Columns)
 
 
-def open_dicom(path: Path, name: str) -> Image.Image:
+def open_dicom(path: Path | BytesIO, name: str) -> Image.Image:
     """Open the picture in a file as RGB, as people see it; of greys its notes and full depth are kept.
 
     Only `clarp._decoder` calls it, in a process with bounds: tables, frames and compressed pixels may ask for
@@ -55,7 +58,7 @@ def open_dicom(path: Path, name: str) -> Image.Image:
     the first counts.
 
     Args:
-        path: the file.
+        path: the file, or its bytes.
         name: how messages call it.
 
     Raises:
@@ -93,7 +96,7 @@ def _in_own_words(name: str) -> Iterator[None]:
         raise ValueError(f"{name}: {reason}") from error
 
 
-def _read(path: Path, *, pixels: bool) -> Any:
+def _read(path: Path | BytesIO, *, pixels: bool) -> Any:
     pydicom = optional("pydicom", "A DICOM file", "dicom")
     # Files without the mark are as old as the suffix.
     dataset = pydicom.dcmread(path, force=True, stop_before_pixels=not pixels)

@@ -28,6 +28,7 @@ __all__ = [
     "greys",
     "is_photo",
     "notes_of",
+    "open_bytes",
     "open_photo",
 ]
 
@@ -65,6 +66,22 @@ def open_photo(path: Path, *, upright: bool = True) -> Image.Image:
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty.")
     return _opened(path, str(path), decoding.OWN, upright=upright)
+
+
+def open_bytes(data: bytes, name: str, *, upright: bool = True) -> Image.Image:
+    """As :func:`open_photo`, of a photo of the user's own that is no file on a disk.
+
+    Args:
+        data: all of its bytes.
+        name: how messages call it; its suffix counts where a format has no mark of its own.
+        upright: as there.
+
+    Raises:
+        ValueError, ModuleNotFoundError: as there.
+    """
+    if not data:
+        raise ValueError(f"{name}: the file is empty.")
+    return _opened(data, name, decoding.OWN, upright=upright)
 
 
 def decode_photo(data: bytes, most_pixels: int) -> Image.Image:
@@ -114,7 +131,7 @@ def decoded_here(
     Raises:
         TooManyPixels, ValueError, ModuleNotFoundError: as of `open_photo` and `decode_photo`.
     """
-    if isinstance(source, Path) and dicom.is_dicom(source):
+    if formats is None and dicom.is_dicom(source, name):
         return dicom.open_dicom(source, name)
     try:
         with Image.open(source, formats=None if formats is None else tuple(formats)) as file:

@@ -121,6 +121,18 @@ class TestWhatStays:
         assert len(found) == len(expected) == 7
         assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
 
+    def test_batches_end_where_pieces_of_several_processes_do(self, tmp_path, toy, quick, monkeypatch):
+        sizes, explanations = [], pipeline.Pipeline._explanations
+
+        def counted(self, batch):
+            sizes.append(len(batch))
+            return explanations(self, batch)
+
+        monkeypatch.setattr(pipeline.Pipeline, "_explanations", counted)
+        photos = made(tmp_path / "photos", [UNREADABLE] + [(16, 16)] * 19)
+        assert clarp("explain", photos, "--model", toy, "--batch-size", 8, "--out", tmp_path / "out") == 1
+        assert sizes == [8, 7, 4]  # of the first 16 photos, one can't be read
+
     def test_the_order_is_that_of_the_photos_whatever_takes_longest(
         self, tmp_path, toy, quick, monkeypatch, capsys
     ):

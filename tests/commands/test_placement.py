@@ -4,6 +4,7 @@ import socket
 import sys
 
 import pytest
+import torch
 
 from clarp.commands.placement import Placement
 from evaluation.toys import toy_model, toy_photos
@@ -23,8 +24,39 @@ def test_options_of_a_cluster_without_one(arguments, tmp_path, capsys, given):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "engine", "said"),
+    [
+        ("explain", "local", "--engine is 'local', expected one of torch, onnxruntime, ray."),
+        ("serve", "local", "--engine is 'local', expected one of torch, onnxruntime, ray."),
+        ("evaluate", "tensorflow", "--engine is 'tensorflow', expected one of torch, onnxruntime, ray."),
+        (
+            "serve",
+            "ray",
+            "--engine is 'ray', and `clarp serve` computes in its own process: expected torch or",
+        ),
+    ],
+)
+def test_engines_that_a_command_does_not_have(tmp_path, capsys, command, engine, said):
+    more = {"explain": ["a.png"], "evaluate": [tmp_path, "--out", tmp_path / "run"]}.get(command, [])
+    assert evaluated(command, *more, "--engine", engine) == 2
+    assert capsys.readouterr().err.startswith(f"clarp: {said}")
+
+
+def test_of_the_cluster_without_one_in_explain(tmp_path, capsys):
+    assert evaluated("explain", "a.png", "--out", tmp_path / "out", "--address", "auto") == 2
+    assert "--address are for a cluster: add --engine ray" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_engine_of_the_cpu_takes_no_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert Placement("torch", 4).workers_for(None).devices == ("cuda:0", "cuda:1")
+    assert Placement("onnxruntime", 4).workers_for(None).devices == ("cpu",)
+
+
 def test_an_unknown_engine():
-    with pytest.raises(ValueError, match="--engine is 'dask', expected local or ray"):
+    with pytest.raises(ValueError, match="--engine is 'dask', expected one of torch, onnxruntime, ray"):
         Placement("dask")
 
 
@@ -34,7 +66,7 @@ def test_an_unknown_engine():
 )
 def test_devices_that_a_cluster_does_not_take(device, gpus, said):
     with pytest.raises(ValueError, match=said):
-        Placement("ray", gpus=gpus).workers_for("a", load=str, device=device)
+        Placement("ray", gpus=gpus).workers_for(device)
 
 
 @pytest.mark.parametrize(
@@ -43,8 +75,8 @@ def test_devices_that_a_cluster_does_not_take(device, gpus, said):
 )
 def test_gpus_of_a_cluster(device, gpus, expected, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    found = Placement("ray", 7, "auto", gpus).workers_for("a", load=str, device=device)
-    assert (found.load(), found.address, found.count, found.threads) == ("a", "auto", 7, 3)
+    found = Placement("ray", 7, "auto", gpus).workers_for(device)
+    assert (found.address, found.count, found.threads) == ("auto", 7, 3)
     assert found.gpus == expected
 
 

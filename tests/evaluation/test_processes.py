@@ -9,7 +9,9 @@ from collections import Counter
 import psutil
 import pytest
 
-from clarp.evaluation.processes import portable
+from clarp.data import pack
+from clarp.data.opening import open_dataset
+from data.buckets import s3_server
 from evaluation.toys import ENVIRONMENT, command, parts_of, started
 from evaluation.watched import evaluated, opened, same_table, watched_toys
 
@@ -36,6 +38,18 @@ def test_the_table_is_that_of_one_process_and_each_loads_its_model_once(toys, tm
     assert len(found) == 60 + len(workers)
     assert evaluated(*arguments, tmp_path / "run", "--workers", "3") == 0
     assert "60 images, 0 of them computed now" in capsys.readouterr().out
+
+
+def test_photos_in_an_object_store(toys, tmp_path, capsys):
+    """Each process reads pieces of shards for itself; the table is that of the photos on the disk."""
+    folder, arguments = toys
+    with s3_server(os.environ):
+        pytest.importorskip("fsspec").filesystem("s3").mkdir("toys")
+        pack(open_dataset(str(folder / "photos")), "s3://toys/shards", photos_per_shard=7)
+        given = [arguments[0], "s3://toys/shards", *arguments[2:]]
+        assert evaluated(*given, tmp_path / "run", "--workers", "2") == 0
+    assert "60 images, 60 of them computed now" in capsys.readouterr().out
+    same_table(folder, tmp_path / "run")
 
 
 def test_a_killed_worker_costs_its_part_only(toys, tmp_path):
@@ -92,7 +106,7 @@ def test_a_run_that_is_ended_goes_on_and_leaves_no_process(toys, tmp_path, how):
         env=ENVIRONMENT,
         start_new_session=True,
     )
-    while not parts_of(out):
+    while len(parts_of(out)) < 2:  # the checksum of the last may be missing
         time.sleep(0.01)
     below = psutil.Process(process.pid).children(recursive=True)
     assert len(below) > 2
@@ -141,18 +155,6 @@ class TestRefusals:
         arguments = [str(argument).replace(":build", ":wrong") for argument in arguments]
         assert evaluated(*arguments, tmp_path / "run", "--workers", "1") == 2
         assert "toy.py:wrong failed with RuntimeError: no room for it" in capsys.readouterr().err
-
-    def test_an_error_that_does_not_pickle_comes_in_words(self):
-        class OwnError(Exception):
-            pass
-
-        with pytest.raises(OwnError) as raised:
-            raise OwnError("why")
-        assert str(portable(raised.value)) == "OwnError: why"
-        with pytest.raises(ZeroDivisionError) as raised:
-            1 / 0  # noqa: B018
-        (said,) = portable(raised.value).__notes__
-        assert "test_an_error_that_does_not_pickle" in said
 
     def test_other_threads_than_those_of_the_run(self, toys, tmp_path, capsys, monkeypatch):
         folder, arguments = toys

@@ -8,10 +8,10 @@ from torch import nn
 
 import clarp
 from clarp import models
-from clarp.evaluation.fingerprint import of_classifier
 from clarp.images import open_photo
 from clarp.serve.engine import Engine, Question
 from clarp.serve.limits import Limits
+from clarp.workers.fingerprint import of_classifier
 
 SOURCE = """
 import torch

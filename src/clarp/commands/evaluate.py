@@ -21,16 +21,17 @@ from rich.progress import (
 from rich.text import Text
 
 from clarp.cache import default_folder
-from clarp.commands.notes import lost_in_silence, note, note_assumed, note_lost
+from clarp.commands.notes import lost_in_silence, note, note_assumed, note_lost, recording_as_notes
 from clarp.data.dataset import Dataset
 from clarp.data.opening import open_dataset
 from clarp.data.problems import GAVE_NONE
+from clarp.data.stores import is_url
 from clarp.evaluation.confident import confident
 from clarp.evaluation.run import Outcome, Run
 from clarp.evaluation.settings import Settings
 from clarp.evaluation.specs import metrics as parsed
 from clarp.evaluation.suites import Grids, Suite
-from clarp.evaluation.workers import Workers
+from clarp.evaluation.work import Elsewhere
 from clarp.models import registry
 from clarp.session import Session
 from clarp.text import printable
@@ -46,7 +47,7 @@ def run(
     dataset: str,
     load: Callable[[str], Session],
     settings: Settings,
-    workers: Callable[[str], Workers | None],
+    elsewhere: Callable[[str], Elsewhere | None],
     *,
     model: str | None,
     weights: Path | None,
@@ -57,8 +58,8 @@ def run(
 ) -> int:
     """Evaluate, and say on standard output what came of it.
 
-    ``load`` makes a session from a model's name, ``settings`` come without metrics, and ``workers`` says for
-    a model's name which other processes compute; the other arguments are those of the command line.
+    ``load`` makes a session from a model's name, ``settings`` come without metrics, and ``elsewhere`` says
+    for a model's name which other processes compute; the other arguments are those of the command line.
 
     Returns:
         0 if every picture was asked, 1 if some could not be.
@@ -67,6 +68,12 @@ def run(
         ValueError, TypeError, OSError, ImportError, CaptureError: something doesn't hold, or the folder has
             another run; no row was written.
     """
+    url = str(out).replace(":/", "://", 1)  # of which a Path leaves one slash
+    if is_url(url):
+        raise ValueError(
+            f"--out is {url}, and a run is written to a folder on a disk: give one, and copy it when it is "
+            "done. The data set may lie there."
+        )
     protocol = None if suite is None else Suite.named(suite)
     if protocol is not None and (settings.methods or metrics):
         raise ValueError(
@@ -89,7 +96,7 @@ def run(
         methods = protocol.methods if protocol else settings.methods or _METHODS
         limit = None if _made(dataset) else settings.limit
         complete = replace(settings, methods=methods, metrics=parsed(chosen), limit=limit)
-        problems += len(_evaluated(opened, session, complete, folder, workers(name)).problems)
+        problems += len(_evaluated(opened, session, complete, folder, elsewhere(name)).problems)
     return 1 if problems else 0
 
 
@@ -116,18 +123,19 @@ def _opened(
 
 
 def _evaluated(
-    dataset: Dataset, session: Session, settings: Settings, out: Path, workers: Workers | None
+    dataset: Dataset, session: Session, settings: Settings, out: Path, elsewhere: Elsewhere | None
 ) -> Outcome:
     """One model's run."""
     classifier = session.classifier
     # Where others compute, this process only checks, and leaves the GPU to them.
-    device = torch.device("cpu") if workers else session.device
+    device = torch.device("cpu") if elsewhere else session.device
     evaluation = Run(dataset, classifier, settings, out, device, default_folder())
     for assumed in evaluation.task.notes if evaluation.task else ():
         note(assumed)
-    with _progress(f"{classifier.name} on {dataset.name}") as advance, lost_in_silence():
+    title = f"{classifier.name} on {dataset.name}"
+    with _progress(title) as advance, lost_in_silence(), recording_as_notes():
         try:
-            outcome = evaluation.complete(advance, workers)
+            outcome = evaluation.complete(advance, elsewhere)
         except KeyboardInterrupt:
             _say("stopped; the same command goes on from here.")
             raise

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from clarp.commands.notes import note, recording_as_notes
-from clarp.commands.pipeline import Pipeline
+from clarp.commands.photos import PhotosElsewhere
+from clarp.commands.pipeline import Pipeline, explainer_of
 from clarp.commands.writing import Writer, output_stems
 from clarp.explainer import Explainer
 from clarp.exporting.explaining import FileExplainer
@@ -27,11 +28,12 @@ from clarp.text import document, printable
 DEFAULT = "ssglrp"
 
 
-def run(prepare: Callable[[], Pipeline], *, json: bool) -> int:
+def run(prepare: Callable[[], Pipeline], *, json: bool, elsewhere: PhotosElsewhere | None = None) -> int:
     """Explain the photos, write the files, report on standard output.
 
     Args:
         prepare: :func:`prepared` with its arguments.
+        elsewhere: other processes that explain; None: this one.
         json: print the manifest and nothing else; whatever libraries print goes to standard error.
 
     Returns:
@@ -43,7 +45,7 @@ def run(prepare: Callable[[], Pipeline], *, json: bool) -> int:
         OSError: the same, or a file can't be written; what was is in the manifest, if that can be.
     """
     with redirect_stdout(sys.stderr) if json else nullcontext():
-        manifest = explain(prepare(), report=not json)
+        manifest = explain(prepare(), report=not json, elsewhere=elsewhere)
     if json:
         sys.stdout.write(document(manifest) + "\n")
     return 1 if manifest["failed"] else 0
@@ -91,7 +93,7 @@ def prepared(
         raise ValueError(f"--out {out} is a file; name a folder.")
     out.mkdir(parents=True, exist_ok=True)
     writer = Writer(session, look, format_ if pictures else None, out, output_stems(paths))
-    return Pipeline(paths, session, explainer, chosen, rivals, layers, batch_size, writer)
+    return Pipeline(paths, session, named, explainer, chosen, rivals, layers, batch_size, writer)
 
 
 def _explainer(
@@ -116,9 +118,8 @@ def _explainer(
                 f"{what}, and {file.path} explains by {file.about.method} and gives the map of the pixels "
                 "alone. Leave it out, or name the model that the file was made of."
             )
-        return FileExplainer(file)
-    explainer = session.explainer(method)
-    if layers:
+    explainer = explainer_of(session, method)
+    if layers and isinstance(explainer, Explainer):
         shape = tuple(session.classifier.preprocess(Image.new("RGB", (320, 320))).shape)
         resolve_layers(layers, explainer.plan(shape).graph)
     return explainer
@@ -164,13 +165,13 @@ def _made_by(pipeline: Pipeline) -> dict[str, Any]:
     }
 
 
-def explain(pipeline: Pipeline, *, report: bool) -> dict[str, Any]:
-    """Explain all photos and return the manifest, which is also written."""
+def explain(pipeline: Pipeline, *, report: bool, elsewhere: PhotosElsewhere | None = None) -> dict[str, Any]:
+    """Explain all photos and return the manifest, which is also written; arguments as of :func:`run`."""
     for assumed in pipeline.session.classifier.notes:
         note(assumed)
     try:
         with recording_as_notes():
-            _run(pipeline, report=report)
+            _run(pipeline, elsewhere, report=report)
     except KeyboardInterrupt:
         _finished(pipeline)
         done = f"{len(pipeline.entries)} of {len(pipeline.paths)} photos"
@@ -183,7 +184,7 @@ def explain(pipeline: Pipeline, *, report: bool) -> dict[str, Any]:
     return _finished(pipeline)
 
 
-def _run(pipeline: Pipeline, *, report: bool) -> None:
+def _run(pipeline: Pipeline, elsewhere: PhotosElsewhere | None, *, report: bool) -> None:
     """Explain all photos, and say of each what came of it."""
     console = Console(stderr=True, soft_wrap=True)
     # On a terminal the report must not run into the bar, so rich prints it above; a redirected one stays as
@@ -193,8 +194,12 @@ def _run(pipeline: Pipeline, *, report: bool) -> None:
     )
     with bar:
         task = bar.add_task("explaining", total=len(pipeline.paths))
-        for entry in pipeline.run():
-            bar.update(task, completed=len(pipeline.entries) + len(pipeline.failed))
+
+        def advance(done: int) -> None:
+            bar.update(task, completed=done)
+
+        run = pipeline.run(advance) if elsewhere is None else elsewhere.run(pipeline, advance)
+        for entry in run:
             for assumed in entry.get("notes", ()):
                 note(f"{entry['file']}: {assumed}")
             if report:
@@ -210,7 +215,7 @@ def _finished(pipeline: Pipeline) -> dict[str, Any]:
     manifest = {
         **head(pipeline.session.classifier),
         **_made_by(pipeline),
-        "device": str(pipeline.session.device),
+        "device": ", ".join(sorted(pipeline.devices)) or str(pipeline.session.device),
         "batch_size": pipeline.batch_size,
         "task": task_entry(pipeline.task),
         "pictures": writer.format,

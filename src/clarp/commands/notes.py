@@ -12,6 +12,7 @@ from clarp.errors import EXAMPLES, EmptyMap, RelevanceLost
 from clarp.text import printable
 
 OPTION = "`--composite {}`"
+Say = Callable[[str, bool], None]
 
 
 def note(text: str) -> None:
@@ -20,20 +21,24 @@ def note(text: str) -> None:
 
 
 @contextmanager
-def lost_as_notes(named: Callable[[int, int], str], option: str = OPTION) -> Iterator[None]:
+def lost_as_notes(
+    named: Callable[[int, int], str], option: str = OPTION, say: Say = lambda text, _: note(text)
+) -> Iterator[None]:
     """Warnings of lost relevance and empty maps become notes.
 
     Args:
         named: the name of an image and a class, from their numbers.
         option: how to ask for another composite, its name in the braces.
+        say: says a note; told also whether it is said once only, of images of one size.
     """
     show = warnings.showwarning
 
     def shown(message: Warning | str, category: type[Warning], *place: Any) -> None:
         if isinstance(message, RelevanceLost):
-            note(f"{message.fact(named(message.image, message.target))} {message.remedy(option)}")
+            fact = message.fact(named(message.image, message.target))
+            say(f"{fact} {message.remedy(option)}", True)
         elif isinstance(message, EmptyMap):
-            note(message.fact([named(image, target) for image, target in message.maps[:EXAMPLES]]))
+            say(message.fact([named(image, target) for image, target in message.maps[:EXAMPLES]]), False)
         else:
             show(message, category, *place)
 

@@ -7,6 +7,11 @@ import typer
 
 PROGRAMS = "A .pt2 file, an ultralytics file or a Python file can execute code when it is loaded."
 
+DATASETS = (
+    "A folder (class folders, labels.csv, boxes.json, ImageNet, VOC, COCO, shards), a URL such as "
+    "s3://bucket/photos, mosaics:FOLDER, or composites:FOLDER."
+)
+
 ModelSpec = Annotated[
     str,
     typer.Option(
@@ -71,11 +76,43 @@ Caption = Annotated[
 Device = Annotated[
     str | None, typer.Option(help="Where to compute; the GPU if left out and there is one, else the CPU.")
 ]
+Outside = Annotated[
+    bool,
+    typer.Option(
+        "--outside",
+        help="Photos and tables may lie outside of the data set's folder: links, ../, absolute paths.",
+    ),
+]
 Engine = Annotated[
     str,
     typer.Option(
-        help="What computes: torch, or onnxruntime, which takes less time for one target of one photo, and "
-        "up to a minute once for each model, method and size."
+        help="What computes: torch, in this machine's processes; onnxruntime, likewise, in less time for one "
+        "target of one photo, and up to a minute once for each model, method and size; or ray: PyTorch on a "
+        "Ray cluster (not of serve)."
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Processes, each with the model and one thread; the GPUs in turn where there are some. With "
+        "--engine ray: parts at once.",
+        show_default="this process alone, with all threads; of a cluster: all",
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the cluster: auto, HOST:PORT, or ray://HOST:PORT.",
+        show_default="RAY_ADDRESS, or else a cluster of this machine alone",
+    ),
+]
+GpusPerWorker = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="That Ray reserves for each part, such as 0.5.",
+        show_default="one where the cluster has any",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]

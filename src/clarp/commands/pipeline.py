@@ -1,9 +1,10 @@
 """Reading, explaining and writing side by side: a photo is written while others are explained and read."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,33 @@ from clarp.explanation import Explanation
 from clarp.exporting.explaining import FileExplainer, FileExplanation
 from clarp.images import notes_of, open_photo
 from clarp.maps import PhotoMaps
+from clarp.method import Method
 from clarp.session import Session
 from clarp.task import Task
+from clarp.workers.base import Advance, piece_size
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What is said of photos while they are explained.
+
+    Attributes:
+        text: the sentence.
+        subject: what it is said of once only; "": of every photo that it holds for.
+    """
+
+    text: str
+    subject: str = ""
+
+
+def _say(remark: Remark) -> None:
+    note(remark.text)
+
+
+def explainer_of(session: Session, method: Method) -> Explainer | FileExplainer:
+    """The explainer of a session's model by this method, or of its file by the file's own."""
+    file = session.classifier.file
+    return session.explainer(method) if file is None else FileExplainer(file)
 
 
 @dataclass(eq=False)
@@ -28,48 +54,63 @@ class Pipeline:
     """Reads photos in threads, explains them in the caller's thread, and writes in threads.
 
     Batches are those that one photo after the other would make, so the numbers are the same to the last bit.
+    They also end where a piece of the work of several processes does (:func:`~clarp.workers.base.ranges`), so
+    that these make the same.
 
     Attributes:
         paths: the photos' files.
         session: reads the photos and names the classes.
-        explainer: of its model, or of the file that explains.
+        method: that was asked for; a file has its own.
+        explainer: of the session's model, or of the file that explains.
         targets: classes to explain; none: the top one of each photo.
         against: rivals; none: those of the task.
         layers: modules whose relevance is kept too.
         batch_size: how many photos are explained at once.
         writer: writes one photo in whatever thread.
+        threads: how many read, and how many write; None: one for each processor.
+        say: says what has to be said before the photo that it is about is there.
         entries: of each photo that was written what the manifest says of it.
         failed: of each photo that could not be read, explained or drawn why.
         task: what the model's last layer means; None where nothing was explained.
+        devices: where they were explained.
     """
 
     paths: Sequence[Path]
     session: Session
+    method: Method
     explainer: Explainer | FileExplainer
     targets: Sequence[int]
     against: Sequence[int]
     layers: Sequence[str]
     batch_size: int
     writer: Writer
+    threads: int | None = None
+    say: Callable[[Remark], None] = _say
     entries: dict[Path, dict[str, Any]] = field(default_factory=dict, init=False)
     failed: dict[Path, str] = field(default_factory=dict, init=False)
     task: Task | None = field(default=None, init=False)
+    devices: set[str] = field(default_factory=set, init=False)
 
-    def run(self) -> Iterator[dict[str, Any]]:
+    def run(self, advance: Advance) -> Iterator[dict[str, Any]]:
         """The manifest's entries of the photos that were written, in their order.
 
         Whatever ends it early, every photo that was explained by then is written, and is in ``entries``.
 
+        Args:
+            advance: told how many photos are done.
+
         Raises:
             OSError: a file can't be written.
         """
-        photos = ahead(self._opened, self.paths, most=self.batch_size + 1)
-        explained = self._explained(batches(self._good(photos), self.batch_size))
+        photos = ahead(self._opened, self.paths, most=self.batch_size + 1, workers=self.threads)
+        explained = self._explained(self._batches(photos))
         # A whole batch comes at once, and those before it may not be done yet.
-        written = behind(self._written, explained, most=self.batch_size + cores())
+        most = self.batch_size + (self.threads or cores())
+        written = behind(self._written, explained, most=most, workers=self.threads)
         with closing(photos), closing(written):
             try:
                 for entry in written:
+                    advance(len(self.entries) + len(self.failed))
                     if entry is not None:
                         yield entry
             except BaseException:
@@ -92,6 +133,11 @@ class Pipeline:
             return path, f"the preprocessing failed with {type(error).__name__}: {error}."
         return Opened(path, image, notes_of(photo), digest, seen)
 
+    def _batches(self, photos: Iterable[Opened | tuple[Path, str]]) -> Iterator[list[Opened]]:
+        size = piece_size(self.batch_size)
+        for _, piece in groupby(enumerate(photos), key=lambda numbered: numbered[0] // size):
+            yield from batches(self._good(photo for _, photo in piece), self.batch_size)
+
     def _good(self, photos: Iterable[Opened | tuple[Path, str]]) -> Iterator[Opened]:
         for photo in photos:
             if isinstance(photo, Opened):
@@ -110,7 +156,11 @@ class Pipeline:
         labels = self.session.classifier.labels
         try:
             images = torch.stack([photo.image for photo in batch])
-            with lost_as_notes(lambda k, index: f"{batch[k].path}, {labels[index]}"):
+            size = f"images {tuple(images.shape[1:])}"
+            with lost_as_notes(
+                lambda k, index: f"{batch[k].path}, {labels[index]}",
+                say=lambda text, once: self.say(Remark(text, size if once else "")),
+            ):
                 explanation, maps = self._explanation(images, target)
         except ValueError as error:
             if len(batch) == 1:
@@ -120,9 +170,10 @@ class Pipeline:
                 yield from self._explanations([photo])
             return
         if self.task is None:
+            self.devices.add(str(self.session.device))
             self.task = explanation.question
             for assumed in explanation.notes:
-                note(assumed)
+                self.say(Remark(assumed, assumed))
         probabilities = explanation.probabilities.double().cpu()
         yield from map(ExplainedPhoto, batch, maps, probabilities)
 

@@ -11,9 +11,10 @@ from clarp.data.dataset import Dataset
 from clarp.data.folder import image_folder, image_table
 from clarp.data.imagenet import imagenet
 from clarp.data.mosaics import mosaics
+from clarp.data.packing import PackOutcome, pack
 from clarp.data.pairs import boxed_photos
 from clarp.data.photo import Photo, Picture
-from clarp.data.problems import AnnotationError, Contradiction, Problem, UnreadableImageError
+from clarp.data.problems import AnnotationError, Contradiction, Problem, StoreError, UnreadableImageError
 from clarp.data.rendered import Scene, Scenes, rendered
 from clarp.data.sample import Label, Object, Region, Sample, Truth
 from clarp.data.voc import VOC_CLASSES, voc
@@ -29,6 +30,7 @@ __all__ = [
     "Geometry",
     "Label",
     "Object",
+    "PackOutcome",
     "Photo",
     "Picture",
     "Problem",
@@ -37,6 +39,7 @@ __all__ = [
     "Scene",
     "Scenes",
     "Size",
+    "StoreError",
     "Truth",
     "UnreadableImageError",
     "boxed_photos",
@@ -46,6 +49,7 @@ __all__ = [
     "image_table",
     "imagenet",
     "mosaics",
+    "pack",
     "rendered",
     "voc",
 ]

@@ -131,7 +131,15 @@ def read_text(path: Path) -> str:
         ValueError: it is in another encoding, with file and line.
         OSError: it can't be read.
     """
-    content = read_regular(path, _TEXT_BYTES)
+    return decoded(read_regular(path, _TEXT_BYTES), path)
+
+
+def decoded(content: bytes, path: Path | str) -> str:
+    """The text of a file that was read, which messages call ``path``.
+
+    Raises:
+        ValueError: it is not in UTF-8, with file and line.
+    """
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -182,28 +190,35 @@ def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
     return record if len(record) == len(members) else RepeatedKeys(members)
 
 
-def header(path: Path) -> list[str]:
+def header(path: Path | str, text: str | None = None) -> list[str]:
     """The column names of a CSV table; none where the file is empty.
+
+    Args:
+        path: the table.
+        text: what is in it; None: the file is read.
 
     Raises:
         ValueError: it is not UTF-8 or not CSV, with file and line.
     """
-    _, names = next(_csv(path), (0, []))
+    _, names = next(_csv(path, text), (0, []))
     return [name.strip() for name in names]
 
 
-def read_rows(path: Path, columns: Sequence[str], remedy: str) -> Iterator[TableRow]:
+def read_rows(
+    path: Path | str, columns: Sequence[str], remedy: str, text: str | None = None
+) -> Iterator[TableRow]:
     """The rows of a CSV table with a header line; empty lines are left out.
 
     Args:
         path: the table.
         columns: the names of the columns that are wanted.
         remedy: ends the message where the header has no such column.
+        text: as of :func:`header`.
 
     Raises:
         ValueError: no such column, or not UTF-8 or CSV; with the file's name.
     """
-    lines = _csv(path)
+    lines = _csv(path, text)
     names = [name.strip() for name in next(lines, (0, []))[1]]
     absent = [name for name in columns if name not in names]
     if absent:
@@ -224,9 +239,9 @@ def read_rows(path: Path, columns: Sequence[str], remedy: str) -> Iterator[Table
             yield TableRow(line, tuple(cells[place].strip() for place in places))
 
 
-def _csv(path: Path) -> Iterator[tuple[int, list[str]]]:
+def _csv(path: Path | str, text: str | None) -> Iterator[tuple[int, list[str]]]:
     """(line, cells) of each line that isn't empty; the first is the header."""
-    reader = csv.reader(StringIO(read_text(path), newline=""))
+    reader = csv.reader(StringIO(read_text(Path(path)) if text is None else text, newline=""))
     try:
         for cells in reader:
             if cells:

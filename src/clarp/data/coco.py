@@ -16,7 +16,7 @@ from clarp.data.dataset import Dataset
 from clarp.data.folder import existing_folder
 from clarp.data.photo import Photo
 from clarp.data.problems import AnnotationError, Contradiction, Problem, UnreadableImageError
-from clarp.data.sample import Object, Sample, checked_box, shown_size, unique
+from clarp.data.sample import Object, Region, Sample, checked_box, shown_size, unique
 from clarp.geometry import Size
 from clarp.optional import optional
 
@@ -34,9 +34,26 @@ class RunLengths:
     size: Size
     counts: bytes
 
+    @classmethod
+    def of(cls, region: Region, size: Size) -> "RunLengths":
+        """Those of any region in an image of (height, width)."""
+        if isinstance(region, cls):
+            return region
+        masks = optional("pycocotools.mask", "Run lengths of a mask")
+        pixels = np.asfortranarray(region.mask(size).numpy().astype(np.uint8))
+        return cls(size, masks.encode(pixels)["counts"])
+
     def mask(self, size: Size) -> Tensor:
-        """(H, W) bool; the size was compared with the photo's when the data set was read."""
-        del size
+        """(H, W) bool.
+
+        Raises:
+            ValueError: it is of an image of another size, or does not cover it; pycocotools would not notice.
+        """
+        covered = sum(_runs(self.counts.decode("ascii")))
+        if self.size != size or covered != size[0] * size[1]:
+            raise ValueError(
+                f"a mask of {shown_size(self.size)} pixels covers {covered} of a photo of {shown_size(size)}"
+            )
         masks = optional("pycocotools.mask", _PURPOSE)
         with warnings.catch_warnings():
             # pycocotools 2.0.11 hands its array to numpy in the way of numpy 1.

@@ -1,7 +1,7 @@
 """Two cut-outs on a background: every object's exact pixels are known by construction."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -138,9 +138,7 @@ def composites(
         picture = ComposedPicture(side, placed, _chosen_background(background, seed, index))
         labels = tuple(thing.label for thing in objects)
         samples.append(Sample(f"{seed}-{index:05d}", picture, labels, objects))
-    return Dataset(
-        f"{cutouts.name}-composites", tuple(samples), cutouts.classes, cutouts.problems, as_is=True
-    )
+    return replace(cutouts, name=f"{cutouts.name}-composites", samples=tuple(samples), as_is=True)
 
 
 def _pair(cutouts: Dataset, seed: int, index: int) -> tuple[Sample, Sample]:

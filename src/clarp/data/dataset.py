@@ -2,9 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from clarp.data.problems import MAXIMUM_SHOWN, Problem, UnreadableImageError
 from clarp.data.sample import Sample
@@ -16,20 +15,23 @@ class Dataset:
 
     Attributes:
         name: for tables and messages.
-        samples: sorted by the reader; the same files give the same order everywhere.
+        samples: sorted by the reader; the same files give the same order everywhere. Those of shards are made
+            when they are asked for.
         classes: the names of the class ids, by index; empty where they are unknown.
         problems: the files that gave no sample, by name.
         as_is: the pictures already have the size for the model (mosaics, composites): no resize, no crop.
+        own_classes: they are numbered in the order of their names, because no model's were given.
 
     Raises:
         ValueError: two samples have the same id: tables and pictures would mix them up.
     """
 
     name: str
-    samples: tuple[Sample, ...]
+    samples: Sequence[Sample]
     classes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     as_is: bool = False
+    own_classes: bool = False
 
     def __post_init__(self) -> None:
         count = Counter(sample.id for sample in self.samples)
@@ -71,34 +73,25 @@ class Dataset:
                 good.append(sample)
         return replace(self, samples=tuple(good), problems=tuple(problems))
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, digests: Iterable[bytes] | None = None) -> str:
         """SHA-256 of ids, labels, objects, and each file's name, length, first and last 4 KiB.
 
         The files are those of pictures and regions. Folders and dates are no part of it: a copy has the same
         fingerprint. Pixels in the middle of a file that change without changing its length are not seen; that
         keeps it fast for a million files.
+
+        Args:
+            digests: :func:`file_digest` of each sample; None: the files are read now.
         """
         digest = hashlib.sha256(repr((self.name, self.classes, self.as_is)).encode())
-        for sample in self.samples:
+        found = map(file_digest, self.samples) if digests is None else digests
+        for sample, of_files in zip(self.samples, found, strict=True):
             digest.update(repr(sample).encode())
-            for photo in sample.files():
-                digest.update(_ends(photo.path))
+            digest.update(of_files)
         return digest.hexdigest()
 
 
-def file_digest(sample: Sample) -> bytes:
-    """SHA-256 of what `Dataset.fingerprint` looks at in a sample's files."""
-    return hashlib.sha256(b"".join(_ends(photo.path) for photo in sample.files())).digest()
-
-
-def _ends(path: Path, length: int = 4096) -> bytes:
-    try:
-        if not path.is_file():  # reading a pipe would block
-            return b"unreadable"
-        with path.open("rb") as file:
-            total = path.stat().st_size
-            head = file.read(length)
-            file.seek(max(total - length, 0))
-            return f"{total}".encode() + head + file.read(length)
-    except OSError:
-        return b"unreadable"
+def file_digest(sample: Sample, *, anew: bool = False) -> bytes:
+    """32 bytes of a sample's files, as of :meth:`~clarp.data.photo.Photo.digest`."""
+    digests = [photo.digest(anew=anew) for photo in sample.files()]
+    return digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(digests)).digest()

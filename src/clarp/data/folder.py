@@ -1,12 +1,12 @@
 """Folders of photos: labels from the folders' names, or from a table."""
 
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from stat import S_ISREG
 
-from clarp.data._located import read_rows
+from clarp.data._located import TableRow, read_rows
 from clarp.data.dataset import Dataset
 from clarp.data.photo import Photo, leaves, within
 from clarp.data.photo import outside as outside_of
@@ -16,6 +16,7 @@ from clarp.files import kind
 from clarp.images import files_below, is_photo
 
 _DIGITS = 18
+_RIGHT_COLUMNS = "name the right ones by file_column and class_column"
 
 
 def image_folder(
@@ -50,7 +51,7 @@ def image_folder(
             f"{root} has no class folders: put the photos of each class into a folder of their own, or list "
             "files and classes in labels.csv"
         )
-    index = _index_of_folders([folder.name for folder in folders], classes)
+    index = index_of_folders([folder.name for folder in folders], classes)
     samples: list[Sample] = []
     problems: list[Problem] = []
     for path in _photos(root, problems, outside=outside):
@@ -61,7 +62,7 @@ def image_folder(
         else:
             problems.append(Problem("unlabelled", photo.file, "outside the class folders"))
     names = classes if classes is not None else [folder.name for folder in folders]
-    return Dataset(root.name, tuple(samples), tuple(names), tuple(problems))
+    return Dataset(root.name, tuple(samples), tuple(names), tuple(problems), own_classes=classes is None)
 
 
 def image_table(
@@ -96,18 +97,17 @@ def image_table(
     """
     root = existing_folder(root)
     path = within(root, root / table, outside=outside)
-    by_name = by_names(classes)
+    if not path.is_file():
+        raise ValueError(
+            f"{path} does not exist: give a CSV table with the columns {file_column},{class_column}"
+        )
     samples: dict[str, Sample] = {}
     problems: list[Problem] = []
     wrong: list[Contradiction] = []
     listed: set[str] = set()
-    for line, file, text in _table_rows(path, file_column, class_column, wrong):
-        label = _label(text, by_name, len(classes))
-        if isinstance(label, str):
-            wrong.append(Contradiction(table, line, label))
-        elif file in listed:
-            wrong.append(Contradiction(table, line, f"{file} is listed twice"))
-        elif problem := _unusable(root, file, f"listed in {table}, line {line}", allowed=outside):
+    rows = read_rows(path, (file_column, class_column), _RIGHT_COLUMNS)
+    for line, file, label in labelled_rows(rows, table, classes, wrong):
+        if problem := _unusable(root, file, f"listed in {table}, line {line}", allowed=outside):
             problems.append(problem)
         else:
             samples[file] = Sample(file, Photo(file, root, outside=outside), (label,))
@@ -168,7 +168,12 @@ def _unusable(root: Path, file: str, absent: str, *, allowed: bool) -> Problem |
     return None if S_ISREG(mode) else Problem("not an image", file, kind(mode))
 
 
-def _index_of_folders(folders: list[str], classes: Sequence[str] | None) -> dict[str, int]:
+def index_of_folders(folders: Sequence[str], classes: Sequence[str] | None) -> dict[str, int]:
+    """The class index of each folder; without classes, its place among the folders.
+
+    Raises:
+        ValueError: a folder's name is no class, or that of several.
+    """
     by_name = by_names(folders if classes is None else classes)
     unknown = [folder for folder in folders if folder not in by_name]
     if unknown:
@@ -204,24 +209,33 @@ def unknown_name(name: str, known: Sequence[str]) -> str:
     return f"{name!r}" + (f" (nearest: {', '.join(map(repr, nearest))})" if nearest else "")
 
 
-def _table_rows(
-    path: Path, file_column: str, class_column: str, wrong: list[Contradiction]
-) -> Iterator[tuple[int, str, str]]:
-    """(line, file, class text) of each row; rows with too many cells or too few are added to ``wrong``."""
-    if not path.is_file():
-        raise ValueError(
-            f"{path} does not exist: give a CSV table with the columns {file_column},{class_column}"
-        )
-    remedy = "name the right ones by file_column and class_column"
-    for row in read_rows(path, (file_column, class_column), remedy):
+def class_column(names: Sequence[str]) -> str:
+    """What a table calls the column of its classes."""
+    return "classes" if "classes" in names else "class"
+
+
+def labelled_rows(
+    rows: Iterable[TableRow], table: str, classes: Sequence[str], wrong: list[Contradiction]
+) -> Iterator[tuple[int, str, Label]]:
+    """(line, file, label) of a table's rows (file, class); those that can't be are added to ``wrong``."""
+    by_name, listed = by_names(classes), set[str]()
+    for row in rows:
         if row.wrong or not row.cells[0]:
-            wrong.append(Contradiction(path.name, row.line, row.wrong or "there is no file: name it"))
+            wrong.append(Contradiction(table, row.line, row.wrong or "there is no file: name it"))
+            continue
+        # a.jpg and ./a.jpg are one file: as two, it would count twice.
+        file = posixpath.normpath(row.cells[0])
+        label = label_of(row.cells[1], by_name, len(classes))
+        if isinstance(label, str):
+            wrong.append(Contradiction(table, row.line, label))
+        elif file in listed:
+            wrong.append(Contradiction(table, row.line, f"{file} is listed twice"))
         else:
-            # a.jpg and ./a.jpg are one file: as two, it would count twice.
-            yield row.line, posixpath.normpath(row.cells[0]), row.cells[1]
+            yield row.line, file, label
+        listed.add(file)
 
 
-def _label(text: str, by_name: Mapping[str, Sequence[int]], count: int) -> Label | str:
+def label_of(text: str, by_name: Mapping[str, Sequence[int]], count: int) -> Label | str:
     """The label, or why the text is none."""
     numbers = by_name.get(text, ())
     if len(numbers) > 1:

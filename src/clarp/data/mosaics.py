@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 
 from PIL import Image, ImageOps
@@ -82,7 +82,7 @@ def mosaics(
             )
         dealing += 1
     name = f"{photos.name}-mosaic-{n}x{n}"
-    return Dataset(name, tuple(made[:count]), photos.classes, photos.problems, as_is=True)
+    return replace(photos, name=name, samples=tuple(made[:count]), as_is=True)
 
 
 def _deal(photos: Dataset, cells: int, seed: tuple[int, int]) -> Iterator[list[Sample]]:

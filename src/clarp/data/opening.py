@@ -8,19 +8,24 @@ from clarp.data._located import header
 from clarp.data.coco import coco
 from clarp.data.composites import composites
 from clarp.data.dataset import Dataset
-from clarp.data.folder import image_folder, image_table
+from clarp.data.folder import class_column, image_folder, image_table
 from clarp.data.imagenet import imagenet
 from clarp.data.mosaics import mosaics
+from clarp.data.packed import INDEX, packed
 from clarp.data.pairs import boxed_photos
 from clarp.data.photo import within
+from clarp.data.remote import TABLE, remote_folders, remote_table
+from clarp.data.stores import LocalFolder, RemoteFolder, StoredFolder, is_url
+from clarp.data.tars import tar_shards
 from clarp.data.voc import voc
 
 COMPOSITES = 500
 """How many composites are made where no number is given."""
 _SYNSET = re.compile(r"n\d{8}")
 _LAYOUTS = (
-    "class folders, labels.csv, boxes.json, ImageNet's, Pascal VOC's, or COCO's instances_*.json; "
-    "mosaics:FOLDER and composites:FOLDER make pictures of what is in a folder"
+    "class folders, labels.csv, boxes.json, ImageNet's, Pascal VOC's, COCO's instances_*.json, or shards "
+    "(of `clarp pack`, or WebDataset's *.tar); mosaics:FOLDER and composites:FOLDER make pictures of what is "
+    "in a folder"
 )
 
 
@@ -39,18 +44,22 @@ def open_dataset(
     ============================== ==================================================================
     what is there                  how it is read
     ============================== ==================================================================
+    ``index.parquet``              :func:`packed`, the shards of :func:`pack`
     ``boxes.json``                 :func:`boxed_photos`
     ``labels.csv``                 :func:`image_table`, column ``class`` or ``classes``
     ``Annotations/`` or ``VOC*/``  :func:`voc`, the first of the lists test, val that exists, else all
     synset folders, or ImageNet's  :func:`imagenet`, ``val``
     ``annotations/instances_*``    :func:`coco`; also ``FILE.json``, or ``FILE.json:FOLDER of photos``
+    ``*.tar``, and no folders      :func:`tar_shards`; also ``FILE.tar``
     other folders                  :func:`image_folder`
-    ``mosaics:...``                :func:`mosaics`, 2 x 2, of any of the above
+    ``mosaics:...``                :func:`mosaics` of any of the above
     ``composites:...``             :func:`composites` of cut-outs with ``labels.csv``
     ============================== ==================================================================
 
+    On another file system (``s3://bucket/photos``; fsspec reads it): shards, ``labels.csv``, class folders.
+
     Args:
-        spec: the folder, file, or ``mosaics:`` or ``composites:`` and a folder.
+        spec: the folder, URL or file, or ``mosaics:`` or ``composites:`` and one of these.
         classes: the model's class names by index, for folders and tables with names.
         count: how many mosaics or composites to make; None: one dealing of all photos, and 500.
         cells: of mosaics, per side.
@@ -61,6 +70,8 @@ def open_dataset(
 
     Raises:
         ValueError: nothing there, or no layout that is known; and what the readers raise.
+        StoreError: another file system does not answer.
+        ModuleNotFoundError: a library of the extra ``remote`` or ``eval`` is not installed.
     """
     kind, _, rest = spec.partition(":")
     if kind == "mosaics":
@@ -69,6 +80,14 @@ def open_dataset(
     if kind == "composites":
         number = COMPOSITES if count is None else count
         return composites(open_dataset(rest, classes, outside=outside).verified(), number, seed=seed)
+    return _of_files(spec, classes, outside=outside)
+
+
+def _of_files(spec: str, classes: Sequence[str], *, outside: bool) -> Dataset:
+    if is_url(spec):
+        return _remote(spec.rstrip("/"), classes)
+    if spec.endswith(".tar"):
+        return tar_shards(LocalFolder(Path(spec).parent, outside), [Path(spec).name], classes)
     if spec.endswith(".json") or ".json:" in spec:
         file, _, folder = spec.rpartition(".json")
         annotations = Path(f"{file}.json")
@@ -77,16 +96,44 @@ def open_dataset(
     root = Path(spec)
     if not root.is_dir():
         raise ValueError(f"{spec} is not a folder, expected a data set: {_LAYOUTS}.")
+    if (root / INDEX).is_file():
+        return packed(LocalFolder(root, outside), classes)
+    if any(root.glob("*.tar")) and (tars := _tars(LocalFolder(root, outside))):
+        return tar_shards(LocalFolder(root, outside), tars, classes)
     return _by_layout(root, classes, outside=outside)
+
+
+def _remote(url: str, classes: Sequence[str]) -> Dataset:
+    """What lies behind a URL."""
+    above, _, name = url.rpartition("/")
+    if name.endswith(".tar"):
+        return tar_shards(RemoteFolder(above), [name], classes)
+    folder = RemoteFolder(url)
+    there = folder.entries()
+    if INDEX in there:
+        return packed(folder, classes)
+    if TABLE in there:
+        return remote_table(folder, classes)
+    if tars := _tars(folder):
+        return tar_shards(folder, tars, classes)
+    return remote_folders(folder, classes or None)
+
+
+def _tars(folder: StoredFolder) -> list[str]:
+    """The tar files of a folder; none beside folders and tables, where they are what photos came in."""
+    there = folder.entries()
+    if {TABLE, "boxes.json"} & set(there):
+        return []
+    files = [name for name in there if name.endswith(".tar") and not name.startswith(".")]
+    folders = [name for name, length in there.items() if length is None and not name.startswith(".")]
+    return [] if set(folders) - set(files) else files
 
 
 def _by_layout(root: Path, classes: Sequence[str], *, outside: bool) -> Dataset:
     if (root / "boxes.json").is_file():
         return boxed_photos(root, outside=outside)
     if (root / "labels.csv").is_file():
-        column = (
-            "classes" if "classes" in header(within(root, root / "labels.csv", outside=outside)) else "class"
-        )
+        column = class_column(header(within(root, root / "labels.csv", outside=outside)))
         return image_table(root, class_column=column, classes=classes, outside=outside)
     for base in (root, *sorted(root.glob("VOC*"))):
         if (base / "Annotations").is_dir():

@@ -24,6 +24,10 @@ class UnreadableImageError(ValueError):
         return type(self), (self.problem,)
 
 
+class StoreError(OSError):
+    """Where photos lie does not answer, or is not as it was: no photo's fault, so a run stops there."""
+
+
 class AnnotationError(ValueError):
     """Annotations that contradict their pictures; the message lists all of them with file and line."""
 

@@ -11,12 +11,12 @@ from clarp.background import ahead
 from clarp.data.dataset import Dataset
 from clarp.data.problems import UnreadableImageError
 from clarp.data.sample import Sample
-from clarp.evaluation.fingerprint import of_classifier
 from clarp.evaluation.inputs import AHEAD, Loader, module_on
 from clarp.files import whole, write_summed
 from clarp.models import Classifier
 from clarp.models.logits import Logits
 from clarp.network import Network
+from clarp.workers.fingerprint import of_classifier
 
 CONFIDENCE = 0.9
 """The least probability of a right answer."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from clarp.geometry import Box, Geometry, Size
 from clarp.images import notes_of
 from clarp.models import Classifier
 
+Item = TypeVar("Item")
 AHEAD = 17
 """How many samples are opened, or wait to be asked, at once."""
 
@@ -193,16 +195,13 @@ def label_limit(dataset: Dataset, classes: int) -> None:
             raise ValueError(f"{sample.id} has the class {greatest}, and {own}")
 
 
-def spread(dataset: Dataset, limit: int | None) -> Sequence[Sample]:
-    """All samples, or ``limit`` of them, evenly spread over the data set.
+def spread(items: Sequence[Item], limit: int | None) -> Sequence[Item]:
+    """All items, or ``limit`` of them, evenly spread.
 
-    >>> from clarp.data import Dataset, Photo, Sample
-    >>> from pathlib import Path
-    >>> letters = tuple(Sample(letter, Photo(letter, Path()), ()) for letter in "abcdefg")
-    >>> [sample.id for sample in spread(Dataset("letters", letters), 3)]
+    >>> spread("abcdefg", 3)
     ['a', 'c', 'e']
     """
-    count = len(dataset)
+    count = len(items)
     if limit is None or limit >= count:
-        return dataset.samples
-    return [dataset[number * count // limit] for number in range(limit)]
+        return items
+    return [items[number * count // limit] for number in range(limit)]

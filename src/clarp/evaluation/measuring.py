@@ -19,7 +19,6 @@ from clarp.errors import RelevanceLost
 from clarp.evaluation import pictures
 from clarp.evaluation.attribution import Attributor, Control, Pooled, attributors, lossy
 from clarp.evaluation.baselines import Baseline
-from clarp.evaluation.fingerprint import of_classifier, of_machine
 from clarp.evaluation.inputs import AHEAD, Loader, Unit, module_on
 from clarp.evaluation.metrics import Metric
 from clarp.evaluation.pictures import Cells
@@ -30,6 +29,7 @@ from clarp.network import Network
 from clarp.optional import optional
 from clarp.task import Task
 from clarp.text import printable
+from clarp.workers.fingerprint import of_classifier, of_engine, of_machine
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,11 @@ class RunPart:
         """Number behind that of its last sample."""
         return self.start + len(self.samples)
 
+    @property
+    def name(self) -> str:
+        """Numbers from 1 on, and names, of the first and the last of its samples."""
+        return f"pictures {self.start + 1} to {self.stop} ({self.samples[0].id} to {self.samples[-1].id})"
+
     def check_unchanged(self, place: str = "") -> None:
         """Refuse what was made of files that are not those of the beginning.
 
@@ -58,7 +63,7 @@ class RunPart:
             ValueError: a file changed; ``place`` says on which machine, where that is another.
         """
         for sample, was in zip(self.samples, self.digests, strict=True):
-            if file_digest(sample) != was:
+            if file_digest(sample, anew=True) != was:
                 raise ValueError(
                     f"{sample.id} changed while the run was at work{place}, and what was made of it was not "
                     "kept. Give the same command again if it is as it was at the beginning, or another "
@@ -128,6 +133,7 @@ class Measurer:
             device=device,
             task=self.classifier.task,
             image=image,
+            engine=settings.engine,
         )
         self._copies: Callable[[Metric], list[nn.Module]] = cache(
             lambda metric: list(metric.copies_of(self.model))
@@ -165,6 +171,7 @@ class Measurer:
             "limit": settings.limit,
             "batch size": settings.batch_size,
             "seed": settings.seed,
+            **of_engine(settings.engine),
             **of_machine(self.device, foreign=any(isinstance(m, Baseline) for m in self.attributors)),
         }
 

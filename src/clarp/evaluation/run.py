@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clarp.background import ahead
@@ -18,21 +19,20 @@ from clarp.data.sample import Sample
 from clarp.errors import RelevanceLost
 from clarp.evaluation import pictures
 from clarp.evaluation.attribution import Attributor, warnings_of
-from clarp.evaluation.fingerprint import THREADS, changes, differs
 from clarp.evaluation.inputs import AHEAD, Loader, label_limit, spread
 from clarp.evaluation.measuring import Measurer, PartRows, RunPart, measured_columns, readable, schema
 from clarp.evaluation.metrics import mean_image
 from clarp.evaluation.questions import check_truth
 from clarp.evaluation.settings import Settings
 from clarp.evaluation.store import MEAN_IMAGE, Store
-from clarp.evaluation.workers import Crew, InProcess, Setup, Workers
+from clarp.evaluation.work import Elsewhere, InProcess, RunWork
 from clarp.files import whole, write_summed
 from clarp.models import Classifier
 from clarp.task import Task
+from clarp.workers.base import AbandonedPiece, Crew, abandoned_error, ranges
+from clarp.workers.fingerprint import compared
 
 __all__ = ["Outcome", "Run", "Settings"]
-
-_SAMPLES_PER_PART = 16
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Run:
     cache: Path | None = None
 
     def __post_init__(self) -> None:
-        self._begun: list[bytes] = []
+        self._begun: Sequence[bytes] = ()
         self._warned: list[RelevanceLost] = []
         label_limit(self.dataset, len(self.classifier.labels))
         check_truth(self.dataset, self.settings.metrics, self.settings.target)
@@ -123,7 +123,7 @@ class Run:
 
     @cached_property
     def samples(self) -> Sequence[Sample]:
-        return spread(self.dataset, self.settings.limit)
+        return spread(self.dataset.samples, self.settings.limit)
 
     @cached_property
     def loader(self) -> Loader:
@@ -138,29 +138,30 @@ class Run:
     @property
     def ranges(self) -> list[tuple[int, int]]:
         """The parts: ranges of samples that depend on their number and the batch size only."""
-        size = self.settings.batch_size * max(1, _SAMPLES_PER_PART // self.settings.batch_size)
-        count = len(self.samples)
-        return [(start, min(start + size, count)) for start in range(0, count, size)]
+        return ranges(len(self.samples), self.settings.batch_size)
 
     def complete(
-        self, advance: Callable[[int, int], None] | None = None, workers: Workers | None = None
+        self, advance: Callable[[int, int], None] | None = None, elsewhere: Elsewhere | None = None
     ) -> Outcome:
         """Compute the parts that are missing, and put the table together.
 
         Args:
             advance: told after every batch how many samples of how many to compute now are done.
-            workers: other processes that compute; None: this one.
+            elsewhere: other processes that compute; None: this one.
 
         Raises:
             ValueError: the folder has another run, or another process is at work in it, or a photo changed
                 meanwhile, or a worker computes with something else than this process.
             ChildProcessError: parts ended their workers again and again; all others are there.
         """
-        with self.store.locked(), self._crew(workers) as crew:
-            seen = crew.fingerprint if workers is None else self._compared(crew.fingerprint)
-            self.store.begin(self._fingerprint(seen), self.about())
+        with self.store.locked(), self._crew(elsewhere) as crew:
+            seen = crew.fingerprint
+            if elsewhere is not None:
+                seen = compared(seen, self._measurer.fingerprint())
+            digests = list(map(file_digest, self.dataset))
+            self.store.begin(self._fingerprint(seen, digests), self.about())
             damaged = tuple(name for name in self.store.damaged() if name.startswith("parts/"))
-            self._begun = self._digests()
+            self._begun = spread(digests, self.settings.limit)
             missing = [ends for ends in self.ranges if not self.store.has(*ends)]
             total = sum(stop - start for start, stop in missing)
 
@@ -170,31 +171,39 @@ class Run:
 
             told(0)
             if missing:
-                needed = workers is not None and self.settings.fills_with_mean
-                mean = self.mean_image.numpy() if needed else None
-                for rows in crew.rows(map(self._part, missing), mean, told):
-                    self._write(rows)
+                needed = elsewhere is not None and self.settings.fills_with_mean
+                self._compute(missing, crew, self.mean_image.numpy() if needed else None, told)
             listed = [problem for problem in self.dataset.problems if problem.kind in GAVE_NONE]
             problems = self.store.merge(self.ranges, listed)
         return Outcome(len(self.samples), total, tuple(problems), self.store.lost(), damaged)
 
-    def _crew(self, workers: Workers | None) -> AbstractContextManager[Crew]:
-        if workers is None:
-            return nullcontext(InProcess(self._measurer))
-        setup = Setup(self.settings, self.loader.as_is, self.loader.located, self._first, self.cache)
-        return workers.started(setup, most=1 if self.store.complete else len(self.ranges))
-
-    def _compared(self, theirs: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What rows depend on besides the data set, as a worker has it, if it has the same as this process.
+    def _compute(
+        self,
+        missing: Sequence[tuple[int, int]],
+        crew: Crew[RunPart, PartRows],
+        mean: NDArray[np.float32] | None,
+        told: Callable[[int], None],
+    ) -> None:
+        """Write all parts that can be had.
 
         Raises:
-            ValueError: it has another model, or another version of a library.
+            ChildProcessError: some can't.
         """
-        own, free = self._measurer.fingerprint(), {"device", THREADS}
-        lines = changes(*({k: v for k, v in seen.items() if k not in free} for seen in (own, theirs)))
-        if lines:
-            raise ValueError(differs("a worker computes with something else than this process", lines))
-        return theirs
+        lost: list[AbandonedPiece[RunPart]] = []
+        for found in crew.results(map(self._part, missing), mean, told):
+            if isinstance(found, AbandonedPiece):
+                lost.append(found)
+            else:
+                self._write(found)
+        if lost:
+            raise abandoned_error(lost, RunWork.after)
+
+    def _crew(self, elsewhere: Elsewhere | None) -> AbstractContextManager[Crew[RunPart, PartRows]]:
+        if elsewhere is None:
+            return nullcontext(InProcess(self._measurer))
+        loader = self.loader
+        work = RunWork(elsewhere.load, self.settings, loader.as_is, loader.located, self._first, self.cache)
+        return elsewhere.workers.started(work, most=1 if self.store.complete else len(self.ranges))
 
     def _part(self, ends: tuple[int, int]) -> RunPart:
         start, stop = ends
@@ -212,13 +221,13 @@ class Run:
 
     def fingerprint(self) -> dict[str, Any]:
         """All that the rows depend on, computed here; a change of any entry is another run."""
-        return self._fingerprint(self._measurer.fingerprint())
+        return self._fingerprint(self._measurer.fingerprint(), None)
 
-    def _fingerprint(self, seen: Mapping[str, Any]) -> dict[str, Any]:
+    def _fingerprint(self, seen: Mapping[str, Any], digests: Sequence[bytes] | None) -> dict[str, Any]:
         opened = {
             "name": self.dataset.name,
             "samples": len(self.dataset),
-            "content": self.dataset.fingerprint(),
+            "content": self.dataset.fingerprint(digests),
         }
         return {"model": seen["model"], "data set": opened, **seen}
 
@@ -240,12 +249,9 @@ class Run:
         """The mean of the run's preprocessed images, (C, H, W), computed once and kept in the folder."""
         path = self.folder / MEAN_IMAGE
         if not whole(path):
-            self._begun = self._begun or self._digests()
+            self._begun = self._begun or [file_digest(sample) for sample in self.samples]
             opened = ahead(lambda sample: readable(self.loader, sample), self.samples, most=AHEAD)
             found = mean_image(image[None] for image in opened if image is not None)
             self._part((0, len(self.samples))).check_unchanged()
             write_summed(path, lambda file: np.save(file, found.numpy()))
         return torch.from_numpy(np.load(path))
-
-    def _digests(self) -> list[bytes]:
-        return [file_digest(sample) for sample in self.samples]

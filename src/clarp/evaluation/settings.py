@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from clarp.arguments import EngineName
 from clarp.evaluation.metrics import Metric
 from clarp.evaluation.questions import TargetKind
 
@@ -21,6 +22,8 @@ class Settings:
         seed: another seed, other random draws (mosaics, composites); part of the fingerprint.
         pictures: keep a small picture of each photo and map, for the report's page. They change no row, so
             they are no part of the fingerprint; parts that are there already are not made again for them.
+        engine: what computes the maps of clarp's methods, but those of the copies that a metric makes of the
+            model.
     """
 
     methods: tuple[str, ...]
@@ -31,6 +34,7 @@ class Settings:
     batch_size: int = 8
     seed: int = 0
     pictures: bool = True
+    engine: EngineName = "torch"
 
     @property
     def fills_with_mean(self) -> bool:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from clarp.data.problems import Problem
-from clarp.evaluation.fingerprint import changes
 from clarp.files import has_sum, whole, write_summed
 from clarp.optional import optional
 from clarp.text import document as as_json
+from clarp.workers.fingerprint import changes
 
 _PURPOSE = "A run's rows"
 MEAN_IMAGE = "mean_image.npy"

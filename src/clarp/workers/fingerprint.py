@@ -1,4 +1,4 @@
-"""What the numbers of a run depend on, in words and hashes."""
+"""What the numbers of a command depend on, in words and hashes."""
 
 import hashlib
 import itertools
@@ -14,7 +14,9 @@ import torch
 from PIL import Image
 
 import clarp
+from clarp.arguments import EngineName
 from clarp.models import Classifier
+from clarp.optional import optional
 
 THREADS = "threads (OMP_NUM_THREADS)"
 
@@ -26,7 +28,7 @@ def of_classifier(classifier: Classifier) -> dict[str, str]:
     return {
         "name": Path(classifier.name).name,  # where a file lies changes nothing
         "weights": classifier.weights_sha256(),
-        "architecture": _sha(re.sub(r"0x[0-9a-f]+", "", repr(classifier.module))),
+        "architecture": _architecture(classifier),
         "source": _source(classifier.name),
         "preprocessing": hashlib.sha256(seen.numpy().tobytes()).hexdigest(),
         "classes": _sha(repr(classifier.labels)),
@@ -37,7 +39,7 @@ def of_machine(device: torch.device, *, foreign: bool) -> dict[str, Any]:
     """Device, threads and versions: with others, the last bits of a number are others.
 
     Args:
-        device: where the run computes.
+        device: where it computes.
         foreign: whether captum takes part.
     """
     names = ("torch", "numpy", "pillow", *(["captum"] if foreign else []))
@@ -50,6 +52,17 @@ def of_machine(device: torch.device, *, foreign: bool) -> dict[str, Any]:
             **{name: version(name) for name in names},
         },
     }
+
+
+def of_engine(engine: EngineName) -> dict[str, str]:
+    """The engine with its version; nothing for PyTorch, which is among the versions.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+    """
+    if engine == "torch":
+        return {}
+    return {"engine": f"{engine} {optional(engine, f'--engine {engine}', extra='onnx').__version__}"}
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -81,10 +94,30 @@ def differs(what: str, lines: Sequence[str]) -> str:
     )
 
 
+def compared(theirs: Mapping[str, Any], own: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a worker computes with, if it has the same as this process; devices and threads may differ.
+
+    Raises:
+        ValueError: it has another model, or another version of a library.
+    """
+    free = {"device", THREADS}
+    lines = changes(*({k: v for k, v in seen.items() if k not in free} for seen in (own, theirs)))
+    if lines:
+        raise ValueError(differs("a worker computes with something else than this process", lines))
+    return theirs
+
+
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu ({torch.backends.cpu.get_cpu_capability()})" if device.type == "cpu" else device.type
+
+
+def _architecture(classifier: Classifier) -> str:
+    """The hash of the model's description, or of the file that explains."""
+    if classifier.file is not None:
+        return hashlib.sha256(Path(classifier.file.path).read_bytes()).hexdigest()
+    return _sha(re.sub(r"0x[0-9a-f]+", "", repr(classifier.module)))
 
 
 def _source(name: str) -> str:

@@ -1,0 +1,263 @@
+"""Folders that shards and remote photos lie in: on a disk, or behind fsspec (``s3://bucket/photos``)."""
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from stat import S_ISREG
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, Protocol
+
+from clarp.data.photo import leaves
+from clarp.data.photo import outside as outside_of
+from clarp.data.problems import Problem, StoreError, UnreadableImageError
+from clarp.files import kind, write_atomically
+from clarp.optional import optional
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_VERSION = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "mtime", "created")
+"""What file systems call what changes with a file, in listings as for single files, the surest first."""
+_WITHOUT_FOLDERS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"})
+"""Object stores: to make a folder there would make the bucket, if its name is mistyped."""
+
+
+class StoredFolder(Protocol):
+    """A folder with files; frozen, and pickles. ``str`` is its place for messages."""
+
+    @property
+    def name(self) -> str:
+        """The last part of its place."""
+        ...
+
+    def entries(self) -> dict[str, int | None]:
+        """What lies directly in it, by name and sorted: bytes of files, None of what is no readable file.
+
+        Raises:
+            ValueError: there is no such folder.
+        """
+        ...
+
+    def length(self, name: str) -> int:
+        """Bytes of a file.
+
+        Raises:
+            UnreadableImageError: it is missing, no regular file, or leaves the folder.
+        """
+        ...
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
+        """A piece of a file, shorter where the file ends.
+
+        Raises:
+            UnreadableImageError: as of :meth:`length`.
+        """
+        ...
+
+    def opened(self, name: str) -> BinaryIO:
+        """The file, to read and to seek in.
+
+        Raises:
+            UnreadableImageError: as of :meth:`length`.
+        """
+        ...
+
+    def write(self, name: str, write: Callable[[BinaryIO], object]) -> None:
+        """Make a file, whole or not at all; the folder is made if it is not there."""
+        ...
+
+
+def is_url(place: str) -> bool:
+    """Whether it is of another file system, such as ``s3://bucket/photos``."""
+    return _URL.match(place) is not None
+
+
+def stored_folder(place: str | Path) -> StoredFolder:
+    """The folder at a path or a URL; it need not exist."""
+    return RemoteFolder(str(place).rstrip("/")) if is_url(str(place)) else LocalFolder(Path(place))
+
+
+def read_whole(folder: StoredFolder, name: str, most: int) -> bytes:
+    """All bytes of a table.
+
+    Raises:
+        ValueError: there are more than ``most``.
+        UnreadableImageError, StoreError: it can't be read.
+    """
+    length = folder.length(name)
+    if length > most:
+        raise ValueError(f"{folder}/{name}: {length:,} bytes, expected at most {most:,}: give a smaller one")
+    return folder.read(name)
+
+
+@dataclass(frozen=True)
+class LocalFolder:
+    """A folder on a disk."""
+
+    root: Path
+    outside: bool = False
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    @property
+    def name(self) -> str:
+        return self.root.name
+
+    def entries(self) -> dict[str, int | None]:
+        if not self.root.is_dir():
+            raise ValueError(f"{self.root} is not a folder: give the folder that holds the data set")
+        found: dict[str, int | None] = {}
+        for name in sorted(path.name for path in self.root.iterdir()):
+            try:
+                found[name] = self.length(name)
+            except UnreadableImageError:
+                found[name] = None
+        return found
+
+    def length(self, name: str) -> int:
+        path = self._checked(name)
+        return path.stat().st_size
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
+        with self.opened(name) as file:
+            file.seek(start)
+            return file.read() if stop is None else file.read(stop - start)
+
+    def opened(self, name: str) -> BinaryIO:
+        return self._checked(name).open("rb")
+
+    def write(self, name: str, write: Callable[[BinaryIO], object]) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.root / name, write)
+
+    def _checked(self, name: str) -> Path:
+        path = self.root / name
+        try:
+            if not self.outside and leaves(self.root, name):
+                raise UnreadableImageError(outside_of(name))
+            mode = path.stat().st_mode
+        except (OSError, ValueError) as error:
+            if isinstance(error, UnreadableImageError):
+                raise
+            raise UnreadableImageError(Problem("missing", name, "no such file")) from error
+        if not S_ISREG(mode):
+            raise UnreadableImageError(Problem("not an image", name, f"{kind(mode)}, expected a file"))
+        return path
+
+
+@dataclass(frozen=True)
+class RemoteFolder:
+    """A folder behind fsspec; credentials and options are those of its own configuration.
+
+    Attributes:
+        url: without a slash at its end.
+    """
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+    @property
+    def name(self) -> str:
+        return self.url.rpartition("/")[2]
+
+    def entries(self) -> dict[str, int | None]:
+        with self._answering("") as (system, root):
+            system.invalidate_cache(root)
+            listed = system.ls(root, detail=True)
+        found = {
+            about["name"].rstrip("/").removeprefix(root).lstrip("/"): about
+            for about in sorted(listed, key=lambda about: about["name"])
+        }
+        return {
+            name: int(about["size"]) if about["type"] == "file" else None
+            for name, about in found.items()
+            if name
+        }
+
+    def files(self) -> dict[str, Mapping[str, Any]]:
+        """All files at any depth: by the path below it what the file system says of them."""
+        with self._answering("") as (system, root):
+            system.invalidate_cache(root)
+            found = system.find(root, detail=True)
+        return {path.removeprefix(root).lstrip("/"): about for path, about in found.items()}
+
+    def version(self, name: str, about: Mapping[str, Any] | None = None) -> tuple[int, str]:
+        """A file's length, and what changes when it does.
+
+        Args:
+            name: its path below the folder.
+            about: what a listing said of it; None: the file system is asked now.
+        """
+        if about is None:
+            with self._answering(name) as (system, root):
+                system.invalidate_cache(f"{root}/{name}".rpartition("/")[0])
+                about = system.info(f"{root}/{name}")
+        said = next((about[key] for key in _VERSION if about.get(key)), "")
+        return int(about["size"]), str(said.timestamp() if isinstance(said, datetime) else said)
+
+    def length(self, name: str) -> int:
+        return self.version(name)[0]
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
+        with self._answering(name) as (system, root):
+            if stop is not None and stop <= start:  # an empty range has no meaning in HTTP
+                return b""
+            data: bytes = system.cat_file(f"{root}/{name}", start=start or None, end=stop)
+        return data
+
+    def opened(self, name: str) -> BinaryIO:
+        with self._answering(name) as (system, root):
+            file: BinaryIO = system.open(f"{root}/{name}", "rb")
+        return file
+
+    def write(self, name: str, write: Callable[[BinaryIO], object]) -> None:
+        # A stream that is closed after an error would leave the half of it.
+        with TemporaryFile() as file:
+            write(file)
+            file.seek(0)
+            with self._answering("") as (system, root):
+                if self.url.partition("://")[0] not in _WITHOUT_FOLDERS:
+                    system.makedirs(root, exist_ok=True)
+                with system.open(f"{root}/{name}", "wb") as stream:
+                    shutil.copyfileobj(file, stream, 1 << 20)
+
+    @contextmanager
+    def _answering(self, name: str) -> Iterator[tuple[Any, str]]:
+        """The file system and the folder in it; what it raises becomes a missing file, or one sentence."""
+        found = _file_system(self.url, os.getpid())
+        try:
+            yield found
+        except FileNotFoundError as error:
+            if not name:
+                raise ValueError(f"{self.url} does not exist, or has nothing in it") from error
+            raise UnreadableImageError(Problem("missing", name, "no such file")) from error
+        except Exception as error:  # libraries of all kinds lie behind it
+            said = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+            place = f"{self.url}/{name}".rstrip("/")
+            raise StoreError(f"{place} can't be read or written: {type(error).__name__}: {said}.") from error
+
+
+@lru_cache(maxsize=16)
+def _file_system(url: str, process: int) -> tuple[Any, str]:
+    """The file system, and the path in it; one for all threads of a process, and none of another process."""
+    del process
+    optional("fsspec", f"A data set at {url}", "remote")
+    core = optional("fsspec.core", f"A data set at {url}", "remote")
+    try:
+        system, path = core.url_to_fs(url)
+    except ImportError as error:
+        scheme = url.partition("://")[0]
+        raise ModuleNotFoundError(
+            f'{url} needs another library ({error}): pip install "clarp[remote]" has that of s3://; of '
+            f"{scheme}:// install what fsspec asks for."
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{url} can't be opened: {error}.") from error
+    return system, str(path).rstrip("/")
