@@ -469,6 +469,26 @@ def test_the_model_is_asked_the_same_question(end: str) -> None:
     torch.testing.assert_close(clarp.Explainer(network).probabilities(X), e.probabilities)
 
 
+@pytest.mark.parametrize(("outputs", "task"), [(4, "multiclass"), (1, "binary"), (4, "multilabel")])
+def test_the_lead_is_the_log_odds_of_the_probability(outputs: int, task: str) -> None:
+    model = head(outputs)
+    explainer = clarp.Explainer(model, "lrp", task=task)
+    found, logits = explainer.task_and_logits(X)
+    assert found.name == task
+    torch.testing.assert_close(logits, model.logits(X))
+    probabilities = explainer.probabilities(X)
+    for target in range(found.classes):
+        chosen = torch.full((3,), target)
+        torch.testing.assert_close(found.lead(logits, chosen), probabilities[:, target].logit())
+
+
+def test_the_lead_does_not_round_to_a_sure_class() -> None:
+    task, _ = clarp.Explainer(head(4), "lrp").task_and_logits(X)
+    logits = torch.tensor([[1000.0, 0.0, 990.0, -5.0], [0.0, 1000.0, 1000.0, 0.0]])
+    leads = task.lead(logits, torch.tensor([0, 1]))
+    assert leads.tolist() == pytest.approx([10.0, 0.0], abs=1e-3)
+
+
 @pytest.mark.parametrize("size", [1, 2, "auto"])
 def test_parts_of_a_batch(size: int | str) -> None:
     for model, target in (

@@ -332,7 +332,13 @@ def evaluate(
     metrics: Annotated[
         str | None, typer.Option(help="With commas: patch-masking, pointing:smoothing=0.02, deletion, ...")
     ] = None,
-    suite: Annotated[str | None, typer.Option(help="A named protocol: ssglrp-paper, or torchray.")] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            help="A named protocol: ssglrp-paper, torchray, grids, grids-3x3, difull, srg, signs, "
+            "resnet-vgg or transformers."
+        ),
+    ] = None,
     composite: options.CompositeName = None,
     target: Annotated[
         str, typer.Option(help="Explain each `label` of a photo, or the class `predicted` for it.")

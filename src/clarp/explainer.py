@@ -290,6 +290,16 @@ class Explainer:
             images: as in :meth:`__call__`, and the same errors.
             inputs: likewise.
         """
+        task, logits = self.task_and_logits(images, inputs=inputs)
+        return task.probabilities(logits)
+
+    def task_and_logits(self, images: Tensor, *, inputs: Inputs = ()) -> tuple[Task, Tensor]:
+        """What the model says: its logits (B, N), and the task, which knows what they mean.
+
+        Args:
+            images: as in :meth:`__call__`, and the same errors.
+            inputs: likewise.
+        """
         images, further = self._checked(images, inputs)
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             program, further = self._program(images, further)
@@ -297,7 +307,7 @@ class Explainer:
                 cached = self._run(program, "forward", Program.forward, (images, further.tensors))
             else:  # for any number of images
                 cached = program.forward(images, further.tensors)
-            return self._task(program).probabilities(cached.logits)
+            return self._task(program), cached.logits
 
     def _checked(self, images: Tensor, inputs: Inputs) -> tuple[Tensor, Further]:
         live = self.network.differentiable

@@ -2,13 +2,15 @@
 
 Words as in torchmetrics; z are logits, sigma is the sigmoid.
 
-============  ==================  ==========================================  =======================
-task          classes             probability                                 rivals of a class
-============  ==================  ==========================================  =======================
-multiclass    N, one of them      softmax(z)                                  all others
-binary        0 and 1, of one z   sigma(z) for class 1, sigma(-z) for 0       the other class
-multilabel    N, any of them      sigma(z_k)                                  none
-============  ==================  ==========================================  =======================
+==========  =================  =====================================  =================  =====================
+task        classes            probability                            rivals of a class  lead
+==========  =================  =====================================  =================  =====================
+multiclass  N, one of them     softmax(z)                             all others         z_k - logsumexp(them)
+binary      0 and 1, of one z  sigma(z) for class 1, sigma(-z) for 0  the other class    z, for class 0 -z
+multilabel  N, any of them     sigma(z_k)                             none               z_k
+==========  =================  =====================================  =================  =====================
+
+The lead is the log-odds of the probability, without its rounding to 1.
 
 With ``against=`` the rivals are the classes named there.
 """
@@ -57,6 +59,10 @@ class Task(ABC):
     @abstractmethod
     def probabilities(self, logits: Tensor) -> Tensor:
         """Logits (B, N) as probabilities (B, classes)."""
+
+    def lead(self, logits: Tensor, target: Tensor) -> Tensor:
+        """How far each target (B,) is ahead of everything else, (B,): the log-odds of its probability."""
+        return self.scores(logits).gather(1, target[:, None])[:, 0]
 
     def columns(self, target: Tensor) -> Tensor:
         """Which logit stands for each class, in the shape of ``target``."""
@@ -119,6 +125,11 @@ class Multiclass(Task):
     def probabilities(self, logits: Tensor) -> Tensor:
         """``softmax(z)``."""
         return logits.softmax(1)
+
+    def lead(self, logits: Tensor, target: Tensor) -> Tensor:
+        """``z_t - log sum_n exp(z_n)`` over all others."""
+        others = logits.scatter(1, target[:, None], -torch.inf).logsumexp(1)
+        return super().lead(logits, target) - others
 
 
 @dataclass(frozen=True)

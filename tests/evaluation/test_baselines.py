@@ -125,7 +125,7 @@ def test_a_methods_copy_explains_the_other_model():
         second[6].weight.mul_(-1)
     images, targets = torch.randn(2, 3, 28, 28), torch.tensor([1, 2])
     for method in attributors(["lrp", "gradient"], Network(first))[:2]:
-        moved = method.on(second)(images, targets, ["a", "b"])
+        moved = method.on(Network(second))(images, targets, ["a", "b"])
         (fresh,) = attributors([method.name], Network(second))[:1]
         assert torch.equal(moved, fresh(images, targets, ["a", "b"]))
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from clarp.evaluation import CentrePosition, PatchMasking, RandomPosition
+from clarp.evaluation import CentrePosition, PatchMasking, Pooling, RandomPosition
 from clarp.evaluation.metrics.base import Heatmaps
 
 IMAGES = torch.zeros(3, 3, 12, 17)
@@ -47,3 +47,14 @@ def test_type_and_range():
     assert maps.dtype == torch.float16
     assert float(maps.min()) == 0.0
     assert float(maps.max()) == 1.0
+
+
+@pytest.mark.parametrize("size", [1, 4, 5, 16])
+def test_pooling_equals_its_plain_twin(size):
+    maps = torch.randn(2, 12, 17, generator=torch.Generator().manual_seed(0))
+    expected = torch.empty_like(maps)
+    for top in range(0, 12, size):
+        for left in range(0, 17, size):
+            square = maps[:, top : top + size, left : left + size]
+            expected[:, top : top + size, left : left + size] = square.mean((1, 2), keepdim=True)
+    torch.testing.assert_close(Pooling(size)(maps), expected)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from clarp.evaluation import AOPC, Deletion, GridPointingGame, Insertion, ParameterRandomisation
+from clarp.evaluation.metrics.base import region_ranks
 from clarp.evaluation.metrics.perturbation import filling
 
 
@@ -97,7 +98,7 @@ def test_aopc_equals_its_plain_twin(batch, size, steps):
 
 @pytest.mark.parametrize("value", [-1.0, -0.1, 0.1, 0.3, 1.0])
 def test_regions_of_a_constant_map_go_row_by_row_also_where_the_border_cuts_them(batch, value):
-    ranks = AOPC(9, 12)._region_ranks(torch.full((1, 24, 30), value, dtype=torch.float64))
+    ranks = region_ranks(torch.full((1, 24, 30), value, dtype=torch.float64), 9)
     rows, columns = torch.arange(24)[:, None] // 9, torch.arange(30) // 9
     assert torch.equal(ranks[0], rows * 4 + columns)
 
@@ -106,7 +107,7 @@ def test_a_small_region_that_is_dense_comes_first():
     heatmap = torch.zeros(1, 24, 30, dtype=torch.float64)
     heatmap[0, :9, :9] = 1.0
     heatmap[0, 18:, 27:] = 1.5  # 18 pixels: by the sum it would come second
-    assert AOPC(9, 12)._region_ranks(heatmap)[0, 23, 29] == 0
+    assert region_ranks(heatmap, 9)[0, 23, 29] == 0
 
 
 def test_more_steps_than_regions(batch):

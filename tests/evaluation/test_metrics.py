@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from clarp import evaluation
+from clarp.data import Scenes
 from clarp.evaluation import METRICS, Rows, probabilities
 from clarp.evaluation.metrics.base import Heatmaps, ranks, share
 from clarp.evaluation.metrics.perturbation import filling, gaussian_blur
@@ -34,12 +35,30 @@ CONFIGURED = [
     evaluation.Insertion(steps=5, chunk=7),
     evaluation.Deletion(steps=5, chunk=7),
     evaluation.AOPC(size=5, steps=6),
+    evaluation.ROAD(shares=(0.2, 0.6), chunk=3),
+    evaluation.SRG(size=5, steps=4, fill="inpaint", chunk=7),
+    evaluation.SignedEffect(grid=(2, 5), fill="inpaint", chunk=7),
     evaluation.ClassSensitivity(),
     evaluation.ParameterRandomisation(points=2),
+    evaluation.DiFull(2),
+    evaluation.MaxSensitivity(radius=0.1, samples=3),
     evaluation.Sparseness(),
+    evaluation.SingleDeletion(),
+    evaluation.TargetSensitivity(),
+    evaluation.BackgroundIndependence(),
+    evaluation.ShortcutNamed(),
 ]
 
 CHUNKED = [metric for metric in CONFIGURED if hasattr(metric, "chunk")]
+
+
+def drawn(batch):
+    """Things at random places of the batch's images, and the images without them."""
+    generator = torch.Generator().manual_seed(3)
+    masks = torch.rand(5, 8, 24, 30, generator=generator) < 0.05
+    without = torch.where(masks[:, :, None], 0, batch.images[:, None])
+    shared = torch.tensor([[True, True, False, False], [False, False, True, True]]).expand(5, -1, -1)
+    return masks[:, :4], without[:, :4], masks[:, 4:], without[:, 4:], torch.tensor([[0, 3]] * 5), shared
 
 
 def truth_of(metric, batch, keep=slice(None)):
@@ -48,6 +67,9 @@ def truth_of(metric, batch, keep=slice(None)):
         "cells": torch.tensor([0, 1, 2, 3, 0])[keep],
         "other_maps": batch.images.sum(1)[keep],
         "attribute": attribute,
+        "apart": lambda network, numbers: batch.images[keep][numbers].sum(1) * (1 + network.cell),
+        "explain": lambda images, targets: images.square().sum(1) * (1 + targets[:, None, None]),
+        "scenes": Scenes(*(one[keep] for one in drawn(batch))),
     }
     return {"targets": batch.targets[keep], **{name: everything[name] for name in metric.truth}}
 

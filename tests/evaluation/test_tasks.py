@@ -122,5 +122,5 @@ def test_which_photos_are_sure_depends_on_the_task(tmp_path, boxed):
     keys = set()
     for task in ("multilabel", "multiclass"):
         classifier = load(spec, task=task)
-        keys.add(_key(open_dataset(str(boxed), classifier.labels), classifier))
+        keys.add(_key(open_dataset(str(boxed), classifier.labels), classifier, 0.9))
     assert len(keys) == 2

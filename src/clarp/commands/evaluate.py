@@ -30,7 +30,7 @@ from clarp.evaluation.confident import confident
 from clarp.evaluation.run import Outcome, Run
 from clarp.evaluation.settings import Settings
 from clarp.evaluation.specs import metrics as parsed
-from clarp.evaluation.suites import Suite
+from clarp.evaluation.suites import Grids, Suite
 from clarp.evaluation.work import Elsewhere
 from clarp.models import registry
 from clarp.session import Session
@@ -40,6 +40,7 @@ _SHOWN = 10
 _METHODS = ("lrp", "slrp", "sglrp", "ssglrp")
 _METRICS = ("patch-masking",)
 _SECONDS_BETWEEN_LINES = 30
+_MOSAICS = "mosaics:"
 
 
 def run(
@@ -81,13 +82,16 @@ def run(
     names = (model,) if model else protocol.models if protocol else (registry.DEFAULT,)
     if len(names) > 1 and weights:
         raise ValueError(f"--weights are for one model, and {suite} has {', '.join(names)}: add --model.")
+    grids = protocol.grids if protocol else None
+    if grids is not None and not dataset.startswith(_MOSAICS):
+        dataset = _MOSAICS + dataset
     problems = 0
     for name in names:
         folder = out / name if len(names) > 1 else out
         session = load(name)
         for assumed in session.classifier.notes:
             note(assumed)
-        opened = _opened(dataset, session, settings, folder, outside=outside)
+        opened = _opened(dataset, session, settings, folder, grids, outside=outside)
         chosen = _of_suite(protocol, opened) if protocol else tuple(metrics) or _METRICS
         methods = protocol.methods if protocol else settings.methods or _METHODS
         limit = None if _made(dataset) else settings.limit
@@ -101,13 +105,19 @@ def _made(dataset: str) -> bool:
     return dataset.partition(":")[0] in {"mosaics", "composites"}
 
 
-def _opened(dataset: str, session: Session, settings: Settings, out: Path, *, outside: bool) -> Dataset:
+def _opened(
+    dataset: str, session: Session, settings: Settings, out: Path, grids: Grids | None, *, outside: bool
+) -> Dataset:
+    count = settings.limit if _made(dataset) else None
     return open_dataset(
         dataset,
         session.classifier.labels,
-        count=settings.limit if _made(dataset) else None,
+        count=grids.count if grids and count is None else count,
+        cells=grids.n if grids else 2,
         seed=settings.seed,
-        choose=lambda photos: confident(photos, session.classifier, out, session.device),
+        choose=lambda photos: confident(
+            photos, session.classifier, out, session.device, grids.confidence if grids else None
+        ),
         outside=outside,
     )
 
@@ -139,6 +149,8 @@ def _of_suite(suite: Suite, dataset: Dataset) -> tuple[str, ...]:
     """The suite's metrics that the data set can answer."""
     if any(sample.objects for sample in dataset):
         return suite.metrics + suite.located
+    if not suite.located:
+        return suite.metrics
     if not suite.metrics:
         raise ValueError(
             f"--suite {suite.name} asks where objects are, and {dataset.name} doesn't say: give Pascal VOC "

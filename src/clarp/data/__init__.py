@@ -15,6 +15,7 @@ from clarp.data.packing import PackOutcome, pack
 from clarp.data.pairs import boxed_photos
 from clarp.data.photo import Photo, Picture
 from clarp.data.problems import AnnotationError, Contradiction, Problem, StoreError, UnreadableImageError
+from clarp.data.rendered import Scene, Scenes, rendered
 from clarp.data.sample import Label, Object, Region, Sample, Truth
 from clarp.data.voc import VOC_CLASSES, voc
 from clarp.geometry import Box, Geometry, Size
@@ -35,6 +36,8 @@ __all__ = [
     "Problem",
     "Region",
     "Sample",
+    "Scene",
+    "Scenes",
     "Size",
     "StoreError",
     "Truth",
@@ -47,5 +50,6 @@ __all__ = [
     "imagenet",
     "mosaics",
     "pack",
+    "rendered",
     "voc",
 ]

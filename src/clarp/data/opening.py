@@ -34,6 +34,7 @@ def open_dataset(
     classes: Sequence[str] = (),
     *,
     count: int | None = None,
+    cells: int = 2,
     seed: int = 0,
     choose: Callable[[Dataset], Dataset] = lambda photos: photos,
     outside: bool = False,
@@ -51,7 +52,7 @@ def open_dataset(
     ``annotations/instances_*``    :func:`coco`; also ``FILE.json``, or ``FILE.json:FOLDER of photos``
     ``*.tar``, and no folders      :func:`tar_shards`; also ``FILE.tar``
     other folders                  :func:`image_folder`
-    ``mosaics:...``                :func:`mosaics`, 2 x 2, of any of the above
+    ``mosaics:...``                :func:`mosaics` of any of the above
     ``composites:...``             :func:`composites` of cut-outs with ``labels.csv``
     ============================== ==================================================================
 
@@ -61,6 +62,7 @@ def open_dataset(
         spec: the folder, URL or file, or ``mosaics:`` or ``composites:`` and one of these.
         classes: the model's class names by index, for folders and tables with names.
         count: how many mosaics or composites to make; None: one dealing of all photos, and 500.
+        cells: of mosaics, per side.
         seed: of mosaics and composites.
         choose: the photos that mosaics are made of; the protocol wants those that the model gets right with
             confidence.
@@ -73,7 +75,8 @@ def open_dataset(
     """
     kind, _, rest = spec.partition(":")
     if kind == "mosaics":
-        return mosaics(choose(open_dataset(rest, classes, outside=outside)), count=count, seed=seed)
+        chosen = choose(open_dataset(rest, classes, outside=outside))
+        return mosaics(chosen, cells, count=count, seed=seed)
     if kind == "composites":
         number = COMPOSITES if count is None else count
         return composites(open_dataset(rest, classes, outside=outside).verified(), number, seed=seed)

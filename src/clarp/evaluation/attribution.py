@@ -1,22 +1,24 @@
 """Everything that makes heatmaps, behind one call: clarp's methods, captum's baselines, and the controls.
 
 Each has a ``name`` for the tables; a ``definition``, its whole configuration in words, for the fingerprint of
-a run; ``coarse``, whether its maps have few cells or one tip; a call with images (B, C, H, W), targets (B,)
-and the B ids of the samples that returns heatmaps (B, H, W); and ``on(model)``, the same method for another
-model of the same architecture.
+a run; ``coarse``, whether its maps have few cells or one tip; ``layered``, whether it looks at one layer, so
+that it can't be asked of a network in which that layer runs several times; a call with images (B, C, H, W),
+targets (B,) and the B ids of the samples that returns heatmaps (B, H, W); and ``on(network)``, the same
+method for another network, which for those that are ``layered`` has the same architecture.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from clarp.arguments import EngineName
 from clarp.bounds import Bounds
 from clarp.errors import RelevanceLost
 from clarp.evaluation.baselines import Baseline
-from clarp.evaluation.controls import CentrePosition, RandomPosition
+from clarp.evaluation.controls import CentrePosition, Pooling, RandomPosition
 from clarp.explainer import Explainer
 from clarp.hints import unknown
 from clarp.method import BASELINES, Method, methods
@@ -25,6 +27,8 @@ from clarp.task import TaskName
 
 CONTROLS: tuple[RandomPosition | CentrePosition, ...] = (RandomPosition(), CentrePosition())
 """What every run has beside the methods asked for."""
+POOLED = "pooled"
+"""``pooled@ssglrp`` is the control that averages ``ssglrp``'s maps over squares."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class ClarpMethod:
     explainer: Explainer
     name: str
     coarse: bool = False
+    layered: bool = False
 
     @property
     def definition(self) -> str:
@@ -41,12 +46,27 @@ class ClarpMethod:
         return repr(self.explainer.method)
 
     def __call__(self, images: Tensor, targets: Tensor, ids: Sequence[str]) -> Tensor:
-        del ids
-        return self.explainer(images, target=targets).shown
+        """Targets of one image that follow each other share its forward pass."""
+        same = [
+            ids[row] == ids[row - 1] and torch.equal(images[row], images[row - 1])
+            for row in range(1, len(images))
+        ]
+        if not any(same):
+            return self.explainer(images, target=targets).shown
+        edges = [0, *(row for row, again in enumerate(same, 1) if not again), len(images)]
+        runs: dict[int, list[int]] = {}
+        for first, end in pairwise(edges):
+            runs.setdefault(end - first, []).append(first)
+        maps: dict[int, Tensor] = {}
+        for length, starts in runs.items():
+            rows = torch.tensor(starts)[:, None] + torch.arange(length)
+            found = self.explainer(images[rows[:, 0]], target=targets[rows]).shown.flatten(0, 1)
+            maps |= dict(zip(rows.flatten().tolist(), found, strict=True))
+        return torch.stack([maps[row] for row in range(len(images))])
 
-    def on(self, model: nn.Module) -> "ClarpMethod":
+    def on(self, network: Network) -> "ClarpMethod":
         own = self.explainer
-        return ClarpMethod(Explainer(model, own.method, bounds=own.bounds, task=own.task), self.name)
+        return ClarpMethod(Explainer(network, own.method, bounds=own.bounds, task=own.task), self.name)
 
 
 @dataclass(frozen=True)
@@ -55,6 +75,7 @@ class Control:
 
     position: RandomPosition | CentrePosition
     coarse: bool = True
+    layered: bool = False
 
     @property
     def name(self) -> str:
@@ -69,12 +90,41 @@ class Control:
         del targets
         return self.position(images, ids)
 
-    def on(self, model: nn.Module) -> "Control":
-        del model
+    def on(self, network: Network) -> "Control":
+        del network
         return self
 
 
-Attributor = ClarpMethod | Baseline | Control
+@dataclass(frozen=True)
+class Pooled:
+    """The maps of another method, averaged over squares: what pooling alone does to a score."""
+
+    of: ClarpMethod | Baseline
+    pooling: Pooling = Pooling()
+    coarse: bool = True
+
+    @property
+    def name(self) -> str:
+        """``pooled@NAME``."""
+        return f"{POOLED}@{self.of.name}"
+
+    @property
+    def definition(self) -> str:
+        """The squares, and the other method's definition."""
+        return f"{self.pooling!r} of {self.of.definition}"
+
+    @property
+    def layered(self) -> bool:
+        return self.of.layered
+
+    def __call__(self, images: Tensor, targets: Tensor, ids: Sequence[str]) -> Tensor:
+        return self.pooling(self.of(images, targets, ids))
+
+    def on(self, network: Network) -> "Pooled":
+        return Pooled(self.of.on(network), self.pooling)
+
+
+Attributor = ClarpMethod | Baseline | Control | Pooled
 
 
 def lossy(methods: Sequence[Attributor]) -> list[str]:
@@ -101,8 +151,8 @@ def attributors(
 
     Args:
         names: clarp's methods (``lrp``; ``lrp@epsilon-plus`` with another composite), captum's baselines
-            (``gradient``; ``gradcam@layer4`` names the layer). ``random`` and ``centre`` may be named, and
-            are always in.
+            (``gradient``; ``gradcam@layer4`` names the layer), or either after ``pooled@``, its maps averaged
+            over squares. ``random`` and ``centre`` may be named, and are always in.
         network: the model, captured once for all.
         bounds: of the pixels, for the z^B rule.
         composite: for clarp's methods without an ``@``.
@@ -121,17 +171,29 @@ def attributors(
     twice = sorted({name for name in wanted if wanted.count(name) > 1})
     if twice:
         raise ValueError(f"the methods name {', '.join(twice)} more than once, expected each once.")
-    found: list[Attributor] = []
-    for name in wanted:
+    made: dict[str, ClarpMethod | Baseline] = {}
+
+    def method(name: str) -> ClarpMethod | Baseline:
+        if name not in made:
+            made[name] = _made(name)
+        return made[name]
+
+    def _made(name: str) -> ClarpMethod | Baseline:
         head, _, option = name.partition("@")
         if head in methods():
-            method = Method.named(head).with_composite(option or composite)
-            explainer = Explainer(network, method, bounds=bounds, device=device, task=task, engine=engine)
-            if image is not None and method.rules.adapts:
+            own = Method.named(head).with_composite(option or composite)
+            explainer = Explainer(network, own, bounds=bounds, device=device, task=task, engine=engine)
+            if image is not None and own.rules.adapts:
                 explainer.plan(tuple(image.shape))
-            found.append(ClarpMethod(explainer, name))
-        elif head in BASELINES:
-            found.append(Baseline.of(name, network, image))
-        else:
-            raise ValueError(unknown("method", name, (*methods(), *BASELINES), wanted=head))
+            return ClarpMethod(explainer, name)
+        if head in BASELINES:
+            return Baseline.of(name, network, image)
+        known = (*methods(), *BASELINES)
+        raise ValueError(unknown("method", name, known, wanted=head))
+
+    pooled = f"{POOLED}@"
+    found: list[Attributor] = [
+        Pooled(method(name.removeprefix(pooled))) if name.startswith(pooled) else method(name)
+        for name in wanted
+    ]
     return (*found, *(Control(position) for position in CONTROLS))

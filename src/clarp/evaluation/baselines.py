@@ -77,8 +77,13 @@ class Baseline:
     def coarse(self) -> bool:
         return self.kind == "gradcam"
 
-    def on(self, model: nn.Module) -> "Baseline":
-        return Baseline(self.name, Columns.of(model), self.layer)
+    @property
+    def layered(self) -> bool:
+        return self.kind == "gradcam"
+
+    def on(self, network: Network) -> "Baseline":
+        assert isinstance(network.model, nn.Module)  # it is made of one
+        return Baseline(self.name, Columns.of(network.model), self.layer)
 
     def __call__(self, images: Tensor, targets: Tensor, ids: Sequence[str] = ()) -> Tensor:
         """Heatmaps (B, H, W) of images (B, C, H, W) for targets (B,); the ids are not used."""

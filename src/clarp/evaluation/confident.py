@@ -22,8 +22,14 @@ CONFIDENCE = 0.9
 """The least probability of a right answer."""
 
 
-def confident(photos: Dataset, classifier: Classifier, folder: Path, device: torch.device) -> Dataset:
-    """The photos whose label the model gives at least :data:`CONFIDENCE`.
+def confident(
+    photos: Dataset,
+    classifier: Classifier,
+    folder: Path,
+    device: torch.device,
+    confidence: float | None = None,
+) -> Dataset:
+    """The photos whose label the model gives at least this probability; None: :data:`CONFIDENCE`.
 
     Boehle 2021 asks for such photos, without a number. What was found is kept in the folder, so that a run
     that goes on does not look again.
@@ -32,14 +38,15 @@ def confident(photos: Dataset, classifier: Classifier, folder: Path, device: tor
         ValueError: there are none.
     """
     path = folder / "confident.json"
-    key = _key(photos, classifier)
+    least = CONFIDENCE if confidence is None else confidence
+    key = _key(photos, classifier, least)
     kept = json.loads(path.read_text(encoding="utf-8")) if whole(path) else {}
     if kept.get("of") != key:
-        kept = {"of": key, "confidence": CONFIDENCE, "photos": _found(photos, classifier, device)}
+        kept = {"of": key, "confidence": least, "photos": _found(photos, classifier, device, least)}
         if not kept["photos"]:
             raise ValueError(
                 f"{classifier.name} gives none of the {len(photos)} photos of {photos.name} its label with "
-                f"a probability of {CONFIDENCE}, so there is nothing to make mosaics of: give photos of "
+                f"a probability of {least}, so there is nothing to make mosaics of: give photos of "
                 "classes that it knows."
             )
         folder.mkdir(parents=True, exist_ok=True)
@@ -48,13 +55,13 @@ def confident(photos: Dataset, classifier: Classifier, folder: Path, device: tor
     return photos.select(lambda sample: sample.id in ids)
 
 
-def _key(photos: Dataset, classifier: Classifier) -> str:
+def _key(photos: Dataset, classifier: Classifier, confidence: float) -> str:
     """A hash of all that decides which photos they are."""
     of = {"data set": photos.fingerprint(), "model": of_classifier(classifier), "task": classifier.task}
-    return hashlib.sha256(json.dumps(of | {"confidence": CONFIDENCE}, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(of | {"confidence": confidence}, sort_keys=True).encode()).hexdigest()
 
 
-def _found(photos: Dataset, classifier: Classifier, device: torch.device) -> list[str]:
+def _found(photos: Dataset, classifier: Classifier, device: torch.device, confidence: float) -> list[str]:
     model, network = module_on(classifier, device), Network(classifier.module)
     logits: Logits | None = None
     loader = Loader(classifier, as_is=photos.as_is, located=False, placed=False)
@@ -70,6 +77,6 @@ def _found(photos: Dataset, classifier: Classifier, device: torch.device) -> lis
         if image is not None and sample.labels:
             logits = logits or Logits.of(model, network, image, classifier.task)
             probabilities = logits.probabilities(image[None].to(device))[0].tolist()
-            if max(probabilities[index] for index in sample.labels[0]) >= CONFIDENCE:
+            if max(probabilities[index] for index in sample.labels[0]) >= confidence:
                 ids.append(sample.id)
     return ids

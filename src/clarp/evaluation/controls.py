@@ -1,4 +1,4 @@
-"""Maps that know nothing of the model: what every method has to beat."""
+"""What every method has to beat: maps that know nothing of the model, and what pooling alone does."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from clarp.data.draws import below
 
@@ -55,6 +56,30 @@ class CentrePosition:
         del ids
         height, width = images.shape[2:]
         return _cones(images, [height // 2] * len(images), [width // 2] * len(images))
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """Another map, averaged over squares from the upper left; those at the border are cut off there.
+
+    It knows nothing that the map does not, so what a score gains by it is the score's taste for coarse maps.
+
+    Attributes:
+        size: side of a square in pixels.
+
+    >>> Pooling(2)(torch.tensor([[[1.0, 3.0, 8.0], [5.0, 7.0, 0.0]]])).tolist()
+    [[[4.0, 4.0, 4.0], [4.0, 4.0, 4.0]]]
+    """
+
+    size: int = 16
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        """Maps (B, H, W) of the same size."""
+        height, width = maps.shape[1:]
+        means = F.avg_pool2d(maps[:, None], self.size, ceil_mode=True)[:, 0]
+        for axis in (1, 2):
+            means = means.repeat_interleave(self.size, dim=axis)
+        return means[:, :height, :width]
 
 
 def _cones(images: Tensor, rows: Sequence[int], columns: Sequence[int]) -> Tensor:

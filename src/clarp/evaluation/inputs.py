@@ -101,7 +101,7 @@ class Loader:
         photo = sample.image()
         self.assumed |= {(sample.id, said): None for said in notes_of(photo)}
         try:
-            image = self._normalised(photo) if self.as_is else self.classifier.preprocess(photo)
+            image = self.normalised(photo) if self.as_is else self.classifier.preprocess(photo)
         except Exception as error:  # the user's own preprocessing may raise anything
             reason = f"the preprocessing failed with {type(error).__name__}: {error}"
             raise UnreadableImageError(Problem("damaged", sample.id, reason)) from error
@@ -150,7 +150,8 @@ class Loader:
             self._places[size] = Geometry.measured(self.classifier.preprocess, size)
         return self._places[size]
 
-    def _normalised(self, photo: Image.Image) -> Tensor:
+    def normalised(self, photo: Image.Image) -> Tensor:
+        """A picture that already has the model's size, (C, H, W)."""
         scale = self.classifier.pixel_scale
         assert scale is not None
         pixels = torch.from_numpy(np.array(photo, dtype=np.float64) / 255)
@@ -160,7 +161,7 @@ class Loader:
         """A picture of one grey must come out as the line between black and white says."""
         grey = Image.new("RGB", (320, 320), (127, 127, 127))
         if self.classifier.pixel_scale is not None:
-            expected = self._normalised(grey)[:, :1, :1]
+            expected = self.normalised(grey)[:, :1, :1]
             if bool(torch.isclose(self.classifier.preprocess(grey).float(), expected, atol=1e-4).all()):
                 return
         raise ValueError(

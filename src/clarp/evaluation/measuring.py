@@ -17,7 +17,7 @@ from clarp.data.problems import Problem
 from clarp.data.sample import Sample
 from clarp.errors import RelevanceLost
 from clarp.evaluation import pictures
-from clarp.evaluation.attribution import Attributor, Control, attributors, lossy
+from clarp.evaluation.attribution import Attributor, Control, Pooled, attributors, lossy
 from clarp.evaluation.baselines import Baseline
 from clarp.evaluation.inputs import AHEAD, Loader, Unit, module_on
 from clarp.evaluation.metrics import Metric
@@ -135,11 +135,12 @@ class Measurer:
             image=image,
             engine=settings.engine,
         )
-        self._copies: Callable[[Any], list[nn.Module]] = cache(
-            lambda metric: list(metric.randomised(self.model))
+        self._copies: Callable[[Metric], list[nn.Module]] = cache(
+            lambda metric: list(metric.copies_of(self.model))
         )
+        captured: Callable[[nn.Module], Network] = cache(Network)  # once for all methods
         self._on_copy: Callable[[Attributor, nn.Module], Attributor] = cache(
-            lambda method, model: method.on(model)
+            lambda method, model: method.on(captured(model))
         )
 
     @cached_property
@@ -214,8 +215,12 @@ class Measurer:
         batch = Batch(units, images, scores, targets, before)
         values: list[dict[str, Tensor]] = []
         cells: list[list[Cells | None]] = []
+        made: dict[str, Tensor] = {}
         for method in self.attributors:
-            maps = method(images, targets, batch.ids)
+            if isinstance(method, Pooled) and method.of.name in made:
+                maps = method.pooling(made[method.of.name])
+            else:
+                maps = made[method.name] = method(images, targets, batch.ids)
             values.append(self._measured(method, maps, batch))
             shown = self.settings.pictures and not isinstance(method, Control)
             cells.append([Cells.of(heatmap) if shown else None for heatmap in maps])
@@ -262,7 +267,13 @@ class Measurer:
         for name, metric in self.settings.metrics.items():
             chosen = metric.for_coarse_maps() if method.coarse else metric
             truth = batch.truth(
-                chosen, method, on_copy=self._on_copy, copies=self._copies, mean_image=self._mean_image
+                chosen,
+                method,
+                model=self.logits,
+                normalised=self.loader.normalised,
+                on_copy=self._on_copy,
+                copies=self._copies,
+                mean_image=self._mean_image,
             )
             rows = chosen(self.logits, batch.images, maps, targets=batch.targets, **truth)
             found |= {f"{name}/{column}": rows[column] for column in rows}

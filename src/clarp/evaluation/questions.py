@@ -1,17 +1,19 @@
 """A batch of questions, and which questions a data set can answer."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from clarp.data.dataset import Dataset
+from clarp.data.rendered import Scene, Scenes
 from clarp.evaluation.attribution import Attributor
 from clarp.evaluation.inputs import Unit
-from clarp.evaluation.metrics import Metric
+from clarp.evaluation.metrics import Metric, Model, SignedEffect
 
 TargetKind = Literal["label", "predicted"]
 LOCATED = frozenset({"masks", "cells"})
@@ -35,6 +37,8 @@ class Batch:
     scores: Tensor
     targets: Tensor
     before: Tensor
+    _effects: dict[SignedEffect, Tensor] = field(default_factory=dict)
+    _drawn: list[Scenes] = field(default_factory=list)
 
     @property
     def ids(self) -> list[str]:
@@ -58,6 +62,8 @@ class Batch:
         metric: Metric,
         method: Attributor,
         *,
+        model: Model,
+        normalised: Callable[[Image.Image], Tensor],
         on_copy: Callable[[Attributor, nn.Module], Attributor],
         copies: Callable[[Metric], list[nn.Module]],
         mean_image: Callable[[], Tensor],
@@ -67,8 +73,10 @@ class Batch:
         Args:
             metric: asked of this batch.
             method: made the maps; it makes those of other classes and of randomised copies too.
-            on_copy: the method for a randomised copy.
-            copies: the randomised copies of a metric.
+            model: what metrics ask.
+            normalised: a picture that has the model's size, as the model sees it.
+            on_copy: the method for such a network.
+            copies: the other networks of a metric.
             mean_image: (C, H, W), the mean of the run's images.
         """
         names = (*metric.truth, *metric.optional_truth)
@@ -79,6 +87,14 @@ class Batch:
             assert targets is not None
             return on_copy(method, model)(images, targets, self.ids)
 
+        def apart(network: nn.Module, numbers: Tensor) -> Tensor:
+            there, ids = numbers.to(self.images.device), [self.ids[number] for number in numbers.tolist()]
+            return on_copy(method, network)(self.images[there], self.targets[numbers], ids)
+
+        def explain(images: Tensor, targets: Tensor | None) -> Tensor:
+            assert targets is not None
+            return method(images, targets, self.ids)
+
         known: dict[str, Callable[[], Any]] = {
             "masks": lambda: [truth.mask for truth in truths] if photos_pixels else self.masks,
             "geometries": lambda: [unit.place for unit in self.units if unit.place],
@@ -87,11 +103,30 @@ class Batch:
             "cells": lambda: [unit.cell for unit in self.units],
             "other_maps": lambda: method(self.images, self.rivals, self.ids),
             "attribute": lambda: attribute,
+            "apart": lambda: None if method.layered else apart,
+            "explain": lambda: explain,
             "copies": lambda: copies(metric),
             "mean_image": mean_image,
             "before": lambda: self.before,
+            "scenes": lambda: self._scenes(normalised),
+            "effects": lambda: self._effects_of(metric, model, mean_image),
         }
         return {name: known[name]() for name in names}
+
+    def _scenes(self, normalised: Callable[[Image.Image], Tensor]) -> Scenes:
+        """Drawn once for all metrics and methods."""
+        if not self._drawn:
+            pictures = [unit.sample.picture for unit in self.units]
+            self._drawn.append(Scenes.of([one for one in pictures if isinstance(one, Scene)], normalised))
+        return self._drawn[0]
+
+    def _effects_of(self, metric: Metric, model: Model, mean_image: Callable[[], Tensor]) -> Tensor:
+        """Of the cells that the metric covers: they depend on no method, so they are computed once."""
+        assert isinstance(metric, SignedEffect)
+        if metric not in self._effects:
+            mean = mean_image() if "mean_image" in metric.optional_truth else None
+            self._effects[metric] = metric.effects(model, self.images, self.targets, mean)
+        return self._effects[metric]
 
 
 def check_truth(dataset: Dataset, metrics: Mapping[str, Metric], target: TargetKind) -> None:

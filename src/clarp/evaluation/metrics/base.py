@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clarp.explainer import Explainer
 from clarp.models.logits import Logits
@@ -92,6 +92,11 @@ class Metric(ABC):
         Raises:
             ValueError: it is not made for such pictures.
         """
+
+    def copies_of(self, model: "Model") -> Iterator[nn.Module]:
+        """Other networks made of the model, which the metric needs for all batches."""
+        del model
+        return iter(())
 
     @property
     @abstractmethod
@@ -208,11 +213,66 @@ def ranks(values: Tensor) -> Tensor:
     return torch.empty_like(order).scatter_(1, order, places)
 
 
+def region_ranks(values: Tensor, size: int) -> Tensor:
+    """(B, H, W) long: for each pixel the place of its region in descending order of the regions' means.
+
+    Regions are squares of ``size`` pixels from the upper left; the border cuts off those at the right and
+    below. Of equal ones the first comes first, row by row.
+    """
+    height, width = values.shape[1:]
+    rows, columns = torch.arange(height) // size, torch.arange(width) // size
+    region = (rows[:, None] * -(-width // size) + columns).flatten()
+    # From the minimum on, so that of a constant map nothing is left whose rounding could order it.
+    above = (values - values.amin(dim=(1, 2), keepdim=True)).flatten(1)
+    sums = torch.zeros(len(values), int(region.max()) + 1, dtype=values.dtype).index_add_(1, region, above)
+    return ranks(sums / region.bincount())[:, region].view(values.shape)
+
+
 def share(part: Tensor, whole: Tensor) -> Tensor:
     """Sum of ``part`` over sum of ``whole``, (B,), from (B, H, W); 0 where the whole is zero."""
     total = whole.flatten(1).sum(dim=1)
     there = total > 0
     return torch.where(there, part.flatten(1).sum(dim=1) / total.where(there, torch.ones_like(total)), 0.0)
+
+
+def cells_of(size: Sequence[int], n: int) -> Tensor:
+    """(H, W) long: the cell of each pixel in a grid of n x n, row by row; row i begins at pixel ``i H // n``.
+
+    >>> cells_of((2, 5), 2)
+    tensor([[0, 0, 1, 1, 1],
+            [2, 2, 3, 3, 3]])
+    """
+    rows, columns = (
+        torch.bucketize(torch.arange(side), torch.tensor([i * side // n for i in range(1, n)]), right=True)
+        for side in size
+    )
+    return rows[:, None] * n + columns
+
+
+def checked_cells(cells: Tensor | Sequence[int], count: int, n: int) -> Tensor:
+    """(count,) cells of a mosaic of n x n on the CPU.
+
+    Raises:
+        ValueError: cells that don't exist, or another number of them than maps.
+    """
+    found = torch.as_tensor(cells).detach().cpu()
+    if found.shape != (count,) or not bool(((found >= 0) & (found < n**2)).all()):
+        raise ValueError(
+            f"cells={found.tolist()}: give one cell from 0 to {n**2 - 1} for each of {count} maps"
+        )
+    return found
+
+
+def check_mosaics(own: str, dataset: str, n: int) -> None:
+    """Refuse all but mosaics of n x n photos, whose data sets are named ``...-mosaic-NxN``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not dataset.endswith(f"-mosaic-{n}x{n}"):
+        raise ValueError(
+            f"{own} is played on mosaics of {n} x {n} photos, and {dataset} is none: give mosaics:FOLDER."
+        )
 
 
 def checked_masks(masks: Tensor | Sequence[Tensor], maps: Heatmaps) -> Tensor:

@@ -97,6 +97,10 @@ class ParameterRandomisation(Metric):
         curve = [f"{what}@{share:.2f}" for share in shares for what in ("rank", "ssim")]
         return {**dict.fromkeys(("rank", *curve), "lower"), "degenerate": "none"}
 
+    def copies_of(self, model: Model) -> Iterator[nn.Module]:
+        """As :meth:`randomised`."""
+        return self.randomised(model)
+
     def randomised(self, model: Model) -> Iterator[nn.Module]:
         """The randomised copies, one per point; ``model`` itself is not changed.
 

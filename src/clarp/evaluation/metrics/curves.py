@@ -6,13 +6,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, check_whole, ranks
+from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, check_whole, region_ranks
 from clarp.evaluation.metrics.perturbation import (
     Fill,
     check_fill,
     filling,
-    masked_probabilities,
+    masked_values,
     mean_image_for,
+    painter,
+    pasted,
     predicted,
 )
 
@@ -73,13 +75,13 @@ class Deletion(Metric):
         before, after = self.ends(images, filling(images, self.fill, mean_image))
         order = heatmaps.ranks()
         counts = torch.tensor([round(i * order[0].numel() / self.steps) for i in range(self.steps + 1)])
-        curve = masked_probabilities(
+        curve = masked_values(
             model,
-            before,
-            after,
+            pasted(before, after),
             lambda image, variant: order[image] < counts[variant][:, None, None],
             variants=self.steps + 1,
             targets=predicted(model, images, targets, chunk=self.chunk),
+            device=images.device,
             chunk=self.chunk,
         )
         auc = torch.trapezoid(curve, dim=1) / self.steps
@@ -161,36 +163,26 @@ class AOPC(Metric):
         targets: Tensor | None,
         mean_image: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        order = self._region_ranks(heatmaps.values)
-        probability = masked_probabilities(
-            model,
-            images,
-            filling(images, self.fill, mean_image),
-            lambda image, variant: order[image] < variant[:, None, None],
-            variants=self.steps + 1,
-            targets=predicted(model, images, targets, chunk=self.chunk),
-            chunk=self.chunk,
-        )
-        drops = probability[:, :1] - probability
-        curve = {f"drop@{k}": drops[:, k] for k in range(1, self.steps + 1)}
-        return {"aopc": drops.mean(dim=1), **curve}
-
-    def _region_ranks(self, values: Tensor) -> Tensor:
-        """(B, H, W) long: for each pixel the place of its region in the order."""
-        height, width = values.shape[1:]
-        across = -(-width // self.size)
-        rows, columns = torch.arange(height) // self.size, torch.arange(width) // self.size
-        region = (rows[:, None] * across + columns).flatten()
-        count = int(region.max()) + 1
+        order = region_ranks(heatmaps.values, self.size)
+        count = int(order.max()) + 1
         if count < self.steps:
+            height, width = images.shape[2:]
             raise ValueError(
                 f"{height} x {width} pixels have {count} regions of {self.size} x {self.size}, but "
                 f"steps={self.steps}: give at most {count} steps, or smaller regions"
             )
-        # From the minimum on, so that of a constant map nothing is left whose rounding could order it.
-        above = (values - values.amin(dim=(1, 2), keepdim=True)).flatten(1)
-        sums = torch.zeros(len(values), count, dtype=values.dtype).index_add_(1, region, above)
-        return ranks(sums / region.bincount())[:, region].view(values.shape)
+        found = masked_values(
+            model,
+            painter(images, self.fill, mean_image),
+            lambda image, variant: order[image] < variant[:, None, None],
+            variants=self.steps + 1,
+            targets=predicted(model, images, targets, chunk=self.chunk),
+            device=images.device,
+            chunk=self.chunk,
+        )
+        drops = found[:, :1] - found
+        curve = {f"drop@{k}": drops[:, k] for k in range(1, self.steps + 1)}
+        return {"aopc": drops.mean(dim=1), **curve}
 
 
 def _check_steps(steps: int) -> None:

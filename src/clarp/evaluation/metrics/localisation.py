@@ -11,7 +11,10 @@ from clarp.evaluation.metrics.base import (
     Direction,
     Heatmaps,
     Metric,
+    cells_of,
+    check_mosaics,
     check_whole,
+    checked_cells,
     checked_masks,
     only_where,
     share,
@@ -145,11 +148,7 @@ class GridPointingGame(Metric):
 
     def check_dataset(self, own: str, dataset: str) -> None:
         """Refuse all but mosaics of n x n photos, whose data sets are named ``...-mosaic-NxN``."""
-        if not dataset.endswith(f"-mosaic-{self.n}x{self.n}"):
-            raise ValueError(
-                f"{own} is played on mosaics of {self.n} x {self.n} photos, and {dataset} is none: give "
-                "mosaics:FOLDER."
-            )
+        check_mosaics(own, dataset, self.n)
 
     def measure(self, heatmaps: Heatmaps, *, cells: Tensor | Sequence[int]) -> dict[str, Tensor]:
         """By ``cells`` (B,), the cell of each map's target, 0 ... n^2 - 1, row by row.
@@ -157,22 +156,9 @@ class GridPointingGame(Metric):
         Raises:
             ValueError: cells that don't exist, or another number of them than maps.
         """
-        cells = torch.as_tensor(cells).detach().cpu()
-        height, width = heatmaps.values.shape[1:]
-        if cells.shape != (len(heatmaps.values),) or not bool(((cells >= 0) & (cells < self.n**2)).all()):
-            raise ValueError(
-                f"cells={cells.tolist()}: give one cell from 0 to {self.n**2 - 1} for each of "
-                f"{len(heatmaps.values)} maps"
-            )
-        rows, columns = _cell_of(height, self.n), _cell_of(width, self.n)
-        own = (rows[:, None] * self.n + columns) == cells[:, None, None]
+        cells = checked_cells(cells, len(heatmaps.values), self.n)
+        own = cells_of(heatmaps.values.shape[1:], self.n) == cells[:, None, None]
         row, column = heatmaps.points()
         hit = own[torch.arange(len(cells)), row, column] & ~heatmaps.degenerate
         energy = share(heatmaps.positive * own, heatmaps.positive)
         return {"energy": energy, "hit": hit}
-
-
-def _cell_of(length: int, n: int) -> Tensor:
-    """(length,) the cell of each pixel along one side."""
-    edges = torch.tensor([i * length // n for i in range(1, n)])
-    return torch.bucketize(torch.arange(length), edges, right=True)

@@ -12,9 +12,9 @@ from clarp.evaluation.metrics.base import Direction, Heatmaps, Metric, Model, ch
 from clarp.evaluation.metrics.perturbation import (
     Fill,
     check_fill,
-    filling,
-    masked_probabilities,
+    masked_values,
     mean_image_for,
+    painter,
     predicted,
     probabilities,
 )
@@ -118,13 +118,13 @@ class PatchMasking(Metric):
         if before is None:
             before = probabilities(model, images, targets, chunk=self.chunk)
         patches = torch.stack([self._patches(heatmaps, size) for size in self.sizes], dim=1)
-        after = masked_probabilities(
+        after = masked_values(
             model,
-            images,
-            filling(images, self.fill, mean_image),
+            painter(images, self.fill, mean_image),
             lambda image, variant: _inside(patches[image, variant], images.shape[2:]),
             variants=len(self.sizes),
             targets=targets,
+            device=images.device,
             chunk=self.chunk,
         )
         before = before.detach().to("cpu", torch.float64)

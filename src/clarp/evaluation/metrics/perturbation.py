@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clarp.evaluation.metrics.base import Model
+from clarp.evaluation.metrics.inpainting import inpainted
 from clarp.explainer import Explainer
 from clarp.models.logits import Logits
-from clarp.task import ASSUMED, Binary, Multiclass
+from clarp.task import ASSUMED, Binary, Multiclass, Task
 
 Fill = Literal["mean", "colour", "blur"]
 """What covered pixels show.
@@ -21,6 +22,15 @@ Fill = Literal["mean", "colour", "blur"]
 - "colour": the mean colour, which is 0 after a preprocessing that subtracts it.
 - "blur": the image itself, blurred by a Gaussian of sigma = 5 px at 224 px (the insertion game of RISE).
 """
+Cover = Literal["mean", "colour", "blur", "inpaint"]
+"""What covered pixels show where it may depend on which are covered: :data:`Fill`, or
+
+- "inpaint": their surroundings, continued linearly (:func:`~clarp.evaluation.metrics.inpainting.inpainted`).
+"""
+Paint = Callable[[Tensor, Tensor], Tensor]
+"""From image numbers (n,) and covered pixels (n, 1, H, W) to the covered images (n, C, H, W)."""
+Reading = Callable[[Task, Tensor, Tensor], Tensor]
+"""What is read off logits (n, N) of a task for targets (n,): (n,) or (n, R), all on the CPU."""
 _BLUR = 5 / 224
 _STRIP = 64  # rows that are blurred at once, at least
 _ONE = 1e-4  # how far a sum of probabilities may be from 1
@@ -28,17 +38,17 @@ _ONE = 1e-4  # how far a sum of probabilities may be from 1
 _MODES = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)  # noqa: SLF001
 
 
-def check_fill(fill: str) -> None:
+def check_fill(fill: str, known: object = Fill) -> None:
     """Refuse an unknown fill.
 
     Raises:
-        ValueError: it is none of :data:`Fill`.
+        ValueError: it is none of the known ones, :data:`Fill` or :data:`Cover`.
     """
-    if fill not in get_args(Fill):
-        raise ValueError(f"fill={fill!r}: give one of the fills {', '.join(get_args(Fill))}")
+    if fill not in get_args(known):
+        raise ValueError(f"fill={fill!r}: give one of the fills {', '.join(get_args(known))}")
 
 
-def mean_image_for(fill: Fill) -> tuple[str, ...]:
+def mean_image_for(fill: Cover) -> tuple[str, ...]:
     """What a metric with this fill uses besides the images: the mean image for "mean"."""
     return ("mean_image",) if fill == "mean" else ()
 
@@ -56,17 +66,36 @@ def probabilities(model: Model, images: Tensor, targets: Tensor | None = None, *
         ValueError: a model in training mode whose batch norm or dropout would let images change each other,
             an output that is not (B, N) or holds probabilities already, or a target that is no class.
     """
-    pieces = [_class_probabilities(model, piece) for piece in torch.split(images, chunk)]
-    return _of_targets(torch.cat(pieces), targets)
+    asked = [_answers(model, piece) for piece in torch.split(images, chunk)]
+    found = torch.cat([task.probabilities(logits) for task, logits in asked])
+    if targets is None:
+        return found.amax(dim=1)
+    return found.gather(1, _checked_targets(targets, *found.shape)[:, None])[:, 0]
 
 
 def predicted(model: Model, images: Tensor, targets: Tensor | None, *, chunk: int = 64) -> Tensor:
     """The targets (B,), or where they are None the model's arg-max."""
     if targets is not None:
         return targets.detach().cpu()
-    return torch.cat(
-        [_class_probabilities(model, piece).argmax(dim=1) for piece in torch.split(images, chunk)]
-    )
+    asked = [_answers(model, piece) for piece in torch.split(images, chunk)]
+    return torch.cat([task.scores(logits).argmax(dim=1) for task, logits in asked])
+
+
+def probability(task: Task, logits: Tensor, targets: Tensor) -> Tensor:
+    """The targets' probabilities, (n,)."""
+    return task.probabilities(logits).gather(1, targets[:, None])[:, 0]
+
+
+def lead(task: Task, logits: Tensor, targets: Tensor) -> Tensor:
+    """How far the targets are ahead, (n,): :meth:`~clarp.task.Task.lead`."""
+    return task.lead(logits, targets)
+
+
+def leads(model: Model, images: Tensor, targets: Tensor, *, chunk: int = 64) -> Tensor:
+    """How far each image's target is ahead, (B,) float64 on the CPU; errors as of :func:`probabilities`."""
+    asked = [_answers(model, piece) for piece in torch.split(images, chunk)]
+    task, found = asked[0][0], torch.cat([logits for _, logits in asked])
+    return task.lead(found, _checked_targets(targets, len(found), task.classes))
 
 
 def filling(images: Tensor, fill: Fill, mean_image: Tensor | None = None) -> Tensor:
@@ -112,36 +141,61 @@ def mean_image(batches: Iterable[Tensor]) -> Tensor:
     return (total / count).float()
 
 
-def masked_probabilities(
+def pasted(images: Tensor, fill: Tensor) -> Paint:
+    """Covered pixels are those of another picture: images and fill (B, C, H, W)."""
+
+    def paint(image: Tensor, covered: Tensor) -> Tensor:
+        return torch.where(covered, fill[image], images[image])
+
+    return paint
+
+
+def painter(images: Tensor, fill: Cover, mean_image: Tensor | None = None) -> Paint:
+    """Covered pixels show a fill.
+
+    Raises:
+        ValueError: a mean image of another shape, or with a fill that has no use for it.
+    """
+    if fill != "inpaint":
+        return pasted(images, filling(images, fill, mean_image))
+    return lambda image, covered: inpainted(images[image], covered)
+
+
+def masked_values(
     model: Model,
-    images: Tensor,
-    fill: Tensor,
+    paint: Paint,
     covered: Callable[[Tensor, Tensor], Tensor],
     *,
     variants: int,
     targets: Tensor,
+    device: torch.device,
     chunk: int,
+    read: Reading = probability,
 ) -> Tensor:
-    """The probability of each image's target for each of its variants, (B, V) float64 on the CPU.
+    """What is read off the model for each variant of B images, (B, V) or (B, V, R) float64 on the CPU.
 
     Args:
         model: images to logits (B, N).
-        images: (B, C, H, W).
-        fill: (B, C, H, W), what covered pixels show.
+        paint: covers pixels of the images, on the device.
         covered: from image numbers (n,) and variant numbers (n,) to the covered pixels (n, H, W), all on the
             CPU.
         variants: V, the number of variants of each image.
         targets: (B,) class ids.
+        device: of the images.
         chunk: at most so many variants exist at once.
+        read: what of the answers.
+
+    Raises:
+        ValueError: a model or a target as in :func:`probabilities`.
     """
     pieces: list[Tensor] = []
-    for numbers in torch.split(torch.arange(len(images) * variants), chunk):
+    for numbers in torch.split(torch.arange(len(targets) * variants), chunk):
         image, variant = numbers // variants, numbers % variants
-        mask = covered(image, variant).to(images.device)[:, None]
-        here = image.to(images.device)
-        filled = torch.where(mask, fill[here], images[here])
-        pieces.append(_of_targets(_class_probabilities(model, filled), targets[image]))
-    return torch.cat(pieces).view(len(images), variants)
+        mask = covered(image, variant).to(device)[:, None]
+        task, logits = _answers(model, paint(image.to(device), mask))
+        pieces.append(read(task, logits, _checked_targets(targets[image], len(image), task.classes)))
+    found = torch.cat(pieces)
+    return found.view(len(targets), variants, *found.shape[1:])
 
 
 def gaussian_blur(images: Tensor, sigma: float, mode: Literal["constant", "replicate"]) -> Tensor:
@@ -185,10 +239,13 @@ def _convolved(
     return blurred
 
 
-def _class_probabilities(model: Model, images: Tensor) -> Tensor:
-    """The probabilities of all classes, (B, classes) float64 on the CPU."""
-    if isinstance(model, Logits | Explainer):
-        return model.probabilities(images).to("cpu", torch.float64)
+def _answers(model: Model, images: Tensor) -> tuple[Task, Tensor]:
+    """The task, and logits (B, N) float64 on the CPU."""
+    if isinstance(model, Logits):
+        return model.task, model(images).to("cpu", torch.float64)
+    if isinstance(model, Explainer):
+        task, logits = model.task_and_logits(images)
+        return task, logits.to("cpu", torch.float64)
     if isinstance(model, nn.Module) and any(
         part.training and isinstance(part, _MODES) for part in model.modules()
     ):
@@ -210,18 +267,16 @@ def _class_probabilities(model: Model, images: Tensor) -> Tensor:
             "knows how it ends: clarp.Explainer(model)"
         )
     count = logits.shape[1]
-    return (Binary(ASSUMED) if count == 1 else Multiclass(ASSUMED, count)).probabilities(logits)
+    return Binary(ASSUMED) if count == 1 else Multiclass(ASSUMED, count), logits
 
 
-def _of_targets(probability: Tensor, targets: Tensor | None) -> Tensor:
-    if targets is None:
-        return probability.amax(dim=1)
+def _checked_targets(targets: Tensor, count: int, classes: int) -> Tensor:
+    """(count,) class ids on the CPU."""
     targets = targets.detach().cpu()
-    count, classes = probability.shape
     if targets.shape != (count,) or targets.dtype.is_floating_point:
         given = f"{targets.dtype} {tuple(targets.shape)}"
         raise ValueError(f"targets are {count} class ids, one per image; given was {given}")
     if count and not 0 <= int(targets.min()) <= int(targets.max()) < classes:
         ends = f"from {targets.min()} to {targets.max()}"
         raise ValueError(f"targets go {ends}, but the model has {classes} classes")
-    return probability.gather(1, targets[:, None].long())[:, 0]
+    return targets.long()
