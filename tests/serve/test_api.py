@@ -243,7 +243,7 @@ class TestRefusals:
             ("explain", {"target": "x" * 201}, 422, "200 characters"),
             ("explain", {"target": ["0"] * 7}, 422, "at most 6"),
             ("explain", {"target": "0", "against": "ant"}, 422, "target and against are both 'ant'"),
-            ("explain", {"target": list("012301"), "method": list(clarp.methods())}, 422, "42 maps"),
+            ("explain", {"target": list("012301"), "method": list(clarp.methods())}, 422, "48 maps"),
             ("picture", {"method": "x"}, 422, "unknown method"),
             ("picture", {"style": "pie"}, 422, "style is 'pie': Input should be 'overlay', 'pixels'"),
             ("picture", {"colours": "jet"}, 422, "colours is 'jet': Input should be 'vik' or 'bam'"),
