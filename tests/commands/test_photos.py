@@ -122,6 +122,7 @@ def test_what_was_explained_before_ctrl_c_is_kept_and_no_process_is(toys, tmp_pa
     assert psutil.wait_procs(below, timeout=20)[1] == []
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_written_stops_it_with_one_sentence(toys, tmp_path, capsys):
     folder, arguments = toys
     out = tmp_path / "out"

@@ -60,6 +60,7 @@ def test_all_is_as_by_one_process_and_each_photo_is_opened_once(toys, on, tmp_pa
     assert len({digest for _, digest in found}) == len(found) == 60
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_its_piece_only(toys, on, tmp_path):
     folder, arguments = toys
     opened(folder)
@@ -99,6 +100,7 @@ def test_a_piece_that_ends_its_worker_five_times_fails_and_the_others_are_there(
     assert all(failure["error"].startswith(said) for failure in failed)
 
 
+@pytest.mark.slow
 def test_what_was_explained_before_ctrl_c_is_kept(toys, on, tmp_path):
     folder, arguments = toys
     opened(folder)
@@ -123,6 +125,7 @@ def test_what_was_explained_before_ctrl_c_is_kept(toys, on, tmp_path):
     check_manifest_has_what_is_there(out)
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_written_stops_it_with_one_sentence(toys, on, tmp_path, capsys):
     folder, arguments = toys
     out = tmp_path / "out"
