@@ -3,7 +3,7 @@
 import re
 from functools import partial
 
-from griffe import Docstring, Extension, NameResolutionError, Object
+from griffe import Docstring, Extension, Module, NameResolutionError, Object
 
 ROLE = re.compile(r":(?:class|func|meth|mod|attr|data|exc):`~?([\w.]+)`")
 DOCTEST = re.compile(r"^( *)>>> .*(?:\n *\S.*)*", re.MULTILINE)
@@ -33,3 +33,6 @@ class Docstrings(Extension):
             text = DOCTEST.sub(r"\n\1```pycon\n\g<0>\n\1```", obj.docstring.value)
             text = ROLE.sub(partial(reference, inside=obj), text)
             obj.docstring.value = PAGE.sub(r'<a href="../\1.html\2">\1</a>', text)
+
+    def on_package(self, *, pkg: Module, **_: object) -> None:
+        self.on_object(obj=pkg)  # griffe calls on_object for all but the outermost module
