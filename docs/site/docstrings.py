@@ -1,9 +1,13 @@
-"""Docstrings as the site shows them: roles of Sphinx and names of pages become links, doctests become code."""
+"""What the API reference shows of the code: docstrings as Markdown, and the members that Python sees.
+
+Roles of Sphinx and names of pages become links, doctests become code.
+"""
 
 import re
+from collections.abc import Iterator
 from functools import partial
 
-from griffe import Docstring, Extension, Module, NameResolutionError, Object
+from griffe import Alias, Extension, GriffeLoader, Module, NameResolutionError, Object
 
 ROLE = re.compile(r":(?:class|func|meth|mod|attr|data|exc):`~?([\w.]+)`")
 DOCTEST = re.compile(r"^( *)>>> .*(?:\n *\S.*)*", re.MULTILINE)
@@ -25,14 +29,38 @@ def reference(role: re.Match[str], inside: Object) -> str:
     return f'<autoref optional identifier="{name}"><code>{role[1]}</code></autoref>'
 
 
-class Docstrings(Extension):
-    """Rewrites each docstring before it is parsed."""
+def everything(inside: Object) -> Iterator[Object]:
+    """What is defined in a package, and the package itself."""
+    yield inside
+    for member in tuple(inside.members.values()):
+        if isinstance(member, Object):
+            yield from everything(member)
 
-    def on_object(self, *, obj: Object, **_: object) -> None:
-        if isinstance(obj.docstring, Docstring):
-            text = DOCTEST.sub(r"\n\1```pycon\n\g<0>\n\1```", obj.docstring.value)
-            text = ROLE.sub(partial(reference, inside=obj), text)
-            obj.docstring.value = PAGE.sub(r'<a href="../\1.html\2">\1</a>', text)
 
-    def on_package(self, *, pkg: Module, **_: object) -> None:
-        self.on_object(obj=pkg)  # griffe calls on_object for all but the outermost module
+def markdown(text: str, obj: Object) -> str:
+    """The docstring of an object, as Markdown."""
+    text = DOCTEST.sub(r"\n\1```pycon\n\g<0>\n\1```", text)
+    text = ROLE.sub(partial(reference, inside=obj), text)
+    return PAGE.sub(r'<a href="../\1.html\2">\1</a>', text)
+
+
+def unshadow(package: Module) -> None:
+    """Show the function that a package exports in place of the module of the same name, as Python does."""
+    for name in package.exports or ():
+        member = package.members.get(str(name))
+        if isinstance(member, Module) and name in member.members:
+            package.set_member(str(name), Alias(str(name), member.members[name], parent=package))
+
+
+class Shown(Extension):
+    """Rewrites a package once, when griffe has read it."""
+
+    def on_package(self, *, pkg: Module, loader: GriffeLoader, **_: object) -> None:
+        found = list(everything(pkg))
+        for obj in found:
+            if obj.docstring:
+                obj.docstring.value = markdown(obj.docstring.value, obj)
+        loader.resolve_aliases(implicit=True, external=False)
+        for obj in found:
+            if isinstance(obj, Module):
+                unshadow(obj)
