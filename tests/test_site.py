@@ -115,7 +115,7 @@ def test_docstrings_are_markdown(built):
     for page in (built / "api").glob("*.html"):
         text = page.read_text(encoding="utf-8")
         assert not re.findall(
-            r":(?:class|func|meth|mod|attr|data|exc):|<blockquote>|\bArgs:|Raises:\n", text
+            r":(?:class|func|meth|mod|attr|data|exc):|<blockquote>|```|\bArgs:|Raises:\n", text
         ), page
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from griffe import Alias, Extension, GriffeLoader, Module, NameResolutionError, Object
 
 ROLE = re.compile(r":(?:class|func|meth|mod|attr|data|exc):`~?([\w.]+)`")
-DOCTEST = re.compile(r"^( *)>>> .*(?:\n *\S.*)*", re.MULTILINE)
+DOCTEST = re.compile(r"(^ *Example:\n)?^( *)(>>> .*(?:\n *\S.*)*)", re.MULTILINE)
 PAGE = re.compile(r"docs/([\w-]+)\.md(#[\w-]+)?")
 
 
@@ -37,9 +37,15 @@ def everything(inside: Object) -> Iterator[Object]:
             yield from everything(member)
 
 
+def fenced(doctest: re.Match[str]) -> str:
+    """A doctest as a block of code; a section's title has to stand directly above what is in it."""
+    title, indent, code = doctest.groups()
+    return f"{title or chr(10)}{indent}```pycon\n{indent}{code}\n{indent}```"
+
+
 def markdown(text: str, obj: Object) -> str:
     """The docstring of an object, as Markdown."""
-    text = DOCTEST.sub(r"\n\1```pycon\n\g<0>\n\1```", text)
+    text = DOCTEST.sub(fenced, text)
     text = ROLE.sub(partial(reference, inside=obj), text)
     return PAGE.sub(r'<a href="../\1.html\2">\1</a>', text)
 
