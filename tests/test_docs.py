@@ -55,7 +55,7 @@ def test_tutorials_print_what_they_say(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run(name)
-    said = re.findall(r"^print\(.*\) +# (.*)$", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
+    said = re.findall(r"^print\(.*\)\n# (.*)$", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
     assert said
     assert capsys.readouterr().out.splitlines() == said
 
