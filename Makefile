@@ -62,7 +62,7 @@ lint: $(VENV)/.dev
 
 site: $(VENV)/.dev  ## the documentation as pages, to ./site/: open site/index.html
 	$(BIN)/python docs/generate_llms.py
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 release-check: $(BIN)/python  ## wheel and sdist in empty environments, on the lowest and the newest PyTorch: gigabytes, minutes
 	$(BIN)/python tests/release_check.py --python $(PYTHON) --newest $(NEWEST)
