@@ -44,11 +44,6 @@ def outside() -> set[Path]:
     return {path for path in seen if not path.is_relative_to(DOCS)}
 
 
-def relative(path: PurePosixPath, start: PurePosixPath) -> str:
-    """A path as seen from a folder."""
-    return posixpath.relpath(path, start)
-
-
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """GitHub's names of headings, so that one anchor serves both."""
     config.mdx_configs["toc"]["slugify"] = slugify(case="lower")
@@ -67,6 +62,6 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     def moved(link: re.Match[str]) -> str:
         target = (here.parent / link[0]).resolve()
-        return relative(place(target), place(here).parent) if target.is_file() else link[0]
+        return posixpath.relpath(place(target), place(here).parent) if target.is_file() else link[0]
 
     return LINK.sub(moved, markdown)
