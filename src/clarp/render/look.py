@@ -7,6 +7,8 @@ from typing import Literal, get_args
 from clarp.render.palette import OF_TWO, PALETTES, PaletteName
 
 Style = Literal["overlay", "pixels", "heatmap", "contours", "signs", "region", "versus"]
+"""How a map is drawn: one of :data:`clarp.render.STYLES`."""
+
 STYLES: tuple[Style, ...] = get_args(Style)
 """``overlay``: smoothed, over the photo; ``pixels``: the raw map over the photo; ``heatmap``: the raw map
 alone; ``contours``: lines of equal relevance; ``signs``: what speaks for and what speaks against apart;
