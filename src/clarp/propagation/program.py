@@ -47,6 +47,10 @@ class Program:
             half the memory.
         gradients: whether :meth:`gradients` will be called, so that the forward pass keeps what it reads.
         secants: whether :meth:`differences` will be called, so that the forward pass keeps all values.
+
+    Attributes:
+        plan: as given.
+        back: as given.
     """
 
     def __init__(
@@ -61,7 +65,7 @@ class Program:
     ) -> None:
         self.plan = plan
         self._image_independent = plan.graph.image_independent()
-        self._back = back
+        self.back = back
         self._constants = Constants.of(plan, device, dtype, back)
         self._kept = {plan.graph.output}
         if secants:
@@ -122,7 +126,7 @@ class Program:
 
         def keep(name: str) -> None:
             if name in self._kept:
-                kept[name] = values[name].to(self._back)
+                kept[name] = values[name].to(self.back)
 
         for name in shapes:
             keep(name)
@@ -134,7 +138,7 @@ class Program:
                 output, memo = node.operation.forward(inputs, self.tensors)
             values[node.name], shapes[node.name] = output, output.shape
             if memo is not None:
-                memos[node.name] = in_dtype(memo, self._back)
+                memos[node.name] = in_dtype(memo, self.back)
             keep(node.name)
             for name in self._last_read.get(node.name, ()):
                 del values[name]
@@ -148,7 +152,7 @@ class Program:
         Seed is (K, B, N). The order is from the last layer to the first, on demand, so that only one is in
         memory.
         """
-        arrived = {self.plan.graph.output: seed.to(self._back)}
+        arrived = {self.plan.graph.output: seed.to(self.back)}
         for node in reversed(self.plan.graph.nodes):
             gradient = arrived.pop(node.name, None)
             if gradient is None:
@@ -172,7 +176,7 @@ class Program:
         """
         graph = self.plan.graph
         wanted = {HookPoint(graph.input), *wanted}
-        arrived = {graph.output: seed.to(self._back)}
+        arrived = {graph.output: seed.to(self.back)}
         found: dict[HookPoint, Tensor] = {}
 
         def take(point: HookPoint, secants: Tensor) -> None:
@@ -218,7 +222,7 @@ class Program:
             wanted: where else to keep the relevance: as it goes on from there, behind selection.
         """
         graph = self.plan.graph
-        dtype, seed = seed.dtype, seed.to(self._back)
+        dtype, seed = seed.dtype, seed.to(self.back)
         arrived, sums = {graph.output: seed}, {graph.output: sample_sums(seed)}
         moved = self._moved_bounds(bounds, cached)
         head = self.plan.head().name if dual_from is not None else None
@@ -299,7 +303,7 @@ class Program:
                     for end in (0, 1)
                 )
                 moved[node.name] = (torch.minimum(one, other), torch.maximum(one, other))
-        return {name: (low.to(self._back), high.to(self._back)) for name, (low, high) in moved.items()}
+        return {name: (low.to(self.back), high.to(self.back)) for name, (low, high) in moved.items()}
 
 
 def _modulated(factors: Tensor, value: Tensor) -> Tensor:
