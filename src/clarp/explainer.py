@@ -158,7 +158,13 @@ class Explainer:
 
     def __getstate__(self) -> dict[str, object]:
         """Without what was made for this model in this process: a copy makes its own."""
-        return {**vars(self), "_channels_read": None, "_lock": None}
+        own = {
+            "_programs": Programs(),
+            "_watch": LossWatch(*self.lost),
+            "_channels_read": None,
+            "_lock": None,
+        }
+        return {**vars(self), **own}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         vars(self).update(state, _channels_read=WeakKeyDictionary(), _lock=RLock())

@@ -40,10 +40,6 @@ class Programs:
     def __init__(self) -> None:
         self._made: dict[object, Program] = {}
 
-    def __reduce__(self) -> tuple[type, tuple[()]]:
-        """What was made for a model in this process stays in it."""
-        return type(self), ()
-
     def of(self, key: object, graph: Graph, new: Callable[[Graph], Program]) -> Program:
         """The program of a graph, made anew where there is none, or one of an older graph, at this key."""
         if graph.again is not None:  # of the weights as they are now
