@@ -71,6 +71,7 @@ WEIGHTED, AVERAGE, POOLING = "operations/linear.py", "operations/average.py", "o
 SHAPE, INDEXING = "operations/shape.py", "operations/indexing.py"
 ELEMENTWISE, OPERATIONS = "operations/elementwise.py", "operations/attention.py"
 PROGRAM, FOLDS = "propagation/program.py", "capture/folds.py"
+HANDING, PLACED = "propagation/handing.py", "propagation/constants.py"
 CONDITION, POWER, SAMPLING = "operations/condition.py", "operations/power.py", "operations/sampling.py"
 TASK, TASKS = "task.py", "tests/test_task.py"
 EXPLAINED, RECORDED = "exporting/explained.py", "tests/exporting/test_recorded.py"
@@ -274,11 +275,11 @@ MUTANTS = (
     Mutant(PROGRAM, "share.add_(other) if fresh and may_overwrite(share, other) else other + share", "share", RESNETS),
     Mutant(PROGRAM, "fresh = isinstance(node.operation, WeightedLinear)", "fresh = True", f"{SELECTION}::test_the_gradient_of_a_value_that_several_sums_read"),
     Mutant(PROGRAM, "fresh=shares.fresh and HookPoint(name, node.name) not in wanted", "fresh=shares.fresh", "tests/test_layers.py::test_a_norm_that_is_read_around"),
-    Mutant(PROGRAM, "negated = -context.tensors[operation.weight]", "negated = context.tensors[operation.weight]", DUAL),
-    Mutant(PROGRAM, "second = rule.propagate(relevance[dual_from:], _dual(replace(context, selected=other)))", "second = rule.propagate(relevance[dual_from:], replace(context, selected=other))", DUAL),
+    Mutant(HANDING, "negated = -context.tensors[operation.weight]", "negated = context.tensors[operation.weight]", DUAL),
+    Mutant(HANDING, "second = rule.propagate(relevance[dual_from:], _dual(replace(context, selected=other)))", "second = rule.propagate(relevance[dual_from:], replace(context, selected=other))", DUAL),
     Mutant(PROGRAM, "amount = left if passes else sample_sums(share)", "amount = left", BALANCE),
-    Mutant(PROGRAM, "selected = relevance if selector is None else selector.select(name, relevance)", "selected = relevance", SELECTIONS),
-    Mutant(PROGRAM, "made = (weight != 0).to(weight) if reads else part(weight)", "prepared = part(weight)", f"{CHOICES}::test_flat_and_w_square_of_a_resampling"),
+    Mutant(HANDING, "left = relevance if selector is None else selector.select(name, relevance)", "left = relevance", SELECTIONS),
+    Mutant(PLACED, "made = (weight != 0).to(weight) if reads else part(weight)", "made = part(weight)", f"{CHOICES}::test_flat_and_w_square_of_a_resampling"),
     Mutant(CONDITION, "(self.first, gradient * chosen),", "(self.first, gradient),", f"{CHOICES}::test_where_gives_to_what_was_chosen"),
     Mutant(CONDITION, "(self.second, gradient * ~chosen),", "(self.second, gradient * chosen),", f"{CHOICES}::test_where_gives_to_what_was_chosen"),
     Mutant("rules/condition.py", "inputs: list[Tensor | None] = [None, *shares[1:]] if asks else [*shares]", "inputs: list[Tensor | None] = [*shares]", f"{CHOICES}::test_what_a_constant_was_chosen_for_is_the_bias"),

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 import clarp
 from clarp import batching
-from clarp import explainer as explainer_module
+from clarp import programs as programs_module
 from clarp.batching import Need, free_memory
+from clarp.explaining import Explaining
 from clarp.network import Network
 from clarp.operations import Convolution
 from clarp.query import Query
@@ -92,13 +93,13 @@ def test_parts_equal_the_whole(method: str, question: str, monkeypatch: pytest.M
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """How many images and targets each part had."""
     found: list[tuple[int, int]] = []
-    explain = clarp.Explainer._explain
+    explain = Explaining.at_once
 
-    def noted(self: clarp.Explainer, query: Query, *rest: Any) -> Any:
+    def noted(self: Explaining, query: Query) -> Any:
         found.append((len(query.images), query.targets))
-        return explain(self, query, *rest)
+        return explain(self, query)
 
-    monkeypatch.setattr(clarp.Explainer, "_explain", noted)
+    monkeypatch.setattr(Explaining, "at_once", noted)
     return found
 
 
@@ -275,11 +276,11 @@ def test_free_memory_is_what_the_container_has_left(tmp_path, monkeypatch) -> No
 
 
 def test_programs_of_old_sizes_go(monkeypatch) -> None:
-    monkeypatch.setattr(explainer_module, "KEPT", 2)
+    monkeypatch.setattr(programs_module, "KEPT", 2)
     explainer = clarp.Explainer(model(), "lrp")
     for size in (8, 9, 8, 10):
         explainer(images(1, 3, size, 8))
-    assert [key[0] for key in explainer._programs] == [(3, 8, 8), (3, 10, 8)]
+    assert [key[0] for key in explainer._programs._made] == [(3, 8, 8), (3, 10, 8)]
 
 
 @pytest.mark.parametrize("shape", [(5,), (B, 5), (1, 5), (B, 2, 5), (B, 1, 5)])

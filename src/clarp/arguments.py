@@ -1,17 +1,13 @@
 """What an explainer is given, checked."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from clarp.capture.further import Further, check_arguments
 from clarp.network import Network
-
-if TYPE_CHECKING:
-    from clarp.compiled import Compiler
-    from clarp.exporting.runtime import OnnxRuntime
 
 RANKS = (3, 4, 5)
 """How many axes a batch can have: signals, images, and volumes, clips or several views."""
@@ -188,39 +184,6 @@ def check_engine_computes(engine: EngineName, device: torch.device | None, dtype
             f"engine is {engine!r}, which computes in float32, and the type is {dtype}: take "
             "dtype='float32', or leave engine out."
         )
-
-
-def runner_of(backend: object, engine: EngineName, network: Network) -> "Compiler | OnnxRuntime | None":
-    """What runs the passes in PyTorch's place.
-
-    Args:
-        backend: what was given as ``compile``.
-        engine: what computes.
-        network: the model, whose cache the engine shares.
-
-    Raises:
-        TypeError: ``compile`` is neither a bool nor the name of a backend.
-        ValueError: both were given.
-        ModuleNotFoundError: the engine is not installed; the message says how to install it.
-    """
-    if engine == "onnxruntime":
-        if backend is not False:
-            raise ValueError(
-                f"engine is {engine!r} and compile is {backend!r}, expected one of them: torch.compile is "
-                "PyTorch's."
-            )
-        from clarp.exporting.runtime import OnnxRuntime  # noqa: PLC0415  of an extra
-
-        return OnnxRuntime(network.cache)
-    if backend is False:
-        return None
-    if backend is not True and not isinstance(backend, str):
-        raise TypeError(
-            f"compile is {backend!r}, expected True, False or the name of a backend of torch.compile."
-        )
-    from clarp.compiled import Compiler  # noqa: PLC0415  imports PyTorch's tracer
-
-    return Compiler("inductor" if backend is True else backend)
 
 
 def checked_dtype(dtype: object) -> torch.dtype | None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 from weakref import WeakKeyDictionary
 
 import torch
@@ -13,9 +13,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from clarp.errors import CaptureError
 from clarp.passes import Maps
 from clarp.propagation import Entry, ForwardCache, Ledger, Program
+from clarp.runner import Computation, Result
 from clarp.tree import filled, tensors
 
-Result = TypeVar("Result")
 CARRIERS = (ForwardCache, Maps, Ledger, Entry)
 """Whose fields hold tensors; what else is in them stays as it was when the program was recorded."""
 
@@ -85,27 +85,16 @@ class Compiler:
         """What was compiled stays in its process."""
         return type(self), (self.backend,)
 
-    def run(
-        self,
-        program: Program,
-        what: str,
-        function: Callable[..., Result],
-        arguments: Sequence[object],
-        per_target: Sequence[Tensor] = (),
-    ) -> Result:
-        """``function(program, *arguments, *per_target)``.
-
-        Args:
-            program: for which; when it goes, what was compiled for it goes.
-            what: tells the function from others of the same program, and from itself in other circumstances.
-            function: of tensors, and of what holds them; nothing that it does may depend on their values.
-            arguments: for it.
-            per_target: for it, (K, ...) each.
-        """
-        arguments = (*arguments, *per_target)
-        of_program = self._recorded.setdefault(program, {})
-        key = what, tuple((tensor.shape, tensor.stride()) for tensor in tensors(arguments, CARRIERS))
+    def run(self, computation: Computation[Result]) -> Result:
+        """The computation's result, as of :class:`~clarp.runner.Runner`."""
+        arguments = (*computation.arguments, *computation.per_target)
+        of_program = self._recorded.setdefault(computation.program, {})
+        key = (
+            computation.what,
+            tuple((tensor.shape, tensor.stride()) for tensor in tensors(arguments, CARRIERS)),
+        )
         if key not in of_program:
-            of_program[key] = Recorded.of(partial(function, program), arguments, self.backend)
+            function = partial(computation.function, computation.program)
+            of_program[key] = Recorded.of(function, arguments, self.backend)
         found: Result = of_program[key](arguments)
         return found

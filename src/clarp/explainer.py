@@ -1,12 +1,9 @@
 """The explainer: from a model and images to an explanation."""
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from threading import RLock
-from typing import TypeVar
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -21,31 +18,30 @@ from clarp.arguments import (
     checked_engine,
     checked_images,
     checked_inputs,
-    runner_of,
 )
-from clarp.batching import BatchSize, Need, Parts, check_batch_size
-from clarp.bounds import Bounds, checked_bounds, source
+from clarp.batching import BatchSize, check_batch_size
+from clarp.bounds import Bounds, checked_bounds
 from clarp.capture import Graph
 from clarp.capture.further import NOTHING, Further
 from clarp.channels import Channels, channels_of, check_channels
 from clarp.classes import ClassNames, checked_labels, numbered
-from clarp.errors import RelevanceLost, level_of_the_user
+from clarp.errors import RelevanceLost
+from clarp.explaining import Explaining, forward_pass
 from clarp.explanation import Explanation
 from clarp.layers import layer_names, resolve_layers
-from clarp.method import Method, check_dual_rule
-from clarp.network import KEPT, Model, Network
+from clarp.method import Method
+from clarp.network import Model, Network
 from clarp.output import Output
 from clarp.parts import ExplainerParts
-from clarp.passes import Maps, Passes, is_empty, lost_of, warn_if_empty
+from clarp.passes import warn_if_empty
+from clarp.programs import Programs, program_of
 from clarp.propagation import Plan, Program, make_plan
 from clarp.query import Query
-from clarp.remedy import better
 from clarp.rules.composites import Composite
-from clarp.seeds import Vector
-from clarp.targets import Against, Target, integers
+from clarp.runner import runner_of
+from clarp.targets import Against, Target
 from clarp.task import Task, TaskName, checked_task, task_of
-
-Result = TypeVar("Result")
+from clarp.watching import LossWatch
 
 
 class Explainer:
@@ -154,19 +150,24 @@ class Explainer:
         self.engine = checked_engine(engine)
         check_engine_computes(self.engine, self._device, self._dtype)
         self._runner = runner_of(compile, self.engine, self.network)
-        self._programs: dict[object, Program] = {}
+        self._programs = Programs()
         self._further = NOTHING
-        self._watched: WeakSet[object] = WeakSet()
-        self._lost: list[RelevanceLost] = []
+        self._watch = LossWatch()
         self._channels_read: WeakKeyDictionary[Program, Channels] = WeakKeyDictionary()
         self._lock = RLock()
 
     def __getstate__(self) -> dict[str, object]:
         """Without what was made for this model in this process: a copy makes its own."""
-        return {**vars(self), "_programs": {}, "_watched": None, "_channels_read": None, "_lock": None}
+        own = {
+            "_programs": Programs(),
+            "_watch": LossWatch(*self.lost),
+            "_channels_read": None,
+            "_lock": None,
+        }
+        return {**vars(self), **own}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        vars(self).update(state, _watched=WeakSet(), _channels_read=WeakKeyDictionary(), _lock=RLock())
+        vars(self).update(state, _channels_read=WeakKeyDictionary(), _lock=RLock())
 
     def __repr__(self) -> str:
         name, method = self.network.name, self.method
@@ -175,7 +176,7 @@ class Explainer:
     @property
     def lost(self) -> tuple[RelevanceLost, ...]:
         """Its warnings of lost relevance so far."""
-        return tuple(self._lost)
+        return tuple(self._watch.lost)
 
     def __call__(
         self,
@@ -234,11 +235,14 @@ class Explainer:
         images, further = self._checked(images, inputs)
         with self._recording(), torch.autocast(images.device.type, enabled=False):
             program, further = self._program(images, further)
-            query = self._query(program, images, further, target=target, against=against, layers=layers)
+            parts = self._parts(program)
+            names = self._names(parts.task)
+            query = self._query(parts, names, images, further, target=target, against=against, layers=layers)
+            explaining = Explaining(parts, self.network.name, names, self._runner, self._watch)
             if batch_size is None and self.engine == "torch":
-                found = self._explain(query, program)
+                found = explaining.at_once(query)
             else:
-                found = self._in_parts(query, program, batch_size)
+                found = explaining.in_parts(query, batch_size, one_by_one=self.engine != "torch")
         warn_if_empty(found.empty, found.target, found.ledger.size)
         return found
 
@@ -281,7 +285,7 @@ class Explainer:
         images, further = self._checked(torch.zeros(1, *input_shape, device=self.network.device), ())
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             program, _ = self._program(images, further)
-        return ExplainerParts(program, self.method, self._task(program), self.bounds, self._channels(program))
+            return self._parts(program)
 
     def probabilities(self, images: Tensor, *, inputs: Inputs = ()) -> Tensor:
         """What the model says, as its task has it: (B, classes); a binary task has two classes.
@@ -303,10 +307,9 @@ class Explainer:
         images, further = self._checked(images, inputs)
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             program, further = self._program(images, further)
-            if self.engine == "torch":
-                cached = self._run(program, "forward", Program.forward, (images, further.tensors))
-            else:  # for any number of images
-                cached = program.forward(images, further.tensors)
+            computation = forward_pass(program, self.method, images, further)
+            # PyTorch takes any number of images.
+            cached = self._runner.run(computation) if self.engine == "torch" else computation()
             return self._task(program), cached.logits
 
     def _checked(self, images: Tensor, inputs: Inputs) -> tuple[Tensor, Further]:
@@ -321,11 +324,11 @@ class Explainer:
     def _task(self, program: Program) -> Task:
         return task_of(program.plan.graph, self.task, self.network.task)
 
-    def _channels(self, program: Program) -> Channels:
-        """Which axis of the images holds the channels."""
+    def _parts(self, program: Program) -> ExplainerParts:
+        task = self._task(program)
         if program not in self._channels_read:
             self._channels_read[program] = channels_of(program.plan.graph, self.channels)
-        return self._channels_read[program]
+        return ExplainerParts(program, self.method, task, self.bounds, self._channels_read[program])
 
     def _names(self, task: Task) -> ClassNames | None:
         return None if self.labels is None else ClassNames(task.labels(self.labels), self.network.name)
@@ -350,13 +353,10 @@ class Explainer:
         own = (self.network.dtype or given) if self._dtype is None else self._dtype
         return torch.float32 if own in (torch.float16, torch.bfloat16) else own
 
-    def _back(self, images: Tensor) -> torch.dtype:
-        """The type to go back in."""
-        return torch.bfloat16 if self._dtype == torch.bfloat16 else images.dtype
-
     def _query(
         self,
-        program: Program,
+        parts: ExplainerParts,
+        names: ClassNames | None,
         images: Tensor,
         further: Further,
         *,
@@ -365,8 +365,8 @@ class Explainer:
         layers: Sequence[str],
     ) -> Query:
         """What is asked of a program, checked."""
-        graph, task = program.plan.graph, self._task(program)
-        points, names = resolve_layers(layers, graph), self._names(task)
+        graph = parts.program.plan.graph
+        points = resolve_layers(layers, graph)
         return Query.checked(
             images,
             further,
@@ -375,151 +375,25 @@ class Explainer:
             layers=points,
             bounds=self.bounds,
             method=self.method,
-            task=task,
-            channels=self._channels(program),
+            task=parts.task,
+            channels=parts.channels,
             logits=next(node.shape[0] for node in graph if node.name == graph.output),
         )
-
-    def _in_parts(self, query: Query, program: Program, size: BatchSize) -> Explanation:
-        """What :meth:`_explain` gives, part after part; rivals that can't be are found before the first."""
-        against, batch = query.against, len(query.images)
-        rivals = None if against is None else integers("against", against)
-        if rivals is not None and (query.target is not None or (rivals.ndim == 2 and len(rivals) != batch)):
-            known = torch.zeros(batch, dtype=torch.long) if query.target is None else query.target.cpu()
-            self._task(program).rivals(against, known.view(batch, -1).t(), query.logits)
-        need = Need.of(program.plan, self.method, self._back(query.images))
-        parts = Parts.fitting(
-            lambda rows, columns: self._explain(query.part(rows, columns), program),
-            size,
-            query.targets,
-            need,
-            query.images.device,
-        )
-        if self.engine != "torch":
-            parts.images = 1
-        found = parts.of(range(batch), range(query.targets))
-        return replace(found, images=query.images, against=rivals)
-
-    def _explain(self, query: Query, program: Program) -> Explanation:
-        """The explanation of all at once."""
-        task, images = self._task(program), query.images
-        cached = self._run(program, "forward", Program.forward, (images, query.further.tensors))
-        classes = task.scores(cached.logits).argmax(1) if query.target is None else query.target
-        chosen = (classes.unsqueeze(1) if classes.ndim == 1 else classes).t().contiguous()
-        rivals, targets = self._rivals(task, query.against, chosen, cached.logits), task.columns(chosen)
-        initial = query.seed.relevance(cached.logits, targets, rivals)
-        axis = self._channels(program).axis
-        passes = Passes(self.method, program, cached, targets, rivals, initial, query.bounds, axis)
-        points = frozenset(query.layers.values())
-        maps = self._run(
-            program,
-            f"back {sorted(map(repr, points))}",
-            lambda program, cached, bounds, targets, rivals, seed: Passes(
-                self.method, program, cached, targets, rivals, seed, bounds, axis
-            ).maps(points),
-            (cached, query.bounds),
-            (targets, rivals, initial),
-        )
-        with torch.no_grad():
-            self._watch(passes, maps, images, chosen, query.first)
-        maps = maps.signed(None if isinstance(self.method.seed, Vector) else task.signs(chosen))
-        relevance = maps.relevance.clamp(min=0) if self.method.rectify else maps.relevance
-        single, names, channels = classes.ndim == 1, self._names(task), self._channels(program)
-
-        def sample_first(value: Tensor) -> Tensor:
-            return value[0] if single else value.transpose(0, 1)
-
-        return Explanation(
-            relevance=sample_first(relevance),
-            logits=cached.logits,
-            target=classes,
-            against=None if query.against is None else torch.as_tensor(query.against),
-            method=self.method,
-            ledger=maps.ledger.map(lambda value: sample_first(value.detach())),
-            selection_skipped=sample_first(maps.skipped),
-            layers={name: sample_first(maps.layers[point]) for name, point in query.layers.items()},
-            images=images,
-            bounds_source=source(self.bounds, program.plan),
-            model=self.network.name,
-            empty=sample_first(is_empty(relevance, maps.ledger.size)),
-            question=task,
-            labels=None if names is None else names.labels,
-            channels=channels.axis,
-            assumed=(channels.note,) if channels.note else (),
-        )
-
-    def _run(
-        self,
-        program: Program,
-        what: str,
-        function: Callable[..., Result],
-        arguments: Sequence[object],
-        per_target: Sequence[Tensor] = (),
-    ) -> Result:
-        """``function(program, *arguments, *per_target)``, compiled or by an engine if that was asked for."""
-        if self._runner is None:
-            return function(program, *arguments, *per_target)
-        method = self.method
-        # What the passes read of it beside the rules, which are the program's.
-        circumstances = (
-            f"{what} {method.passes} {method.normalisation} {method.selections!r} {method.covering!r}"
-        )
-        return self._runner.run(program, circumstances, function, arguments, per_target)
-
-    def _watch(self, passes: Passes, maps: Maps, images: Tensor, classes: Tensor, first: int) -> None:
-        """Warn of lost relevance, once for each program, and say what loses less; the classes are (K, B)."""
-        graph = passes.program.plan.graph
-        watched = passes.program if graph.again is None else graph.again
-        if watched in self._watched or self.method.covering is not None:
-            return  # what differences add up to may be anything, also nothing
-        found = lost_of(passes.amounts(maps), classes, first)
-        if found is not None:
-            warning, row, column = found
-            warning.better = better(passes, images[column], row, column, self._back(images))
-            self._lost.append(warning)
-            warnings.warn(warning, stacklevel=level_of_the_user())
-        if found is not None or not maps.one_sign:  # to look at a contrast costs more passes
-            self._watched.add(watched)
-
-    def _rivals(self, task: Task, against: Against, targets: Tensor, logits: Tensor) -> Tensor:
-        """Which logits each of the classes (K, B) is contrasted with, bool (K, B, N)."""
-        if not self.method.has_rivals:
-            return torch.zeros(*targets.shape, logits.shape[1], dtype=torch.bool, device=logits.device)
-        return task.rivals(against, targets, logits.shape[1])
 
     def _program(self, images: Tensor, further: Further = NOTHING) -> tuple[Program, Further]:
         """The program for images of this size and such inputs, made anew after a capture, and its inputs."""
         with self._lock:
-            graph, self._further = self.network.settled(tuple(images.shape[1:]), images.dtype, further)
-            return self._made(images, self._further, graph), self._further
-
-    def _made(self, images: Tensor, further: Further, graph: Graph) -> Program:
-        if graph.again is not None:  # of the weights as they are now
-            return self._new(images, replace(graph.again(), again=graph.again))
-        key = tuple(images.shape[1:]), further.signature
-        program = self._programs.pop(key, None)
-        if program is None or program.plan.graph is not graph:
-            program = self._new(images, graph)
-        self._programs[key] = program  # now the last used
-        while len(self._programs) > KEPT:
-            del self._programs[next(iter(self._programs))]
-        return program
+            shape = tuple(images.shape[1:])
+            graph, self._further = self.network.settled(shape, images.dtype, further)
+            key = shape, self._further.signature
+            return self._programs.of(key, graph, lambda graph: self._new(images, graph)), self._further
 
     def _new(self, images: Tensor, graph: Graph) -> Program:
         """The program of a graph."""
         check_engine_computes(self.engine, images.device, images.dtype)
         self.method = self._asked.on(graph)
-        plan = make_plan(graph, self.method.rules)
-        if self.method.passes == "dual":
-            check_dual_rule(next(step.rule for step in plan if step.node is plan.head()))
-        return Program(
-            plan,
-            images.device,
-            images.dtype,
-            self._back(images),
-            gradients=bool(self.method.selections),
-            secants=self.method.covering is not None,
-        )
+        back = torch.bfloat16 if self._dtype == torch.bfloat16 else images.dtype
+        return program_of(graph, self.method, images.device, images.dtype, back)
 
 
 def attribute(

@@ -89,7 +89,7 @@ def write_summed(path: Path, write: Callable[[BinaryIO], object]) -> None:
     The checksum is written last: a new file with an old checksum counts as damaged.
     """
     write_atomically(path, write)
-    line = f"{_digest(path)}  {path.name}\n"
+    line = f"{file_sha256(path)}  {path.name}\n"
     write_atomically(_sum_of(path), lambda file: file.write(line.encode()))
 
 
@@ -106,7 +106,9 @@ def whole(path: Path) -> bool:
     (True, False)
     """
     try:
-        return _sum_of(path).read_text(encoding="utf-8", errors="replace").partition(" ")[0] == _digest(path)
+        return _sum_of(path).read_text(encoding="utf-8", errors="replace").partition(" ")[0] == file_sha256(
+            path
+        )
     except OSError:
         return False
 
@@ -120,7 +122,12 @@ def _sum_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
 
-def _digest(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, as hexadecimal digits.
+
+    Raises:
+        OSError: it is missing or unreadable.
+    """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -2,20 +2,17 @@
 
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from clarp.passes import ENOUGH, TOO_MUCH, Passes, arrived
-from clarp.propagation import Program, make_plan
+from clarp.programs import program_of
 from clarp.propagation.plan import has_depthwise
 from clarp.rules.composites import Composite, default, settled
 
 _CONSERVING = ("zplus-box", "epsilon-plus-box")
 
 
-def better(
-    passes: Passes, image: Tensor, row: int, column: int, back: torch.dtype
-) -> tuple[str, float] | None:
+def better(passes: Passes, image: Tensor, row: int, column: int) -> tuple[str, float] | None:
     """The composite that brings at least half of this relevance to the pixels, and how much it brings.
 
     Args:
@@ -23,7 +20,6 @@ def better(
         image: the one where it was lost, (C, H, W).
         row: which target's.
         column: the image's number among those of the passes.
-        back: the type to go back in.
 
     Returns:
         None where none of those that conserve by their rules does.
@@ -43,7 +39,7 @@ def better(
         if composite.name == now.name:
             continue
         try:
-            share = _share(alone, composite, image, back)
+            share = _share(alone, composite, image)
         except ValueError:  # the method can't have this composite, as CLRP2 can't have epsilon in the head
             continue
         if ENOUGH <= share <= TOO_MUCH:
@@ -51,10 +47,10 @@ def better(
     return None
 
 
-def _share(passes: Passes, composite: Composite, image: Tensor, back: torch.dtype) -> float:
+def _share(passes: Passes, composite: Composite, image: Tensor) -> float:
     """What reaches the pixels with another composite, of one image (C, H, W) and one target."""
     method = replace(passes.method, composite=composite)
-    plan = make_plan(passes.program.plan.graph, composite)
-    program = Program(plan, image.device, image.dtype, back, gradients=bool(method.selections))
+    now = passes.program
+    program = program_of(now.plan.graph, method, image.device, image.dtype, now.back)
     other = replace(passes, method=method, program=program, cached=program.forward(image[None]))
     return float(arrived(other.amounts(other.maps(()))).min())

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load, save
 
 from cache.nets_in_files import graph, same
-from clarp.cache.form import DOCUMENT, LENGTH
+from clarp.cache.checksum import with_checksum, without_checksum
+from clarp.cache.form import DOCUMENT
 from clarp.files import read_regular
 
 POSIX = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no owners here")
@@ -26,13 +27,13 @@ def entry(folder: Path) -> Path:
 
 def forge(path: Path, change) -> None:
     """Another document or other values, under a checksum that is right."""
-    values = load(path.read_bytes()[LENGTH:])
+    values = load(without_checksum(path.read_bytes()))
     document = json.loads(values[DOCUMENT].numpy().tobytes())
     changed = change(document, values)
     text = json.dumps(document if changed is None else changed).encode()
     values[DOCUMENT] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
     payload = save(values)
-    path.write_bytes(hashlib.sha256(payload).hexdigest().encode() + payload)
+    path.write_bytes(with_checksum(payload))
 
 
 def other_values(_, values) -> None:

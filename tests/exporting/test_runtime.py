@@ -20,6 +20,7 @@ from clarp.exporting import recording, runtime
 from clarp.network import Network
 from clarp.rules import Pass
 from clarp.rules.rule import Shares
+from clarp.runner import Computation
 from golden.networks import images, network
 from oracle.calls import apart
 
@@ -70,9 +71,9 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     record = recording.recorded_function
 
-    def noting(*given: object) -> bytes:
-        found.append("back" if given[3] else "forward")
-        return record(*given)
+    def noting(computation: Computation[object]) -> bytes:
+        found.append("back" if computation.per_target else "forward")
+        return record(computation)
 
     monkeypatch.setattr(recording, "recorded_function", noting)
     return found

@@ -4,7 +4,6 @@ A file is the SHA-256 of what follows, then tensors as safetensors. The tensor `
 the graph's dataclasses, each with the name of its class. The model's own tensors are referred to by name.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
@@ -16,11 +15,11 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from clarp import operations
+from clarp.cache.checksum import with_checksum, without_checksum
 from clarp.capture import Graph, auxiliary, link
 from clarp.capture import graph as graph_module
 
 DOCUMENT, LOGITS, VALUE, ROWS = "graph", "logits", "value.", "rows."
-LENGTH = 64
 
 
 def _name(kind: type) -> str:
@@ -60,8 +59,7 @@ def to_bytes(graph: Graph, logits: Tensor, rows: Sequence[Tensor], state: Mappin
             places[name] = {"strides": list(torch.empty_like(tensor, device="meta").stride())}
     text = document_of(graph, tensors=places, rows=len(rows)).encode()
     tensors[DOCUMENT] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
-    payload = save(tensors)
-    content = hashlib.sha256(payload).hexdigest().encode() + payload
+    content = with_checksum(save(tensors))
     if replace(from_bytes(content, state)[0], tensors={}) != replace(graph, tensors={}):
         raise ValueError("it would not be the same when read")
     return content
@@ -85,9 +83,7 @@ def from_bytes(content: bytes, state: Mapping[str, Tensor]) -> tuple[Graph, Tens
     Raises:
         ValueError: these bytes are not what was written.
     """
-    payload = content[LENGTH:]
-    if hashlib.sha256(payload).hexdigest().encode() != content[:LENGTH]:
-        raise ValueError("the checksum is another")
+    payload = without_checksum(content)
     try:
         values = load(payload)
         document = json.loads(values[DOCUMENT].numpy().tobytes())

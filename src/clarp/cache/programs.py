@@ -9,14 +9,13 @@ from pathlib import Path
 
 import torch
 
+from clarp.cache.checksum import with_checksum, without_checksum
 from clarp.cache.folder import LIMIT, PROGRAM, keep
 from clarp.cache.form import document_of
 from clarp.cache.key import code_of
 from clarp.files import read_regular
 from clarp.propagation import Plan
 
-LENGTH = 64
-"""Of the SHA-256 in front, as digits."""
 MADE_BY = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime")
 
 
@@ -55,11 +54,8 @@ class ProgramCache:
     def load(self) -> bytes | None:
         """What was saved, or None."""
         try:
-            content = read_regular(self.path, LIMIT, own=True)
-        except OSError:
-            return None
-        payload = content[LENGTH:]
-        if hashlib.sha256(payload).hexdigest().encode() != content[:LENGTH]:
+            payload = without_checksum(read_regular(self.path, LIMIT, own=True))
+        except (OSError, ValueError):
             return None
         with suppress(OSError):
             self.path.touch()  # now the last used
@@ -68,7 +64,7 @@ class ProgramCache:
     def save(self, payload: bytes) -> None:
         """Write it; nothing happens if it or the folder can't be written."""
         with suppress(OSError):
-            keep(self.path, hashlib.sha256(payload).hexdigest().encode() + payload)
+            keep(self.path, with_checksum(payload))
 
 
 def _parts(plan: Plan, function: str) -> Iterator[bytes]:

@@ -1,6 +1,5 @@
 """``clarp compare``: one photo, several methods and classes, on one sheet."""
 
-import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout
@@ -18,6 +17,7 @@ from clarp.data.pairs import boxed_photos
 from clarp.data.sample import Object, checked_box
 from clarp.evaluation.attribution import Attributor, ClarpMethod, lossy, warnings_of
 from clarp.evaluation.metrics import EnergyPointing
+from clarp.files import file_sha256
 from clarp.geometry import Box, Geometry
 from clarp.images import notes_of, open_photo
 from clarp.manifest import class_entry, finite, head, look_entry, percent, scale_entry, task_entry, top, write
@@ -207,7 +207,7 @@ class _Comparison:
             "sheet": out.name,
             "photo": {
                 "file": str(self.file),
-                "sha256": hashlib.sha256(self.file.read_bytes()).hexdigest(),
+                "sha256": file_sha256(self.file),
                 "predictions": entries(top(self.probabilities)),
                 **({"notes": list(notes)} if notes else {}),
             },

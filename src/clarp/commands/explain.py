@@ -1,6 +1,5 @@
 """``clarp explain``: photos through a classifier and an explainer, to pictures, arrays and a manifest."""
 
-import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout, suppress
@@ -17,6 +16,7 @@ from clarp.commands.pipeline import Pipeline, explainer_of
 from clarp.commands.writing import Writer, output_stems
 from clarp.explainer import Explainer
 from clarp.exporting.explaining import FileExplainer
+from clarp.files import file_sha256
 from clarp.images import find_photos
 from clarp.layers import resolve_layers
 from clarp.manifest import bounds_of, head, look_entry, machine, percent, task_entry, write
@@ -134,17 +134,12 @@ def _model_options(options: ModelOptions | None) -> dict[str, Any]:
     file = program_file(options.model)
     return {
         "model": options.model,
-        "model_file_sha256": None if file is None or not file.is_file() else _sha256(file),
+        "model_file_sha256": None if file is None or not file.is_file() else file_sha256(file),
         "weights": None if options.weights is None else str(options.weights),
         "labels": None if options.labels is None else str(options.labels),
         "output": options.output,
         "task": options.task,
     }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _expected(name: str, session: Session, method: Method, look: Look) -> int:

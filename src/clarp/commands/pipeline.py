@@ -1,6 +1,5 @@
 """Reading, explaining and writing side by side: a photo is written while others are explained and read."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from clarp.commands.notes import lost_as_notes, note
 from clarp.commands.writing import ExplainedPhoto, Opened, Writer
 from clarp.explainer import Explainer
 from clarp.exporting.explaining import FileExplainer, FileExplanation
+from clarp.files import file_sha256
 from clarp.images import notes_of, open_photo
 from clarp.maps import PhotoMaps
 from clarp.method import Method
@@ -132,8 +132,7 @@ class Pipeline:
         """A photo, or its path and why it can't be read."""
         try:
             photo = open_photo(path)
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = file_sha256(path)
         except (ValueError, OSError, ModuleNotFoundError) as error:
             return path, str(error)
         side = self.writer.look.side(max(photo.size))

@@ -1,6 +1,5 @@
 """``clarp verify``: the maps of a folder made again, and whether they are the same."""
 
-import hashlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from clarp.commands.pipeline import Pipeline
 from clarp.commands.recorded import RecordedPhoto, RecordedRun
 from clarp.commands.writing import Writer, output_stems
 from clarp.exporting.explaining import FileExplainer
+from clarp.files import file_sha256
 from clarp.method import Method
 from clarp.models import registry
 from clarp.render import Look
@@ -268,7 +268,7 @@ class Verification:
 
 def _file_sum(options: ModelOptions | None) -> dict[str, str | None]:
     file = None if options is None else registry.program_file(options.model)
-    return {"model_file_sha256": None if file is None else _sha256(file)}
+    return {"model_file_sha256": None if file is None else file_sha256(file)}
 
 
 def _located(photo: RecordedPhoto, folder: Path | None) -> Path | str:
@@ -285,7 +285,7 @@ def _located(photo: RecordedPhoto, folder: Path | None) -> Path | str:
             if not place.is_file():
                 continue
             decoding.check_regular(place)
-            digest = _sha256(place)
+            digest = file_sha256(place)
         except (OSError, ValueError) as error:
             return f"the photo can't be read: {error}"
         if digest == photo.sha256:
@@ -294,11 +294,6 @@ def _located(photo: RecordedPhoto, folder: Path | None) -> Path | str:
     if others:
         return f"the photo has changed: its SHA-256 is {others[0]}, and was {photo.sha256}"
     return "the photo is not there; --photos names the folder where it is now"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _line(photo: VerifiedPhoto) -> str:

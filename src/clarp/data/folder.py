@@ -1,7 +1,7 @@
 """Folders of photos: labels from the folders' names, or from a table."""
 
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from stat import S_ISREG
@@ -101,27 +101,15 @@ def image_table(
         raise ValueError(
             f"{path} does not exist: give a CSV table with the columns {file_column},{class_column}"
         )
-    samples: dict[str, Sample] = {}
-    problems: list[Problem] = []
-    wrong: list[Contradiction] = []
-    listed: set[str] = set()
-    rows = read_rows(path, (file_column, class_column), _RIGHT_COLUMNS)
-    for line, file, label in labelled_rows(rows, table, classes, wrong):
-        if problem := _unusable(root, file, f"listed in {table}, line {line}", allowed=outside):
-            problems.append(problem)
-        else:
-            samples[file] = Sample(file, Photo(file, root, outside=outside), (label,))
-        listed.add(file)
-    if wrong:
-        raise AnnotationError(sorted(wrong, key=lambda each: each.line))
     others: list[Problem] = []
-    problems += [
-        Problem("unlabelled", file, f"not listed in {table}")
-        for file in _photos(root, others, outside=outside)
-        if file not in listed
-    ]
-    problems += [problem for problem in others if problem.file != table]
-    return Dataset(root.name, tuple(samples.values()), tuple(classes), tuple(problems))
+
+    def opened(file: str, absent: str) -> Photo | Problem:
+        found = _unusable(root, file, absent, allowed=outside)
+        return Photo(file, root, outside=outside) if found is None else found
+
+    rows = read_rows(path, (file_column, class_column), _RIGHT_COLUMNS)
+    there = _photos(root, others, outside=outside)
+    return labelled(root.name, table, rows, classes, opened=opened, photos=there, others=others)
 
 
 def existing_folder(root: str | Path) -> Path:
@@ -214,7 +202,51 @@ def class_column(names: Sequence[str]) -> str:
     return "classes" if "classes" in names else "class"
 
 
-def labelled_rows(
+def labelled(
+    name: str,
+    table: str,
+    rows: Iterable[TableRow],
+    classes: Sequence[str],
+    *,
+    opened: Callable[[str, str], Photo | Problem],
+    photos: Iterable[str],
+    others: list[Problem],
+) -> Dataset:
+    """The data set of a table.
+
+    Args:
+        name: of the data set.
+        table: the table's name.
+        rows: (file, class) each.
+        classes: the class names by index.
+        opened: the photo of a file, or its problem; the text is that of one that is absent.
+        photos: the files of all photos that are there, read when the table is known to be right.
+        others: the problems that ``photos`` finds while it is read.
+
+    Raises:
+        AnnotationError: rows that can't be; with their lines.
+    """
+    samples: dict[str, Sample] = {}
+    problems: list[Problem] = []
+    wrong: list[Contradiction] = []
+    listed: set[str] = set()
+    for line, file, label in _labelled_rows(rows, table, classes, wrong):
+        listed.add(file)
+        found = opened(file, f"listed in {table}, line {line}")
+        if isinstance(found, Problem):
+            problems.append(found)
+        else:
+            samples[file] = Sample(file, found, (label,))
+    if wrong:
+        raise AnnotationError(sorted(wrong, key=lambda each: each.line))
+    problems += [
+        Problem("unlabelled", file, f"not listed in {table}") for file in photos if file not in listed
+    ]
+    problems += [problem for problem in others if problem.file != table]
+    return Dataset(name, tuple(samples.values()), tuple(classes), tuple(problems))
+
+
+def _labelled_rows(
     rows: Iterable[TableRow], table: str, classes: Sequence[str], wrong: list[Contradiction]
 ) -> Iterator[tuple[int, str, Label]]:
     """(line, file, label) of a table's rows (file, class); those that can't be are added to ``wrong``."""

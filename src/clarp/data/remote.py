@@ -8,9 +8,9 @@ from typing import Any
 
 from clarp.data._located import decoded, header, read_rows
 from clarp.data.dataset import Dataset
-from clarp.data.folder import class_column, index_of_folders, labelled_rows
+from clarp.data.folder import class_column, index_of_folders, labelled
 from clarp.data.photo import UNREADABLE, Photo, check_size
-from clarp.data.problems import AnnotationError, Contradiction, Problem, UnreadableImageError
+from clarp.data.problems import Problem, UnreadableImageError
 from clarp.data.sample import Sample
 from clarp.data.stores import RemoteFolder, read_whole
 from clarp.images import SUFFIXES
@@ -96,27 +96,14 @@ def remote_table(folder: RemoteFolder, classes: Sequence[str] = ()) -> Dataset:
     place = f"{folder}/{TABLE}"
     text = decoded(read_whole(folder, TABLE, _TABLE_BYTES), place)
     column = class_column(header(place, text))
-    wrong: list[Contradiction] = []
-    problems: list[Problem] = []
-    samples: dict[str, Sample] = {}
-    listed = set()
-    rows = read_rows(place, ("file", column), f"call them file and {column}", text)
-    for line, file, label in labelled_rows(rows, TABLE, classes, wrong):
-        listed.add(file)
-        if file in files:
-            samples[file] = Sample(file, _photo(folder, file, files), (label,))
-        else:
-            problems.append(Problem("missing", file, f"listed in {TABLE}, line {line}"))
-    if wrong:
-        raise AnnotationError(sorted(wrong, key=lambda each: each.line))
     others: list[Problem] = []
-    problems += [
-        Problem("unlabelled", file, f"not listed in {TABLE}")
-        for file in _photos(files, others)
-        if file not in listed
-    ]
-    problems += [problem for problem in others if problem.file != TABLE]
-    return Dataset(folder.name, tuple(samples.values()), tuple(classes), tuple(problems))
+
+    def opened(file: str, absent: str) -> Photo | Problem:
+        return _photo(folder, file, files) if file in files else Problem("missing", file, absent)
+
+    rows = read_rows(place, ("file", column), f"call them file and {column}", text)
+    photos = _photos(files, others)
+    return labelled(folder.name, TABLE, rows, classes, opened=opened, photos=photos, others=others)
 
 
 def _photo(folder: RemoteFolder, file: str, files: Mapping[str, Mapping[str, Any]]) -> Photo:

@@ -16,6 +16,7 @@ from clarp.exporting.explained import buffer_names
 from clarp.exporting.onnx_model import model_of
 from clarp.network import CAPTURING
 from clarp.propagation import Program
+from clarp.runner import Computation
 from clarp.tree import distinct, filled, tensors
 
 TWO = 2
@@ -44,27 +45,19 @@ class _Function(nn.Module):
         return list(found.values())
 
 
-def recorded_function(
-    program: Program,
-    function: Callable[..., Any],
-    arguments: Sequence[object],
-    per_target: Sequence[Tensor],
-) -> bytes:
+def recorded_function(computation: Computation[Any]) -> bytes:
     """A function for one image and any number of targets, as an ONNX model without the program's constants.
 
     Args:
-        program: whose tensors it reads, in float32 on the CPU.
-        function: of a program, the arguments and those for each target; nothing that it does may depend on
-            values.
-        arguments: for it, of one image.
-        per_target: for it, (K, ...) each.
+        computation: the function, with arguments of one image; its program is in float32 on the CPU.
 
     Raises:
         CaptureError: the function can't be recorded.
         UnsupportedOperation: ONNX has not what it needs.
     """
-    example = [value[:1].expand(TWO, *value.shape[1:]).contiguous() for value in per_target]
-    module = _Function(program, function, (*arguments, *example))
+    arguments = computation.arguments
+    example = [v[:1].expand(TWO, *v.shape[1:]).contiguous() for v in computation.per_target]
+    module = _Function(computation.program, computation.function, (*arguments, *example))
     given = tensors(arguments, CARRIERS)
     shapes: list[dict[int, object]] = [{}] * len(given) + [{0: Dim.DYNAMIC}] * len(example)
     with CAPTURING, quiet(), torch.no_grad():

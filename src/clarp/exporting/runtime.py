@@ -3,10 +3,10 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import RLock
-from typing import Any, TypeVar
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -20,9 +20,9 @@ from clarp.exporting.explained import buffer_names
 from clarp.optional import optional
 from clarp.passes import Maps, is_empty
 from clarp.propagation import ForwardCache, Program
+from clarp.runner import Computation, Result
 from clarp.tree import distinct, filled, mapped, tensors
 
-Result = TypeVar("Result")
 logger = logging.getLogger(ENGINE_LOG)
 
 WHAT, EXTRA = "The engine onnxruntime", "onnx"
@@ -51,55 +51,26 @@ class OnnxRuntime:
         """What was loaded stays in its process."""
         return type(self), (self._folder,)
 
-    def run(
-        self,
-        program: Program,
-        what: str,
-        function: Callable[..., Result],
-        arguments: Sequence[object],
-        per_target: Sequence[Tensor] = (),
-    ) -> Result:
-        """``function(program, *arguments, *per_target)`` for one image.
-
-        Args:
-            program: for which; when it goes, what was loaded for it goes.
-            what: tells the function from others of the same program, and from itself in other circumstances.
-            function: of tensors, and of what holds them; nothing that it does may depend on their values.
-            arguments: for it, of one image.
-            per_target: for it, (K, ...) each.
-
-        Raises:
-            CaptureError: the function can't be recorded, or gives another result in ONNX Runtime.
-            UnsupportedOperation: ONNX has not what it needs.
-            ModuleNotFoundError: what records is not installed; the message says how to install it.
-        """
-        given, targets = tensors(arguments, CARRIERS), len(per_target[0]) if per_target else 1
+    def run(self, computation: Computation[Result]) -> Result:
+        """The result of a computation with one image, as of :class:`~clarp.runner.Runner`."""
+        program, per_target = computation.program, computation.per_target
+        given, targets = tensors(computation.arguments, CARRIERS), len(per_target[0]) if per_target else 1
         sizes = [(*v.shape, v.dtype) for v in given] + [(*v.shape[1:], v.dtype) for v in per_target]
-        key = f"{what} {sizes}"
+        key = f"{computation.what} {sizes}"
         with self._lock:
             of_program = self._loaded.setdefault(program, {})
             loaded = of_program.get(key)
             if loaded is None:
-                expected = function(
-                    program, *arguments, *per_target
-                )  # refuses what can't be, in its own words
-                model = self._model(program, key, function, arguments, per_target)
-                loaded = _Loaded(model, program, expected, targets)
+                expected = computation()  # refuses what can't be, in its own words
+                loaded = _Loaded(self._model(computation, key), program, expected, targets)
                 _check(loaded([*given, *per_target], targets), expected)
                 of_program[key] = loaded
         found: Result = loaded([*given, *per_target], targets)
         return found
 
-    def _model(
-        self,
-        program: Program,
-        key: str,
-        function: Callable[..., Any],
-        arguments: Sequence[object],
-        per_target: Sequence[Tensor],
-    ) -> bytes:
+    def _model(self, computation: Computation[Any], key: str) -> bytes:
         """From disk where it is there, else recorded."""
-        cache = ProgramCache.of(self._folder, program.plan, key)
+        cache = ProgramCache.of(self._folder, computation.program.plan, key)
         stored = None if cache is None else cache.load()
         if stored is not None:
             return stored
@@ -109,11 +80,11 @@ class OnnxRuntime:
         logger.info(
             "recording the %s pass for ONNX Runtime, once for each model, method and size of image (%s); it "
             "takes up to a minute",
-            "backward" if per_target else "forward",
+            "backward" if computation.per_target else "forward",
             "for this process" if cache is None else f"kept in {self._folder}",
         )
         began = time.monotonic()
-        model = recorded_function(program, function, arguments, per_target)
+        model = recorded_function(computation)
         logger.info("recorded in %.0f s", time.monotonic() - began)
         if cache is not None:
             cache.save(model)

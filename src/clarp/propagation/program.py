@@ -3,72 +3,22 @@
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import dataclass
 
 import torch
-from torch import Size, Tensor
+from torch import Tensor
 
-from clarp.capture import HookPoint, Node
-from clarp.operations import Add, Convolution, Operation, Record, Rectifier, Resample, WeightedLinear
+from clarp.capture import HookPoint
+from clarp.operations import Add, Record, Rectifier, WeightedLinear
 from clarp.operations.base import in_dtype, may_overwrite, sample_sums
-from clarp.operations.custom import Custom
+from clarp.propagation.constants import Constants
+from clarp.propagation.forward_cache import ForwardCache
+from clarp.propagation.handing import Selector, check_shares, handed, selected
 from clarp.propagation.ledger import Entry
 from clarp.propagation.plan import Plan, Step
 from clarp.propagation.secants import secant
-from clarp.rules import Pass, Rule
-from clarp.rules.parts import Ones, Part, TensorOrFloat
-from clarp.rules.rule import Context, Shares
-
-ONEDNN = {torch.float32, torch.bfloat16}
-"""The types in which PyTorch's convolutions on a CPU are faster with the channels side by side in memory: 1.5
-times for
-VGG16, 1.2 times for ResNet50."""
-
-
-class Selector(Protocol):
-    """What selection does on the way back."""
-
-    def select(self, name: str, relevance: Tensor) -> Tensor:
-        """Change the relevance (K, B, ...) that arrived at this operation's output."""
-
-    def modulation(self, name: str, seeds: int) -> Tensor | None:
-        """The factors (K, B, ...) of this operation's input, or None; they may be overwritten."""
-
-
-@dataclass(frozen=True)
-class ForwardCache:
-    """What the forward pass kept, by the names of values.
-
-    Attributes:
-        logits: (B, N).
-        values: the values that rules or gradients will read.
-        memos: what operations remember for themselves.
-        shapes: of all values.
-        image_independent: what was made of further inputs alone, in the type of the forward pass.
-    """
-
-    logits: Tensor
-    values: Mapping[str, Tensor]
-    memos: Mapping[str, Tensor]
-    shapes: Mapping[str, Size]
-    image_independent: Mapping[str, Tensor] = field(default_factory=dict)
-
-    def record(self, node: Node) -> Record:
-        """What was kept of one operation."""
-        inputs = tuple(self.values.get(name) for name in node.inputs)
-        shapes = tuple(self.shapes[name] for name in node.inputs)
-        return Record(inputs, self.values.get(node.name), shapes, self.memos.get(node.name))
-
-    def first(self) -> "ForwardCache":
-        """That of the first image alone."""
-        return ForwardCache(
-            self.logits[:1],
-            {name: value[:1] for name, value in self.values.items()},
-            {name: memo[:1] for name, memo in self.memos.items()},
-            {name: Size((1, *shape[1:])) for name, shape in self.shapes.items()},
-            {name: value[:1] for name, value in self.image_independent.items()},
-        )
+from clarp.rules import Pass
+from clarp.rules.rule import Context
 
 
 @dataclass(frozen=True)
@@ -97,6 +47,10 @@ class Program:
             half the memory.
         gradients: whether :meth:`gradients` will be called, so that the forward pass keeps what it reads.
         secants: whether :meth:`differences` will be called, so that the forward pass keeps all values.
+
+    Attributes:
+        plan: as given.
+        back: as given.
     """
 
     def __init__(
@@ -111,18 +65,8 @@ class Program:
     ) -> None:
         self.plan = plan
         self._image_independent = plan.graph.image_independent()
-        self._layout = torch.contiguous_format
-        if device.type == "cpu" and {dtype, back} <= ONEDNN:
-            self._layout = torch.channels_last
-        self._back = back
-        self._forward_tensors = self._loaded(device, dtype)
-        self._tensors = self._forward_tensors if back == dtype else self._loaded(device, back)
-        self._parts: dict[tuple[str, Part], Tensor] = {}  # made once
-        for step in plan:
-            operation = step.node.operation
-            for part in step.rule.weight_parts(operation, non_negative=step.signs[0]):
-                if isinstance(operation, WeightedLinear) and (operation.weight, part) not in self._parts:
-                    self._parts[operation.weight, part] = self._part(operation, part)
+        self.back = back
+        self._constants = Constants.of(plan, device, dtype, back)
         self._kept = {plan.graph.output}
         if secants:
             self._kept.update((plan.graph.input, *(node.name for node in plan.graph)))
@@ -137,17 +81,10 @@ class Program:
             self._last_read.setdefault(reader, []).append(name)
         self._overwriting = self._overwritable()
 
-    def _loaded(self, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
-        """The plan's tensors on this device and in this type, convolutions' weights in its layout."""
-        convolutions = (step.node.operation for step in self.plan)
-        weights = {c.weight for c in convolutions if isinstance(c, Convolution)}
-        tensors = {n: in_dtype(t.to(device), dtype) for n, t in self.plan.graph.tensors.items()}
-        return {n: self._laid_out(t) if n in weights else t for n, t in tensors.items()}
-
     @property
     def tensors(self) -> dict[str, Tensor]:
         """The graph's constants by name, as the forward pass reads them."""
-        return self._forward_tensors
+        return self._constants.forward
 
     def reading(self, tensors: Mapping[str, Tensor]) -> "Program":
         """The same program on other constants of these names, shapes and types, forwards and backwards.
@@ -155,7 +92,7 @@ class Program:
         The parts of weights are made at each use, so that who records a run records how they are made.
         """
         other = copy(self)
-        vars(other).update(_forward_tensors=dict(tensors), _tensors=dict(tensors), _parts={})
+        vars(other).update(_constants=self._constants.replaced(tensors))
         return other
 
     def _overwritable(self) -> frozenset[str]:
@@ -171,26 +108,9 @@ class Program:
             and readers[node.inputs[0]] == 1
         )
 
-    def _laid_out(self, tensor: Tensor) -> Tensor:
-        return tensor.contiguous(memory_format=self._layout) if tensor.ndim == 4 else tensor
-
-    def _part(self, operation: WeightedLinear, part: Part) -> Tensor:
-        weight = self._tensors[operation.weight]
-        # A resampling reads what it gives weight to, and not all of the axis that its matrix spans.
-        reads = isinstance(operation, Resample) and isinstance(part, Ones)
-        made = (weight != 0).to(weight) if reads else part(weight)
-        assert isinstance(made, Tensor)
-        return made
-
-    def _weight(self, operation: Operation, part: Part) -> TensorOrFloat:
-        if not isinstance(operation, WeightedLinear):
-            return part(1.0)
-        prepared = self._parts.get((operation.weight, part))
-        return self._part(operation, part) if prepared is None else prepared
-
     def forward(self, images: Tensor, rows: Sequence[Tensor] = ()) -> ForwardCache:
         """Compute the logits of images (B, C, H, W) and further inputs (B, ...), with a forward cache."""
-        return self._forward(images, self.plan.graph.auxiliary.values(rows, self._forward_tensors, images))
+        return self._forward(images, self.plan.graph.auxiliary.values(rows, self.tensors, images))
 
     def again(self, cached: ForwardCache, images: Tensor) -> ForwardCache:
         """As :meth:`forward`, of other images with the same further inputs."""
@@ -198,17 +118,15 @@ class Program:
 
     def _forward(self, images: Tensor, image_independent: dict[str, Tensor]) -> ForwardCache:
         graph = self.plan.graph
-        overwriting = (
-            self._overwriting if may_overwrite(images, *self._forward_tensors.values()) else frozenset()
-        )
-        values = {graph.input: self._laid_out(images), **image_independent}
+        overwriting = self._overwriting if may_overwrite(images, *self.tensors.values()) else frozenset()
+        values = {graph.input: self._constants.laid_out(images), **image_independent}
         kept: dict[str, Tensor] = {}
         memos: dict[str, Tensor] = {}
         shapes = {name: value.shape for name, value in values.items()}
 
         def keep(name: str) -> None:
             if name in self._kept:
-                kept[name] = values[name].to(self._back)
+                kept[name] = values[name].to(self.back)
 
         for name in shapes:
             keep(name)
@@ -217,10 +135,10 @@ class Program:
                 output, memo = node.operation.overwrite(values[node.inputs[0]]), None
             else:
                 inputs = [values[name] for name in node.inputs]
-                output, memo = node.operation.forward(inputs, self._forward_tensors)
+                output, memo = node.operation.forward(inputs, self.tensors)
             values[node.name], shapes[node.name] = output, output.shape
             if memo is not None:
-                memos[node.name] = in_dtype(memo, self._back)
+                memos[node.name] = in_dtype(memo, self.back)
             keep(node.name)
             for name in self._last_read.get(node.name, ()):
                 del values[name]
@@ -234,14 +152,14 @@ class Program:
         Seed is (K, B, N). The order is from the last layer to the first, on demand, so that only one is in
         memory.
         """
-        arrived = {self.plan.graph.output: seed.to(self._back)}
+        arrived = {self.plan.graph.output: seed.to(self.back)}
         for node in reversed(self.plan.graph.nodes):
             gradient = arrived.pop(node.name, None)
             if gradient is None:
                 continue
             if node.name in wanted:
                 yield node.name, gradient
-            shares = node.operation.gradient(gradient, cached.record(node), self._tensors)
+            shares = node.operation.gradient(gradient, cached.record(node), self._constants.back)
             fresh = isinstance(node.operation, WeightedLinear)
             for name, share in zip(node.inputs, shares, strict=True):
                 _add(arrived, name, share, fresh=fresh)
@@ -258,7 +176,7 @@ class Program:
         """
         graph = self.plan.graph
         wanted = {HookPoint(graph.input), *wanted}
-        arrived = {graph.output: seed.to(self._back)}
+        arrived = {graph.output: seed.to(self.back)}
         found: dict[HookPoint, Tensor] = {}
 
         def take(point: HookPoint, secants: Tensor) -> None:
@@ -272,7 +190,7 @@ class Program:
             take(HookPoint(node.name), of_output)
             records = cached.record(node), reference.record(node)
             for name, share in zip(
-                node.inputs, secant(node.operation, of_output, *records, self._tensors), strict=True
+                node.inputs, secant(node.operation, of_output, *records, self._constants.back), strict=True
             ):
                 take(HookPoint(name, node.name), share)
                 if name not in self._image_independent:
@@ -304,7 +222,7 @@ class Program:
             wanted: where else to keep the relevance: as it goes on from there, behind selection.
         """
         graph = self.plan.graph
-        dtype, seed = seed.dtype, seed.to(self._back)
+        dtype, seed = seed.dtype, seed.to(self.back)
         arrived, sums = {graph.output: seed}, {graph.output: sample_sums(seed)}
         moved = self._moved_bounds(bounds, cached)
         head = self.plan.head().name if dual_from is not None else None
@@ -315,15 +233,15 @@ class Program:
             relevance, total = arrived.pop(node.name, None), sums.pop(node.name, None)
             if relevance is None or total is None:
                 continue
-            relevance, left = _selected(selector, node.name, relevance, total)
+            relevance, left = selected(selector, node.name, relevance, total)
             modulation = None if selector is None else selector.modulation(node.name, relevance.shape[0])
             context = self._context(step, cached.record(node), moved, modulation)
-            shares = _handed(step.rule, relevance, context, dual_from if node.name == head else None)
+            shares = handed(step.rule, relevance, context, dual_from if node.name == head else None)
             if HookPoint(node.name) in wanted:
                 kept[HookPoint(node.name)] = relevance
-            _check_shares(step, shares, [cached.shapes[name] for name in node.inputs])
+            check_shares(step, shares, [cached.shapes[name] for name in node.inputs])
             passes = isinstance(step.rule, Pass)
-            handed, to_constants = torch.zeros_like(total), torch.zeros_like(total)
+            to_inputs, to_constants = torch.zeros_like(total), torch.zeros_like(total)
             for name, share in zip(node.inputs, shares.inputs, strict=True):
                 if share is None:
                     continue
@@ -333,11 +251,11 @@ class Program:
                 if name in self._image_independent:  # held constant, as any constant of the model
                     to_constants = to_constants + amount
                     continue
-                handed = handed + amount
+                to_inputs = to_inputs + amount
                 _add(arrived, name, share, fresh=shares.fresh and HookPoint(name, node.name) not in wanted)
                 _add(sums, name, amount)
             taken = to_constants if shares.bias is None else shares.bias + to_constants
-            entries.append(Entry(node, step.rule, total, handed, total - left, taken))
+            entries.append(Entry(node, step.rule, total, to_inputs, total - left, taken))
         pixels = HookPoint(graph.input)
         if graph.input in arrived:
             kept[pixels] = arrived[graph.input]
@@ -357,8 +275,8 @@ class Program:
         return Context(
             operation,
             record,
-            self._tensors,
-            lambda part: self._weight(operation, part),
+            self._constants.back,
+            lambda part: self._constants.weight(operation, part),
             step.signs,
             moved.get(step.node.inputs[0]) if step.reads_pixels else None,
             None if modulation is None else _modulated(modulation, record.input()),
@@ -381,75 +299,15 @@ class Program:
         for node in graph:
             if node.name in pixels or node.name in self._image_independent:
                 one, other = (
-                    node.operation.forward([moved[name][end] for name in node.inputs], self._forward_tensors)[
-                        0
-                    ]
+                    node.operation.forward([moved[name][end] for name in node.inputs], self.tensors)[0]
                     for end in (0, 1)
                 )
                 moved[node.name] = (torch.minimum(one, other), torch.maximum(one, other))
-        return {name: (low.to(self._back), high.to(self._back)) for name, (low, high) in moved.items()}
+        return {name: (low.to(self.back), high.to(self.back)) for name, (low, high) in moved.items()}
 
 
 def _modulated(factors: Tensor, value: Tensor) -> Tensor:
     return factors.mul_(value) if may_overwrite(factors, value) else factors * value
-
-
-def _check_shares(step: Step, shares: Shares, shapes: Sequence[Size]) -> None:
-    """Refuse shares of a registered rule without the inputs' shapes: they would be broadcast."""
-    operation = step.node.operation
-    if not isinstance(operation, Custom):
-        return
-    found = [None if share is None else tuple(share.shape[2:]) for share in shares.inputs]
-    expected = [tuple(shape[1:]) for shape in shapes]
-    if len(found) != len(expected) or any(a not in (None, b) for a, b in zip(found, expected, strict=True)):
-        raise ValueError(
-            f"the rule {step.rule!r} registered for {operation.target} gives relevance of the shapes "
-            f"{found}, expected those of its inputs, {expected} (without batch). Register a rule that knows "
-            "the operation (docs/rules.md)."
-        )
-
-
-def _dual(context: Context) -> Context:
-    """The same context with its weight negated, and the output that follows from it."""
-    operation = context.operation
-    assert isinstance(operation, WeightedLinear)
-    negated = -context.tensors[operation.weight]
-    tensors = {**context.tensors, operation.weight: negated}
-    output, _ = operation.forward([context.record.input()], tensors)
-    return replace(
-        context,
-        tensors=tensors,
-        weight=lambda part: part(negated),
-        record=replace(context.record, output=output),
-    )
-
-
-def _selected(
-    selector: Selector | None, name: str, relevance: Tensor, total: Tensor
-) -> tuple[Tensor, Tensor]:
-    """What selection leaves of the relevance at an operation's output, and its sum."""
-    selected = relevance if selector is None else selector.select(name, relevance)
-    return selected, total if selected is relevance else sample_sums(selected)
-
-
-def _handed(rule: Rule, relevance: Tensor, context: Context, dual_from: int | None) -> Shares:
-    return (
-        rule.propagate(relevance, context)
-        if dual_from is None
-        else _hand_dual(rule, relevance, context, dual_from)
-    )
-
-
-def _hand_dual(rule: Rule, relevance: Tensor, context: Context, dual_from: int) -> Shares:
-    """The seeds up to ``dual_from`` through the context, the others through its dual."""
-    chosen = context.selected
-    own, other = (None, None) if chosen is None else (chosen[:dual_from], chosen[dual_from:])
-    first = rule.propagate(relevance[:dual_from], replace(context, selected=own))
-    second = rule.propagate(relevance[dual_from:], _dual(replace(context, selected=other)))
-    pairs = zip(first.inputs, second.inputs, strict=True)
-    inputs = tuple(None if a is None or b is None else torch.cat([a, b]) for a, b in pairs)
-    bias = None if first.bias is None or second.bias is None else torch.cat([first.bias, second.bias])
-    return Shares(inputs, bias)
 
 
 def _add(collected: dict[str, Tensor], name: str, share: Tensor, *, fresh: bool = False) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 
 import clarp
 from clarp.arguments import EngineName
+from clarp.files import file_sha256
 from clarp.models import Classifier
 from clarp.optional import optional
 
@@ -116,7 +117,7 @@ def _device_name(device: torch.device) -> str:
 def _architecture(classifier: Classifier) -> str:
     """The hash of the model's description, or of the file that explains."""
     if classifier.file is not None:
-        return hashlib.sha256(Path(classifier.file.path).read_bytes()).hexdigest()
+        return file_sha256(Path(classifier.file.path))
     return _sha(re.sub(r"0x[0-9a-f]+", "", repr(classifier.module)))
 
 
@@ -124,7 +125,7 @@ def _source(name: str) -> str:
     """The hash of the Python file that built the model, "" where it was not a file."""
     path = Path(name.rpartition(":")[0])
     is_file = path.suffix == ".py" and path.is_file()
-    return hashlib.sha256(path.read_bytes()).hexdigest() if is_file else ""
+    return file_sha256(path) if is_file else ""
 
 
 def _sha(text: str) -> str:
