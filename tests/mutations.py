@@ -303,7 +303,7 @@ MUTANTS = (
     Mutant("serve/guard.py", '{"cross-site", "same-site"}', '{"cross-site"}', "tests/serve/test_guard.py"),
     Mutant("serve/guard.py", "_place(origin) != host.lower()", "_place(origin) != host", "tests/serve/test_guard.py"),
     Mutant("serve/worker.py", "max(1, math.ceil(self._taken * self._usual))", "1", "tests/serve/test_worker.py"),
-    Mutant("cache/folder.py", "            if excess <= 0:\n                break\n", "", "tests/cache/test_folder.py::test_no_more_goes_than_must"),
+    Mutant("cache/folder.py", "        if excess <= 0:\n            break\n", "", "tests/cache/test_folder.py::test_no_more_goes_than_must"),
     Mutant("cache/folder.py", "> ABANDONED", "> 0", "tests/cache/test_folder.py::test_a_temporary_file_of_another_process_stays"),
     Mutant("batching.py", '1 if method.passes == "signed" else 3', "1", "tests/test_batching.py::test_how_much_memory_is_needed"),
     Mutant("passes.py", "ENOUGH, TOO_MUCH = 0.5, 3.0", "ENOUGH, TOO_MUCH = 0.45, 3.0", "tests/test_passes.py::test_from_where_on_it_warns"),
