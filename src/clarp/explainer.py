@@ -445,7 +445,7 @@ class Explainer:
             question=task,
             labels=None if names is None else names.labels,
             channels=channels.axis,
-            assumed=(channels.note,) if channels.note else (),
+            assumed=tuple(filter(None, (program.plan.graph.assumed, channels.note))),
         )
 
     def _run(
