@@ -310,6 +310,33 @@ def test_two_equal_views_are_a_photo(method: str) -> None:
         assert torch.allclose(2 * both[:, view], photo, rtol=1e-6, atol=1e-9 * float(photo.abs().max()))
 
 
+class OneOf(nn.Module):
+    """The logits of the second of several views in the batch."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x.flatten(0, 1)).unflatten(0, x.shape[:2])[:, 1]
+
+
+@pytest.mark.parametrize("method", ["slrp", "ssglrp"])
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_view_alone_is_a_photo(method: str, hidden: bool) -> None:
+    """Dense layers behind the pooling have no positions, whatever is in the batch: selection leaves them alone."""
+    torch.manual_seed(7)
+    head = (nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3)) if hidden else (nn.Linear(8, 3),)
+    net = nn.Sequential(features(), *head).double().eval()
+    _, x = made("views, mean")
+    plan = clarp.Explainer(captured(OneOf(net).eval()), "lrp").plan(x.shape[1:])
+    assert any(len(step.node.shape) == 2 for step in plan if step.node.module.startswith("net.1"))
+    views = clarp.Explainer(captured(OneOf(net).eval()), method, bounds=(0.0, 1.0))(x, target=1).relevance
+    photo = clarp.Explainer(captured(net), method, bounds=(0.0, 1.0))(x[:, 1], target=1).relevance
+    assert torch.allclose(views[:, 1], photo, rtol=1e-6, atol=1e-9 * float(photo.abs().max()))
+    assert not bool(views[:, [0, 2]].any())
+
+
 def test_a_volume_of_one_slice_is_a_photo() -> None:
     torch.manual_seed(0)
     flat = randomise_(

@@ -44,6 +44,16 @@ def several():
             return {"scores": self.inner(x), "twice": self.inner(x) * 2}
     return Several().eval()
 
+class Named(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = build()
+    def forward(self, x):
+        return {"features": x.mean((2, 3)), "logits": self.inner(x)}
+
+def named():
+    return Named().eval()
+
 def lossy():
     model = build()
     with torch.no_grad():
@@ -521,6 +531,20 @@ class TestTheRest:
         assert clarp("plan", toy, "--composite", "epsilon-plus") == 0
         assert "Epsilon(" in capsys.readouterr().out
 
+    def test_a_plan_for_photos_of_any_size_says_for_which_it_is(self, toy, tmp_path, capsys):
+        assert clarp("plan", toy) == 0
+        assert "several sizes" not in capsys.readouterr().err
+        path = tmp_path / "sizes.py"
+        whole = "from torchvision.transforms.functional import to_tensor as preprocess"
+        path.write_text(f"{TOY}\n{whole}\n")
+        assert clarp("plan", f"{path}:build") == 0
+        said = capsys.readouterr()
+        assert "6 x 318 x 318" in said.out
+        assert (
+            "several sizes: this is the plan for a photo of 320 x 320, which becomes 3 x 320 x 320"
+            in said.err
+        )
+
     def test_the_command_is_installed(self):
         assert shutil.which("clarp", path=str(Path(sys.executable).parent))
 
@@ -686,6 +710,15 @@ class TestOutput:
                 np.load(out / files[0]["relevance"]), np.load(tmp_path / "alone" / files[1]["relevance"])
             )
             assert list(files[0]["layers"]) == ["inner.0"]
+
+    def test_what_was_taken_is_noted_and_in_the_manifest(self, toy, photos, tmp_path, capsys):
+        spec, said = toy.replace(":build", ":named"), "of its results (features, logits), logits was taken"
+        assert clarp("explain", photos, "--model", spec, "--method", "lrp", "--out", tmp_path / "out") == 0
+        assert f"clarp: note: output: {said}" in capsys.readouterr().err
+        notes = manifest_of(tmp_path / "out")["model"]["notes"]
+        assert [note for note in notes if said in note]
+        assert clarp("plan", spec, "--output", "logits") == 0
+        assert said not in capsys.readouterr().err
 
     def test_plan_has_the_models_own_names(self, toy, capsys):
         spec = toy.replace(":build", ":several")

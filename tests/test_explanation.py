@@ -154,6 +154,7 @@ class TestRemarks:
     def told(method: str, values: list[float], task: TaskName = "multiclass") -> str:
         """The remark on a map of these values, (2, 2)."""
         model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).eval()
+        nn.init.constant_(model[1].bias, 5.0)  # no logit is negative
         found = clarp.Explainer(model, method, composite="epsilon", task=task)(torch.ones(1, 1, 2, 2), [1])
         return replace(found, relevance=torch.tensor(values).view(1, 1, 2, 2)).remark(0)
 
@@ -166,17 +167,28 @@ class TestRemarks:
         assert self.told("lrp", [1.0, -2.0, 0.0, 0.0]) == ""
         assert self.told("sglrp", [1.0, -2.0, 0.0, 0.0], "multilabel") == ""
 
+    FOR, AGAINST, NOTHING = "drawn as speaking for this", "drawn as speaking against", "so nothing speaks for"
+
     @pytest.mark.parametrize(
-        ("method", "logit", "remarks"),
+        ("method", "composite", "logit", "remarks"),
         [
-            ("lrp", 2.0, ("so nothing speaks for this class", "")),
-            ("lrp", -2.0, ("drawn as speaking for this", "what raises it is drawn as speaking against")),
-            ("ssglrp", 2.0, ("so nothing speaks for this class", "")),
-            ("ssglrp", -2.0, ("so nothing speaks for this class", "")),
-            ("clarp", 2.0, ("", "")),
+            ("lrp", None, 2.0, (NOTHING, "")),
+            ("lrp", None, -2.0, (FOR, AGAINST)),
+            ("lrp", "epsilon-plus", -2.0, ("", "")),
+            ("ssglrp", None, 2.0, (NOTHING, "")),
+            ("ssglrp", None, -2.0, (NOTHING, "")),
+            ("sglrp", "epsilon-plus", 2.0, ("", "")),
+            ("sglrp", "epsilon-plus", -2.0, (FOR, AGAINST)),
+            ("ssglrp", "epsilon-plus", -2.0, (FOR, AGAINST)),
+            ("sglrp", "epsilon-gamma-box", -2.0, (FOR, AGAINST)),
+            ("clarp", None, 2.0, ("", "")),
+            ("clarp", None, -2.0, ("", "")),
+            ("clarp", "zplus-box", -2.0, (FOR, AGAINST)),
         ],
     )
-    def test_one_logit(self, method: str, logit: float, remarks: tuple[str, str]) -> None:
+    def test_one_logit(
+        self, method: str, composite: str | None, logit: float, remarks: tuple[str, str]
+    ) -> None:
         """What the remark says is so: input 0 alone raises the logit, and its sign in the map is as told."""
         model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), nn.Flatten(), nn.Linear(2, 1)).eval()
         with torch.no_grad():
@@ -184,17 +196,68 @@ class TestRemarks:
                 ([1.0], [0.0], [1.0, -1.0], [logit]), model.parameters(), strict=True
             ):
                 parameter.copy_(torch.tensor(values).view_as(parameter))
-        found = clarp.Explainer(model, method, task="binary", bounds=(0.0, 2.0))(
+        found = clarp.Explainer(model, method, task="binary", bounds=(0.0, 2.0), composite=composite)(
             torch.ones(1, 1, 1, 2), [[0, 1]]
         )
         told = [found.remark(0, k) for k in (0, 1)]
         for said, expected in zip(told, remarks, strict=True):
             assert (expected in said) if expected else said == ""
         raising = found.relevance[0, :, 0, 0, 0]
-        if method != "clarp":
-            turned = method == "lrp" and logit < 0
-            assert bool(raising[0] > 0) == turned  # of class 0: it should speak against
-            assert bool(raising[1] < 0) == turned
+        assert bool(raising[0] > 0) == (self.FOR in told[0])  # of class 0: it should speak against
+        assert bool(raising[1] < 0) == (self.AGAINST in told[1])
+
+    def test_the_rule_is_that_of_the_last_layer(self) -> None:
+        """A convolution behind which positions are averaged has z+ in this composite, and 1 is its seed."""
+        model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Conv2d(2, 1, 1), nn.AdaptiveAvgPool2d(1))
+        model = nn.Sequential(*model, nn.Flatten()).eval()
+        with torch.no_grad():
+            values = ([1.0, -1.0], [0.0, 2.0], [1.0, -1.0], [-4.0])
+            for numbers, parameter in zip(values, model.parameters(), strict=True):
+                parameter.copy_(torch.tensor(numbers).view_as(parameter))
+        explainer = clarp.Explainer(model, "sglrp", composite="epsilon-plus", task="binary")
+        found = explainer(torch.tensor([[[[1.0, 2.0]]]]), 1)
+        assert found.logits.item() < 0
+        assert bool((found.relevance > 0).all())  # more of each pixel raises the logit
+        assert found.remark(0) == ""
+
+    def test_differences_divide_by_nothing(self) -> None:
+        """A secant map of a negative logit has the signs of its differences."""
+        model = nn.Sequential(nn.Flatten(), nn.Linear(256, 1)).eval()
+        nn.init.constant_(model[1].bias, -9.0)
+        found = clarp.Explainer(model, "secant", task="binary")(torch.rand(1, 1, 16, 16), [[0, 1]])
+        assert found.logits.item() < 0
+        assert [found.remark(0, k) for k in (0, 1)] == ["", ""]
+
+    @pytest.mark.parametrize("rival", [1.0, -1.0])
+    @pytest.mark.parametrize("method", ["sglrp", "clarp"])
+    @pytest.mark.parametrize("composite", ["epsilon-plus", "zplus-box"])
+    def test_rivals_of_negative_logits(self, method: str, composite: str, rival: float) -> None:
+        """Pixel 0 raises class 0 alone, and pixel 1 its only rival: it should speak against class 0."""
+        model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), nn.Flatten(), nn.Linear(2, 2)).eval()
+        with torch.no_grad():
+            values = ([1.0], [0.0], [1.0, 0.0, 0.0, 1.0], [1.0, rival - 1])
+            for numbers, parameter in zip(values, model.parameters(), strict=True):
+                parameter.copy_(torch.tensor(numbers).view_as(parameter))
+        found = clarp.Explainer(model, method, bounds=(0.0, 2.0), composite=composite)(
+            torch.ones(1, 1, 1, 2), 0
+        )
+        turned = bool(found.relevance[0, 0, 0, 1] > 0)
+        assert turned == (
+            rival < 0 and (method, composite) in {("sglrp", "epsilon-plus"), ("clarp", "zplus-box")}
+        )
+        said = "what raises these is drawn as speaking for the class"
+        assert (said in found.remark(0)) == turned
+
+    def test_of_each_image_and_its_own_rivals(self) -> None:
+        """In a batch, the remark is that of the image alone against the rivals named for it."""
+        torch.manual_seed(3)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(4, 5)).eval()
+        images, against = torch.randn(6, 1, 2, 2), torch.tensor([[1, 2], [3, 4]] * 3)
+        explainer = clarp.Explainer(model, "sglrp", composite="epsilon")
+        together = explainer(images, [[0, 0]] * 6, against)
+        told = [together.remark(i, 1) for i in range(6)]
+        assert told == [explainer(images[i : i + 1], 0, against[i].tolist()).remark(0) for i in range(6)]
+        assert len(set(told)) > 2
 
 
 class TestPictures:

@@ -3,6 +3,7 @@
 from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,6 +76,27 @@ def test_the_map_is_that_of_the_logits_alone(which: str) -> None:
 def test_what_can_not_be_chosen(made: Callable[[Tensor], Any], output: Any, parts: tuple[str, ...]) -> None:
     with pytest.raises(clarp.CaptureError, match=".*".join(parts)):
         clarp.Explainer(Several(made).eval(), "lrp", output=output)(X)
+
+
+def test_what_was_taken_among_several_is_noted(tmp_path: Path) -> None:
+    """Not where there was one result, nor where the user named it; also from the cache, and of a program."""
+
+    def noted(model: Any, output: Any = None, **options: Any) -> list[str]:
+        network = clarp.network.Network(model, output, **options)
+        return [note for note in clarp.Explainer(network, "lrp")(X).notes if note.startswith("output")]
+
+    model = Several(RESULTS["logits among others"][0]).eval()
+    said = "output: of its results (features, logits), logits was taken; name another with `--output` or `output=`"
+    assert noted(model) == [said]
+    assert noted(torch.export.export(model, (X,))) == [said]
+    assert [noted(model, cache=tmp_path) for _ in range(2)] == [[said]] * 2
+    e = clarp.Explainer(model, "lrp", differentiable=True)(X)
+    assert said in e.notes
+    assert said in e.describe()["notes"]
+    assert noted(model, "features") == noted(model, "logits") == []
+    assert noted(Several(RESULTS["a tuple of one"][0]).eval()) == []
+    assert noted(Several(lambda y: y).eval()) == []
+    assert "(0, 1), 1 was taken" in noted(Several(lambda y: (y.softmax(1), y)).eval())[0]
 
 
 @pytest.mark.parametrize("output", [1.5, True, ["logits"], (0, 1.5), (0, True), ()])

@@ -20,6 +20,18 @@ def build():
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1)).eval()
 """
 
+PAIR = """
+class Pair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = build()
+    def forward(self, x):
+        return self.net(x), 2 * self.net(x)
+
+def pair():
+    return Pair().eval()
+"""
+
 
 def model(channels: int, outputs: int) -> nn.Module:
     torch.manual_seed(0)
@@ -75,6 +87,35 @@ def test_what_is_assumed_is_noted(photo: Image.Image) -> None:
     assert list(e.describe()["notes"]) == list(e.notes)
     said = clarp.explain(photo, model(3, 3), preprocess=preprocess, labels=["a", "b", "c"], task="multilabel")
     assert (said.task, said.notes) == ("multilabel", ())
+
+
+class Heads(nn.Module):
+    """Two results, the second with other classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = model(3, 3), model(3, 4)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.first(x), "other": self.second(x)}
+
+
+def test_which_of_several_results(photo: Image.Image, tmp_path: Path) -> None:
+    net = Heads().eval()
+    taken = clarp.explain(photo, net, preprocess=preprocess, target=1, method="sglrp")
+    assert [note for note in taken.notes if "of its results (logits, other), logits was taken" in note]
+    e = clarp.explain(photo, net, preprocess=preprocess, target=3, method="sglrp", output="other")
+    want = clarp.Explainer(net, "sglrp", bounds=(0.0, 1.0), output="other")(preprocess(photo)[None], 3)
+    assert torch.equal(e.relevance, want.relevance)
+    assert not [note for note in e.notes if note.startswith("output")]
+    (tmp_path / "pair.py").write_text(NET + PAIR)
+    pair = f"{tmp_path}/pair.py:pair"
+    second, first = (clarp.explain(photo, pair, output=k, target=0, method="lrp") for k in (1, (0,)))
+    assert torch.equal(second.logits, 2 * first.logits)
+    with pytest.raises(TypeError, match=r"output is 1\.5"):
+        clarp.explain(photo, net, preprocess=preprocess, output=1.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"output 1 .*leave it out with efficientnet-lite0"):
+        clarp.explain(photo, output=1)
 
 
 def test_deep_greys_reach_the_model() -> None:

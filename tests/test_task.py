@@ -392,6 +392,15 @@ def test_what_a_model_says_of_itself(problem: str | None, outputs: int, task: st
     assert bool(e.notes) == noted
 
 
+def test_an_assumed_softmax_says_what_follows_and_what_to_do() -> None:
+    (said,) = explain(Head(5), "sglrp").notes
+    assert said == (
+        "task: multiclass (assumed: it ends in 5 logits), so probabilities sum to 1 and rivals are all other "
+        "classes, which is wrong if several classes may be there at once: say so by `--task multilabel` or "
+        '`task="multilabel"`'
+    )
+
+
 @pytest.mark.parametrize(
     ("outputs", "end", "task", "message"),
     [

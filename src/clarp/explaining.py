@@ -128,7 +128,7 @@ class Explaining:
             question=task,
             labels=None if self.names is None else self.names.labels,
             channels=channels.axis,
-            assumed=(channels.note,) if channels.note else (),
+            assumed=tuple(filter(None, (program.plan.graph.assumed, channels.note))),
         )
 
     def _rivals(self, against: Against, targets: Tensor, logits: Tensor) -> Tensor:

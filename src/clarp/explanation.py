@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 
 from clarp.method import Method
+from clarp.operations import Convolution, Dense
 from clarp.propagation import Ledger
-from clarp.rules import LinearRule
-from clarp.seeds import Logit, Uniform
+from clarp.rules import LinearRule, Rule
+from clarp.rules.rule import TINY
+from clarp.seeds import Vector
+from clarp.targets import no_others
 from clarp.task import Task, TaskName
 
 if TYPE_CHECKING:
@@ -24,10 +27,18 @@ EMPTY = "no relevance: it cancelled, or never arrived"
 """What stands with a map that shows nothing."""
 NEGATIVE = "the logit is negative, and so is its relevance: what raises it is drawn as speaking against"
 """What stands with a map whose seed is a negative logit that a rule of one sign, such as z+, shares out."""
+DIVIDED = (
+    "the logit is negative, and the last layer's rule divides by it: what raises it is drawn as speaking "
+    "against"
+)
+"""What stands with a map whose seed does not carry the sign of a logit that the rule divides by: SGLRP's with
+the epsilon rule."""
+REVERSED_RIVALS = "rivals have negative logits: what raises these is drawn as speaking for the class"
+"""Likewise, where that is the rivals' logits, or where their seed carries the sign and the rule is of one."""
 NEGATIVE_OTHER = (
     "the logit is negative: what raises it speaks for the other class, and is drawn as speaking for this"
 )
-"""Likewise, of class 0 of one logit, whose map has the opposite sign."""
+"""Likewise by either kind of rule, of class 0 of one logit, whose map has the opposite sign."""
 MIRRORED = (
     "the rules share out only what raises the logit, so nothing speaks for this class; clarp shows both"
 )
@@ -35,6 +46,8 @@ MIRRORED = (
 OUTWEIGHED = "more speaks against the class than for it; what it shares with its rivals counts for them"
 """What stands with a contrast of several classes most of whose relevance is negative."""
 OUTWEIGHS = 0.6  # of |R|
+DRAWN_FOR = 0.1
+"""The share of the rivals' weight at their logits from which :data:`REVERSED_RIVALS` is said."""
 
 
 @dataclass(frozen=True)
@@ -164,16 +177,48 @@ class Explanation:
         if bool(self.empty.view(len(self.images), -1)[image, k]):
             return EMPTY
         target = self.target.view(len(self.images), -1)[image, k]
-        signs, rule = self.question.signs(target), self.method.rules.dense
+        signs, rule = self.question.signs(target), self._head_rule()
         opposite = signs is not None and float(signs) < 0
-        if isinstance(rule, LinearRule) and rule.one_sign:
-            of_logit = isinstance(self.method.seed, Logit | Uniform)
-            if of_logit and float(self.logits[image, self.question.columns(target)]) < 0:
-                return NEGATIVE_OTHER if opposite else NEGATIVE
-            if opposite:
+        if isinstance(rule, LinearRule) and self.method.covering is None:
+            own, rivals = self._drawn_for(image, target, rule)
+            if own < 0:
+                return NEGATIVE_OTHER if opposite else NEGATIVE if rule.one_sign else DIVIDED
+            if opposite and rule.one_sign:
                 return MIRRORED
+            if rivals > DRAWN_FOR:
+                return REVERSED_RIVALS
         contrasted = self.method.has_rivals and self.task == "multiclass"
         return OUTWEIGHED if contrasted and self._negative(image, k) > OUTWEIGHS else ""
+
+    def _head_rule(self) -> Rule:
+        """The rule of the last layer with weights, which shares out the seed."""
+        heads = (entry.rule for entry in self.ledger if isinstance(entry.node.operation, Convolution | Dense))
+        return next(heads, self.method.rules.dense)
+
+    def _drawn_for(self, image: int, target: Tensor, rule: LinearRule) -> tuple[float, float]:
+        """Whether what raises logits is drawn as speaking for the class.
+
+        It is where the relevance of a logit is positive, by a rule of one sign; else where ``R_n / z_n`` is.
+
+        Returns:
+            The sign of that for the class's own logit, and the share of the rivals' weights for which it is.
+        """
+        seed = self.method.seed
+        if isinstance(seed, Vector):
+            return 0.0, 0.0  # the user's own, and only the user knows what it asks
+        logits, column = self.logits[image : image + 1].detach(), self.question.columns(target).view(1, 1)
+        against = self.against if self.against is None or self.against.ndim < 2 else self.against[[image]]
+        if self.method.has_rivals:
+            rivals = self.question.rivals(against, target.view(1, 1), logits.shape[1])
+        else:
+            rivals = no_others(column, logits.shape[1])
+        weights = seed.relevance(logits, column, rivals)[0, 0].double()
+        if not rule.one_sign:
+            size = logits[0].double().abs() + rule.stabiliser
+            weights = weights * logits[0].sign() / size.clamp(min=TINY)
+        others = weights.where(rivals[0, 0], 0)
+        share = others.clamp(min=0).sum() / others.abs().sum().clamp(min=TINY)
+        return float(weights[column[0, 0]]), float(share)
 
     def _negative(self, image: int, k: int) -> float:
         """The share of the relevance of a map, by size, that is negative."""

@@ -89,9 +89,9 @@ def bounds_of(classifier: Classifier, method: Method) -> dict[str, Any]:
     return {"source": source, "low": low.tolist(), "high": high.tolist()}
 
 
-def task_entry(task: Task | None) -> dict[str, str] | None:
-    """The task: its name, and how it is known; None where nothing was explained."""
-    return None if task is None else {"name": task.name, "source": task.source}
+def task_entry(task: Task | None) -> dict[str, Any] | None:
+    """The task: its name, how it is known, and notes; None where nothing was explained."""
+    return None if task is None else {"name": task.name, "source": task.source, "notes": list(task.notes)}
 
 
 def look_entry(look: Look) -> dict[str, Any]:

@@ -113,6 +113,28 @@ def settled(result: object, output: Output) -> Output:
     return output
 
 
+def assumption(result: object, taken: Output) -> str:
+    """Which of several results were taken for the logits where the user named none, a sentence; "" of one.
+
+    Args:
+        result: what the model returns.
+        taken: as :func:`settled` has it.
+
+    >>> import torch
+    >>> assumption({"logits": torch.zeros(1, 2), "features": torch.zeros(1, 3)}, None)
+    'output: of its results (logits, features), logits was taken; name another with `--output` or `output=`'
+    """
+    paths = [] if isinstance(result, Tensor) else [path for path, _ in _leaves(result, Tensor)]
+    if len(paths) < 2:
+        return ""
+    chosen = taken if isinstance(taken, tuple) else ("logits",)
+    names = [".".join(map(str, path)) for path in paths]
+    return (
+        f"output: of its results ({', '.join(names)}), {names[paths.index(chosen)]} was taken; name another "
+        "with `--output` or `output=`"
+    )
+
+
 def check_output(output: object) -> None:
     """Refuse what names no result.
 

@@ -18,6 +18,7 @@ from clarp.images import as_rgb, open_photo
 from clarp.method import Method
 from clarp.models import own
 from clarp.models.classifier import Classifier, Preprocess
+from clarp.output import Output, check_output
 from clarp.rules.composites import Composite
 from clarp.session import Session
 from clarp.targets import Class
@@ -39,6 +40,7 @@ def explain(
     labels: Sequence[str] | None = None,
     task: TaskName | None = None,
     weights: str | PathLike[str] | None = None,
+    output: Output = None,
 ) -> Explanation:
     """Explain what a classifier says of one photo.
 
@@ -59,6 +61,8 @@ def explain(
         task: "multiclass", "binary" or "multilabel"; None: as :class:`clarp.Explainer` finds it.
         weights: a file with weights for a model by name: safetensors, a state dict, a checkpoint; None: its
             own.
+        output: which of several results of a module or of a file.py:function are the logits, as of
+            :class:`clarp.Explainer`.
 
     Returns:
         The explanation, a batch of one image: its heatmap is (1, H, W), or (1, K, H, W) for K targets.
@@ -76,7 +80,7 @@ def explain(
     """
     opened = _opened(photo)
     file = None if weights is None else Path(weights)
-    classifier = _classifier(model, file, preprocess, labels, task=task)
+    classifier = _classifier(model, file, preprocess, labels, output, task=task)
     session = Session(classifier)
     explainer = session.explainer(method, composite)
     image = _preprocessed(session, opened).to(session.network.device)
@@ -117,22 +121,24 @@ def _classifier(
     weights: Path | None,
     preprocess: Preprocess | None,
     labels: Sequence[str] | None,
+    output: Output,
     *,
     task: TaskName | None,
 ) -> Classifier:
+    check_output(output)
     if isinstance(model, nn.Module):
         if weights is not None:
             raise ValueError(
                 f"weights is {str(weights)!r} for a module, which has its own, expected a model by name. "
                 "Load them into the module: model.load_state_dict(...)."
             )
-        return own.of_module(model, preprocess, labels, task=task)
+        return own.of_module(model, preprocess, labels, output, task=task)
     if not isinstance(model, str):
         raise TypeError(
             f"model is a {type(model).__name__}, expected a name such as 'resnet50', or a torch.nn.Module "
             "in eval mode."
         )
-    found = models.load(model, weights, labels, task=task)
+    found = models.load(model, weights, labels, output, task=task)
     if preprocess is None:
         return found
     notes = tuple(note for note in found.notes if not note.startswith("preprocessing:"))

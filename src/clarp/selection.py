@@ -6,7 +6,7 @@ would underflow.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -54,7 +54,7 @@ class Selection:
     (a model without others has nothing to select), and take in the dense layers that act at every position,
     as in transformers, where their rule is z+ or alpha-beta: others divide by sums of either sign, which
     nearly cancel when most inputs are deselected, and layer after layer relevance would grow beyond all
-    numbers.
+    numbers. Views that are folded into the batch of the convolutions are no positions.
 
     In the channel and the element form, each sample is rescaled so that ``sum |R|`` stays what it was: only
     the shape of alpha matters, and nothing underflows. Where no gradient is positive, selection is skipped,
@@ -99,7 +99,8 @@ class Selection:
                 the rule at one of them doesn't look at the inputs that a neuron form selects.
         """
         reached = plan.reached()
-        steps = [step for step in plan if self._knows(step.node) and step.node.name in reached]
+        folded = _folded(plan)
+        steps = [step for step in plan if self._knows(step.node, folded) and step.node.name in reached]
         if not steps:
             raise ValueError(
                 f"{self} needs {self._kinds}, and the model has none. Use a method without selection, for "
@@ -164,16 +165,25 @@ class Selection:
         """At which operations it selects, in words."""
         return "convolutions" + (" or dense layers that act at every position" if self.in_rule else "")
 
-    def _knows(self, node: Node) -> bool:
-        """Whether it selects at operations of this kind."""
+    def _knows(self, node: Node, folded: Collection[tuple[int, ...]]) -> bool:
+        """Whether it selects at operations of this kind; views in the batch are no positions."""
         return isinstance(node.operation, Convolution) or (
-            self.in_rule and isinstance(node.operation, Dense) and len(node.shape) > 1
+            self.in_rule and isinstance(node.operation, Dense) and node.shape[:-1] not in {(), *folded}
         )
 
     @property
     def in_rule(self) -> bool:
         """Whether it changes the rule (neuron forms) and not the relevance (channel and element form)."""
         return self.form in ("neuron", "neuron-mask")
+
+
+def _folded(plan: Plan) -> set[tuple[int, ...]]:
+    """What a model has folded into the batch of its convolutions: views, slices, cells of an image."""
+    return {
+        step.node.shape[: -1 - len(step.node.operation.stride)]
+        for step in plan
+        if isinstance(step.node.operation, Convolution)
+    }
 
 
 def _takes_a_selection(step: Step) -> bool:

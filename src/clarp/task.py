@@ -41,7 +41,7 @@ class Task(ABC):
 
     name: ClassVar[TaskName]
     otherwise: ClassVar[str] = ""
-    """What to do where the assumption is wrong."""
+    """What follows from an assumption, and what to do where it is wrong."""
     source: str = field(compare=False)
     classes: int
 
@@ -116,7 +116,10 @@ class Multiclass(Task):
     """One of N classes: ``y = softmax(z)``; the rivals of a class are all others."""
 
     name: ClassVar[TaskName] = "multiclass"
-    otherwise: ClassVar[str] = "; where several classes may be there at once, say that the task is multilabel"
+    otherwise: ClassVar[str] = (
+        ", so probabilities sum to 1 and rivals are all other classes, which is wrong if several classes may "
+        'be there at once: say so by `--task multilabel` or `task="multilabel"`'
+    )
 
     def scores(self, logits: Tensor) -> Tensor:
         """The logits."""

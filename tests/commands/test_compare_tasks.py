@@ -55,7 +55,7 @@ def test_what_a_class_is_contrasted_with(sheet, name, against, told):
 def test_findings_have_their_own_probabilities(sheet):
     _, cells, manifest = sheet("findings", "--methods", "ssglrp")
     assert [cell.title for cell in cells] == ["red disc, 91.8%", "green disc, 84.8%"]
-    assert manifest["task"] == {"name": "multilabel", "source": "it ends in a sigmoid"}
+    assert manifest["task"] == {"name": "multilabel", "source": "it ends in a sigmoid", "notes": []}
     assert sum(one["probability"] for one in manifest["photo"]["predictions"]) > 2
 
 

@@ -63,9 +63,12 @@ def test_a_killed_worker_costs_its_part_only(toys, tmp_path):
     _, errors = process.communicate()
     assert process.returncode == 0, errors
     same_table(folder, tmp_path / "run")
-    times = Counter(digest for _, digest in opened(folder))
+    log = opened(folder)
+    times = Counter(digest for _, digest in log)
+    workers = len({process for process, _ in log})
+    assert workers in {2, 3}  # on a busy machine the rest may be done before the third has begun
     (_, first), *others = times.most_common()
-    assert first in {3 + 1, 3 + 2}  # the run's first picture, which each of three processes opens once more
+    assert first in {workers + 1, workers + 2}  # the run's first picture, which each opens once more
     assert len(others) == 59
     assert {count for _, count in others} <= {1, 2}
     assert sum(count == 2 for _, count in others) <= 16

@@ -14,7 +14,7 @@ from clarp.capture.graph import Graph
 from clarp.capture.reading import Hookless
 from clarp.errors import CaptureError
 from clarp.operations.base import in_dtype
-from clarp.output import Output, in_rows, pick, settled
+from clarp.output import Output, assumption, in_rows, pick, settled
 
 ROUNDING = 4.0
 """How much farther than the graph in the model's own type the model may be from the graph in float64."""
@@ -27,11 +27,13 @@ class Own(NamedTuple):
         logits: (B, N).
         alone: whether they are what it returns: nothing beside them, in this shape.
         output: which of its results they are.
+        assumed: a note of that, where the user named none of several; else "".
     """
 
     logits: Tensor
     alone: bool
     output: Output
+    assumed: str
 
 
 def own_logits(model: nn.Module, images: Tensor, output: Output, rows: Sequence[Tensor] = ()) -> "Own":
@@ -49,7 +51,7 @@ def own_logits(model: nn.Module, images: Tensor, output: Output, rows: Sequence[
     """
     _check_inputs(model)
     result = _run(model, images, rows)
-    output = settled(result, output)
+    named, output = output is not None, settled(result, output)
     picked = pick(result, output)
     assert isinstance(picked, Tensor)
     logits = in_rows(picked) if picked.shape[:1] == images.shape[:1] else picked
@@ -59,7 +61,7 @@ def own_logits(model: nn.Module, images: Tensor, output: Output, rows: Sequence[
             f"{images.shape[0]} images, expected logits (B, N). Wrap the model in a module that returns one "
             "row of logits for each image."
         )
-    return Own(logits, logits is result, output)
+    return Own(logits, logits is result, output, "" if named else assumption(result, output))
 
 
 def _check_inputs(model: nn.Module) -> None:

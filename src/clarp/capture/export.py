@@ -49,7 +49,7 @@ def capture_module(
         ValueError: the model refuses such images.
     """
     with torch.random.fork_rng([example.device] if example.is_cuda else []):
-        expected, alone, output = own_logits(model, example, output, rows)
+        expected, alone, output, assumed = own_logits(model, example, output, rows)
         model = model if alone and takes_one(model) else LogitsOf(model, output)
         program, read_images = exported(model, example, rows)
         precision = coarsest(program)
@@ -61,8 +61,12 @@ def capture_module(
         check_one_image(graph, model, example[:1], precision, first)
         if read_images:  # a number of the first image may have become a constant
             check_one_image(graph, model, example[1:], precision, second)
-    found = as_logits(graph, expected)
-    return replace(found, again=lambda: as_logits(lowering.graph(live=True), expected)) if live else found
+
+    def finished(graph: Graph) -> Graph:
+        return replace(as_logits(graph, expected), assumed=assumed)
+
+    found = finished(graph)
+    return replace(found, again=lambda: finished(lowering.graph(live=True))) if live else found
 
 
 def capture_exported(
@@ -85,14 +89,14 @@ def capture_exported(
     rows = further.example(example.dtype, len(example))
     module = WithInputs(program.module(), further, example.dtype) if further else program.module()
     sized = _for_size(program, module, example, output, rows)
-    expected, _, output = own_logits(module, example, output, rows)
+    expected, _, output, assumed = own_logits(module, example, output, rows)
     precision = coarsest(program)
 
     def captured(candidate: ExportedProgram) -> Graph:
         graph = capture_program(candidate, dtype, own=candidate is not program, output=output)
         check_logits(graph, example, expected, precision, rows)
         check_rows(graph, example.to(dtype), rows)
-        return as_logits(graph, expected)
+        return replace(as_logits(graph, expected), assumed=assumed)
 
     with quiet():
         for_any = for_any_batch(sized, example, rows) if example_shape(sized)[0] is not None else None

@@ -83,6 +83,7 @@ class Graph:
         link: what the model does to the logits at its end (a softmax, say), None for nothing.
         pair: where the model returns two columns that are made of one value, which is the output here: how
             they make it up.
+        assumed: which of several results the logits were taken to be, a note; "" where that was no question.
         auxiliary: what the graph reads beside the images: made of further inputs, and held constant.
         again: makes the same graph of the model's parameters and buffers as they are at that time, its
             tensors differentiable functions of them; None where that was not asked for.
@@ -96,6 +97,7 @@ class Graph:
     outputs: Mapping[str, tuple[HookPoint | None, ...]] = field(default_factory=dict)
     link: Link | None = None
     pair: Pair | None = None
+    assumed: str = ""
     auxiliary: Auxiliary = Auxiliary()
     again: "Callable[[], Graph] | None" = field(default=None, compare=False, repr=False)
 

@@ -25,6 +25,8 @@ OTHERS = (
     "repository or folder (hf:REPO), a .pt2 file, file.py:function."
 )
 _WIDTH = 110
+_TRIED = ((320, 320), (480, 400))
+"""The sizes of two photos, to see whether images are all of one size."""
 
 
 def models(*, json: bool) -> None:
@@ -80,8 +82,13 @@ def plan(
         classifier.check_is_model()
         network = Network(classifier.module, cache=default_folder())
         explainer = Explainer(network, method, composite=composite, bounds=classifier.bounds)
-        shape = classifier.preprocess(Image.new("RGB", (320, 320))).shape
-        found = explainer.plan(tuple(shape))
+        shape, other = (tuple(classifier.preprocess(Image.new("RGB", size)).shape) for size in _TRIED)
+        if other != shape:
+            note(
+                f"the preprocessing gives images of several sizes: this is the plan for a photo of "
+                f"{_TRIED[0][0]} x {_TRIED[0][1]}, which becomes {' x '.join(map(str, shape))}."
+            )
+        found = explainer.plan(shape)
     usual = Method.named(method).with_composite(composite).rules.name
     if not json and found.composite.name != usual:
         note(f"in this model {method} has the composite {found.composite.name} in place of {usual}.")

@@ -20,7 +20,7 @@ from clarp.models.checkpoint import read_state
 from clarp.models.classifier import Classifier, Preprocess
 from clarp.models.weights import load_weights
 from clarp.network import load_exported
-from clarp.output import LogitsOf, Output, in_rows, pick, settled
+from clarp.output import LogitsOf, Output, assumption, in_rows, pick, settled
 from clarp.task import TaskName
 
 _ASSUMED = (
@@ -49,7 +49,7 @@ def load_function(
     function: str,
     weights: Path | None = None,
     labels: Sequence[str] | None = None,
-    output: str | None = None,
+    output: Output = None,
     *,
     task: TaskName | None = None,
 ) -> Classifier:
@@ -65,8 +65,8 @@ def load_function(
         weights: a file with weights to put into the model; None if the function does that itself, and a note
             says so where it evidently doesn't.
         labels: class names that take precedence over the file's.
-        output: which of several results of the model are its logits, a key or a number; None for the only
-            tensor, or the one called "logits".
+        output: which of several results of the model are its logits, as of :class:`clarp.Explainer`; a
+            number may be written in digits.
         task: what the last layer means; None: as the model ends.
 
     Raises:
@@ -96,7 +96,7 @@ def load_function(
         loaded = load_weights(module, read_state(weights), weights.name)
     else:
         loaded = (_UNTRAINED,) if _looks_untrained(module) else ()
-    chosen = int(output) if output is not None and output.isdecimal() else output
+    chosen = int(output) if isinstance(output, str) and output.isdecimal() else output
     preprocess = getattr(source, "preprocess", None)
     remedy = (
         f"write preprocess(photo), which returns the float tensor (C, H, W) of a PIL photo, into {file.name}"
@@ -134,10 +134,10 @@ def of_module(
     notes: tuple[str, ...] = ()
     if preprocess is None:
         preprocess, notes = assumed(_channels(module, spec, remedy), (_SIDE, _SIDE), spec, remedy)
-    count, alone, output = _outputs(module, preprocess, spec, output)
+    count, alone, output, chosen = _outputs(module, preprocess, spec, output)
     classes, label_notes = class_names.of_classes(labels, count, spec, task)
     module = module if alone else LogitsOf(module, output)
-    return Classifier(spec, module, classes, preprocess, (*notes, *label_notes), task)
+    return Classifier(spec, module, classes, preprocess, (*notes, *chosen, *label_notes), task)
 
 
 def load_program(
@@ -289,8 +289,13 @@ def assumed(
 
 def _outputs(
     module: nn.Module, preprocess: Preprocess, spec: str, output: Output
-) -> tuple[int, bool, Output]:
-    """From one forward pass of a black picture: how many logits, whether they are all results, and which."""
+) -> tuple[int, bool, Output, tuple[str, ...]]:
+    """From one forward pass of a black picture.
+
+    Returns:
+        How many logits, whether they are all results, which results they are, and a note of what was assumed
+        of that.
+    """
     image = _called("preprocess", preprocess, Image.new("RGB", (320, 320)))
     if not (isinstance(image, Tensor) and image.ndim == 3 and image.is_floating_point()):
         tensor = isinstance(image, Tensor)
@@ -303,7 +308,7 @@ def _outputs(
             _check_axes(module, spec, error)
             raise
     try:
-        output = settled(result, output)
+        named, output = output is not None, settled(result, output)
         logits = pick(result, output)
     except CaptureError as error:
         message = str(error).replace(", Explainer(model, output=...): ", ": ").replace("output=", "--output ")
@@ -312,4 +317,5 @@ def _outputs(
     if not (isinstance(rows, Tensor) and rows.ndim == 2):
         got = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"the model of {spec} returned {got}, expected logits (B, N), or (B,) for one.")
-    return rows.shape[1], rows is result, output
+    note = "" if named else assumption(result, output)
+    return rows.shape[1], rows is result, output, (note,) if note else ()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from clarp.models import labels as class_names
 from clarp.models.classifier import Classifier
+from clarp.output import Output
 from clarp.task import TaskName, checked_task
 
 DEFAULT = "efficientnet-lite0"
@@ -52,7 +53,7 @@ def load(
     spec: str,
     weights: Path | None = None,
     labels: Path | Sequence[str] | None = None,
-    output: str | None = None,
+    output: Output = None,
     *,
     task: TaskName | None = None,
     trained: bool = True,
@@ -68,7 +69,7 @@ def load(
         weights: weights for it, safetensors, a state dict or a training checkpoint, in which nothing is
             executed; None for its default weights.
         labels: the class names, or a text file with one a line; None for the model's own.
-        output: which of several results of a function's model are its logits, a key or a number.
+        output: which of several results of a function's model are its logits, as of :class:`clarp.Explainer`.
         task: what its last layer means; None: what is known of a model by name, else as the model ends.
         trained: False: a classifier by name needs no weights and gets random ones, without a download; for
             what doesn't depend on them.
@@ -92,7 +93,7 @@ def _loaded(
     spec: str,
     weights: Path | None,
     labels: Path | Sequence[str] | None,
-    output: str | None,
+    output: Output,
     *,
     task: TaskName | None,
     trained: bool,
@@ -105,7 +106,7 @@ def _loaded(
         return own.load_function(Path(path), function, weights, classes, output, task=task)
     if output is not None:
         raise ValueError(
-            f"--output {output} chooses among the results of a file.py:function; leave it out with {spec}."
+            f"output {output!r} chooses among the results of a file.py:function; leave it out with {spec}."
         )
     if spec.endswith((".pt2", ".onnx")) or spec.startswith(("hf:", ULTRALYTICS)):
         if weights is not None:

@@ -55,7 +55,8 @@ def load(file: Path, labels: Sequence[str] | None = None, *, task: TaskName | No
         labels or _names(module), len(_names(module)), f"ultralytics:{file}", task
     )[0]
     found = own.of_module(module, preprocess, names, task=task or "multiclass", spec=f"ultralytics:{file}")
-    return replace(found, notes=(f"preprocessing: that of ultralytics, {size} x {size}", *found.notes))
+    notes = tuple(note for note in found.notes if not note.startswith("output:"))  # it is always the same
+    return replace(found, notes=(f"preprocessing: that of ultralytics, {size} x {size}", *notes))
 
 
 def _names(module: Any) -> list[str]:
