@@ -3,13 +3,12 @@
 import os
 import signal
 import subprocess
-import time
 from collections import Counter
 
 import psutil
 import pytest
 
-from evaluation.toys import ENVIRONMENT, command, started
+from evaluation.toys import ENVIRONMENT, command, lines_of, started, until
 from evaluation.watched import (
     check_manifest_has_what_is_there,
     evaluated,
@@ -32,9 +31,7 @@ def toys(tmp_path_factory):
 
 def begun(folder, photos):
     """Wait until workers have opened so many."""
-    log = folder / "opened.txt"
-    while len(log.read_text().splitlines() if log.exists() else ()) < photos:
-        time.sleep(0.01)
+    until(lambda: len(lines_of(folder / "opened.txt")) >= photos)
 
 
 def test_all_is_as_by_one_process_and_each_photo_is_opened_once(toys, tmp_path, capfd):
@@ -107,8 +104,7 @@ def test_what_was_explained_before_ctrl_c_is_kept_and_no_process_is(toys, tmp_pa
         env=ENVIRONMENT,
         start_new_session=True,
     )
-    while len(list(out.glob("*.npy"))) < 6:
-        time.sleep(0.01)
+    until(lambda: len(list(out.glob("*.npy"))) >= 6, process)
     below = psutil.Process(process.pid).children(recursive=True)
     assert len(below) > 2
     (os.killpg if everybody else os.kill)(process.pid, signal.SIGINT)

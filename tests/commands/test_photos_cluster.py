@@ -3,12 +3,11 @@
 import os
 import signal
 import subprocess
-import time
 from collections import Counter
 
 import pytest
 
-from evaluation.toys import ENVIRONMENT, command, started
+from evaluation.toys import ENVIRONMENT, command, lines_of, started, until
 from evaluation.watched import (
     check_manifest_has_what_is_there,
     evaluated,
@@ -66,8 +65,7 @@ def test_a_killed_worker_costs_its_piece_only(toys, on, tmp_path):
     opened(folder)
     process = started(*arguments, tmp_path / "out", *on)
     log = folder / "opened.txt"
-    while len(log.read_text().splitlines() if log.exists() else ()) < 20:
-        time.sleep(0.01)
+    until(lambda: len(lines_of(log)) >= 20, process)
     ((busy, _), *_) = Counter(log.read_text().split()[::2]).most_common()
     os.kill(int(busy), signal.SIGKILL)
     _, errors = process.communicate()
@@ -112,8 +110,7 @@ def test_what_was_explained_before_ctrl_c_is_kept(toys, on, tmp_path):
         text=True,
         env=ENVIRONMENT,
     )
-    while len(list(out.glob("*.npy"))) < 6:
-        time.sleep(0.01)
+    until(lambda: len(list(out.glob("*.npy"))) >= 6, process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
     assert process.returncode == 130, errors

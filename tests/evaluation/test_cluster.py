@@ -3,13 +3,12 @@
 import os
 import signal
 import subprocess
-import time
 from collections import Counter
 from contextlib import contextmanager
 
 import pytest
 
-from evaluation.toys import ENVIRONMENT, command, parts_of, started
+from evaluation.toys import ENVIRONMENT, command, lines_of, parts_of, started, until
 from evaluation.watched import evaluated, opened, same_table, watched_toys
 
 pytest.importorskip("ray", reason='needs pip install "clarp[ray]"')
@@ -49,9 +48,7 @@ def on(cluster, *more):
 
 def begun(folder, out, *, photos=20):
     """Wait until workers are in the middle of it."""
-    log = folder / "opened.txt"
-    while len(log.read_text().splitlines() if log.exists() else ()) < photos:
-        time.sleep(0.01)
+    until(lambda: len(lines_of(folder / "opened.txt")) >= photos)
     assert len(parts_of(out)) < 4
 
 
@@ -119,8 +116,7 @@ def test_a_driver_that_is_ended_goes_on(toys, cluster, tmp_path, how):
     process = subprocess.Popen(
         command(*arguments, out, *on(cluster)), stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
     )
-    while len(parts_of(out)) < 2:  # the checksum of the last may be missing
-        time.sleep(0.01)
+    until(lambda: len(parts_of(out)) >= 2, process)  # the checksum of the last may be missing
     process.send_signal(how)
     _, errors = process.communicate()
     if how == signal.SIGINT:

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import time
 from collections import Counter
 
 import psutil
@@ -12,7 +11,7 @@ import pytest
 from clarp.data import pack
 from clarp.data.opening import open_dataset
 from data.buckets import s3_server
-from evaluation.toys import ENVIRONMENT, command, parts_of, started
+from evaluation.toys import ENVIRONMENT, command, lines_of, parts_of, started, until
 from evaluation.watched import evaluated, opened, same_table, watched_toys
 
 pytest.importorskip("pyarrow.parquet")
@@ -56,8 +55,7 @@ def test_a_killed_worker_costs_its_part_only(toys, tmp_path):
     folder, arguments = toys
     opened(folder)
     process = started(*arguments, tmp_path / "run", "--workers", "2")
-    while not (folder / "opened.txt").exists() or len((folder / "opened.txt").read_text().splitlines()) < 25:
-        time.sleep(0.01)
+    until(lambda: len(lines_of(folder / "opened.txt")) >= 25, process)
     ((busy, _), *_) = Counter((folder / "opened.txt").read_text().split()[::2]).most_common()
     os.kill(int(busy), signal.SIGKILL)
     _, errors = process.communicate()
@@ -109,8 +107,7 @@ def test_a_run_that_is_ended_goes_on_and_leaves_no_process(toys, tmp_path, how):
         env=ENVIRONMENT,
         start_new_session=True,
     )
-    while len(parts_of(out)) < 2:  # the checksum of the last may be missing
-        time.sleep(0.01)
+    until(lambda: len(parts_of(out)) >= 2, process)  # the checksum of the last may be missing
     below = psutil.Process(process.pid).children(recursive=True)
     assert len(below) > 2
     if how == signal.SIGINT:

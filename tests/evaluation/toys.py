@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -78,8 +79,21 @@ def started(*arguments):
     )
 
 
+def until(holds, process=None, seconds=240):
+    """Wait for what other processes do; fail where that process has ended without it, or it takes too long."""
+    ends = time.monotonic() + seconds
+    while not holds():
+        assert process is None or process.poll() is None, process.communicate()
+        assert time.monotonic() < ends, f"nothing in {seconds} s"
+        time.sleep(0.01)
+
+
 def finished(*arguments):
     return subprocess.run(command(*arguments), capture_output=True, text=True, check=False, env=ENVIRONMENT)
+
+
+def lines_of(file: Path):
+    return file.read_text().splitlines() if file.exists() else []
 
 
 def parts_of(folder: Path):
