@@ -61,7 +61,8 @@ class Need:
         sizes = [prod(plan.graph.input_shape), *(prod(node.shape) for node in plan.graph)]
         passes = 1 if method.passes == "signed" else 3  # two, and what they are combined to
         working = (WORKING * passes + (LEADING if method.selections else 0)) * max(sizes)
-        return cls(sum(sizes) * dtype.itemsize, working * dtype.itemsize)
+        kept = sum(sizes) * (2 if method.covering else 1)  # of the image, and of it covered
+        return cls(kept * dtype.itemsize, working * dtype.itemsize)
 
     def fitting(self, targets: int, budget: float) -> tuple[int, int]:
         """How many images, and how many targets of each, are explained at once: at least one."""

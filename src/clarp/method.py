@@ -273,7 +273,8 @@ _TABLE = {
             covering=Covering(),
             name="secant",
             when="Whether colours are true: red where covering a place costs the class, blue where covering "
-            "it helps. Place by place, not pixel by pixel; it takes several times as long as clarp.",
+            "it helps. Place by place, not pixel by pixel: draw it with --smoothing 0.06. It takes several "
+            "times as long as clarp.",
         ),
         replace(
             clarp(),
