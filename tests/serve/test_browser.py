@@ -608,7 +608,7 @@ class TestWhenItGoesWrong:
             box.check()
         for index in (ESPRESSO, 968, 282):
             page.click(f"#target-{index}")
-        page.locator("#problem:has-text('32 maps are chosen')").wait_for()
+        page.locator("#problem:has-text('36 maps are chosen')").wait_for()
 
     def test_busy_is_said_and_waited_for(self, page):
         answers = []
