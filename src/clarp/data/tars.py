@@ -184,7 +184,8 @@ def _members(file: BinaryIO, shard: str, length: int, problems: list[Problem]) -
     """The regular files of a tar, as far as it is whole."""
     before = -1
     try:
-        tar = tarfile.open(fileobj=cast("BinaryIO", _HeaderReader(file)), mode="r:")  # noqa: SIM115  nothing of it is open
+        headers = cast("BinaryIO", _HeaderReader(file))
+        tar = tarfile.open(fileobj=headers, mode="r:")  # noqa: SIM115  nothing of it is open
         while (entry := tar.next()) is not None:
             tar.members.clear()  # type: ignore[attr-defined]  # it would hold all of them
             before, last = entry.offset, before
