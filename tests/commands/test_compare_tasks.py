@@ -6,6 +6,7 @@ import pytest
 
 from clarp.cli import main
 from clarp.commands import compare
+from clarp.explanation import MIRRORED
 from colours import discs, written
 
 
@@ -49,7 +50,14 @@ def sheet(tmp_path, monkeypatch):
 )
 def test_what_a_class_is_contrasted_with(sheet, name, against, told):
     caption, _, _ = sheet(name, "--methods", "lrp,ssglrp", *against)
-    assert caption.splitlines()[1:] == [told]
+    assert caption.splitlines()[1] == told
+
+
+def test_what_a_reader_must_know_of_a_map_stands_in_caption_and_manifest(sheet):
+    caption, _, manifest = sheet("finding", "--methods", "lrp,clarp", "--target", "red_disc,not red_disc")
+    assert caption.splitlines()[2:] == [f"lrp, not red disc: {MIRRORED}"]
+    told = [[one["remark"] for one in method["maps"]] for method in manifest["methods"]]
+    assert told == [["", MIRRORED], ["", ""]]
 
 
 def test_findings_have_their_own_probabilities(sheet):

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from clarp.cli import main
-from clarp.explanation import EMPTY
+from clarp.explanation import EMPTY, MIRRORED
 from clarp.models import load as load_model
+from clarp.serve import engine as engine_module
 from clarp.serve.app import application
 from clarp.serve.engine import Engine, Question
 from clarp.serve.limits import Limits
@@ -115,6 +116,15 @@ class TestExplain:
             "the other class: it is so, or not" if method == "ssglrp" else "nothing: the method has no rivals"
         )
         assert not_so.against == own
+
+    def test_what_a_reader_must_know_is_said(self, engines, monkeypatch):
+        so, not_so = explained(engines["binary"], ("red_disc", "not red_disc"), "lrp")
+        assert (so.remark, not_so.remark) == ("", MIRRORED)
+        captions = []
+        monkeypatch.setattr(engine_module, "whole", lambda *given: captions.append(given[3]) or b"")
+        for name in ("red_disc", "not red_disc"):
+            engines["binary"].picture(PHOTO, Question((name,), (), ("lrp",)), lambda: False)
+        assert [MIRRORED in caption for caption in captions] == [False, True]
 
     def test_grad_cam_of_one_logit_is_that_of_what_raises_it(self, engines):
         """Here nothing raises "it is not", and its rectified map is empty."""

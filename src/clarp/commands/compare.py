@@ -21,6 +21,7 @@ from clarp.files import file_sha256
 from clarp.geometry import Box, Geometry
 from clarp.images import notes_of, open_photo
 from clarp.manifest import class_entry, finite, head, look_entry, percent, scale_entry, task_entry, top, write
+from clarp.maps import PhotoMaps
 from clarp.models import Classifier
 from clarp.render import Cell, Look, Row, Scale, prepared, save, sheet
 from clarp.render.paper import checked_format
@@ -123,11 +124,25 @@ class _Comparison:
     @cached_property
     def heatmaps(self) -> list[Tensor]:
         """Of each method (K, H, W) float64 on the CPU; what has no relevance but rounding is zero."""
-        maps = [
+        return [found.shown.detach().double().cpu() for found in self.maps]
+
+    @cached_property
+    def maps(self) -> list[PhotoMaps]:
+        """Of each method, with what is said of its maps."""
+        return [
             self.session.maps(attributor, self.image, self.targets, self.against, self.file.name)
             for attributor in self.attributors
         ]
-        return [found.shown.detach().double().cpu() for found in maps]
+
+    @cached_property
+    def remarks(self) -> list[str]:
+        """What a reader of the sheet must know of single maps, a sentence each."""
+        return [
+            f"{found.method}, {self._label(target)}: {remark}"
+            for found in self.maps
+            for k, target in enumerate(self.targets)
+            if not found.empty[k] and (remark := found.remark(k))
+        ]
 
     @cached_property
     def boxed(self) -> list[tuple[Object, ...]]:
@@ -180,7 +195,8 @@ class _Comparison:
         contrasted = [attributor.name for attributor in self.attributors if _has_rivals(attributor)]
         if contrasted:
             lines.append(f"{', '.join(contrasted)}: each class {self._contrast()}.")
-        return "\n".join([*lines, _INSIDE] if self.objects else lines)
+        lines += [_INSIDE] if self.objects else []
+        return "\n".join([*lines, *self.remarks])
 
     def _contrast(self) -> str:
         if self.task.name == "binary":
@@ -219,7 +235,7 @@ class _Comparison:
         }
 
     def _method(self, number: int) -> dict[str, Any]:
-        attributor, heatmaps = self.attributors[number], self.heatmaps[number]
+        attributor, heatmaps, maps = self.attributors[number], self.heatmaps[number], self.maps[number]
         scale = Scale.of(*(prepared(heatmap.numpy(), self.look) for heatmap in heatmaps))
         return {
             "name": attributor.name,
@@ -230,13 +246,16 @@ class _Comparison:
                 {
                     "target": target,
                     "empty": not bool(heatmap.any()),
+                    "remark": maps.remark(k),
                     "minimum": finite(float(heatmap.min())),
                     "maximum": finite(float(heatmap.max())),
                     "sum": finite(float(heatmap.sum())),
                     "inside": None if share is None else finite(share[0]),
                     "box_area": None if share is None else finite(share[1]),
                 }
-                for target, heatmap, share in zip(self.targets, heatmaps, self.inside[number], strict=True)
+                for k, (target, heatmap, share) in enumerate(
+                    zip(self.targets, heatmaps, self.inside[number], strict=True)
+                )
             ],
         }
 

@@ -308,7 +308,8 @@ def _line(photo: VerifiedPhoto) -> str:
 def _summary(answer: dict[str, Any]) -> str:
     counts = Counter(photo["verdict"] for photo in answer["photos"])
     told = ", ".join(f"{counts[verdict]} {_WORDS[verdict]}" for verdict in ORDER if counts[verdict])
-    lines = [f"{len(answer['photos'])} photos: {told}"]
+    count = len(answer["photos"])
+    lines = [f"{count} {'photo' if count == 1 else 'photos'}: {told}"]
     if counts["rounding"]:
         limit = answer["rounding"]
         lines.append(

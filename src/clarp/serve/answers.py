@@ -93,6 +93,10 @@ class Map(_Document):
         description="The classes it is contrasted with, or what there is in their place, in words."
     )
     selection_skipped: int = Field(description="At how many layers no gradient was positive.")
+    remark: str = Field(
+        description="What a reader of the map must know, for example that its signs have turned, or an empty "
+        "string."
+    )
     ledger: dict[str, float | None] = Field(
         description="Where the relevance went: seed = pixels + selection + bias + epsilon; empty for a "
         "baseline."

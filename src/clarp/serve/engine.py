@@ -188,8 +188,9 @@ class Engine:
                 f"{len(question.targets)}; ask for one after the other, or for style=versus."
             )
         maps = next(self._maps(prepared, question, given_up))
-        empty = dict.fromkeys(maps.oddity(k) for k in range(len(maps.targets)) if maps.empty[k])
-        words, names = self.session.words(maps, 0, prepared.probabilities, look, *empty)
+        told = (maps.oddity(k) if maps.empty[k] else maps.remark(k) for k in range(len(maps.targets)))
+        more = dict.fromkeys(filter(None, told))
+        words, names = self.session.words(maps, 0, prepared.probabilities, look, *more)
         seen = self._photos.whole(data, look.side(max(prepared.photo.width, prepared.photo.height)))
         return whole(maps.heatmaps, seen, look, words, names)
 
@@ -277,6 +278,7 @@ class Engine:
             target=self._class(prepared.probabilities, target),
             against=[self._class(prepared.probabilities, index) for index in rivals] or maps.otherwise,
             selection_skipped=maps.skipped[k],
+            remark=maps.remark(k),
             ledger=maps.ledgers[k],
             scale=answers.ColourScale(
                 limit=shown.scale.limit,

@@ -76,6 +76,7 @@ function notes(map, contrasts) {
   if (!contrasts && !warning && arrived < 0.5) {
     found.push(`${Math.round(100 * Math.max(0, arrived))} % of the relevance reached the pixels.`);
   }
+  if (map.remark && map.remark !== warning) found.push(`${map.remark[0].toUpperCase()}${map.remark.slice(1)}.`);
   if (map.selection_skipped) {
     found.push(`Selection was skipped at ${map.selection_skipped} ${map.selection_skipped === 1 ? "layer" : "layers"}.`);
   }
