@@ -8,9 +8,9 @@ from typing import Literal, get_args
 from clarp.capture import Graph
 from clarp.covering import Covering
 from clarp.hints import unknown
-from clarp.propagation.plan import has_depthwise
+from clarp.propagation.plan import composite_on
 from clarp.rules import Epsilon, Flat, Norm, Rule, WSquare, ZBox, Zero
-from clarp.rules.composites import Composite, default, settled
+from clarp.rules.composites import Composite, default
 from clarp.rules.composites import get as get_composite
 from clarp.seeds import Contrast, Logit, Seed, SoftmaxGradient, Uniform, Vector
 from clarp.selection import Selection, needs_rivals, normalised
@@ -48,8 +48,8 @@ class Method:
     Attributes:
         seed: the initial relevance over the logits.
         selection: none, one, or several; at each convolution the first that names it counts.
-        composite: a preset's name or a composite. Left out, it is ``zplus-box``, and ``zplus-scaled-box`` in
-            networks with depthwise convolutions; see :meth:`on`.
+        composite: a preset's name or a composite. Left out, it is ``zplus-box``, ``zplus-scaled-box`` in
+            networks with depthwise convolutions, and ``zplus-gamma`` in transformers; see :meth:`on`.
         passes: see above.
         normalisation: of the two maps of "two_pass" and "dual"; "signed" has only one.
         rectify: keep the positive part of the final map only (CLRP's published code).
@@ -161,11 +161,12 @@ class Method:
     def on(self, graph: Graph) -> "Method":
         """The method with the composite that it has in this network.
 
-        A default composite (:func:`clarp.rules.composites.default`) is for networks without depthwise
-        convolutions. In others most of its relevance would be lost there (docs/rules.md), and
-        ``zplus-scaled-box`` takes the place of ``zplus-box``. One that was asked for stays.
+        A default composite (:func:`clarp.rules.composites.default`) is for plain convolutional networks. With
+        depthwise convolutions most of its relevance would be lost, and ``zplus-scaled-box`` takes the place
+        of ``zplus-box``. In transformers it would hardly tell classes apart, and ``zplus-gamma`` takes its
+        place (docs/rules.md). One that was asked for stays.
         """
-        return replace(self, composite=settled(self.rules, depthwise=has_depthwise(graph)))
+        return replace(self, composite=composite_on(self.rules, graph))
 
 
 def _baseline(name: str) -> str:

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from clarp.passes import ENOUGH, TOO_MUCH, Passes, arrived
 from clarp.programs import program_of
-from clarp.propagation.plan import has_depthwise
-from clarp.rules.composites import Composite, default, settled
+from clarp.propagation.plan import composite_on
+from clarp.rules.composites import Composite, default, get
 
 _CONSERVING = ("zplus-box", "epsilon-plus-box")
 
@@ -34,7 +34,9 @@ def better(passes: Passes, image: Tensor, row: int, column: int) -> tuple[str, f
         seed=passes.seed[this, one],
         bounds=(low, high),
     )
-    found = [settled(default(name), depthwise=has_depthwise(graph)) for name in _CONSERVING]
+    found = [
+        composite for name in _CONSERVING for composite in (composite_on(default(name), graph), get(name))
+    ]
     for composite in sorted(found, key=lambda other: other.dense != now.dense):
         if composite.name == now.name:
             continue

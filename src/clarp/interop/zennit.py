@@ -76,12 +76,17 @@ class ZennitComposite(Composite):
         reads_pixels: bool,
         only_weighs: bool = False,
         depthwise: bool = False,
+        at_tokens: bool = False,
     ) -> Rule:
         """See :meth:`clarp.composites.Composite.rule`."""
         if isinstance(operation, Affine):
             return Pass()
         return super().rule(
-            operation, reads_pixels=reads_pixels, only_weighs=only_weighs, depthwise=depthwise
+            operation,
+            reads_pixels=reads_pixels,
+            only_weighs=only_weighs,
+            depthwise=depthwise,
+            at_tokens=at_tokens,
         )
 
 

@@ -1,5 +1,6 @@
 """The plan: every operation of the graph with its rule."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf, prod
@@ -15,12 +16,13 @@ from clarp.operations import (
     MatMul,
     Multiply,
     Shift,
+    Softmax,
     Unpool,
     WeightedLinear,
 )
 from clarp.operations.contraction import RESIZING
 from clarp.rules import Gate, Hold, Rule
-from clarp.rules.composites import Composite
+from clarp.rules.composites import Composite, settled
 from clarp.rules.merge import product_rule
 from clarp.table import data_frame, table
 
@@ -189,6 +191,7 @@ def make_plan(graph: Graph, composite: Composite) -> Plan:
                 reads_pixels=reads_pixels,
                 only_weighs=node.name in weighing,
                 depthwise=_is_depthwise(node, graph),
+                at_tokens=_at_tokens(node),
             )
         steps.append(Step(node, rule, reads_pixels, tuple(low >= 0 for low, _ in ends), inputs_constant))
         intervals[node.name] = (node.low, node.high)
@@ -196,9 +199,27 @@ def make_plan(graph: Graph, composite: Composite) -> Plan:
     return Plan(graph, composite, tuple(steps))
 
 
-def has_depthwise(graph: Graph) -> bool:
-    """Whether it has depthwise convolutions: as many groups as channels, and more than one."""
-    return any(_is_depthwise(node, graph) for node in graph)
+def composite_on(composite: Composite, graph: Graph) -> Composite:
+    """The composite that a default gives way to in this network; one that was asked for stays.
+
+    Depthwise convolutions have as many groups as channels, and more than one. A transformer has attention (a
+    softmax that only weighs, in a product of two values) and more dense layers that act at every position
+    than convolutions; a convolutional network with an attention at its end is none.
+    """
+    weighing = _weighing(graph)
+    attends = any(isinstance(node.operation, Softmax) and node.name in weighing for node in graph)
+    kinds = Counter(type(node.operation) for node in graph)
+    at_tokens = sum(map(_at_tokens, graph))
+    return settled(
+        composite,
+        depthwise=any(_is_depthwise(node, graph) for node in graph),
+        transformer=attends and kinds[MatMul] > 0 and at_tokens > kinds[Convolution],
+    )
+
+
+def _at_tokens(node: Node) -> bool:
+    """Whether it is a dense layer that acts at every position."""
+    return isinstance(node.operation, Dense) and len(node.shape) > 1
 
 
 def _is_depthwise(node: Node, graph: Graph) -> bool:

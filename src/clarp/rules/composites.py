@@ -40,13 +40,14 @@ class Composite:
         first: for the linear operations that read the pixels, and for what makes them a larger or smaller
             image before; None for no exception there.
         depthwise: for convolutions whose outputs read one channel each; None: as other convolutions.
+        tokens: for dense layers that act at every position, as in transformers; None: as other dense layers.
         average: for average poolings, means, and images made larger or smaller.
         residual: for sums of two branches, or of a value and a constant (a position embedding, say).
         product: for products of two values, as in attention.
         softmax: for softmaxes. :class:`Hold` holds constant those that only weigh other values, as attention
             weights do.
-        adapts: whether it gives way to its twin for depthwise convolutions where a network has some; see
-            :func:`default`.
+        adapts: whether it gives way to its twin for transformers or for depthwise convolutions where a
+            network has them; see :func:`default`.
 
     Raises:
         TypeError: a field is not a rule of the right kind.
@@ -58,6 +59,7 @@ class Composite:
     dense: LinearRule
     first: LinearRule | None = None
     depthwise: LinearRule | None = None
+    tokens: LinearRule | None = None
     average: LinearRule = Norm()
     residual: Ratio | Norm | Epsilon = Ratio()
     product: Halves = Halves()
@@ -65,9 +67,9 @@ class Composite:
     adapts: bool = field(default=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for place in ("convolution", "dense", "average", "depthwise"):
+        for place in ("convolution", "dense", "average", "depthwise", "tokens"):
             rule = getattr(self, place)
-            if rule is None and place == "depthwise":
+            if rule is None and place in ("depthwise", "tokens"):
                 continue
             _expect(rule, LinearRule, place)
             if rule.reads_pixels_only:
@@ -88,6 +90,7 @@ class Composite:
         reads_pixels: bool,
         only_weighs: bool = False,
         depthwise: bool = False,
+        at_tokens: bool = False,
     ) -> Rule:
         """The rule for an operation.
 
@@ -96,20 +99,21 @@ class Composite:
             reads_pixels: whether it reads the image itself.
             only_weighs: whether its output is read as a factor of products only.
             depthwise: whether it is a convolution each of whose outputs reads one channel of several.
+            at_tokens: whether it is a dense layer that acts at every position.
         """
         if isinstance(operation, Custom):
             return rule_of(operation)
         name = operation.rule_at_pixels if reads_pixels else None
         if name is None or (name == "first" and self.first is None):
             name = operation.rule
-        if name in SAME_IN_ALL:
-            return SAME_IN_ALL[name]
-        if isinstance(operation, Softmax) and not only_weighs:
-            return Taylor()
+        if name in SAME_IN_ALL or (isinstance(operation, Softmax) and not only_weighs):
+            return SAME_IN_ALL.get(name, Taylor())
         if isinstance(operation, Affine):
             return self._affine(operation)
-        if name == "convolution" and depthwise and self.depthwise is not None:
-            return self.depthwise
+        if (name, depthwise) == ("convolution", True):
+            return self.depthwise or self.convolution
+        if (name, at_tokens) == ("dense", True):
+            return self.tokens or self.dense
         rule: Rule = getattr(self, name)
         return rule
 
@@ -136,6 +140,16 @@ _PRESETS = {
         Composite(
             "zplus-scaled-box", ZPlus(), ZPlus(), first=ZBox(), depthwise=ScaledZPlus(), softmax=Hold()
         ),
+        # Transformers: z+ tells classes apart worst there, and gamma is near the best (docs/rules.md).
+        Composite(
+            "zplus-gamma",
+            ZPlus(),
+            ZPlus(),
+            first=Gamma(),
+            depthwise=ScaledZPlus(),
+            tokens=Gamma(),
+            softmax=Hold(),
+        ),
         Composite("epsilon-plus", ZPlus(), Epsilon()),
         Composite("epsilon-plus-box", ZPlus(), Epsilon(), first=ZBox(), softmax=Hold()),
         Composite(
@@ -144,6 +158,15 @@ _PRESETS = {
             Epsilon(),
             first=ZBox(),
             depthwise=ScaledZPlus(),
+            softmax=Hold(),
+        ),
+        Composite(
+            "epsilon-plus-gamma",
+            ZPlus(),
+            Epsilon(),
+            first=Gamma(),
+            depthwise=ScaledZPlus(),
+            tokens=Gamma(),
             softmax=Hold(),
         ),
         Composite("epsilon-plus-flat", ZPlus(), Epsilon(), first=Flat()),
@@ -156,6 +179,7 @@ _PRESETS = {
     )
 }
 _FOR_DEPTHWISE = {"zplus-box": "zplus-scaled-box", "epsilon-plus-box": "epsilon-plus-scaled-box"}
+_FOR_TRANSFORMERS = {"zplus-box": "zplus-gamma", "epsilon-plus-box": "epsilon-plus-gamma"}
 _RESIDUALS: dict[str, Ratio | Norm] = {"ratio": Ratio(), "proportional": Norm()}
 
 
@@ -169,18 +193,35 @@ def default(name: str) -> Composite:
     return replace(get(name), adapts=True)
 
 
-def settled(composite: Composite, *, depthwise: bool) -> Composite:
-    """A composite for a network with or without depthwise convolutions: a default gives way to its twin.
+def settled(composite: Composite, *, depthwise: bool, transformer: bool) -> Composite:
+    """A composite for a network: a default gives way to its twin.
 
-    >>> settled(default("zplus-box"), depthwise=True).name, settled(get("zplus-box"), depthwise=True).name
-    ('zplus-scaled-box', 'zplus-box')
+    Args:
+        composite: it.
+        depthwise: whether the network has depthwise convolutions.
+        transformer: whether it has dense layers at every position, and attention.
+
+    >>> settled(default("zplus-box"), depthwise=True, transformer=False).name
+    'zplus-scaled-box'
+    >>> settled(default("zplus-box"), depthwise=True, transformer=True).name
+    'zplus-gamma'
+    >>> settled(get("zplus-box"), depthwise=True, transformer=True).name
+    'zplus-box'
     """
     if not composite.adapts:
         return composite
-    name = _FOR_DEPTHWISE.get(composite.name) if depthwise else None
-    if name is None:
+    twins = _FOR_TRANSFORMERS if transformer else _FOR_DEPTHWISE if depthwise else {}
+    if composite.name not in twins:
         return replace(composite, adapts=False)
-    return replace(composite, name=name, depthwise=_PRESETS[name].depthwise, adapts=False)
+    own, twin = _PRESETS[composite.name], _PRESETS[twins[composite.name]]
+    return replace(
+        composite,
+        name=twin.name,
+        first=twin.first if composite.first == own.first else composite.first,
+        depthwise=twin.depthwise,
+        tokens=twin.tokens,
+        adapts=False,
+    )
 
 
 def get(composite: str | Composite, residual: Literal["ratio", "proportional"] | None = None) -> Composite:
