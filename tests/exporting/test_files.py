@@ -5,6 +5,7 @@ import subprocess
 import sys
 import zipfile
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,12 @@ def own(tmp_path_factory):
     return path
 
 
+@cache
+def opened(path: Path) -> ExplainedFile:
+    """A file whose program is loaded once."""
+    return ExplainedFile.open(path)
+
+
 def apart(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).abs().max() / theirs.abs().max())
 
@@ -137,9 +144,37 @@ def test_openvino_gives_the_same(folder):
     assert apart(torch.from_numpy(found["heatmap"]), expected.heatmap) < 1e-4
 
 
+class Squares(nn.Module):
+    """Dense layers as wide as they are high, on tokens and on vectors, and such a convolution."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.patches, self.mixed = nn.Conv2d(3, width, 3, 3), nn.Conv2d(width, width, 1)
+        self.tokens, self.hidden = nn.Linear(width, width), nn.Linear(width, width)
+        self.head = nn.Linear(width, len(LABELS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.mixed(torch.relu(self.patches(x)))).flatten(2).mT
+        x = torch.relu(self.tokens(x)).mean(1)
+        return self.head(torch.relu(self.hidden(x)))
+
+
+@pytest.mark.parametrize("composite", ["epsilon", "zplus-box"])
+def test_openvino_reads_square_weights_rightly(tmp_path, composite):
+    torch.manual_seed(0)
+    square = clarp.Explainer(Squares(40).eval(), "lrp", composite=composite, bounds=(0.0, 1.0))
+    clarp.export(square, tmp_path / "square.onnx", (3, 6, 6))
+    compiled = openvino.compile_model(tmp_path / "square.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    x, target = images()[:, :, :6, :6].sigmoid(), torch.tensor([0, 1, 3])
+    found = compiled({"images": x.numpy(), "target": target.numpy()})
+    expected = square(x, target=target)
+    assert apart(torch.from_numpy(found["logits"]), expected.logits) < 1e-5
+    assert apart(torch.from_numpy(found["heatmap"]), expected.heatmap) < 1e-4
+
+
 @pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
 def test_nonsense_gives_nan_and_never_a_map(folder, suffix):
-    file = ExplainedFile.open(folder / f"explain{suffix}")
+    file = opened(folder / f"explain{suffix}")
     x = images(4)
     x[1, 0, 3, 3], x[2, 2, 5, 5] = float("nan"), float("inf")
     _, heatmap, lost = file(x, torch.tensor([0, 1, 2, -1]))
@@ -154,7 +189,7 @@ def test_nonsense_gives_nan_and_never_a_map(folder, suffix):
 @pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
 def test_nonsense_in_a_batch_spoils_its_own_maps_alone(folder, suffix):
     """Every other map is that of the same image and target without nonsense beside them."""
-    file = ExplainedFile.open(folder / f"several{suffix}")
+    file = opened(folder / f"several{suffix}")
     clean, count = images(6), len(LABELS)
     x = clean.clone()
     x[1, 0, 3, 3], x[2, 2, 5, 5] = float("nan"), -float("inf")
@@ -180,7 +215,7 @@ def test_nonsense_in_a_batch_spoils_its_own_maps_alone(folder, suffix):
 
 @pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
 def test_a_batch_of_nonsense_alone(folder, suffix):
-    file = ExplainedFile.open(folder / f"several{suffix}")
+    file = opened(folder / f"several{suffix}")
     target = torch.tensor([[len(LABELS), -1, -(2**63)], [2**63 - 1, 99, 4]])
     _, heatmap, lost = file(images(2), target, torch.zeros(2, len(LABELS), dtype=torch.bool))
     assert heatmap.shape == (2, 3, SIDE, SIDE)
