@@ -1,8 +1,8 @@
 """Square weights of an ONNX file, in a form that OpenVINO reads rightly.
 
-The forward pass of a dense layer multiplies by W^T, the backward pass by W. Where W is square, OpenVINO 2026.4
-computes one of the two products with the matrix of the other, on a CPU. It does not with a copy of W that it
-can't recognise as W.
+The forward pass of a dense layer multiplies by W^T, the backward pass by W. Where W is square, OpenVINO
+2026.4 computes one of the two products with the matrix of the other, on a CPU. It does not with a copy of W
+that it can't recognise as W.
 """
 
 from collections.abc import Iterator
