@@ -5,6 +5,7 @@ import subprocess
 import sys
 import zipfile
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -81,13 +82,13 @@ def images(count: int = 3) -> Tensor:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """explain.pt2 and explain.onnx of one target, several.onnx of three with rivals, and a photo."""
+    """Files explain of one target and several of three with rivals, as .pt2 and as .onnx, and a photo."""
     path = tmp_path_factory.mktemp("exported")
-    for suffix in (".pt2", ".onnx"):
-        clarp.export(explainer(), path / f"explain{suffix}", (3, SIDE, SIDE), classifier=classifier())
-    clarp.export(
-        explainer(), path / "several.onnx", (3, SIDE, SIDE), targets=3, against=True, classifier=classifier()
-    )
+    for name, options in (("explain", {}), ("several", {"targets": 3, "against": True})):
+        for suffix in (".pt2", ".onnx"):
+            clarp.export(
+                explainer(), path / f"{name}{suffix}", (3, SIDE, SIDE), classifier=classifier(), **options
+            )
     pixels = np.random.default_rng(0).integers(0, 256, (40, 52, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path / "photo.png")
     return path
@@ -103,6 +104,12 @@ def own(tmp_path_factory):
         " nn.Linear(6, 3)).eval()\n\nlabels = ['ant', 'bee', 'cow']\n"
     )
     return path
+
+
+@cache
+def opened(path: Path) -> ExplainedFile:
+    """A file whose program is loaded once."""
+    return ExplainedFile.open(path)
 
 
 def apart(ours: Tensor, theirs: Tensor) -> float:
@@ -137,9 +144,37 @@ def test_openvino_gives_the_same(folder):
     assert apart(torch.from_numpy(found["heatmap"]), expected.heatmap) < 1e-4
 
 
+class Squares(nn.Module):
+    """Dense layers as wide as they are high, on tokens and on vectors, and such a convolution."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.patches, self.mixed = nn.Conv2d(3, width, 3, 3), nn.Conv2d(width, width, 1)
+        self.tokens, self.hidden = nn.Linear(width, width), nn.Linear(width, width)
+        self.head = nn.Linear(width, len(LABELS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.mixed(torch.relu(self.patches(x)))).flatten(2).mT
+        x = torch.relu(self.tokens(x)).mean(1)
+        return self.head(torch.relu(self.hidden(x)))
+
+
+@pytest.mark.parametrize("composite", ["epsilon", "zplus-box"])
+def test_openvino_reads_square_weights_rightly(tmp_path, composite):
+    torch.manual_seed(0)
+    square = clarp.Explainer(Squares(40).eval(), "lrp", composite=composite, bounds=(0.0, 1.0))
+    clarp.export(square, tmp_path / "square.onnx", (3, 6, 6))
+    compiled = openvino.compile_model(tmp_path / "square.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    x, target = images()[:, :, :6, :6].sigmoid(), torch.tensor([0, 1, 3])
+    found = compiled({"images": x.numpy(), "target": target.numpy()})
+    expected = square(x, target=target)
+    assert apart(torch.from_numpy(found["logits"]), expected.logits) < 1e-5
+    assert apart(torch.from_numpy(found["heatmap"]), expected.heatmap) < 1e-4
+
+
 @pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
 def test_nonsense_gives_nan_and_never_a_map(folder, suffix):
-    file = ExplainedFile.open(folder / f"explain{suffix}")
+    file = opened(folder / f"explain{suffix}")
     x = images(4)
     x[1, 0, 3, 3], x[2, 2, 5, 5] = float("nan"), float("inf")
     _, heatmap, lost = file(x, torch.tensor([0, 1, 2, -1]))
@@ -149,6 +184,43 @@ def test_nonsense_gives_nan_and_never_a_map(folder, suffix):
     _, heatmap, lost = file(images(1), torch.tensor([len(LABELS)]))
     assert heatmap.isnan().all()
     assert lost.tolist() == [1]
+
+
+@pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
+def test_nonsense_in_a_batch_spoils_its_own_maps_alone(folder, suffix):
+    """Every other map is that of the same image and target without nonsense beside them."""
+    file = opened(folder / f"several{suffix}")
+    clean, count = images(6), len(LABELS)
+    x = clean.clone()
+    x[1, 0, 3, 3], x[2, 2, 5, 5] = float("nan"), -float("inf")
+    good = torch.tensor([[0, 1, 2]] * 6)
+    target, rivals = good.clone(), torch.zeros(6, count, dtype=torch.bool)
+    target[3], target[4, 1] = torch.tensor([-1, 1, 2**62]), count
+    rivals[5, 1], rivals[0, 3] = True, True  # of image 5, the second target is its own only rival
+    spoilt = torch.zeros(6, 3, dtype=torch.bool)
+    spoilt[1:3], spoilt[3, [0, 2]], spoilt[4, 1], spoilt[5, 1] = True, True, True, True
+    _, heatmap, lost = file(x, target, rivals)
+    assert torch.equal(heatmap.isnan().flatten(2).all(2), spoilt)
+    assert torch.equal(heatmap.isfinite().flatten(2).all(2), ~spoilt)
+    assert bool((lost[spoilt] == 1).all())
+    rivals[5] = False
+    rivals[5, 3] = True  # none of its targets
+    _, expected, kept = file(clean, good, rivals)
+    assert bool(expected.isfinite().all())
+    same = ~spoilt
+    same[5] = False  # its rivals are others now
+    assert apart(heatmap[same], expected[same]) < 1e-6
+    assert apart(lost[same], kept[same]) < 1e-6
+
+
+@pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
+def test_a_batch_of_nonsense_alone(folder, suffix):
+    file = opened(folder / f"several{suffix}")
+    target = torch.tensor([[len(LABELS), -1, -(2**63)], [2**63 - 1, 99, 4]])
+    _, heatmap, lost = file(images(2), target, torch.zeros(2, len(LABELS), dtype=torch.bool))
+    assert heatmap.shape == (2, 3, SIDE, SIDE)
+    assert bool(heatmap.isnan().all())
+    assert lost.tolist() == [[1.0] * 3] * 2
 
 
 def test_several_targets_and_rivals(folder):

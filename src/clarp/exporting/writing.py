@@ -205,8 +205,10 @@ def _onnx_file(program: ExportedProgram, about: FileDescription) -> bytes:
         UnsupportedOperation: ONNX has no such operation.
     """
     from clarp.exporting.onnx_model import model_of  # noqa: PLC0415  needs onnxscript
+    from clarp.exporting.squares import copy_squares  # noqa: PLC0415  needs onnx
 
     model = model_of(program, OUTPUTS)
+    copy_squares(model)
     model.metadata_props.add(key=KEY, value=about.to_json())
     data: bytes = model.SerializeToString()
     return data
