@@ -222,11 +222,25 @@ class RemoteFolder:
         with TemporaryFile() as file:
             write(file)
             file.seek(0)
-            with self._answering("") as (system, root):
-                if self.url.partition("://")[0] not in _WITHOUT_FOLDERS:
-                    system.makedirs(root, exist_ok=True)
-                with system.open(f"{root}/{name}", "wb") as stream:
-                    shutil.copyfileobj(file, stream, 1 << 20)
+            self.put(name, file)
+
+    def put(self, name: str, file: BinaryIO) -> None:
+        """Copy a file there, from where it stands; if that fails, a half of it may be there."""
+        with self._answering("") as (system, root):
+            place = f"{root}/{name}"
+            if self.url.partition("://")[0] not in _WITHOUT_FOLDERS:
+                system.makedirs(place.rpartition("/")[0], exist_ok=True)
+            with system.open(place, "wb") as stream:
+                shutil.copyfileobj(file, stream, 1 << 20)
+
+    def remove(self, name: str) -> None:
+        """Remove a file.
+
+        Raises:
+            UnreadableImageError: it is not there.
+        """
+        with self._answering(name) as (system, root):
+            system.rm_file(f"{root}/{name}")
 
     @contextmanager
     def _answering(self, name: str) -> Iterator[tuple[Any, str]]:
