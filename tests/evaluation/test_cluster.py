@@ -2,12 +2,15 @@
 
 import os
 import signal
+import socket
 import subprocess
+import time
 from collections import Counter
 from contextlib import contextmanager
 
 import pytest
 
+from clarp.workers.cluster import RayTasks
 from evaluation.toys import ENVIRONMENT, command, lines_of, parts_of, started, until
 from evaluation.watched import evaluated, opened, same_table, watched_toys
 
@@ -159,6 +162,30 @@ def test_without_an_address_a_cluster_of_this_machine_comes_and_goes(toys, tmp_p
 
 
 class TestRefusals:
+    def test_an_address_where_nobody_answers(self, tmp_path, monkeypatch):
+        """Ray remembers clusters that have ended, and would look for one for minutes."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            address = f"127.0.0.1:{server.getsockname()[1]}"
+        (tmp_path / "ray").mkdir()
+        (tmp_path / "ray" / "ray_current_cluster").write_text(address)
+        monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        monkeypatch.setattr("ray._private.services.find_gcs_addresses", frozenset)  # of other tests
+        for given in ("auto", address, f"ray://{address}"):
+            began = time.monotonic()
+            with (
+                pytest.raises(ValueError, match=rf"^no Ray cluster answers at '{given}': .*refused"),
+                RayTasks(given).started(None, most=1),
+            ):
+                pass
+            assert time.monotonic() - began < 10
+        (tmp_path / "ray" / "ray_current_cluster").unlink()
+        with (
+            pytest.raises(ValueError, match=r"^no Ray cluster answers at 'auto': Could not find any running"),
+            RayTasks("auto").started(None, most=1),
+        ):
+            pass
+
     def test_another_model_in_the_cluster(self, toys, cluster, tmp_path, capsys):
         _, arguments = toys
         arguments = [str(argument).replace(":build", ":other") for argument in arguments]
