@@ -11,8 +11,9 @@ from contextlib import contextmanager
 import pytest
 
 from clarp.workers.cluster import RayTasks
+from data.buckets import s3_server
 from evaluation.toys import ENVIRONMENT, command, lines_of, parts_of, started, until
-from evaluation.watched import evaluated, opened, same_table, watched_toys
+from evaluation.watched import evaluated, opened, same_table, stored_rows, watched_toys
 
 pytest.importorskip("ray", reason='needs pip install "clarp[ray]"')
 
@@ -91,6 +92,16 @@ def test_a_killed_worker_costs_its_part_only(toys, cluster, tmp_path):
     assert len(times) == 59
     assert {count for _, count in times} <= {1, 2}
     assert sum(count == 2 for _, count in times) <= 16
+
+
+def test_a_run_in_an_object_store(toys, cluster, tmp_path, capfd):
+    """Only the command writes there, so machines of the cluster need no access to the run."""
+    folder, arguments = toys
+    with s3_server(os.environ):
+        pytest.importorskip("fsspec").filesystem("s3").mkdir("runs")
+        assert evaluated(*arguments, "s3://runs/ray", *on(cluster)) == 0
+        assert "60 images, 60 of them computed now: s3://runs/ray/rows." in capfd.readouterr().out
+        assert stored_rows("s3://runs/ray") == (folder / "whole" / "rows.parquet").read_bytes()
 
 
 @pytest.mark.slow

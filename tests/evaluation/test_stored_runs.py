@@ -20,7 +20,7 @@ from clarp.evaluation.writing import write
 from clarp.models import load
 from data.buckets import s3_server
 from evaluation.toys import ENVIRONMENT, parts_of, started, toy_model, toy_photos, until
-from evaluation.watched import caching, evaluated
+from evaluation.watched import caching, evaluated, stored_rows
 
 fsspec = pytest.importorskip("fsspec", reason='needs pip install "clarp[remote]"')
 arrow = pytest.importorskip("pyarrow")
@@ -68,11 +68,6 @@ def objects(system, url, place=""):
     return sorted(system.ls(path, detail=False)) if system.exists(path) else []
 
 
-def rows_in(system, url):
-    (name,) = (path for path in objects(system, url) if "/rows." in path)
-    return system.cat_file(name)
-
-
 def test_killed_with_a_part_by_half_it_goes_on_to_the_same_table_and_report(folder, capsys):
     with s3_server(os.environ, ENVIRONMENT):
         system, url = fsspec.filesystem("s3"), "s3://runs/deep/run"
@@ -91,7 +86,7 @@ def test_killed_with_a_part_by_half_it_goes_on_to_the_same_table_and_report(fold
         assert f"{PHOTOS} images, {left} of them computed now: s3://runs/deep/run/rows." in said.out
         assert "damaged, and made anew: parts/00000016-00000032.parquet" in said.err
         table = (folder / "whole" / "rows.parquet").read_bytes()
-        assert rows_in(system, url) == table
+        assert stored_rows(url) == table
         assert len(objects(system, url, "parts")) == len(parts_of(folder / "whole")) == 5
 
         other = [*arguments(folder), url, "--limit", "8"]
@@ -110,7 +105,7 @@ def test_killed_with_a_part_by_half_it_goes_on_to_the_same_table_and_report(fold
 
 
 def test_two_at_once_do_no_harm(folder, memory):
-    url, system = memory
+    url, _ = memory
     runs = [run(folder, url) for _ in range(2)]
     for one in runs:
         one.fingerprint()  # the model is captured
@@ -129,7 +124,7 @@ def test_two_at_once_do_no_harm(folder, memory):
     for other in others:
         other.join()
     assert [outcome.computed for outcome in outcomes] == [PHOTOS, PHOTOS]
-    assert rows_in(system, url) == (folder / "whole" / "rows.parquet").read_bytes()
+    assert stored_rows(url) == (folder / "whole" / "rows.parquet").read_bytes()
     again = run(folder, url).complete()
     assert (again.computed, again.damaged) == (0, ())
     assert Store(url).damaged() == ()
