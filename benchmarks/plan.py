@@ -20,7 +20,7 @@ from storage import command, photos, weight
 
 import clarp
 from clarp.data.opening import open_dataset
-from clarp.evaluation.store import Store, _Part
+from clarp.evaluation.store import Store, _PartSaid
 from clarp.models import load
 
 DAYS = 86_400
@@ -92,7 +92,7 @@ def evaluated(root: Path, count: int) -> None:
 def known(number: int) -> object:
     return (
         f"parts/{number:08d}-{number + 16:08d}.parquet",
-        _Part(16, (), ()),
+        _PartSaid(16, (), ()),
         f"parts/{number:08d}.{'0' * 64}.parquet",
     )
 

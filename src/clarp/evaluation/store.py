@@ -42,7 +42,7 @@ def _pictures_name(part: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _PartSaid:
     """What a part says of itself: its rows' number, the problems of its range, and lossy methods."""
 
     rows: int
@@ -51,10 +51,10 @@ class _Part:
 
 
 @dataclass
-class _Memory:
+class _StoreMemory:
     """What is known of files that never change."""
 
-    parts: dict[str, _Part] = field(default_factory=dict)
+    parts: dict[str, _PartSaid] = field(default_factory=dict)
     digest: str | None = None
 
 
@@ -79,7 +79,7 @@ class Store:
     """
 
     folder: str | Path
-    _memory: _Memory = field(default_factory=_Memory, init=False, repr=False, compare=False)
+    _memory: _StoreMemory = field(default_factory=_StoreMemory, init=False, repr=False, compare=False)
 
     @cached_property
     def files(self) -> RunFiles:
@@ -189,7 +189,7 @@ class Store:
             lost: methods with which, so far, more than half of the relevance never reached the pixels.
         """
         arrow, parquet = optional("pyarrow", _PURPOSE), optional("pyarrow.parquet", _PURPOSE)
-        known = _Part(len(next(iter(columns.values()), ())), tuple(problems), tuple(lost))
+        known = _PartSaid(len(next(iter(columns.values()), ())), tuple(problems), tuple(lost))
         found = [[problem.kind, problem.file, problem.reason] for problem in known.problems]
         metadata = json.dumps({"run": self._digest(), "problems": found, "lost": list(known.lost)})
         table = arrow.table(dict(columns), schema=schema.with_metadata({_METADATA: metadata.encode()}))
@@ -289,7 +289,7 @@ class Store:
         """Methods that lost more than half of the relevance on the way to the pixels, by the parts so far."""
         return tuple(dict.fromkeys(name for part in self._whole_parts().values() for name in part.lost))
 
-    def _whole_parts(self) -> dict[str, _Part]:
+    def _whole_parts(self) -> dict[str, _PartSaid]:
         """The parts in order, but for those that are damaged."""
         names = self.files.names(_PARTS)
         found = zip(names, self._ahead(self._part, names), strict=True)
@@ -307,7 +307,7 @@ class Store:
 
         return self._ahead(table, names)
 
-    def _part(self, name: str) -> _Part | None:
+    def _part(self, name: str) -> _PartSaid | None:
         """What a part says of itself; None where it is missing or damaged.
 
         Raises:
@@ -330,9 +330,9 @@ class Store:
                 f"{self.folder}/{name} belongs to another run. Remove it, and the run makes its own."
             )
         problems = tuple(Problem(*problem) for problem in said["problems"])
-        return self._remember(name, _Part(footer.num_rows, problems, tuple(said.get("lost", ()))))
+        return self._remember(name, _PartSaid(footer.num_rows, problems, tuple(said.get("lost", ()))))
 
-    def _remember(self, name: str, part: _Part) -> _Part:
+    def _remember(self, name: str, part: _PartSaid) -> _PartSaid:
         if self.files.fixed:
             self._memory.parts[name] = part
         return part
