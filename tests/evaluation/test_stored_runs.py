@@ -231,6 +231,7 @@ def test_photos_for_mosaics_are_kept_there(folder, memory, monkeypatch):
     assert [s.id for s in confident(opened, classifier, url, device, 0.26)] == [s.id for s in first]
 
 
+@pytest.mark.slow
 def test_a_bucket_that_is_not_there(folder, capsys):
     with s3_server(os.environ):
         assert evaluated(*arguments(folder), "s3://no-such-bucket/run") == 2
@@ -238,6 +239,7 @@ def test_a_bucket_that_is_not_there(folder, capsys):
         assert not fsspec.filesystem("s3").exists("no-such-bucket")
 
 
+@pytest.mark.slow
 def test_a_store_that_fails_stops_the_run_which_goes_on(folder, memory, monkeypatch):
     url, system = memory
     opened = type(system).open
