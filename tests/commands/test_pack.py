@@ -78,11 +78,13 @@ def test_a_table_with_names_needs_them(tmp_path, capsys):
     assert "has 000000.tar and others in it" in capsys.readouterr().err
 
 
-def test_a_run_on_another_file_system_is_refused(tmp_path, model, capsys):
+def test_maps_on_another_file_system_are_refused(tmp_path, model, capsys, monkeypatch):
     photos = toy_photos(tmp_path / "photos", 4)
-    assert evaluated("evaluate", photos, "--model", model, "--out", "s3://bucket/run") == 2
-    said = "--out is s3://bucket/run, and a run is written to a folder on a disk: give one, and copy it"
+    monkeypatch.chdir(tmp_path)
+    assert evaluated("explain", photos / "ant", "--model", model, "--out", "s3://bucket/maps") == 2
+    said = "--out is s3://bucket/maps, and maps are written to a folder on a disk: give one, and copy it"
     assert said in capsys.readouterr().err
+    assert not (tmp_path / "s3:").exists()
 
 
 def test_a_store_that_stops_answering_stops_the_run_which_goes_on_later(tmp_path, model, capsys, monkeypatch):

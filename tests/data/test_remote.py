@@ -4,13 +4,17 @@ import os
 import shutil
 import sys
 import tarfile
+import tracemalloc
+from functools import partial
 
 import pytest
 
 from clarp.data import pack
+from clarp.data.listing import ListedFile, ListedSamples
 from clarp.data.opening import open_dataset
 from clarp.data.problems import StoreError, UnreadableImageError
-from clarp.data.stores import _file_system
+from clarp.data.remote import RemoteFile
+from clarp.data.stores import RemoteFolder, _file_system
 from data.buckets import s3_server
 from evaluation.toys import toy_photos
 
@@ -64,6 +68,47 @@ def test_class_folders(bucket, photos, classes):
     same(found, expected)
     assert set(found.problems) == set(expected.problems)
     assert len(found.problems) == 2
+
+
+def test_a_listing_is_a_stream(photos, monkeypatch):
+    """A folder is listed when the files before it have been taken, and its listing is not kept."""
+    memory = fsspec.filesystem("memory")
+    memory.put(str(photos), "/stream", recursive=True)
+    try:
+        asked, listed = [], type(memory).ls
+
+        def ls(self, path, detail=True, **more):
+            asked.append(path.rpartition("/")[2])
+            return listed(self, path, detail, **more)
+
+        monkeypatch.setattr(type(memory), "ls", ls)
+        files = RemoteFolder("memory://stream").files()
+        first = next(files)
+        assert (first.path, asked) == ("alone.png", ["stream"])
+        found = [first.path, *(file.path for file in files)]
+        assert asked == ["stream", "ant", "ant-ants", "bee", "cow", "dog"]
+        here = (path.relative_to(photos) for path in photos.rglob("*") if path.is_file())
+        assert found == list(map(str, sorted(here)))
+    finally:
+        memory.rm("/stream", recursive=True)
+
+
+def test_a_listed_photo_takes_a_hundred_bytes():
+    tracemalloc.start()
+    try:
+        samples = ListedSamples(partial(RemoteFile, RemoteFolder("memory://none")))
+        samples.classes = [5, 7]
+        for number in range(10_000):
+            name = f"classes/{number:08d}-\udce9é.jpg"
+            samples.append(ListedFile(name, number, f"{number:032x}"), number % 2)
+        assert tracemalloc.get_traced_memory()[0] / 10_000 < 150
+    finally:
+        tracemalloc.stop()
+    assert len(samples) == len(list(samples)) == 10_000
+    (one,) = samples[7:8]
+    assert (one, samples[-1].id) == (samples[7], "classes/00009999-\udce9é.jpg")
+    assert (one.id, one.labels) == ("classes/00000007-\udce9é.jpg", ((7,),))
+    assert (one.picture.root.length, one.picture.root.version) == (7, f"{7:032x}")
 
 
 def test_a_table(bucket, photos):

@@ -2,14 +2,18 @@
 
 import os
 import signal
+import socket
 import subprocess
+import time
 from collections import Counter
 from contextlib import contextmanager
 
 import pytest
 
+from clarp.workers.cluster import RayTasks
+from data.buckets import s3_server
 from evaluation.toys import ENVIRONMENT, command, lines_of, parts_of, started, until
-from evaluation.watched import evaluated, opened, same_table, watched_toys
+from evaluation.watched import evaluated, opened, same_table, stored_rows, watched_toys
 
 pytest.importorskip("ray", reason='needs pip install "clarp[ray]"')
 
@@ -90,6 +94,16 @@ def test_a_killed_worker_costs_its_part_only(toys, cluster, tmp_path):
     assert sum(count == 2 for _, count in times) <= 16
 
 
+def test_a_run_in_an_object_store(toys, cluster, tmp_path, capfd):
+    """Only the command writes there, so machines of the cluster need no access to the run."""
+    folder, arguments = toys
+    with s3_server(os.environ):
+        pytest.importorskip("fsspec").filesystem("s3").mkdir("runs")
+        assert evaluated(*arguments, "s3://runs/ray", *on(cluster)) == 0
+        assert "60 images, 60 of them computed now: s3://runs/ray/rows." in capfd.readouterr().out
+        assert stored_rows("s3://runs/ray") == (folder / "whole" / "rows.parquet").read_bytes()
+
+
 @pytest.mark.slow
 def test_a_lost_node_costs_its_part_and_a_new_one_is_used(toys, tmp_path):
     folder, arguments = toys
@@ -159,6 +173,30 @@ def test_without_an_address_a_cluster_of_this_machine_comes_and_goes(toys, tmp_p
 
 
 class TestRefusals:
+    def test_an_address_where_nobody_answers(self, tmp_path, monkeypatch):
+        """Ray remembers clusters that have ended, and would look for one for minutes."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            address = f"127.0.0.1:{server.getsockname()[1]}"
+        (tmp_path / "ray").mkdir()
+        (tmp_path / "ray" / "ray_current_cluster").write_text(address)
+        monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        monkeypatch.setattr("ray._private.services.find_gcs_addresses", frozenset)  # of other tests
+        for given in ("auto", address, f"ray://{address}"):
+            began = time.monotonic()
+            with (
+                pytest.raises(ValueError, match=rf"^no Ray cluster answers at '{given}': .*refused"),
+                RayTasks(given).started(None, most=1),
+            ):
+                pass
+            assert time.monotonic() - began < 10
+        (tmp_path / "ray" / "ray_current_cluster").unlink()
+        with (
+            pytest.raises(ValueError, match=r"^no Ray cluster answers at 'auto': Could not find any running"),
+            RayTasks("auto").started(None, most=1),
+        ):
+            pass
+
     def test_another_model_in_the_cluster(self, toys, cluster, tmp_path, capsys):
         _, arguments = toys
         arguments = [str(argument).replace(":build", ":other") for argument in arguments]

@@ -13,6 +13,7 @@ from clarp.data.opening import open_dataset
 from clarp.evaluation.pictures import CELLS, PHOTO, Cells, columns, photo_bytes
 from clarp.evaluation.run import Run, Settings
 from clarp.evaluation.specs import metrics
+from clarp.evaluation.store import part_name
 from clarp.models import load
 from clarp.render import Scale
 from evaluation.toys import toy_boxes, toy_model, toy_photos
@@ -84,7 +85,9 @@ def test_rows_are_the_same_bytes_with_and_without(run):
     with_pictures, without = run("with"), run("without", pictures=False)
     with_pictures.complete()
     without.complete()
-    assert with_pictures.store.rows_path.read_bytes() == without.store.rows_path.read_bytes()
+    assert (with_pictures.folder / "rows.parquet").read_bytes() == (
+        without.folder / "rows.parquet"
+    ).read_bytes()
     assert with_pictures.fingerprint() == without.fingerprint()
     assert list(without.store.pictures()) == [None, None]
 
@@ -127,9 +130,9 @@ def test_a_run_begun_without_them_goes_on_and_keeps_what_it_has(run):
     made.complete()
     shutil.copytree(made.folder, made.folder.with_name("again"))
     again = run("again")
-    again.store.part_path(16, 20).unlink()
+    (again.folder / part_name(16, 20)).unlink()
     assert again.complete().computed == 4
     first, second = again.store.pictures()
     assert first is None
     assert len(second) == 16
-    assert again.store.rows_path.read_bytes() == made.store.rows_path.read_bytes()
+    assert (again.folder / "rows.parquet").read_bytes() == (made.folder / "rows.parquet").read_bytes()

@@ -12,7 +12,7 @@ from clarp.data import pack
 from clarp.data.opening import open_dataset
 from data.buckets import s3_server
 from evaluation.toys import ENVIRONMENT, command, lines_of, parts_of, started, until
-from evaluation.watched import evaluated, opened, same_table, watched_toys
+from evaluation.watched import evaluated, opened, same_table, stored_rows, watched_toys
 
 pytest.importorskip("pyarrow.parquet")
 pytestmark = pytest.mark.cluster
@@ -47,8 +47,11 @@ def test_photos_in_an_object_store(toys, tmp_path, capsys):
         pack(open_dataset(str(folder / "photos")), "s3://toys/shards", photos_per_shard=7)
         given = [arguments[0], "s3://toys/shards", *arguments[2:]]
         assert evaluated(*given, tmp_path / "run", "--workers", "2") == 0
-    assert "60 images, 60 of them computed now" in capsys.readouterr().out
-    same_table(folder, tmp_path / "run")
+        assert "60 images, 60 of them computed now" in capsys.readouterr().out
+        same_table(folder, tmp_path / "run")
+        assert evaluated(*given, "s3://toys/run", "--workers", "2") == 0
+        assert "60 images, 60 of them computed now: s3://toys/run/rows." in capsys.readouterr().out
+        assert stored_rows("s3://toys/run") == (folder / "whole" / "rows.parquet").read_bytes()
 
 
 def test_a_killed_worker_costs_its_part_only(toys, tmp_path):

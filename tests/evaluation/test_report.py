@@ -20,7 +20,7 @@ arrow = pytest.importorskip("pyarrow")
 
 def put(store, table):
     """Other rows, as a run writes them."""
-    write_summed(store.rows_path, lambda file: arrow.parquet.write_table(table, file))
+    write_summed(store.folder / "rows.parquet", lambda file: arrow.parquet.write_table(table, file))
 
 
 METHODS = ("lrp", "ssglrp", "random")
@@ -295,7 +295,7 @@ class TestFiles:
         assert (store.folder / "report" / "summary.tex").is_file()
 
     def test_a_run_that_is_not_complete_says_so(self, store, capsys):
-        store.rows_path.unlink()
+        (store.folder / "rows.parquet").unlink()
         (store.folder / "problems.json").unlink()
         with pytest.raises(SystemExit):
             main(["report", str(store.folder), "--resamples", "200"])

@@ -13,7 +13,7 @@ from clarp.cli import main
 from clarp.data.opening import open_dataset
 from clarp.evaluation.run import Run, Settings
 from clarp.evaluation.specs import metrics
-from clarp.evaluation.store import Store
+from clarp.evaluation.store import part_name
 from clarp.evaluation.tables import Report
 from clarp.evaluation.writing import headline
 from clarp.files import has_sum, whole
@@ -38,7 +38,7 @@ def made(tmp_path_factory):
     toy_photos(root / "photos", 20)
     evaluation = run(root, root / "run")
     evaluation.complete()
-    return root, evaluation.store, evaluation.store.rows_path.read_bytes()
+    return root, evaluation.store, (evaluation.store.folder / "rows.parquet").read_bytes()
 
 
 def rotten(path, seed: int) -> bytes:
@@ -66,7 +66,7 @@ def test_each_file_of_a_run_has_its_checksum_as_sha256sum_writes_it(made):
 
 def test_three_hundred_flipped_bits_are_noticed(made):
     _, store, _ = made
-    path = store.part_path(0, 16)
+    path = store.folder / part_name(0, 16)
     for seed in range(300):
         before = rotten(path, seed)
         assert not store.has(0, 16)
@@ -83,7 +83,7 @@ def test_what_rotted_is_made_anew_and_the_table_is_the_same(made, name):
     assert store.damaged() == (name,)
     outcome = run(root, store.folder).complete()
     assert outcome.damaged == ((name,) if name.startswith("parts") else ())
-    assert store.rows_path.read_bytes() == table
+    assert (store.folder / "rows.parquet").read_bytes() == table
     assert store.damaged() == () if name != "mean_image.npy" else True
     run(root, store.folder).mean_image  # noqa: B018  it is made when it is asked for
     assert store.damaged() == ()
@@ -91,33 +91,33 @@ def test_what_rotted_is_made_anew_and_the_table_is_the_same(made, name):
 
 def test_a_checksum_that_is_missing_or_rotted_counts_as_damage(made):
     root, store, table = made
-    path = store.part_path(16, 20)
+    path = store.folder / part_name(16, 20)
     (path.parent / f"{path.name}.sha256").unlink()
     assert not store.has(16, 20)
     assert not has_sum(path)
     assert run(root, store.folder).complete().computed == 4
     rotten(path.parent / f"{path.name}.sha256", 3)
     assert run(root, store.folder).complete().computed == 4
-    assert store.rows_path.read_bytes() == table
+    assert (store.folder / "rows.parquet").read_bytes() == table
 
 
 def test_the_report_says_what_it_found_and_uses_none_of_it(made):
     _, store, _ = made
     whole_report = Report.of(store, "ssglrp", resamples=100)
     assert "Damaged" not in headline(whole_report)
-    before = rotten(store.rows_path, 0)
+    before = rotten(store.folder / "rows.parquet", 0)
     report = Report.of(store, "ssglrp", resamples=100)
     assert repr(report.lines) == repr(whole_report.lines)  # from the parts
     assert "Damaged, and not used: rows.parquet; the same `clarp evaluate` makes them anew." in headline(
         report
     )
-    part = store.part_path(0, 16)
+    part = store.folder / part_name(0, 16)
     kept = rotten(part, 0)
     report = Report.of(store, "ssglrp", resamples=100)
     assert "parts/00000000-00000016.parquet, rows.parquet" in headline(report)
     assert not report.complete
     assert report.pictures == 4
-    store.rows_path.write_bytes(before)
+    (store.folder / "rows.parquet").write_bytes(before)
     part.write_bytes(kept)
 
 
@@ -163,4 +163,6 @@ def test_a_photo_that_changes_while_the_run_is_at_work(tmp_path, number):
     evaluation = run(tmp_path, tmp_path / "run")
     evaluation.complete()
     run(tmp_path, tmp_path / "undisturbed").complete()
-    assert evaluation.store.rows_path.read_bytes() == Store(tmp_path / "undisturbed").rows_path.read_bytes()
+    assert (evaluation.store.folder / "rows.parquet").read_bytes() == (
+        tmp_path / "undisturbed" / "rows.parquet"
+    ).read_bytes()

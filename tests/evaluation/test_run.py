@@ -27,7 +27,7 @@ from clarp.evaluation import (
 from clarp.evaluation.confident import confident
 from clarp.evaluation.run import Run, Settings
 from clarp.evaluation.specs import metrics
-from clarp.evaluation.store import Store
+from clarp.evaluation.store import Store, part_name
 from clarp.evaluation.tables import Report
 from clarp.evaluation.writing import headline
 from clarp.explainer import attribute
@@ -115,10 +115,10 @@ class TestTheRows:
         whole.complete()
         assert late.ranges == [(0, 16), (16, 20)]
         late.complete()
-        late.store.part_path(0, 16).unlink()
-        late.store.rows_path.unlink()
+        (late.folder / part_name(0, 16)).unlink()
+        (late.folder / "rows.parquet").unlink()
         run(photos, model, tmp_path / "b").complete()
-        assert whole.store.rows_path.read_bytes() == late.store.rows_path.read_bytes()
+        assert (whole.folder / "rows.parquet").read_bytes() == (late.folder / "rows.parquet").read_bytes()
 
     def test_a_model_that_ends_in_a_softmax_has_the_same_rows(self, photos, model, tmp_path):
         methods = ["lrp", "sglrp"]
@@ -534,9 +534,9 @@ class TestRefusals:
         first, other = run(photos, model, tmp_path / "a"), run(photos, model, tmp_path / "b", ["sglrp"])
         first.complete()
         other.complete()
-        path = first.store.part_path(0, 16)
+        path = first.folder / part_name(0, 16)
         for name in (path.name, f"{path.name}.sha256"):
-            shutil.copy(other.store.part_path(0, 16).with_name(name), path.with_name(name))
+            shutil.copy((other.folder / part_name(0, 16)).with_name(name), path.with_name(name))
         with pytest.raises(ValueError, match="belongs to another run"):
             run(photos, model, tmp_path / "a").complete()
         path.write_bytes(b"PAR1 and nothing else")

@@ -124,6 +124,14 @@ def same_table(folder, out):
         assert parquet.read_table(out / "pictures" / path.name).equals(parquet.read_table(path))
 
 
+def stored_rows(url):
+    """The bytes of the one table of a run in an object store."""
+    system, path = pytest.importorskip("fsspec").core.url_to_fs(url)
+    system.invalidate_cache()
+    (name,) = (name for name in system.ls(path, detail=False) if "/rows." in name)
+    return system.cat_file(name)
+
+
 def manifest_of(out):
     """What the manifest says of photos, without what differs from process to process."""
     manifest = json.loads((out / "manifest.json").read_text())

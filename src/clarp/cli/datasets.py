@@ -1,7 +1,6 @@
 """Commands about data sets: evaluate, report, pack."""
 
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,7 +12,13 @@ from clarp.commands import options
 def evaluate(
     dataset: Annotated[str, typer.Argument(help=options.DATASETS)],
     *,
-    out: Annotated[Path, typer.Option(help="Folder of the run; the same command goes on where it stopped.")],
+    out: Annotated[
+        str,
+        typer.Option(
+            help="Folder of the run, or a URL such as s3://bucket/run; the same command goes on where it "
+            "stopped."
+        ),
+    ],
     model: Annotated[
         str | None,
         typer.Option(
@@ -123,7 +128,7 @@ def pack(
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="What `clarp evaluate --out` wrote.")],
+    folder: Annotated[str, typer.Argument(help="What `clarp evaluate --out` wrote, a URL too.")],
     *,
     reference: Annotated[
         str, typer.Option(help="The method that the others are compared with, image by image.")

@@ -25,11 +25,11 @@ from clarp.commands.notes import lost_in_silence, note, note_assumed, note_lost,
 from clarp.data.dataset import Dataset
 from clarp.data.opening import open_dataset
 from clarp.data.problems import GAVE_NONE
-from clarp.data.stores import is_url
 from clarp.evaluation.confident import confident
 from clarp.evaluation.run import Outcome, Run
 from clarp.evaluation.settings import Settings
 from clarp.evaluation.specs import metrics as parsed
+from clarp.evaluation.store import PROBLEMS, ROWS, Store
 from clarp.evaluation.suites import Grids, Suite
 from clarp.evaluation.work import Elsewhere
 from clarp.models import registry
@@ -53,7 +53,7 @@ def run(
     weights: Path | None,
     metrics: Sequence[str],
     suite: str | None,
-    out: Path,
+    out: str,
     outside: bool,
 ) -> int:
     """Evaluate, and say on standard output what came of it.
@@ -68,12 +68,6 @@ def run(
         ValueError, TypeError, OSError, ImportError, CaptureError: something doesn't hold, or the folder has
             another run; no row was written.
     """
-    url = str(out).replace(":/", "://", 1)  # of which a Path leaves one slash
-    if is_url(url):
-        raise ValueError(
-            f"--out is {url}, and a run is written to a folder on a disk: give one, and copy it when it is "
-            "done. The data set may lie there."
-        )
     protocol = None if suite is None else Suite.named(suite)
     if protocol is not None and (settings.methods or metrics):
         raise ValueError(
@@ -87,7 +81,7 @@ def run(
         dataset = _MOSAICS + dataset
     problems = 0
     for name in names:
-        folder = out / name if len(names) > 1 else out
+        folder = f"{out.rstrip('/')}/{name}" if len(names) > 1 else out
         session = load(name)
         for assumed in session.classifier.notes:
             note(assumed)
@@ -106,7 +100,7 @@ def _made(dataset: str) -> bool:
 
 
 def _opened(
-    dataset: str, session: Session, settings: Settings, out: Path, grids: Grids | None, *, outside: bool
+    dataset: str, session: Session, settings: Settings, out: str, grids: Grids | None, *, outside: bool
 ) -> Dataset:
     count = settings.limit if _made(dataset) else None
     return open_dataset(
@@ -123,7 +117,7 @@ def _opened(
 
 
 def _evaluated(
-    dataset: Dataset, session: Session, settings: Settings, out: Path, elsewhere: Elsewhere | None
+    dataset: Dataset, session: Session, settings: Settings, out: str, elsewhere: Elsewhere | None
 ) -> Outcome:
     """One model's run."""
     classifier = session.classifier
@@ -139,7 +133,7 @@ def _evaluated(
         except KeyboardInterrupt:
             _say("stopped; the same command goes on from here.")
             raise
-    _report(dataset, outcome, out)
+    _report(dataset, outcome, evaluation.store)
     note_assumed(evaluation.loader.assumed)
     note_lost(outcome.lost, evaluation.warned)
     return outcome
@@ -160,7 +154,7 @@ def _of_suite(suite: Suite, dataset: Dataset) -> tuple[str, ...]:
     return suite.metrics
 
 
-def _report(dataset: Dataset, outcome: Outcome, out: Path) -> None:
+def _report(dataset: Dataset, outcome: Outcome, store: Store) -> None:
     if outcome.damaged:
         note(f"damaged, and made anew: {', '.join(outcome.damaged)}")
     for problem in outcome.problems[:_SHOWN]:
@@ -170,10 +164,12 @@ def _report(dataset: Dataset, outcome: Outcome, out: Path) -> None:
     others = [problem for problem in dataset.problems if problem.kind not in GAVE_NONE]
     if others:
         note(f"{len(others)} other files are no part of the data set, first: {others[0]}")
-    damaged = f", {len(outcome.problems)} gave no rows ({out / 'problems.json'})" if outcome.problems else ""
+    listed = store.files.place(PROBLEMS)
+    damaged = f", {len(outcome.problems)} gave no rows ({listed})" if outcome.problems else ""
     sys.stdout.write(
-        f"{outcome.images} images, {outcome.computed} of them computed now{damaged}: {out / 'rows.parquet'}\n"
-        f"tables: clarp report {out}\n"
+        f"{outcome.images} images, {outcome.computed} of them computed now{damaged}: "
+        f"{store.files.place(ROWS)}\n"
+        f"tables: clarp report {store.folder}\n"
     )
 
 

@@ -14,6 +14,7 @@ from clarp.commands.notes import note, recording_as_notes
 from clarp.commands.photos import PhotosElsewhere
 from clarp.commands.pipeline import Pipeline, explainer_of
 from clarp.commands.writing import Writer, output_stems
+from clarp.data.stores import is_url
 from clarp.explainer import Explainer
 from clarp.exporting.explaining import FileExplainer
 from clarp.files import file_sha256
@@ -77,6 +78,12 @@ def prepared(
     Raises:
         ValueError, TypeError, OSError, ImportError, CaptureError: as of :func:`run`.
     """
+    url = str(out).replace(":/", "://", 1)  # of which a Path leaves one slash
+    if is_url(url):
+        raise ValueError(
+            f"--out is {url}, and maps are written to a folder on a disk: give one, and copy it when it is "
+            "done. `clarp evaluate` writes to other file systems."
+        )
     paths, format_ = find_photos(photos), _format_named(kind)
     named = Method.named(method or DEFAULT).with_composite(composite)
     session = load()

@@ -1,11 +1,15 @@
 """``clarp report``: a run's folder becomes tables, curves, findings and a page."""
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 from rich.table import Table
 
+from clarp.data.stores import RemoteFolder, is_url
 from clarp.evaluation.findings import Findings
 from clarp.evaluation.findings.writing import sections
 from clarp.evaluation.page import write_page
@@ -14,8 +18,8 @@ from clarp.evaluation.tables import Report
 from clarp.evaluation.writing import blocks, explanation, headline, write
 
 
-def run(folder: Path, reference: str, resamples: int, seed: int) -> int:
-    """Print the tables and write the files below ``folder/report``.
+def run(folder: str, reference: str, resamples: int, seed: int) -> int:
+    """Print the tables and write the files below ``report`` in the run's folder, a path or a URL.
 
     Returns:
         0.
@@ -45,7 +49,25 @@ def run(folder: Path, reference: str, resamples: int, seed: int) -> int:
         console.print(f"\n{question}", style="bold", markup=False, highlight=False)
         for answer in answers:
             console.print(f"- {answer.text}", markup=False, highlight=False)
-    written = write(report, folder / "report", findings)
-    for path in [*written, write_page(report, store, folder / "report", findings)]:
-        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+    with _writable(f"{folder.rstrip('/')}/report") as (out, name_of):
+        written = write(report, out, findings)
+        written.append(write_page(report, store, out, findings))
+    for path in written:
+        console.print(name_of(path), markup=False, highlight=False, soft_wrap=True)
     return 0
+
+
+@contextmanager
+def _writable(place: str) -> Iterator[tuple[Path, Callable[[Path], str]]]:
+    """A folder on a disk to write to, and what its files are called at the place where they will be."""
+    if not is_url(place):
+        yield Path(place), str
+        return
+    with TemporaryDirectory() as name:
+        root = Path(name)
+        yield root, lambda path: f"{place}/{path.relative_to(root).as_posix()}"
+        folder = RemoteFolder(place)
+        for path in sorted(root.rglob("*")):
+            if path.is_file():
+                with path.open("rb") as file:
+                    folder.put(path.relative_to(root).as_posix(), file)

@@ -1,17 +1,17 @@
 """Class folders and ``labels.csv`` on another file system, such as ``s3://bucket/photos``."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
-from typing import Any
 
 from clarp.data._located import decoded, header, read_rows
 from clarp.data.dataset import Dataset
 from clarp.data.folder import class_column, index_of_folders, labelled
+from clarp.data.listing import ListedSamples
 from clarp.data.photo import UNREADABLE, Photo, check_size
 from clarp.data.problems import Problem, UnreadableImageError
-from clarp.data.sample import Sample
 from clarp.data.stores import RemoteFolder, read_whole
 from clarp.images import SUFFIXES
 
@@ -59,26 +59,29 @@ def remote_folders(folder: RemoteFolder, classes: Sequence[str] | None = None) -
         ValueError: there is nothing, or no class folder, or a folder's name is no class.
         StoreError: the file system does not answer.
     """
-    files = folder.files()
     problems: list[Problem] = []
-    photos = list(_photos(files, problems))
-    names = sorted({name.partition("/")[0] for name in files if "/" in name and not name.startswith(".")})
+    samples = ListedSamples(partial(RemoteFile, folder))
+    names: list[str] = []
+    for file in folder.files():
+        name, _, inside = file.path.partition("/")
+        if inside and not name.startswith(".") and name not in names[-1:]:
+            names.append(name)
+        if not _is_photo(file.path, problems):
+            continue
+        if inside:
+            samples.append(file, len(names) - 1)
+        else:
+            problems.append(Problem("unlabelled", file.path, "outside the class folders"))
     if not names:
         raise ValueError(
             f"{folder} has neither class folders, nor {TABLE}, nor shards (index.parquet, *.tar): these are "
             "read from other file systems; others can be packed by `clarp pack` where they lie on a disk."
         )
     index = index_of_folders(names, classes)
-    samples: list[Sample] = []
-    for file in photos:
-        name, _, inside = file.partition("/")
-        if inside:
-            samples.append(Sample(file, _photo(folder, file, files), ((index[name],),)))
-        else:
-            problems.append(Problem("unlabelled", file, "outside the class folders"))
+    samples.classes = [index[name] for name in names]
     return Dataset(
         folder.name,
-        tuple(samples),
+        samples,
         tuple(names if classes is None else classes),
         tuple(problems),
         own_classes=classes is None,
@@ -92,32 +95,29 @@ def remote_table(folder: RemoteFolder, classes: Sequence[str] = ()) -> Dataset:
         ValueError, AnnotationError: as there.
         StoreError: the file system does not answer.
     """
-    files = folder.files()
+    files = {file.path: file for file in folder.files()}
     place = f"{folder}/{TABLE}"
     text = decoded(read_whole(folder, TABLE, _TABLE_BYTES), place)
     column = class_column(header(place, text))
     others: list[Problem] = []
 
     def opened(file: str, absent: str) -> Photo | Problem:
-        return _photo(folder, file, files) if file in files else Problem("missing", file, absent)
+        found = files.get(file)
+        if found is None:
+            return Problem("missing", file, absent)
+        return Photo(file, RemoteFile(folder, found.length, found.version))
 
     rows = read_rows(place, ("file", column), f"call them file and {column}", text)
-    photos = _photos(files, others)
+    photos = (file for file in files if _is_photo(file, others))
     return labelled(folder.name, TABLE, rows, classes, opened=opened, photos=photos, others=others)
 
 
-def _photo(folder: RemoteFolder, file: str, files: Mapping[str, Mapping[str, Any]]) -> Photo:
-    return Photo(file, RemoteFile(folder, *folder.version(file, files[file])))
-
-
-def _photos(files: Iterable[str], problems: list[Problem]) -> Iterator[str]:
-    """The photos, in the order of a folder on a disk; other files are added to the problems."""
-    for path in sorted(map(PurePosixPath, files)):
-        if any(part.startswith(".") for part in path.parts):
-            continue
-        if path.suffix.lower() in SUFFIXES:
-            yield str(path)
-        else:
-            problems.append(
-                Problem("not an image", str(path), f"its name ends in {path.suffix or 'nothing'!r}")
-            )
+def _is_photo(file: str, problems: list[Problem]) -> bool:
+    """Whether a file is one by its name; others are added to the problems, but for hidden ones."""
+    path = PurePosixPath(file)
+    if any(part.startswith(".") for part in path.parts):
+        return False
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    problems.append(Problem("not an image", file, f"its name ends in {path.suffix or 'nothing'!r}"))
+    return False

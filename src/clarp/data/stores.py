@@ -13,6 +13,7 @@ from stat import S_ISREG
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO, Protocol
 
+from clarp.data.listing import ListedFile
 from clarp.data.photo import leaves
 from clarp.data.photo import outside as outside_of
 from clarp.data.problems import Problem, StoreError, UnreadableImageError
@@ -181,26 +182,45 @@ class RemoteFolder:
             if name
         }
 
-    def files(self) -> dict[str, Mapping[str, Any]]:
-        """All files at any depth: by the path below it what the file system says of them."""
-        with self._answering("") as (system, root):
-            system.invalidate_cache(root)
-            found = system.find(root, detail=True)
-        return {path.removeprefix(root).lstrip("/"): about for path, about in found.items()}
+    def files(self) -> Iterator[ListedFile]:
+        """All files at any depth, in the order of their paths' parts.
 
-    def version(self, name: str, about: Mapping[str, Any] | None = None) -> tuple[int, str]:
-        """A file's length, and what changes when it does.
+        A folder is listed when the files before it have been taken, and nothing is kept of it afterwards.
+        """
+        waiting: list[ListedFile | str] = [""]  # folders by their paths; what comes next is last
+        while waiting:
+            found = waiting.pop()
+            if isinstance(found, ListedFile):
+                yield found
+            else:
+                waiting += reversed(self._in(found))
+
+    def _in(self, below: str) -> list[ListedFile | str]:
+        """What lies directly in a folder, by name."""
+        with self._answering("") as (system, root):
+            folder = f"{root}/{below}".rstrip("/")
+            system.invalidate_cache(folder)
+            listed = system.ls(folder, detail=True)
+            system.invalidate_cache(folder)  # or it keeps the listing
+        found: list[tuple[str, ListedFile | str]] = []
+        while listed:
+            about = listed.pop()
+            path = about["name"].rstrip("/").removeprefix(root).lstrip("/")
+            if path != below:  # of object stores, the mark of an empty folder
+                is_folder = about["type"] == "directory"
+                found.append((path, path if is_folder else ListedFile(path, *_version(about))))
+        return [entry for _, entry in sorted(found, key=lambda pair: pair[0])]
+
+    def version(self, name: str) -> tuple[int, str]:
+        """A file's length now, and what changes when it does.
 
         Args:
             name: its path below the folder.
-            about: what a listing said of it; None: the file system is asked now.
         """
-        if about is None:
-            with self._answering(name) as (system, root):
-                system.invalidate_cache(f"{root}/{name}".rpartition("/")[0])
-                about = system.info(f"{root}/{name}")
-        said = next((about[key] for key in _VERSION if about.get(key)), "")
-        return int(about["size"]), str(said.timestamp() if isinstance(said, datetime) else said)
+        with self._answering(name) as (system, root):
+            system.invalidate_cache(f"{root}/{name}".rpartition("/")[0])
+            about = system.info(f"{root}/{name}")
+        return _version(about)
 
     def length(self, name: str) -> int:
         return self.version(name)[0]
@@ -222,11 +242,25 @@ class RemoteFolder:
         with TemporaryFile() as file:
             write(file)
             file.seek(0)
-            with self._answering("") as (system, root):
-                if self.url.partition("://")[0] not in _WITHOUT_FOLDERS:
-                    system.makedirs(root, exist_ok=True)
-                with system.open(f"{root}/{name}", "wb") as stream:
-                    shutil.copyfileobj(file, stream, 1 << 20)
+            self.put(name, file)
+
+    def put(self, name: str, file: BinaryIO) -> None:
+        """Copy a file there, from where it stands; if that fails, a half of it may be there."""
+        with self._answering("") as (system, root):
+            place = f"{root}/{name}"
+            if self.url.partition("://")[0] not in _WITHOUT_FOLDERS:
+                system.makedirs(place.rpartition("/")[0], exist_ok=True)
+            with system.open(place, "wb") as stream:
+                shutil.copyfileobj(file, stream, 1 << 20)
+
+    def remove(self, name: str) -> None:
+        """Remove a file.
+
+        Raises:
+            UnreadableImageError: it is not there.
+        """
+        with self._answering(name) as (system, root):
+            system.rm_file(f"{root}/{name}")
 
     @contextmanager
     def _answering(self, name: str) -> Iterator[tuple[Any, str]]:
@@ -242,6 +276,12 @@ class RemoteFolder:
             said = (str(error).strip().splitlines() or [""])[0].rstrip(".")
             place = f"{self.url}/{name}".rstrip("/")
             raise StoreError(f"{place} can't be read or written: {type(error).__name__}: {said}.") from error
+
+
+def _version(about: Mapping[str, Any]) -> tuple[int, str]:
+    """A file's length and version, from what a file system says of it."""
+    said = next((about[key] for key in _VERSION if about.get(key)), "")
+    return int(about["size"] or 0), str(said.timestamp() if isinstance(said, datetime) else said)
 
 
 @lru_cache(maxsize=16)

@@ -11,8 +11,8 @@ from clarp.background import ahead
 from clarp.data.dataset import Dataset
 from clarp.data.problems import UnreadableImageError
 from clarp.data.sample import Sample
+from clarp.evaluation.files import run_files
 from clarp.evaluation.inputs import AHEAD, Loader, module_on
-from clarp.files import whole, write_summed
 from clarp.models import Classifier
 from clarp.models.logits import Logits
 from clarp.network import Network
@@ -20,12 +20,13 @@ from clarp.workers.fingerprint import of_classifier
 
 CONFIDENCE = 0.9
 """The least probability of a right answer."""
+_FILE = "confident.json"
 
 
 def confident(
     photos: Dataset,
     classifier: Classifier,
-    folder: Path,
+    folder: str | Path,
     device: torch.device,
     confidence: float | None = None,
 ) -> Dataset:
@@ -37,11 +38,12 @@ def confident(
     Raises:
         ValueError: there are none.
     """
-    path = folder / "confident.json"
+    files = run_files(folder)
     least = CONFIDENCE if confidence is None else confidence
     key = _key(photos, classifier, least)
-    kept = json.loads(path.read_text(encoding="utf-8")) if whole(path) else {}
-    if kept.get("of") != key:
+    there = map(json.loads, files.contents(_FILE))
+    kept = next((one for one in there if one.get("of") == key), None)
+    if kept is None:
         kept = {"of": key, "confidence": least, "photos": _found(photos, classifier, device, least)}
         if not kept["photos"]:
             raise ValueError(
@@ -49,8 +51,7 @@ def confident(
                 f"a probability of {least}, so there is nothing to make mosaics of: give photos of "
                 "classes that it knows."
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        write_summed(path, lambda file: file.write(json.dumps(kept, indent=1).encode()))
+        files.write(_FILE, lambda file: file.write(json.dumps(kept, indent=1).encode()))
     ids = set(kept["photos"])
     return photos.select(lambda sample: sample.id in ids)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clarp.background import ahead
+from clarp.background import ahead, behind
 from clarp.data.dataset import Dataset, file_digest
 from clarp.data.problems import GAVE_NONE, Problem
 from clarp.data.sample import Sample
@@ -24,9 +25,8 @@ from clarp.evaluation.measuring import Measurer, PartRows, RunPart, measured_col
 from clarp.evaluation.metrics import mean_image
 from clarp.evaluation.questions import check_truth
 from clarp.evaluation.settings import Settings
-from clarp.evaluation.store import MEAN_IMAGE, Store
+from clarp.evaluation.store import MEAN_IMAGE, Store, part_name
 from clarp.evaluation.work import Elsewhere, InProcess, RunWork
-from clarp.files import whole, write_summed
 from clarp.models import Classifier
 from clarp.task import Task
 from clarp.workers.base import AbandonedPiece, Crew, abandoned_error, ranges
@@ -62,7 +62,7 @@ class Run:
         dataset: what is asked about.
         classifier: who is asked.
         settings: how.
-        folder: where everything goes.
+        folder: where everything goes: a path, or a URL such as ``s3://bucket/run``.
         device: where this process computes.
         cache: a folder where captured graphs are kept for other processes; None: nothing is written.
 
@@ -75,7 +75,7 @@ class Run:
     dataset: Dataset
     classifier: Classifier
     settings: Settings
-    folder: Path
+    folder: str | Path
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     cache: Path | None = None
 
@@ -160,9 +160,10 @@ class Run:
                 seen = compared(seen, self._measurer.fingerprint())
             digests = list(map(file_digest, self.dataset))
             self.store.begin(self._fingerprint(seen, digests), self.about())
-            damaged = tuple(name for name in self.store.damaged() if name.startswith("parts/"))
+            there = set(self.store.files.names("parts/*.parquet"))
             self._begun = spread(digests, self.settings.limit)
-            missing = [ends for ends in self.ranges if not self.store.has(*ends)]
+            missing = self.store.missing(self.ranges)
+            damaged = tuple(name for name in (part_name(*ends) for ends in missing) if name in there)
             total = sum(stop - start for start, stop in missing)
 
             def told(done: int) -> None:
@@ -189,12 +190,10 @@ class Run:
         Raises:
             ChildProcessError: some can't.
         """
-        lost: list[AbandonedPiece[RunPart]] = []
-        for found in crew.results(map(self._part, missing), mean, told):
-            if isinstance(found, AbandonedPiece):
-                lost.append(found)
-            else:
-                self._write(found)
+        found = crew.results(map(self._part, missing), mean, told)
+        at_once = self.store.files.at_once
+        written = behind(self._written, found, most=at_once, workers=at_once)
+        lost = [piece for piece in written if piece is not None]
         if lost:
             raise abandoned_error(lost, RunWork.after)
 
@@ -209,7 +208,10 @@ class Run:
         start, stop = ends
         return RunPart(start, tuple(self.samples[start:stop]), tuple(self._begun[start:stop]))
 
-    def _write(self, rows: PartRows) -> None:
+    def _written(self, rows: PartRows | AbandonedPiece[RunPart]) -> AbandonedPiece[RunPart] | None:
+        """Write a part's rows; what is none is returned."""
+        if isinstance(rows, AbandonedPiece):
+            return rows
         columns = dict(rows.columns)
         self.loader.assumed |= dict.fromkeys(rows.assumed)
         self._warned += rows.warned
@@ -218,6 +220,7 @@ class Run:
             self.store.write_pictures(rows.start, rows.stop, shown, pictures.schema())
         kinds = schema(self.settings.metrics)
         self.store.write_part(rows.start, rows.stop, columns, kinds, rows.problems, lost=rows.lost)
+        return None
 
     def fingerprint(self) -> dict[str, Any]:
         """All that the rows depend on, computed here; a change of any entry is another run."""
@@ -247,11 +250,13 @@ class Run:
     @cached_property
     def mean_image(self) -> Tensor:
         """The mean of the run's preprocessed images, (C, H, W), computed once and kept in the folder."""
-        path = self.folder / MEAN_IMAGE
-        if not whole(path):
+        files = self.store.files
+        data = files.read(MEAN_IMAGE)
+        if data is None:
             self._begun = self._begun or [file_digest(sample) for sample in self.samples]
             opened = ahead(lambda sample: readable(self.loader, sample), self.samples, most=AHEAD)
             found = mean_image(image[None] for image in opened if image is not None)
             self._part((0, len(self.samples))).check_unchanged()
-            write_summed(path, lambda file: np.save(file, found.numpy()))
-        return torch.from_numpy(np.load(path))
+            files.write(MEAN_IMAGE, lambda file: np.save(file, found.numpy()))
+            return found
+        return torch.from_numpy(np.load(BytesIO(data)))

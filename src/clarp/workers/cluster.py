@@ -100,13 +100,25 @@ def _connect(ray: Any, address: str | None) -> None:
     own = {"_node_ip_address": "127.0.0.1"} if where == "local" else {}
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nor does it report to its makers
     try:
-        _check_answers(where)
+        _check_answers(_known_to_ray(ray, where) if where == "auto" else where)
         ray.init(where, log_to_driver=False, logging_level="ERROR", **own)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise ValueError(
             f"no Ray cluster answers at {where!r}: {_first_line(error)}. Start one (`ray start --head`), or "
             "leave out --address, and clarp starts one on this machine."
         ) from error
+
+
+def _known_to_ray(ray: Any, address: str) -> str:
+    """What Ray takes for the cluster of this machine: HOST:PORT, of a cluster that may have ended long ago.
+
+    Raises:
+        ConnectionError: it knows of none.
+    """
+    services = getattr(getattr(ray, "_private", None), "services", None)
+    found = getattr(services, "canonicalize_bootstrap_address", None)
+    # It is no public function; without it Ray looks for itself, and tries for minutes.
+    return address if found is None else str(found(address))
 
 
 def _check_answers(address: str) -> None:
