@@ -52,11 +52,11 @@ def notebook(name: str) -> nbformat.NotebookNode:
 
 
 def code(kind: str, source: str) -> list[nbformat.NotebookNode]:
-    """A file is written, a command is a line of the shell's."""
+    """A file is written, a command is the shell's."""
     if kind == "text":
         return []
     if kind == "console":
-        return [new_code_cell(source.partition("\n")[0].replace("$ ", "!", 1))]
+        return [new_code_cell("%%bash\n" + source.partition("\n")[0].removeprefix("$ "))]  # which fails if it does
     if file := FILE.match(source):
         return [new_code_cell(f"%%writefile {file[1]}\n{source.removeprefix(file[0]).rstrip()}")]
     return [new_code_cell(source.rstrip())]
@@ -81,7 +81,7 @@ def executed(name: str) -> nbformat.NotebookNode:
         nbclient.exceptions.CellExecutionError: a cell failed.
     """
     made = notebook(name)
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # of `!clarp`
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # of `clarp` in a cell
     with TemporaryDirectory() as folder:
         NotebookClient(made, timeout=SECONDS, resources={"metadata": {"path": folder}}).execute()
     return made
