@@ -45,7 +45,7 @@ def test_pictures_are_as_they_are_drawn_today(tmp_path):
 
 
 def test_the_plot_of_the_benchmarks_is_that_of_its_table(tmp_path, monkeypatch):
-    """Within a point: the table has three digits."""
+    """Within two points of 300: the table has three digits, and the longest bar sets the scale."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     speed = script(ROOT / "benchmarks/speed.py")
     monkeypatch.setattr(speed, "PLOT", tmp_path / "speed.svg")
@@ -65,5 +65,5 @@ def test_the_plot_of_the_benchmarks_is_that_of_its_table(tmp_path, monkeypatch):
         for path in (tmp_path / "speed.svg", DOCS / "images/speed.svg")
     )
     assert len(drawn) == len(committed) > 40
-    assert np.abs(np.array(drawn) - np.array(committed)).max() < 1
+    assert np.abs(np.array(drawn) - np.array(committed)).max() < 2
     sys.modules.pop("contenders", None)
