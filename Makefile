@@ -60,9 +60,10 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
 
-site: $(VENV)/.dev  ## the documentation as pages, to ./site/: open site/index.html
+site: $(VENV)/.dev  ## the documentation as pages, to ./site/, and the tutorials as executed notebooks, in minutes: open site/index.html
 	$(BIN)/python docs/generate_llms.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	$(BIN)/python docs/generate_notebooks.py site/notebooks
 
 release-check: $(BIN)/python  ## wheel and sdist in empty environments, on the lowest and the newest PyTorch: gigabytes, minutes
 	$(BIN)/python tests/release_check.py --python $(PYTHON) --newest $(NEWEST)

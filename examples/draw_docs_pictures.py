@@ -1,6 +1,6 @@
 """Draw the pictures of the documentation, those of docs/your-own-classifier.md by following it.
 
-python examples/draw_docs_pictures.py
+python examples/draw_docs_pictures.py             # or the folder in place of docs/pictures
 """
 
 import subprocess
@@ -38,22 +38,23 @@ def draw(folder: Path) -> None:
         subprocess.run([*command, "explain", str(PHOTO), *options], check=True)
 
 
-def stored(source: Path, name: str, width: int) -> None:
+def stored(source: Path, out: Path, width: int) -> None:
     """Write a smaller copy as JPEG."""
     with Image.open(source) as picture:
         height = round(picture.height * width / picture.width)
         small = picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
-    small.save(PICTURES / f"{name}.jpg", quality=82, optimize=True)
+    small.save(out.with_suffix(".jpg"), quality=82, optimize=True)
 
 
-if __name__ == "__main__":
-    PICTURES.mkdir(exist_ok=True)
+def main(out: Path) -> None:
+    """Draw all of them."""
+    out.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as held:
         draw(Path(held))
-        stored(Path(held) / "compare.png", "compare", 720)
+        stored(Path(held) / "compare.png", out / "compare", 720)
         for style in STYLES:
             (found,) = (Path(held) / style).glob("*.png")
-            stored(found, style, {"heatmap": 400, "region": 300}.get(style, 600))
+            stored(found, out / style, {"heatmap": 400, "region": 300}.get(style, 600))
         own = Path(held) / "own"
         own.mkdir()
         subprocess.run(
@@ -62,4 +63,8 @@ if __name__ == "__main__":
             check=True,
         )
         for name, source in OWN.items():
-            stored(own / source, name, 750)
+            stored(own / source, out / name, 750)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else PICTURES)

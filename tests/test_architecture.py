@@ -1,11 +1,14 @@
 """What docs/architecture.md says of the modules: who imports what, how long they are, and that class names are unique."""
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-SOURCE = Path(__file__).parents[1] / "src" / "clarp"
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "clarp"
+PAGE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
 MODULES = {path.relative_to(SOURCE): ast.parse(path.read_text()) for path in SOURCE.rglob("*.py")}
 LONGEST = 420
 """Lines of a file."""
@@ -58,3 +61,26 @@ def test_private_names_stay_in_their_package():
         for name in imports(tree):
             private = [part for part in name if part.startswith("_") and not part.startswith("__")]
             assert not private or name[0] == path.parts[0], (path, name)
+
+
+def test_the_page_lists_every_module_and_no_other():
+    listed = re.findall(r"^      ([a-z_]+(?:\.py|/))  ", PAGE, re.MULTILINE)
+    there = {path.name for path in SOURCE.glob("*.py")} | {
+        f"{path.name}/" for path in SOURCE.iterdir() if path.is_dir()
+    }
+    unlisted = {name for name in there if name.startswith("_")}
+    assert len(listed) == len(set(listed)) > 50
+    assert set(listed) == there - unlisted
+
+
+def test_files_that_the_page_names_are_there():
+    code = " ".join(re.findall(r"`([^`\n]+)`", PAGE))
+    named = set(re.findall(r"[\w./-]+\.(?:py|yml|toml)\b|\b[\w-]+(?:/[\w-]+)*/(?!\S)", code))
+    folders = ("src", "tests", "docs", "benchmarks", "examples")
+    there = [*ROOT.glob("*.*"), *(path for folder in folders for path in (ROOT / folder).rglob("*"))]
+    ends = [
+        f"/{path.relative_to(ROOT).as_posix()}{'/' * path.is_dir()}"
+        for path in (*there, *map(ROOT.joinpath, folders))
+    ]
+    assert len(named) > 40
+    assert {name for name in named if not any(end.endswith(f"/{name}") for end in ends)} == set()

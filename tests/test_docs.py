@@ -42,6 +42,7 @@ def page(name: str) -> str:
         "docs/volumes.md",
         "docs/differentiable.md",
         "docs/python.md",
+        "docs/many-photos.md",
     ],
 )
 def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +50,17 @@ def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     run(name)
 
 
-@pytest.mark.parametrize("name", ["docs/why-a-and-not-b.md", "docs/your-own-rule.md"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "docs/why-a-and-not-b.md",
+        "docs/your-own-rule.md",
+        "docs/first-map.md",
+        "docs/your-own-operation.md",
+        "docs/training-loop.md",
+        pytest.param("docs/trustworthy.md", marks=pytest.mark.slow),
+    ],
+)
 def test_tutorials_print_what_they_say(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,16 +1,19 @@
 """The documentation site: its navigation, llms.txt, and the pages as they are built, on the disk and without network."""
 
-import importlib
+import importlib.util
 import os
 import re
 import subprocess
 import sys
+from dataclasses import is_dataclass
 from urllib.parse import unquote
 
 import html5lib
 import pytest
 import yaml
 
+import clarp
+from clarp.evaluation import METRICS
 from test_docs import DOCS, ROOT, generator
 
 CONFIG = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
@@ -69,6 +72,19 @@ def test_the_first_sentence(page, said):
 def test_a_page_without_a_sentence_is_refused():
     with pytest.raises(ValueError, match="has no sentence"):
         LLMS.first_sentence("# A title\n\n- a list.\n")
+
+
+def test_the_page_of_all_names_has_them():
+    spec = importlib.util.spec_from_file_location("every_name", DOCS / "site/every_name.py")
+    every_name = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(every_name)
+    assert every_name.PLACE in (DOCS / "api/names.md").read_text(encoding="utf-8")
+    text = every_name.text()
+    assert re.findall(r"^### (.+)$", text, re.MULTILINE) == [*clarp.methods(), *clarp.composites.names()]
+    rules = {name for name in clarp.rules.__all__ if is_dataclass(getattr(clarp.rules, name))}
+    assert {name for name in rules if f"| [`{name}`](rules.md#clarp.rules.{name}) | " not in text} == set()
+    assert {name for name in METRICS if f"\n| `{name}` | [`" not in text} == set()
+    assert "MISSING" not in text
 
 
 def parsed(page):

@@ -1,4 +1,5 @@
-"""What `make site` adds to docs/: the README as the first page, and the files of the repository that pages link.
+"""What `make site` adds to docs/: the README as the first page, the files of the repository that pages link, the
+tutorials as notebooks, and the page of all names.
 
 Pages link as GitHub needs it, from file to file. A file outside docs/ gets a place in the site, and a link to it
 is rewritten to that place.
@@ -6,8 +7,10 @@ is rewritten to that place.
 
 import posixpath
 import re
+import sys
 from pathlib import Path, PurePosixPath
 
+import nbformat
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -15,6 +18,10 @@ from pymdownx.slugs import slugify
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
+sys.path[:0] = [str(DOCS), str(DOCS / "site")]
+import every_name  # noqa: E402  lies beside this file
+import generate_notebooks  # noqa: E402  lies above it
+
 README = ROOT / "README.md"
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)\s#]+)(?=(?:#[^)\s]*)?\))")
 
@@ -53,6 +60,9 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path in sorted(outside()):
         files.append(File.generated(config, str(place(path)), abs_src_path=str(path)))
+    for name in generate_notebooks.TUTORIALS:  # `make site` puts the executed ones in their place
+        content = nbformat.writes(generate_notebooks.notebook(name))
+        files.append(File.generated(config, f"notebooks/{name}.ipynb", content=content))
     return files
 
 
@@ -64,4 +74,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         target = (here.parent / link[0]).resolve()
         return posixpath.relpath(place(target), place(here).parent) if target.is_file() else link[0]
 
-    return LINK.sub(moved, markdown)
+    markdown = LINK.sub(moved, markdown).replace(every_name.PLACE, every_name.text())
+    if here.parent == DOCS and here.stem in generate_notebooks.TUTORIALS:
+        title, about, rest = markdown.split("\n\n", 2)
+        notebook = f"[This page as a notebook](notebooks/{here.stem}.ipynb)"
+        markdown = f"{title}\n\n{about}\n\n{notebook}\n\n{rest}"
+    return markdown
