@@ -1,0 +1,93 @@
+"""The table of SSGLRP's paper on a VGG16: first the run, then ``python benchmarks/paper.py RUN``.
+
+clarp evaluate ../shared/images/tiny20 --model ../shared/models/vgg16_tiny20.py:build --suite ssglrp-paper --out RUN
+
+Prints the run's rows of each half apart, in Markdown. The halves are those of ``smoothing.py``: in the order of their names,
+every second photo is the tune half's, beginning with the first. Nothing is chosen on either: suite and methods are given. Ratios
+are those of means to LRP's, beside the paper's; differences are paired, with bootstrap intervals, and sign-flip tests with Holm's
+correction over all comparisons of a half's table.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from clarp.evaluation.statistics import Sampling, bootstrap, enough_flips, holm, sign_flip_test
+from clarp.evaluation.store import Store
+from clarp.evaluation.tables import RunTable
+
+PAPER = {"lrp": "1", "slrp": "1.089", "sglrp": "1.326", "ssglrp": "1.770"}
+REFERENCE = "ssglrp"
+COLUMNS = {
+    "patch-masking:size=9/drop@9": "drop, pixel",
+    "patch-masking:size=9/odds@9": "log-odds, pixel",
+    "patch-masking:size=9:centre=window/drop@9": "drop, window",
+    "patch-masking:size=9:centre=window/odds@9": "log-odds, window",
+    "pointing:smoothing=0.02/hit": "pointing game",
+    "strict-pointing/hit@0.5": "strict, 0.5",
+}
+SIGNIFICANT = 0.05
+
+
+def printed(title: str, rows: RunTable) -> None:
+    """Means with ratios to LRP's, then what the reference is ahead by."""
+    heads = " | ".join(COLUMNS.values())
+    rule = "|---" * (len(COLUMNS) + 2) + "|"
+    pictures = len(np.unique(rows.clusters))
+    print(
+        f"\n{title}, {pictures} photos, {len(rows.clusters)} objects\n\n| | the paper's ratio | {heads} |\n{rule}"
+    )
+    values = {column: rows.values[column] for column in COLUMNS}
+    base = {column: np.nanmean(found[:, rows.methods.index("lrp")]) for column, found in values.items()}
+    for k, method in enumerate(rows.methods):
+        cells = []
+        for column, found in values.items():
+            mean = np.nanmean(found[:, k])
+            cell = f"{mean:.4f}" if "drop" in column else f"{mean:.3f}"
+            if base[column] > 0 and "hit" not in column:
+                cell += f" ({mean / base[column]:.2f})"
+            cells.append(cell)
+        print(f"| `{method}` | {PAPER.get(method, '')} | " + " | ".join(cells) + " |")
+    others = [method for method in rows.methods if method != REFERENCE]
+    at = rows.methods.index(REFERENCE)
+    compared = np.concatenate(
+        [
+            found[:, [at]] - found[:, [rows.methods.index(method) for method in others]]
+            for found in values.values()
+        ],
+        axis=1,
+    )
+    sampling = Sampling(rows.clusters)
+    low, high = bootstrap(compared, sampling)
+    p = holm(sign_flip_test(compared, enough_flips(sampling, compared.shape[1])))
+    print(
+        f"\n`{REFERENCE}` minus it, {compared.shape[1]} comparisons\n\n| | {heads} |\n{rule.removeprefix('|---')}"
+    )
+    for k, method in enumerate(others):
+        cells = []
+        for n, column in enumerate(COLUMNS):
+            j = n * len(others) + k
+            digits = 4 if "drop" in column else 3
+            cell = f"{np.nanmean(compared[:, j]):+.{digits}f} [{low[j]:.{digits}f}, {high[j]:.{digits}f}]"
+            cells.append(f"**{cell}**" if p[j] < SIGNIFICANT else cell)
+        print(f"| `{method}` | " + " | ".join(cells) + " |")
+
+
+def main() -> None:
+    """Print both halves."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path)
+    store = Store(parser.parse_args().run)
+    rows = RunTable.of(store)
+    if not store.complete:
+        print(f"The run is not complete: {store.about()['samples']} photos belong to it.")
+    # Rows lie picture by picture in the order of the data set, so a cluster's number is the photo's place.
+    for half, first in (("test", 1), ("tune", 0)):
+        printed(f"{half} half", rows.where(rows.clusters % 2 == first))
+
+
+if __name__ == "__main__":
+    main()
