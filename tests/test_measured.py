@@ -42,7 +42,7 @@ def test_a_table_without_a_mark_is_noticed():
 
 @pytest.mark.parametrize("text", ["<!-- measured: nothing -->\n-\n", ""])
 def test_marks_and_entries_belong_together(text):
-    with pytest.raises(ValueError, match="expected a mark in study.md and an entry in measured.json"):
+    with pytest.raises(ValueError, match="expected a mark in study"):
         MEASURED.updated(text, {} if text else {"lost": {}})
 
 
@@ -67,7 +67,7 @@ def test_one_definition_of_a_file():
     changed = CODE.replace("LIMIT = 3", "LIMIT = 4")
     assert MEASURED.of_code("a.py:double", CODE) == MEASURED.of_code("a.py:double", changed)
     assert MEASURED.of_code("a.py:double", CODE) != MEASURED.of_code("a.py:Other", CODE)
-    with pytest.raises(ValueError, match="a.py:twice: no definition of that name"):
+    with pytest.raises(ValueError, match="twice: no definition of that name"):
         MEASURED.of_code("a.py:twice", CODE)
 
 
