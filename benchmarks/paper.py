@@ -2,10 +2,10 @@
 
 clarp evaluate ../shared/images/tiny20 --model ../shared/models/vgg16_tiny20.py:build --suite ssglrp-paper --out RUN
 
-Prints the run's rows of each half apart, in Markdown. The halves are those of ``smoothing.py``: in the order of their names,
-every second photo is the tune half's, beginning with the first. Nothing is chosen on either: suite and methods are given. Ratios
-are those of means to LRP's, beside the paper's; differences are paired, with bootstrap intervals, and sign-flip tests with Holm's
-correction over all comparisons of a half's table.
+Prints the run's rows of each half apart, and of both, in Markdown. The halves are those of ``smoothing.py``: in the order of their
+names, every second photo is the tune half's, beginning with the first. Nothing is chosen on either: suite and methods are given.
+Ratios are those of means to LRP's, where the interval of LRP's mean lies above zero, beside the paper's. Differences are paired,
+with bootstrap intervals, and sign-flip tests with Holm's correction over all comparisons of a table.
 """
 
 import argparse
@@ -39,14 +39,15 @@ def printed(title: str, rows: RunTable) -> None:
         f"\n{title}, {pictures} photos, {len(rows.clusters)} objects\n\n| | the paper's ratio | {heads} |\n{rule}"
     )
     values = {column: rows.values[column] for column in COLUMNS}
-    base = {column: np.nanmean(found[:, rows.methods.index("lrp")]) for column, found in values.items()}
+    sampling = Sampling(rows.clusters)
     for k, method in enumerate(rows.methods):
         cells = []
         for column, found in values.items():
+            lrp = found[:, [rows.methods.index("lrp")]]
             mean = np.nanmean(found[:, k])
             cell = f"{mean:.4f}" if "drop" in column else f"{mean:.3f}"
-            if base[column] > 0 and "hit" not in column:
-                cell += f" ({mean / base[column]:.2f})"
+            if "hit" not in column and bootstrap(lrp, sampling)[0][0] > 0:
+                cell += f" ({mean / np.nanmean(lrp):.2f})"
             cells.append(cell)
         print(f"| `{method}` | {PAPER.get(method, '')} | " + " | ".join(cells) + " |")
     others = [method for method in rows.methods if method != REFERENCE]
@@ -58,7 +59,6 @@ def printed(title: str, rows: RunTable) -> None:
         ],
         axis=1,
     )
-    sampling = Sampling(rows.clusters)
     low, high = bootstrap(compared, sampling)
     p = holm(sign_flip_test(compared, enough_flips(sampling, compared.shape[1])))
     print(
@@ -75,7 +75,7 @@ def printed(title: str, rows: RunTable) -> None:
 
 
 def main() -> None:
-    """Print both halves."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -85,8 +85,9 @@ def main() -> None:
     if not store.complete:
         print(f"The run is not complete: {store.about()['samples']} photos belong to it.")
     # Rows lie picture by picture in the order of the data set, so a cluster's number is the photo's place.
-    for half, first in (("test", 1), ("tune", 0)):
-        printed(f"{half} half", rows.where(rows.clusters % 2 == first))
+    place = rows.clusters % 2
+    for half, chosen in (("test half", place == 1), ("tune half", place == 0), ("both halves", place >= 0)):
+        printed(half, rows.where(chosen))
 
 
 if __name__ == "__main__":
