@@ -84,7 +84,7 @@ def test_the_papers_suite_on_a_real_vgg16(tmp_path, shared):
     assert set(np.concatenate([*column(store, "pointing:smoothing=0.02/hit").values()])) <= {0.0, 1.0}
     script = Path(__file__).resolve().parents[2] / "benchmarks" / "paper.py"
     printed = subprocess.run([sys.executable, script, out], capture_output=True, text=True, check=True).stdout
-    assert all(f"{half} half, 1 photos" in printed for half in ("tune", "test"))
+    assert all(f"| {half}, 1 photos |" in printed for half in ("tune", "test"))
     assert all(
         f"| `{method}` |" in printed for method in (*SUITES["ssglrp-paper"].methods, "random", "centre")
     )
