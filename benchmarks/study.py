@@ -231,17 +231,18 @@ def point(scenes: list[Scene], heatmaps: Heatmaps, tolerance: int) -> Iterator[d
 def measure(question: str, material: Material, heatmaps: Heatmaps) -> Rows:
     """All rows of one variant."""
     if question == "photos":
-        return _joined(cover(material.model, material.photos, heatmaps))
+        return joined(cover(material.model, material.photos, heatmaps))
     if question == "pixels":
-        return _joined(cover(material.model, material.photos, heatmaps, "pixel"))
+        return joined(cover(material.model, material.photos, heatmaps, "pixel"))
     if question == "crops":
-        found = [_joined(cover(material.model, photos, heatmaps)) for photos in material.crops]
+        found = [joined(cover(material.model, photos, heatmaps)) for photos in material.crops]
         return {name: np.mean([rows[name] for rows in found], axis=0) for name in found[0]}
     tolerance = 1 if question == "mosaics" else TOLERANCE
-    return _joined(point(getattr(material, question), heatmaps, tolerance))
+    return joined(point(getattr(material, question), heatmaps, tolerance))
 
 
-def _joined(batches: Iterable[dict[str, Tensor]]) -> Rows:
+def joined(batches: Iterable[dict[str, Tensor]]) -> Rows:
+    """The rows of several batches as one."""
     found = list(batches)
     return {name: torch.cat([rows[name] for rows in found]).double().numpy() for name in found[0]}
 

@@ -19,6 +19,18 @@ class Lead(Contrasting):
         return logits * softmax_direction(logits, target, rivals, self.strength)
 
 
+@dataclass(frozen=True)
+class OwnLogit(Contrasting):
+    """``R_t = z_t``, ``R_n = -s_n z_t``: SGLRP's seed times the target's logit, so the same map where that is positive."""
+
+    strength: float = 1.0
+
+    def relevance(self, logits: Tensor, target: Tensor, rivals: Tensor) -> Tensor:
+        """``z_t (e_t - s)``."""
+        own = logits.expand(*target.shape, -1).gather(-1, target.unsqueeze(-1))
+        return own * softmax_direction(logits, target, rivals, self.strength)
+
+
 # The papers' composites on every network, also where the named methods have one for depthwise convolutions.
 _PLUS = composites.get("zplus-box")
 _GAMMA = composites.get("epsilon-gamma-box")
@@ -26,18 +38,28 @@ _EPSILON_HEAD = composites.get("epsilon-plus-box")
 _EVERYWHERE, _BELOW = Selection("channel", "all"), Selection("channel", "before-last-stage")
 _ELEMENT, _NEURON = Selection("element", "all"), Selection("neuron", "all")
 
+READINGS = {
+    "ssglrp": "neuron form, m = ReLU(g)",
+    "ssglrp-mask": "neuron form, m = 1[g > 0]",
+    "ssglrp-channel": "channel form, every convolution",
+    "ssglrp-seed": "seed only, R_t = z_t, R_n = -s_n z_t",
+}
+"""What the abstract of SSGLRP can mean, the named method's reading first; ``readings.py`` compares them."""
 VARIANTS: dict[str, Method] = {
     "lrp": Method.named("lrp").with_composite(_PLUS),
     "sglrp": Method.named("sglrp").with_composite(_PLUS),
     "slrp": Method.named("slrp").with_composite(_PLUS),
     "slrp-all": Method(Logit(), _EVERYWHERE),
     "slrp-element": Method(Logit(), _ELEMENT),
-    # SSGLRP: form B2, form A, with weaker or fewer rivals (A-lambda), form B1, element by element, ...
+    # SSGLRP: form B2, form A, with weaker or fewer rivals (A-lambda), form B1, the seed alone, form A at SLRP's layer, element
+    # by element, ...
     "ssglrp": Method.named("ssglrp").with_composite(_PLUS),
     "ssglrp-channel": Method(SoftmaxGradient(), _EVERYWHERE),
     "channel-half": Method(SoftmaxGradient(strength=0.5), _EVERYWHERE),
     "channel-top5": Method(SoftmaxGradient(rivals=5), _EVERYWHERE),
     "ssglrp-mask": Method(SoftmaxGradient(), Selection("neuron-mask", "all")),
+    "ssglrp-seed": Method(OwnLogit()),
+    "ssglrp-last": Method(SoftmaxGradient(), Selection("channel", "last")),
     "ssglrp-element": Method(SoftmaxGradient(), _ELEMENT),
     # ... at other layers, by the gradient of the logit, with other rules.
     "channel-last-stage": Method(SoftmaxGradient(), Selection("channel", "last-stage")),

@@ -188,7 +188,7 @@ def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
 
 def test_the_figures_of_the_readme_are_those_of_the_pages() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    measured = re.search(r"\*\*ResNet-34\*\*.*?\n\n(?!\|)", page("evaluation"), re.DOTALL)
+    measured = re.search(r"<!-- measured: resnet34-test -->.*?(?=<!-- measured: )", page("study"), re.DOTALL)
     assert measured is not None
     rows = {row.split("|")[1].strip(): row for row in measured[0].splitlines() if row.startswith("| ")}
     assert ".974" in rows["**`ssglrp`** (neuron form)"]

@@ -1,5 +1,7 @@
 """Every suite on ten photos, from the command line to the report."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +67,27 @@ def test_grids(tmp_path, suite, n):
     assert energy["sglrp"].mean() > energy["lrp"].mean() > 1 / n**2 - 0.01
     assert energy["pooled@sglrp"].mean() != energy["sglrp"].mean()
     assert report.complete
+
+
+@pytest.mark.slow
+def test_the_papers_suite_on_a_real_vgg16(tmp_path, shared):
+    """Photos with boxes, so it points too; ``benchmarks/paper.py`` prints its table."""
+    out, model = tmp_path / "run", f"{shared / 'models' / 'vgg16_tiny20.py'}:build"
+    photos = shared / "images" / "tiny20"
+    asked = ("evaluate", photos, "--suite", "ssglrp-paper", "--model", model, "--limit", 2, "--out", out)
+    assert said(*asked, "--no-pictures") == 0
+    store = Store(out)
+    for metric in ("patch-masking:size=9", "patch-masking:size=9:centre=window"):
+        drops = column(store, f"{metric}/drop@9")
+        assert all(np.isfinite(values).all() and (values != 0).all() for values in drops.values())
+        assert not np.allclose(drops["ssglrp"], drops["sglrp"])
+    assert set(np.concatenate([*column(store, "pointing:smoothing=0.02/hit").values()])) <= {0.0, 1.0}
+    script = Path(__file__).resolve().parents[2] / "benchmarks" / "paper.py"
+    printed = subprocess.run([sys.executable, script, out], capture_output=True, text=True, check=True).stdout
+    assert all(f"| {half}, 1 photos |" in printed for half in ("tune", "test"))
+    assert all(
+        f"| `{method}` |" in printed for method in (*SUITES["ssglrp-paper"].methods, "random", "centre")
+    )
 
 
 def test_grids_are_500_of_sure_photos(tmp_path, monkeypatch):
