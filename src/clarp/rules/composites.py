@@ -59,7 +59,7 @@ class Composite:
     first: LinearRule | None = None
     depthwise: LinearRule | None = None
     average: LinearRule = Norm()
-    residual: Ratio | Norm | Epsilon = Ratio()
+    residual: Ratio | Norm | Epsilon | Gamma = Ratio()
     product: Halves = Halves()
     softmax: Taylor | Hold = Taylor()
     adapts: bool = field(default=False, repr=False, compare=False)
@@ -77,7 +77,7 @@ class Composite:
                 )
         if self.first is not None:
             _expect(self.first, LinearRule, "first")
-        _expect(self.residual, (Ratio, Norm, Epsilon), "residual")
+        _expect(self.residual, (Ratio, Norm, Epsilon, Gamma), "residual")
         _expect(self.product, Halves, "product")
         _expect(self.softmax, (Taylor, Hold), "softmax")
 
@@ -156,7 +156,7 @@ _PRESETS = {
     )
 }
 _FOR_DEPTHWISE = {"zplus-box": "zplus-scaled-box", "epsilon-plus-box": "epsilon-plus-scaled-box"}
-_RESIDUALS: dict[str, Ratio | Norm] = {"ratio": Ratio(), "proportional": Norm()}
+_RESIDUALS: dict[str, Ratio | Norm | Gamma] = {"ratio": Ratio(), "proportional": Norm(), "gamma": Gamma(1.0)}
 
 
 def names() -> tuple[str, ...]:
@@ -183,13 +183,16 @@ def settled(composite: Composite, *, depthwise: bool) -> Composite:
     return replace(composite, name=name, depthwise=_PRESETS[name].depthwise, adapts=False)
 
 
-def get(composite: str | Composite, residual: Literal["ratio", "proportional"] | None = None) -> Composite:
+def get(
+    composite: str | Composite, residual: Literal["ratio", "proportional", "gamma"] | None = None
+) -> Composite:
     """A preset by name.
 
     Args:
         composite: one of :func:`names`, or a composite, which is returned.
         residual: how a sum of two branches splits its relevance; None: as the composite says (presets:
-            "ratio", attnlrp: the epsilon rule).
+            "ratio", attnlrp: the epsilon rule). "gamma" is ``Gamma(1)``, ResLRP's: no sum makes its relevance
+            more than three times as large.
 
     Raises:
         ValueError: no such preset or split.
