@@ -13,7 +13,7 @@ from clarp.network import Network
 from clarp.output import LogitsOf
 from clarp.task import TaskName
 
-_AT_ONCE = 16
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True, eq=False)
