@@ -18,6 +18,7 @@ from clarp.arguments import EngineName
 from clarp.bounds import Bounds
 from clarp.errors import RelevanceLost
 from clarp.evaluation.baselines import Baseline
+from clarp.evaluation.cams import ActivationMap
 from clarp.evaluation.controls import CentrePosition, Pooling, RandomPosition
 from clarp.evaluation.rivals import RULED, Rival, check_option, rival, ruled
 from clarp.explainer import Explainer
@@ -135,6 +136,12 @@ def lossy(methods: Sequence[Attributor]) -> list[str]:
 
 def warnings_of(methods: Sequence[Attributor]) -> list[RelevanceLost]:
     return [lost for method in methods if isinstance(method, ClarpMethod) for lost in method.explainer.lost]
+
+
+def packages_of(methods: Sequence[Attributor]) -> list[str]:
+    """The packages of others that compute some of them."""
+    plain = [method.of if isinstance(method, Pooled) else method for method in methods]
+    return sorted({method.package for method in plain if isinstance(method, Baseline | ActivationMap)})
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,7 @@ class Baseline:
         layer: Grad-CAM's module by its path, "" for the others.
     """
 
+    package: ClassVar[str] = "captum"
     name: str
     module: "Columns"
     layer: str = ""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,7 @@ class ActivationMap:
         layer: its module by its path.
     """
 
+    package: ClassVar[str] = "grad-cam"
     name: str
     module: Columns
     layer: str

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from clarp.evaluation.baselines import Baseline
 from clarp.evaluation.cams import ActivationMap
 from clarp.evaluation.competing import Competition
 from clarp.evaluation.paths import DecisionGradients
@@ -18,8 +17,6 @@ from clarp.rules.composites import Composite, get
 from clarp.task import TaskName
 
 Rival = ActivationMap | DecisionGradients | TokenMap | Competition
-FOREIGN = (Baseline, ActivationMap, DecisionGradients, TokenMap)
-"""Methods that clarp's propagation does not compute."""
 RULED: dict[str, Composite] = {
     "attnlrp": get("attnlrp"),
     "reslrp": replace(get("attnlrp", residual="gamma"), name="reslrp"),
