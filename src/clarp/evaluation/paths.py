@@ -23,7 +23,7 @@ class DecisionGradients:
     ``R_i = sum_j (f(x_j+1) - f(x_j)) g_ij^2 / sum_i' g_i'j^2`` with the path ``x_j = j / n x``, ``g_ij =
     df(x_j) / dx_ij``, f the target's probability and n = 50 steps (Yang, Wang and Bilgic, CVPR 2023, arXiv
     2303.14242, algorithm 1), summed over the channels. A step without any gradient is left out.
-    The map sums to ``f(x) - f(0)``.
+    Where every step has one, the map sums to ``f(x) - f(0)``.
 
     Bias: squares have no sign, so within a step all pixels get the same one, and a map has almost nothing
     that speaks against the class. Zeros are the mean colour of normalised photos, so pixels of that colour
