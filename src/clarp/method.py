@@ -182,10 +182,13 @@ class Method:
 
 
 def _baseline(name: str) -> str:
-    """The baseline that a name means, also as "Grad-CAM" or "gradcam@layer4"; "" for none."""
-    spelt = {_letters(known): known for known in (*BASELINES, *RIVALS)}
+    """The baseline or rival that a name means, also as "Grad-CAM" or "gradcam@layer4"; "" for none."""
     head, _, layer = name.partition("@")
-    near = get_close_matches(_letters(head), spelt, n=1, cutoff=0.8)
+    spelt = {_letters(known): known for known in (*BASELINES, *RIVALS)}
+    # The rivals' names are short, and near to many words.
+    near = get_close_matches(_letters(head), map(_letters, BASELINES), n=1, cutoff=0.8) or get_close_matches(
+        _letters(head), map(_letters, RIVALS), n=1, cutoff=0.9
+    )
     if not near:
         return ""
     return f"{spelt[near[0]]}@{layer}" if layer else spelt[near[0]]
