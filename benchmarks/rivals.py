@@ -5,8 +5,8 @@ ResNet-34 and the tune half of the photos (``study.py``). For each method, as ``
 - by how much the target's log-odds fall when the best 9 x 9 and 25 x 25 px window is covered (``centre="window"``), the mean over
   photos; the target is the label.
 - energy: which share of the positive relevance lies in the right quarter of mosaics of four photos, the mean over 4 maps of each mosaic.
-- seconds: the median over photos of one map, one image at a time on one thread, the image's size known before. The last column is
-  the ratio to the first method's, in turns: each photo is explained by every method before the next, so a busy machine slows all.
+- seconds: processor time of one map on one thread, the median over photos, and its ratio to the first method's; images one at a
+  time, of a size known before. Each photo is explained by every method before the next. These are printed first.
 
 Maps are made once and used for all scores. Those for transformers mean nothing here, and are refused.
 """
@@ -52,6 +52,15 @@ def main() -> None:
         found = attributors([named], network, bounds=classifier.bounds, image=photos.images[0])
         made[name] = next(method for method in found if method.name == named)
     maps, seconds = timed(made, photos)
+    ratios = {
+        name: median(a / b for a, b in zip(found, seconds[given.methods[0]], strict=True))
+        for name, found in seconds.items()
+    }
+    print(
+        "seconds: "
+        + ", ".join(f"{name} {median(seconds[name]):.2f} ({r:.1f})" for name, r in ratios.items()),
+        flush=True,
+    )
     scenes = material.mosaics[: given.mosaics]
     print(
         f"{len(photos.images)} photos, {len(scenes)} mosaics, torch {torch.__version__}, one thread",
@@ -64,9 +73,8 @@ def main() -> None:
         rows = list(cover(material.model, photos, in_turn(maps[name])))
         falls = [float(torch.cat([row[f"odds@{size}"] for row in rows]).mean()) for size in (9, 25)]
         inside = torch.cat([row["energy"] for row in point(scenes, each(method), 1)]).mean()
-        ratio = median(a / b for a, b in zip(seconds[name], seconds[given.methods[0]], strict=True))
         print(
-            f"| `{method.name}` | {falls[0]:.3f} | {falls[1]:.2f} | {inside:.3f} | {median(seconds[name]):.2f} | {ratio:.1f} |",
+            f"| `{method.name}` | {falls[0]:.3f} | {falls[1]:.2f} | {inside:.3f} | {median(seconds[name]):.2f} | {ratios[name]:.1f} |",
             flush=True,
         )
 
@@ -79,9 +87,9 @@ def timed(made: dict[str, Attributor], photos: Photos) -> tuple[dict[str, Tensor
         method(photos.images[:1], photos.labels[:1], [""])
     for image, label in zip(photos.images.split(1), photos.labels.split(1), strict=True):
         for name, method in made.items():
-            began = time.perf_counter()
+            began = time.process_time()
             maps[name].append(method(image, label, [str(len(maps[name]))]))
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(time.process_time() - began)
     return {name: torch.cat(found) for name, found in maps.items()}, seconds
 
 
