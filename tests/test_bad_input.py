@@ -151,7 +151,10 @@ NAMES: dict[str, tuple[Callable[[nn.Module], Any], tuple[str, ...]]] = {
     "composite": (lambda m: clarp.Explainer(m, composite="epsilon-pluss"), ("epsilon-pluss", "epsilon-plus")),
     "composite, no string": (lambda m: clarp.Explainer(m, composite=3), ("3|int", "epsilon-plus|Composite")),
     "composites.get": (lambda m: clarp.composites.get("zbox"), ("zbox", "zplus-box")),
-    "residual": (lambda m: clarp.composites.get("zero", residual="half"), ("half", "ratio", "proportional")),
+    "residual": (
+        lambda m: clarp.composites.get("zero", residual="half"),
+        ("half", "ratio", "proportional", "gamma"),
+    ),
     "rivals": (lambda m: clarp.seeds.SoftmaxGradient(rivals="some"), ("some", "all")),
 }
 

@@ -38,7 +38,7 @@ def test_each_method_says_when_to_take_it_and_is_the_same_without() -> None:
     [
         *((name, name) for name in BASELINES),
         ("Grad-CAM", "gradcam"),
-        ("GradCAM++", "gradcam"),
+        ("GradCAM++", "gradcam-plusplus"),
         ("gradcam@layer4", "gradcam@layer4"),
         ("guided_backpropagation", "guided-backprop"),
         ("IntegratedGradients", "integrated-gradients"),

@@ -26,6 +26,19 @@ BASELINES = {
     "occlusion": "windows of 1/14 of the image set to zero, strides of half a window (Zeiler 2014)",
 }
 """Baselines to compare with, and their settings; ``clarp.evaluation.baselines`` computes them."""
+RIVALS = {
+    "gradcam-plusplus": "Grad-CAM with each channel's positive gradients weighed (Chattopadhay 2018)",
+    "layercam": "last convolution's output times its positive gradient, cell by cell (Jiang 2021)",
+    "finer-cam": "Grad-CAM of the lead over the three classes of the nearest logits (Zhang 2025)",
+    "idgi": "changes of the probability from zeros in 50 steps, by squared gradients (Yang 2023)",
+    "legrad": "positive gradients of attention, over all blocks; transformers (Bousselham 2025)",
+    "chefer": "attention times its gradient, multiplied over blocks; transformers (Chefer 2021, ICCV)",
+    "chefer-lrp": "relevance of attention times its gradient, likewise; transformers (Chefer 2021, CVPR)",
+    "attnlrp": "lrp with the composite attnlrp; transformers (Achtibat 2024)",
+    "reslrp": "attnlrp with the gamma rule at sums of two branches; residual networks (Berend 2026)",
+    "var": "lrp where it is the strongest of five classes' maps; var@METHOD of another (Walter 2025)",
+}
+"""Recent methods of others, to compare with likewise; ``clarp.evaluation.rivals`` makes them."""
 
 
 @dataclass(frozen=True)
@@ -170,17 +183,20 @@ class Method:
 
 
 def _baseline(name: str) -> str:
-    """The baseline that a name means, also as "Grad-CAM" or "gradcam@layer4"; "" for none."""
-    spelt = {_letters(known): known for known in BASELINES}
+    """The baseline or rival that a name means, also as "Grad-CAM" or "gradcam@layer4"; "" for none."""
     head, _, layer = name.partition("@")
-    near = get_close_matches(_letters(head), spelt, n=1, cutoff=0.8)
+    spelt = {_letters(known): known for known in (*BASELINES, *RIVALS)}
+    # The rivals' names are short, and near to many words.
+    near = get_close_matches(_letters(head), map(_letters, BASELINES), n=1, cutoff=0.8) or get_close_matches(
+        _letters(head), map(_letters, RIVALS), n=1, cutoff=0.9
+    )
     if not near:
         return ""
     return f"{spelt[near[0]]}@{layer}" if layer else spelt[near[0]]
 
 
 def _letters(name: str) -> str:
-    return "".join(filter(str.isalnum, name.lower()))
+    return "".join(filter(str.isalnum, name.lower().replace("+", "plus")))
 
 
 def check_dual_rule(rule: Rule) -> None:

@@ -63,6 +63,17 @@ def add_ratio(a: Array, b: Array, R: Array) -> tuple[Array, Array]:
     return left, right
 
 
+def add_gamma(a: Array, b: Array, R: Array, gamma: float = 0.5) -> tuple[Array, Array]:
+    """Signed shares in which what agrees with the sum counts ``1 + gamma`` times; a sum of zero is positive. Flat arrays."""
+    left, right = np.zeros_like(R), np.zeros_like(R)
+    for i in range(R.size):
+        sign = -1 if a[i] + b[i] < 0 else 1
+        c, d = (v * (1 + gamma) if v * sign > 0 else v for v in (a[i], b[i]))
+        if c + d != 0.0:
+            left[i], right[i] = R[i] * c / (c + d), R[i] * d / (c + d)
+    return left, right
+
+
 def add_proportional(a: Array, b: Array, R: Array) -> tuple[Array, Array]:
     """Each operand gets its signed share ``a / (a + b)``; where the sum is exactly zero, nothing. Flat arrays."""
     left, right = np.zeros_like(R), np.zeros_like(R)

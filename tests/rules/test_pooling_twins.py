@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import clarp
 from clarp import rules
 from oracle import linear
 from oracle.calls import apart, composite, images, propagate
 from oracle.nets import Mean, Residual, View, randomise_
-from oracle.nonlinear import add_proportional, add_ratio, max_pool, winner_takes_all
+from oracle.nonlinear import add_gamma, add_proportional, add_ratio, max_pool, winner_takes_all
 
 TOLERANCE = 1e-10
 
@@ -169,8 +170,8 @@ def operands() -> Tensor:
 @pytest.mark.parametrize("how", ["plus", "torch.add", "method", "in place"])
 @pytest.mark.parametrize(
     ("rule", "twin"),
-    [(rules.Ratio(), add_ratio), (rules.Norm(), add_proportional)],
-    ids=["ratio", "proportional"],
+    [(rules.Ratio(), add_ratio), (rules.Norm(), add_proportional), (rules.Gamma(0.5), add_gamma)],
+    ids=["ratio", "proportional", "gamma"],
 )
 def test_residual_add(rule: Any, twin: Any, how: str) -> None:
     x, R = operands(), images(2, 24, seed=8)
@@ -180,6 +181,17 @@ def test_residual_add(rule: Any, twin: Any, how: str) -> None:
         left, right = twin(sample[:2].reshape(-1), sample[2:].reshape(-1), r)
         theirs.append(np.concatenate([left, right]).reshape(4, 3, 4))
     assert apart(ours, np.stack(theirs)) < TOLERANCE
+
+
+def test_gamma_conserves_and_is_bounded_where_the_sum_cancels() -> None:
+    """ResLRP's, ``residual="gamma"``: no part of a sum makes more than three times the relevance."""
+    x, R = operands(), images(2, 24, seed=8)
+    gamma = clarp.composites.get("zero", residual="gamma").residual
+    ours = propagate(Doubled("plus").eval(), x, R, composite(rules.ZPlus(), residual=gamma))
+    parts, either = ours.view(2, 2, -1), (x != 0).view(2, 2, -1).any(1)
+    assert torch.allclose(parts.sum(1), R * either, rtol=1e-12)
+    growth = (parts.abs().sum(1) / R.abs())[either]
+    assert 2.9 < float(growth.max()) <= 3 + 1e-12
 
 
 def test_ratio_conserves_where_the_sum_cancels() -> None:
@@ -195,7 +207,7 @@ def test_a_value_added_to_itself_keeps_its_relevance() -> None:
             return (x + x).flatten(1)
 
     x, R = images(1, 2, 3, 3), images(1, 18, seed=3)
-    for residual in (rules.Ratio(), rules.Norm()):
+    for residual in (rules.Ratio(), rules.Norm(), rules.Gamma(1.0)):
         ours = propagate(Twice().eval(), x, R, composite(rules.ZPlus(), residual=residual))
         assert apart(ours, R.reshape(x.shape)) < TOLERANCE
 

@@ -14,7 +14,7 @@ from clarp import models as registry
 from clarp.cache import default_folder
 from clarp.commands.notes import note
 from clarp.explainer import Explainer
-from clarp.method import BASELINES, Method
+from clarp.method import BASELINES, RIVALS, Method
 from clarp.method import methods as method_names
 from clarp.network import Network
 from clarp.table import table
@@ -60,7 +60,7 @@ def methods(*, json: bool) -> None:
     names, _, *lines = table(made, list(made[0]))
     _print(rows, [*when, "", names, *lines], json=json)
     if not json:
-        note(f"baselines, for `clarp compare` and `clarp evaluate` only: {', '.join(BASELINES)}.")
+        note(f"baselines, for `clarp compare` and `clarp evaluate` only: {', '.join((*BASELINES, *RIVALS))}.")
 
 
 def plan(

@@ -163,7 +163,7 @@ def fingerprint_of(session: Session) -> dict[str, Any]:
     return {
         "model": of_classifier(session.classifier),
         **of_engine(session.engine),
-        **of_machine(session.device, foreign=False),
+        **of_machine(session.device),
     }
 
 

@@ -1,4 +1,4 @@
-"""Everything that makes heatmaps, behind one call: clarp's methods, captum's baselines, and the controls.
+"""Everything that makes heatmaps, behind one call: clarp's methods, baselines, rivals, and the controls.
 
 Each has a ``name`` for the tables; a ``definition``, its whole configuration in words, for the fingerprint of
 a run; ``coarse``, whether its maps have few cells or one tip; ``layered``, whether it looks at one layer, so
@@ -8,7 +8,7 @@ method for another network, which for those that are ``layered`` has the same ar
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import torch
@@ -18,10 +18,12 @@ from clarp.arguments import EngineName
 from clarp.bounds import Bounds
 from clarp.errors import RelevanceLost
 from clarp.evaluation.baselines import Baseline
+from clarp.evaluation.cams import ActivationMap
 from clarp.evaluation.controls import CentrePosition, Pooling, RandomPosition
+from clarp.evaluation.rivals import RULED, Rival, check_option, rival, ruled
 from clarp.explainer import Explainer
 from clarp.hints import unknown
-from clarp.method import BASELINES, Method, methods
+from clarp.method import BASELINES, RIVALS, Method, methods
 from clarp.network import Network
 from clarp.task import TaskName
 
@@ -99,7 +101,7 @@ class Control:
 class Pooled:
     """The maps of another method, averaged over squares: what pooling alone does to a score."""
 
-    of: ClarpMethod | Baseline
+    of: ClarpMethod | Baseline | Rival
     pooling: Pooling = Pooling()
     coarse: bool = True
 
@@ -124,7 +126,7 @@ class Pooled:
         return Pooled(self.of.on(network), self.pooling)
 
 
-Attributor = ClarpMethod | Baseline | Control | Pooled
+Attributor = ClarpMethod | Baseline | Rival | Control | Pooled
 
 
 def lossy(methods: Sequence[Attributor]) -> list[str]:
@@ -134,6 +136,58 @@ def lossy(methods: Sequence[Attributor]) -> list[str]:
 
 def warnings_of(methods: Sequence[Attributor]) -> list[RelevanceLost]:
     return [lost for method in methods if isinstance(method, ClarpMethod) for lost in method.explainer.lost]
+
+
+def packages_of(methods: Sequence[Attributor]) -> list[str]:
+    """The packages of others that compute some of them."""
+    plain = [method.of if isinstance(method, Pooled) else method for method in methods]
+    return sorted({method.package for method in plain if isinstance(method, Baseline | ActivationMap)})
+
+
+@dataclass(frozen=True)
+class _Making:
+    """Makes each method once; see :func:`attributors`."""
+
+    network: Network
+    bounds: Bounds | None
+    composite: str | None
+    image: Tensor | None
+    device: torch.device | None
+    task: TaskName | None
+    engine: EngineName
+    _made: dict[str, ClarpMethod | Baseline | Rival] = field(default_factory=dict)
+
+    def __call__(self, name: str) -> ClarpMethod | Baseline | Rival:
+        if name not in self._made:
+            self._made[name] = self._new(name)
+        return self._made[name]
+
+    def _explained(self, method: Method) -> Explainer:
+        return Explainer(
+            self.network,
+            method,
+            bounds=self.bounds,
+            device=self.device,
+            task=self.task,
+            engine=self.engine,
+        )
+
+    def _new(self, name: str) -> ClarpMethod | Baseline | Rival:
+        head, _, option = name.partition("@")
+        if head in methods():
+            own = Method.named(head).with_composite(option or self.composite)
+            explainer = self._explained(own)
+            if self.image is not None and own.rules.adapts:
+                explainer.plan(tuple(self.image.shape))
+            return ClarpMethod(explainer, name)
+        if head in BASELINES:
+            return Baseline.of(name, self.network, self.image)
+        if head in RIVALS:
+            check_option(name)
+            if head in RULED:
+                return ClarpMethod(ruled(name, self._explained, self.image), name)
+            return rival(name, self.network, self._explained, self.image, self.task)
+        raise ValueError(unknown("method", name, (*methods(), *BASELINES, *RIVALS), wanted=head))
 
 
 def attributors(
@@ -151,8 +205,9 @@ def attributors(
 
     Args:
         names: clarp's methods (``lrp``; ``lrp@epsilon-plus`` with another composite), captum's baselines
-            (``gradient``; ``gradcam@layer4`` names the layer), or either after ``pooled@``, its maps averaged
-            over squares. ``random`` and ``centre`` may be named, and are always in.
+            (``gradient``; ``gradcam@layer4`` names the layer), others' recent methods
+            (:data:`clarp.method.RIVALS`), or any of these after ``pooled@``, its maps averaged over
+            squares. ``random`` and ``centre`` may be named, and are always in.
         network: the model, captured once for all.
         bounds: of the pixels, for the z^B rule.
         composite: for clarp's methods without an ``@``.
@@ -163,37 +218,20 @@ def attributors(
         engine: what computes clarp's methods.
 
     Raises:
-        ValueError: an unknown name, composite or layer, or a name given twice.
+        ValueError: an unknown name, composite or layer, a name given twice, or a rival that means nothing in
+            this model.
         TypeError: a baseline for an exported program.
+        ModuleNotFoundError: a method of a package that is not installed.
     """
     controls = {control.name for control in CONTROLS}
     wanted = [name for name in names if name not in controls]
     twice = sorted({name for name in wanted if wanted.count(name) > 1})
     if twice:
         raise ValueError(f"the methods name {', '.join(twice)} more than once, expected each once.")
-    made: dict[str, ClarpMethod | Baseline] = {}
-
-    def method(name: str) -> ClarpMethod | Baseline:
-        if name not in made:
-            made[name] = _made(name)
-        return made[name]
-
-    def _made(name: str) -> ClarpMethod | Baseline:
-        head, _, option = name.partition("@")
-        if head in methods():
-            own = Method.named(head).with_composite(option or composite)
-            explainer = Explainer(network, own, bounds=bounds, device=device, task=task, engine=engine)
-            if image is not None and own.rules.adapts:
-                explainer.plan(tuple(image.shape))
-            return ClarpMethod(explainer, name)
-        if head in BASELINES:
-            return Baseline.of(name, network, image)
-        known = (*methods(), *BASELINES)
-        raise ValueError(unknown("method", name, known, wanted=head))
-
+    making = _Making(network, bounds, composite, image, device, task, engine)
     pooled = f"{POOLED}@"
     found: list[Attributor] = [
-        Pooled(method(name.removeprefix(pooled))) if name.startswith(pooled) else method(name)
+        Pooled(making(name.removeprefix(pooled))) if name.startswith(pooled) else making(name)
         for name in wanted
     ]
     return (*found, *(Control(position) for position in CONTROLS))

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,7 @@ class Baseline:
         layer: Grad-CAM's module by its path, "" for the others.
     """
 
+    package: ClassVar[str] = "captum"
     name: str
     module: "Columns"
     layer: str = ""
@@ -50,20 +52,14 @@ class Baseline:
         """
         kind, _, option = name.partition("@")
         optional("captum", _PURPOSE)
-        if not isinstance(network.model, nn.Module):
-            given = f"given was a {network.name}. Leave {name} out."
-            raise TypeError(f"{name} is captum's, which needs a torch.nn.Module; {given}")
+        model = checked_module(name, network)
         if option and kind != "gradcam":
             raise ValueError(f"{name}: only gradcam takes something after the @, the layer's name.")
-        if kind == "guided-backprop" and not any(
-            isinstance(part, nn.ReLU) for part in network.model.modules()
-        ):
+        if kind == "guided-backprop" and not any(isinstance(part, nn.ReLU) for part in model.modules()):
             raise ValueError(f"{name} guides nn.ReLU modules, and {network.name} has none. Leave {name} out.")
-        layer = ""
         if kind == "gradcam":
-            layer = option or last_convolution(network, image)
-            _check_layer(network.model, layer)
-        return cls(name, Columns.of(network.model, network.output), layer)
+            return cls(name, *checked_layer(name, network, image))
+        return cls(name, Columns.of(model, network.output))
 
     @property
     def kind(self) -> str:
@@ -130,8 +126,8 @@ class Columns(LogitsOf):
     @classmethod
     def of(cls, model: nn.Module, output: Output = None) -> "Columns":
         if isinstance(model, LogitsOf):
-            return cls(_copied(model.model), model.output)
-        return cls(_copied(model), output)
+            return cls(copied(model.model), model.output)
+        return cls(copied(model), output)
 
     def forward(self, images: Tensor, *rows: Tensor) -> Tensor:
         """(B, N), with at least two columns."""
@@ -164,15 +160,36 @@ def last_convolution(network: Network, image: Tensor | None) -> str:
     return last.module
 
 
-def _check_layer(model: nn.Module, layer: str) -> None:
-    known = [name for name, _ in model.named_modules() if name]
+def checked_module(name: str, network: Network) -> nn.Module:
+    """The model of a method that puts hooks into a copy of it, or goes through it with autograd.
+
+    Raises:
+        TypeError: it is an exported program.
+    """
+    if not isinstance(network.model, nn.Module):
+        given = f"given was a {network.name}. Leave {name} out."
+        raise TypeError(f"{name} needs a torch.nn.Module, which it copies; {given}")
+    return network.model
+
+
+def checked_layer(name: str, network: Network, image: Tensor | None) -> tuple[Columns, str]:
+    """A copy of the model, and the module that ``NAME@MODULE`` names, else that of the last convolution.
+
+    Raises:
+        TypeError: the model is an exported program.
+        ValueError: no such module, or no convolution.
+    """
+    model, layer = checked_module(name, network), name.partition("@")[2] or last_convolution(network, image)
+    known = [path for path, _ in model.named_modules() if path]
     if layer not in known:
         near = get_close_matches(layer, known, n=3, cutoff=0.3)
         hint = f" The nearest names are {', '.join(near)}." if near else ""
-        raise ValueError(f"gradcam@{layer}: the model has no module of that name.{hint}")
+        raise ValueError(f"{name}: the model has no module of that name.{hint}")
+    return Columns.of(model, network.output), layer
 
 
-def _copied(model: nn.Module) -> nn.Module:
+def copied(model: nn.Module) -> nn.Module:
+    """A copy without in-place operations, its parameters held constant."""
     other = copy.deepcopy(model).requires_grad_(False)
     for part in other.modules():
         if getattr(part, "inplace", False):

@@ -17,8 +17,7 @@ from clarp.data.problems import Problem
 from clarp.data.sample import Sample
 from clarp.errors import RelevanceLost
 from clarp.evaluation import pictures
-from clarp.evaluation.attribution import Attributor, Control, Pooled, attributors, lossy
-from clarp.evaluation.baselines import Baseline
+from clarp.evaluation.attribution import Attributor, Control, Pooled, attributors, lossy, packages_of
 from clarp.evaluation.inputs import AHEAD, Loader, Unit, module_on
 from clarp.evaluation.metrics import Metric
 from clarp.evaluation.pictures import Cells
@@ -172,7 +171,7 @@ class Measurer:
             "batch size": settings.batch_size,
             "seed": settings.seed,
             **of_engine(settings.engine),
-            **of_machine(self.device, foreign=any(isinstance(m, Baseline) for m in self.attributors)),
+            **of_machine(self.device, packages=packages_of(self.attributors)),
         }
 
     def part(self, part: RunPart, advance: Callable[[int], None], *, decoders: int | None = None) -> PartRows:

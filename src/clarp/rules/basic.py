@@ -12,9 +12,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from clarp.operations import Add, Shift
 from clarp.operations.base import Kept
 from clarp.rules.linear import LinearRule
+from clarp.rules.merge import favoured
 from clarp.rules.parts import NEGATIVE, POSITIVE, WHOLE, Branch, FromBound, Ones, Signed, Square, Term
+from clarp.rules.rule import Context, Shares
 
 _WHOLE_KEEPS: frozenset[Kept] = frozenset({"inputs", "output"})
 
@@ -133,7 +136,8 @@ class Gamma(LinearRule):
 
     ``R_i = sum_j (x_i w_ij + gamma (x_i w_ij)+) / (z_j + gamma sum_i' (x_i' w_i'j)+) R_j`` where z_j > 0, the
     same with ``(.)-`` where z_j < 0 (Montavon et al. 2019; Andeol et al. 2021). The bias counts as one more
-    contribution and absorbs its share.
+    contribution and absorbs its share. Of a sum of two branches ``a + b`` the contributions are a and b:
+    relevance is conserved, and its parts are together at most ``(2 + gamma) / gamma`` times as large.
 
     Attributes:
         gamma: 0 gives :class:`Zero`, infinity tends to :class:`ZPlus` at positive outputs.
@@ -156,6 +160,11 @@ class Gamma(LinearRule):
             Branch((Term(POSITIVE, up), Term(NEGATIVE, down)), bias=up, where="positive"),
             Branch((Term(POSITIVE, down), Term(NEGATIVE, up)), bias=down, where="negative"),
         )
+
+    def propagate(self, relevance: Tensor, context: Context) -> Shares:
+        if isinstance(context.operation, Add | Shift):
+            return favoured(relevance, context, self.gamma)
+        return super().propagate(relevance, context)
 
 
 @dataclass(frozen=True)

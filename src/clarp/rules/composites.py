@@ -61,7 +61,7 @@ class Composite:
     depthwise: LinearRule | None = None
     tokens: LinearRule | None = None
     average: LinearRule = Norm()
-    residual: Ratio | Norm | Epsilon = Ratio()
+    residual: Ratio | Norm | Epsilon | Gamma = Ratio()
     product: Halves = Halves()
     softmax: Taylor | Hold = Taylor()
     adapts: bool = field(default=False, repr=False, compare=False)
@@ -79,7 +79,7 @@ class Composite:
                 )
         if self.first is not None:
             _expect(self.first, LinearRule, "first")
-        _expect(self.residual, (Ratio, Norm, Epsilon), "residual")
+        _expect(self.residual, (Ratio, Norm, Epsilon, Gamma), "residual")
         _expect(self.product, Halves, "product")
         _expect(self.softmax, (Taylor, Hold), "softmax")
 
@@ -180,7 +180,7 @@ _PRESETS = {
 }
 _FOR_DEPTHWISE = {"zplus-box": "zplus-scaled-box", "epsilon-plus-box": "epsilon-plus-scaled-box"}
 _FOR_TRANSFORMERS = {"zplus-box": "zplus-gamma", "epsilon-plus-box": "epsilon-plus-gamma"}
-_RESIDUALS: dict[str, Ratio | Norm] = {"ratio": Ratio(), "proportional": Norm()}
+_RESIDUALS: dict[str, Ratio | Norm | Gamma] = {"ratio": Ratio(), "proportional": Norm(), "gamma": Gamma(1.0)}
 
 
 def names() -> tuple[str, ...]:
@@ -224,13 +224,16 @@ def settled(composite: Composite, *, depthwise: bool, transformer: bool) -> Comp
     )
 
 
-def get(composite: str | Composite, residual: Literal["ratio", "proportional"] | None = None) -> Composite:
+def get(
+    composite: str | Composite, residual: Literal["ratio", "proportional", "gamma"] | None = None
+) -> Composite:
     """A preset by name.
 
     Args:
         composite: one of :func:`names`, or a composite, which is returned.
         residual: how a sum of two branches splits its relevance; None: as the composite says (presets:
-            "ratio", attnlrp: the epsilon rule).
+            "ratio", attnlrp: the epsilon rule). "gamma" is ``Gamma(1)``, ResLRP's: no sum makes its relevance
+            more than three times as large.
 
     Raises:
         ValueError: no such preset or split.

@@ -57,6 +57,21 @@ def proportional(relevance: Tensor, context: Context, epsilon: float = 0.0) -> S
     return Shares((ratio * context.record.input(0), ratio * context.record.input(1)))
 
 
+def favoured(relevance: Tensor, context: Context, gamma: float) -> Shares:
+    """``R_a = c(a) / (c(a) + c(b)) R``, c(v) = (1 + gamma) v for v with the sign of a + b, else v.
+
+    Its parts sum to at most ``(2 + gamma) / gamma |R|`` in size. A sum of exactly zero counts as positive.
+    """
+    fixed = context.tensors[context.operation.constant] if isinstance(context.operation, Shift) else None
+    a, b = context.record.input(0), context.record.input(1) if fixed is None else fixed
+    positive = context.record.result() >= 0
+    a, b = (torch.where((v > 0) == positive, (1 + gamma) * v, v) for v in (a, b))
+    ratio = divide(relevance, a + b)
+    if fixed is None:
+        return Shares((ratio * a, ratio * b))
+    return Shares((ratio * a,), sample_sums(ratio * b))
+
+
 @dataclass(frozen=True)
 class Gate(Rule):
     """``R_signal = R``: the other factor is a gate, a weight that is held constant. A divisor is one too.

@@ -36,14 +36,14 @@ def of_classifier(classifier: Classifier) -> dict[str, str]:
     }
 
 
-def of_machine(device: torch.device, *, foreign: bool) -> dict[str, Any]:
+def of_machine(device: torch.device, *, packages: Sequence[str] = ()) -> dict[str, Any]:
     """Device, threads and versions: with others, the last bits of a number are others.
 
     Args:
         device: where it computes.
-        foreign: whether captum takes part.
+        packages: others that take part, such as captum.
     """
-    names = ("torch", "numpy", "pillow", *(["captum"] if foreign else []))
+    names = ("torch", "numpy", "pillow", *packages)
     return {
         "device": _device_name(device),
         THREADS: torch.get_num_threads(),
