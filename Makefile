@@ -43,7 +43,7 @@ test-packages: $(VENV)/.dev  ## models of other people's packages, which it inst
 	$(BIN)/pytest -m slow tests/packages
 
 test-browser: $(VENV)/.dev chromium  ## the pages in a browser, as a person uses them; screenshots go to ./screenshots/
-	$(BIN)/pytest -m browser
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m browser --numprocesses 2 --dist loadfile
 
 chromium:  ## the browser of test-browser, and npm for what it tests, from Debian's packages
 	@{ test -x /usr/bin/chromium && command -v npm > /dev/null; } || { \

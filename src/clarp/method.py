@@ -274,8 +274,8 @@ _TABLE = {
         Method(
             SoftmaxGradient(),
             name="sglrp",
-            when="Siblings of a kind, one against the other: one map answers both ways. Transformers, with "
-            "the composite epsilon-plus. Speed: it tells classes apart at the price of lrp.",
+            when="Siblings of a kind, one against the other: one map answers both ways. Speed: it "
+            "tells classes apart at the price of lrp.",
         ),
         # SLRP, Jung, Han, Choi 2021, 10.1049/ell2.12061.
         Method(
@@ -303,8 +303,8 @@ _TABLE = {
         replace(
             clarp(),
             when="One object: covering its best place costs the class more than with lrp, slrp, sglrp "
-            "or Grad-CAM. Findings (multilabel) and a single logit (binary): it keeps what speaks against "
-            "them.",
+            "or Grad-CAM. Transformers. Findings (multilabel) and a single logit (binary): it keeps what "
+            "speaks against them.",
         ),
     )
 }

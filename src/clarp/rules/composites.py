@@ -166,7 +166,6 @@ _PRESETS = {
             Epsilon(),
             first=Gamma(),
             depthwise=ScaledZPlus(),
-            tokens=Gamma(),
             softmax=Hold(),
         ),
         Composite("epsilon-plus-flat", ZPlus(), Epsilon(), first=Flat()),
