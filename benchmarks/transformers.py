@@ -14,7 +14,8 @@ Then, with grounds and shapes that it has not seen (``--half`` tune or test, dra
 import argparse
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +26,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import clarp
-from clarp import Method, Selection, rules, seeds
+from clarp import Method, Selection, composites, rules, seeds
+from clarp.evaluation.attribution import attributors
 from clarp.models._torchvision import torchvision
-from clarp.rules.composites import Composite
+from clarp.network import Network
 
 PHOTOS = Path(__file__).resolve().parents[1] / "../shared/images/imagenet"
 KINDS = ("disc", "ring", "square", "triangle", "star", "cross", "bar", "moon")
 SIDE, PATCH, FINE = 48, 8, 4
 HALF = SIDE // 2
+RIVALS = ("attnlrp", "reslrp", "legrad", "chefer", "chefer-lrp", "var", "idgi", "integrated-gradients")
+Heatmaps = Callable[[Tensor, Tensor], Tensor]
+"""Images (B, C, H, W) and targets (B, K) to maps (B, K, H, W)."""
 Points = list[tuple[float, float]]
 Box = tuple[float, float, float, float]
 
@@ -197,33 +202,31 @@ def trained(seed: int, minutes: float) -> Net:
 
 
 def variants() -> dict[str, str | Method]:
-    """What is compared."""
+    """What is compared: for two seeds the presets, then the default with one rule changed at a time."""
     found: dict[str, str | Method] = {}
-    neuron = Selection("neuron", "all")
-    gamma, zplus, epsilon, hold = rules.Gamma(), rules.ZPlus(), rules.Epsilon(), rules.Hold()
-    for name, seed, head in (("sglrp", seeds.SoftmaxGradient(), zplus), ("clarp", seeds.Contrast(), epsilon)):
-        box = "zplus-box" if name == "sglrp" else "epsilon-plus-box"
+    for name, seed, own in (
+        ("sglrp", seeds.SoftmaxGradient(), composites.get("zplus-gamma")),
+        ("clarp", seeds.Contrast(), composites.get("epsilon-plus-gamma")),
+    ):
+        sizes = replace(own, residual=rules.Ratio())
+        selected = replace(sizes, tokens=rules.ZPlus())
         found |= {
-            f"{name}, {box}": Method(seed, composite=box),
+            f"{name}, zplus-box": Method(seed, composite="zplus-box"),
+            f"{name}, epsilon-plus-box": Method(seed, composite="epsilon-plus-box"),
             f"{name}, epsilon-plus": Method(seed, composite="epsilon-plus"),
             f"{name}, attnlrp": Method(seed, composite="attnlrp"),
-            f"{name}, z+ at tokens, selected": Method(
-                seed, neuron, Composite("z+", zplus, head, first=gamma, tokens=zplus, softmax=hold)
-            ),
-            f"{name}, epsilon at tokens": Method(
-                seed, composite=Composite("eps", zplus, head, first=gamma, tokens=epsilon, softmax=hold)
-            ),
-            f"{name}, gamma 0.05 at tokens": Method(
-                seed,
-                composite=Composite("g", zplus, head, first=gamma, tokens=rules.Gamma(0.05), softmax=hold),
-            ),
-            f"{name}, gamma 1 at tokens": Method(
-                seed,
-                composite=Composite("g", zplus, head, first=gamma, tokens=rules.Gamma(1.0), softmax=hold),
-            ),
+            f"{name}, {own.name}": Method(seed, composite=own),
+            "... epsilon at tokens": Method(seed, composite=replace(own, tokens=rules.Epsilon())),
+            "... gamma 0.25 at tokens": Method(seed, composite=replace(own, tokens=rules.Gamma())),
+            "... gamma 1 at tokens": Method(seed, composite=replace(own, tokens=rules.Gamma(1.0))),
+            "... the softmax linearised": Method(seed, composite=replace(own, softmax=rules.Taylor())),
+            "... z^B at the pixels": Method(seed, composite=replace(own, first=rules.ZBox())),
+            "... sums by size": Method(seed, composite=sizes),
+            "... sums by size, z+ at tokens": Method(seed, composite=selected),
+            "... the same, selected": Method(seed, Selection("neuron", "all"), selected),
         }
-    named = ("lrp", "sglrp", "ssglrp", "clarp", "secant")
-    return found | {f"{name} (its default)": name for name in named}
+        found = {(f"{name}, {key}" if key.startswith("...") else key): value for key, value in found.items()}
+    return found | {f"{name} (its default)": name for name in ("lrp", "sglrp", "ssglrp", "clarp", "secant")}
 
 
 def quarters(masks: Tensor) -> Tensor:
@@ -233,9 +236,20 @@ def quarters(masks: Tensor) -> Tensor:
     return F.interpolate(cells, scale_factor=HALF).view(masks.shape) > 0
 
 
-def places(explainer: clarp.Explainer, pictures: Pictures) -> list[float]:
+def makers(net: Net, image: Tensor) -> Iterator[tuple[str, Heatmaps]]:
+    """By name what makes the maps of clarp's variants, and of others' methods."""
+    network = Network(net)
+    for name, method in variants().items():
+        explainer = clarp.Explainer(network, method, bounds=(0.0, 1.0))
+        yield name, lambda x, t, own=explainer: own(x, target=t, batch_size=50).heatmap.float()
+    for name in RIVALS:
+        (rival, *_) = attributors([name], network, image=image)
+        yield name, lambda x, t, own=rival: torch.stack([own(x, column, [""] * len(x)) for column in t.T], 1)
+
+
+def places(heatmaps: Heatmaps, pictures: Pictures) -> list[float]:
     """Positive relevance in the right quarter and on the right shape, and hits."""
-    maps = explainer(pictures.images, target=pictures.labels, batch_size=50).heatmap.float()
+    maps = heatmaps(pictures.images, pictures.labels).float()
     positive, right = maps.clamp(min=0), quarters(pictures.masks)
     whole = positive.sum((-1, -2)).clamp(min=1e-30)
     best = F.avg_pool2d(maps, PATCH).flatten(2).argmax(2, keepdim=True)
@@ -292,10 +306,9 @@ def main() -> None:
         f"{right.float().mean():.2f} right; {len(one.labels)} pictures of one shape, {len(two.labels)} of two\n"
     )
     print("| | in the quarter | on the shape | hits | SRG |\n|---|---|---|---|---|")
-    for name, method in variants().items():
-        explainer = clarp.Explainer(net, method, bounds=(0.0, 1.0))
-        cells = [f"{value:.3f}" for value in places(explainer, two)]
-        maps = explainer(one.images, target=one.labels[:, 0], batch_size=50).heatmap.float()
+    for name, heatmaps in makers(net, one.images[0]):
+        cells = [f"{value:.3f}" for value in places(heatmaps, two)]
+        maps = heatmaps(one.images, one.labels)[:, 0].float()
         print(f"| {name} | {' | '.join(cells)} | {relevance_gain(net, maps, one):.2f} |", flush=True)
 
 

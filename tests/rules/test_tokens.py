@@ -70,6 +70,7 @@ def test_a_transformer_has_rules_of_its_own(method: str, composite: str) -> None
     assert [rule for at_tokens, rule in found if not at_tokens] == [head]
     plan = explainer.plan((3, 8, 8))
     assert [step.rule for step in plan if step.reads_pixels] == [rules.Gamma()]
+    assert {step.rule for step in plan if type(step.node.operation).__name__ == "Add"} == {rules.Gamma(1.0)}
     explanation = explainer(X, 0)
     assert explanation.method.rules.name == explanation.describe()["composite"] == composite
     assert explanation.bounds_source == "not used"

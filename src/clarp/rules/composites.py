@@ -140,7 +140,7 @@ _PRESETS = {
         Composite(
             "zplus-scaled-box", ZPlus(), ZPlus(), first=ZBox(), depthwise=ScaledZPlus(), softmax=Hold()
         ),
-        # Transformers: z+ tells classes apart worst there, and gamma is near the best (docs/rules.md).
+        # Transformers: z+ tells classes apart worst there, gamma at sums better than sizes (docs/rules.md).
         Composite(
             "zplus-gamma",
             ZPlus(),
@@ -148,6 +148,7 @@ _PRESETS = {
             first=Gamma(),
             depthwise=ScaledZPlus(),
             tokens=Gamma(),
+            residual=Gamma(1.0),
             softmax=Hold(),
         ),
         Composite("epsilon-plus", ZPlus(), Epsilon()),
@@ -166,6 +167,7 @@ _PRESETS = {
             Epsilon(),
             first=Gamma(),
             depthwise=ScaledZPlus(),
+            residual=Gamma(1.0),
             softmax=Hold(),
         ),
         Composite("epsilon-plus-flat", ZPlus(), Epsilon(), first=Flat()),
@@ -213,14 +215,9 @@ def settled(composite: Composite, *, depthwise: bool, transformer: bool) -> Comp
     if composite.name not in twins:
         return replace(composite, adapts=False)
     own, twin = _PRESETS[composite.name], _PRESETS[twins[composite.name]]
-    return replace(
-        composite,
-        name=twin.name,
-        first=twin.first if composite.first == own.first else composite.first,
-        depthwise=twin.depthwise,
-        tokens=twin.tokens,
-        adapts=False,
-    )
+    places = ("first", "depthwise", "tokens", "residual")
+    rules = {p: getattr(twin, p) for p in places if getattr(composite, p) == getattr(own, p)}
+    return replace(composite, name=twin.name, adapts=False, **rules)
 
 
 def get(
