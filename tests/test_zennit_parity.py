@@ -219,7 +219,7 @@ def test_float32(network: str, name: str) -> None:
     """What users run: the same explanation in float32, against zennit in float64, for multiples of the logits.
 
     Not ResNet50 with an epsilon head and proportional sums: sums that cancel magnify rounding to 1e-3 there, in zennit's
-    float32 as in ours.
+    float32 as in ours. The winner of a max pooling may be another one by rounding, on some processors: that moves 1e-4.
     """
     x = pixels()
     with torch.no_grad():
@@ -227,7 +227,7 @@ def test_float32(network: str, name: str) -> None:
     chosen = clarp.composites.get(name, residual="proportional")
     ours = propagate(single(network), x.float(), R.float(), chosen, bounds=(LOW, HIGH))
     theirs = zennit_map(for_zennit(network), x, R, NAMED[name])
-    assert apart(ours, theirs) < (1e-5 if name == "zplus-box" else 1e-4)
+    assert apart(ours, theirs) < (3e-4 if network == "vgg16_bn" else 1e-5)
 
 
 def test_a_seed_of_one_class() -> None:

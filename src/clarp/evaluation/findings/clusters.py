@@ -134,10 +134,10 @@ def _partition(
 
 
 def _far(farness: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Which maps are outliers, the farthest first."""
+    """Which maps are outliers, the farthest first; none that is alike to its neighbours."""
     first, third = np.quantile(farness, [0.25, 0.75])
     order = np.argsort(-farness, kind="stable")
-    return order[farness[order] > third + _FAR_OUT * (third - first) + 1e-12]
+    return order[farness[order] > max(third + _FAR_OUT * (third - first), _ALIKE)]
 
 
 def _clusters(
