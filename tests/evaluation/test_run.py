@@ -237,7 +237,7 @@ class TestTheRows:
         drops = [row["patch-masking/drop@9"] for row in rows(tmp_path / "run") if row["method"] == "lrp"]
         assert len(drops) == 4
         assert max(map(abs, drops)) > 0
-        with pytest.raises(TypeError, match="gradient needs a torch.nn.Module"):
+        with pytest.raises(TypeError, match=r"gradient needs a torch\.nn\.Module"):
             Run(evaluation.dataset, classifier, Settings(("gradient",), {}), tmp_path / "other")
 
 
