@@ -45,12 +45,16 @@ test-packages: $(VENV)/.dev  ## models of other people's packages, which it inst
 test-browser: $(VENV)/.dev chromium  ## the pages in a browser, as a person uses them; screenshots go to ./screenshots/
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m browser --numprocesses 2 --dist loadfile
 
+# Only what is missing: npm of another source, which comes with its nodejs, conflicts with Debian's.
 chromium:  ## the browser of test-browser, and npm for what it tests, from Debian's packages
-	@{ test -x /usr/bin/chromium && command -v npm > /dev/null; } || { \
+	@missing=""; \
+	test -x /usr/bin/chromium || missing="chromium fonts-dejavu-core"; \
+	command -v npm > /dev/null || missing="$$missing npm"; \
+	test -z "$$missing" || { \
 		{ test "$$(id -u)" = 0 && command -v apt-get > /dev/null; } || { \
-			echo "test-browser needs /usr/bin/chromium and npm: install them (apt-get install chromium npm), or say make chromium as root." >&2; \
+			echo "test-browser needs /usr/bin/chromium and npm: install them (apt-get install $$missing), or say make chromium as root." >&2; \
 			exit 1; }; \
-		apt-get update -qq && apt-get install --yes --no-install-recommends -qq chromium fonts-dejavu-core npm; }
+		apt-get update -qq && apt-get install --yes --no-install-recommends -qq $$missing; }
 
 mutations: $(VENV)/.dev  ## break each rule on purpose and see that the tests notice; takes minutes
 	$(BIN)/python tests/mutations.py
