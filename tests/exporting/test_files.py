@@ -159,7 +159,7 @@ class Squares(nn.Module):
         return self.head(torch.relu(self.hidden(x)))
 
 
-@pytest.mark.parametrize("composite", ["epsilon", "zplus-box"])
+@pytest.mark.parametrize("composite", ["epsilon", pytest.param("zplus-box", marks=pytest.mark.slow)])
 def test_openvino_reads_square_weights_rightly(tmp_path, composite):
     torch.manual_seed(0)
     square = clarp.Explainer(Squares(40).eval(), "lrp", composite=composite, bounds=(0.0, 1.0))

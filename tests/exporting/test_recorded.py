@@ -165,13 +165,6 @@ def check_drawn(drawn: Any, method: str, seed: int) -> None:
 METHODS = st.sampled_from(["lrp", "sglrp", "ssglrp", "clarp"])
 
 
-@settings(max_examples=20)
-@given(nets.plans(), METHODS, st.integers(0, 99))
-@pytest.mark.filterwarnings("ignore::clarp.RelevanceLost", "ignore::clarp.EmptyMap")
-def test_a_drawn_network(drawn, method, seed):
-    check_drawn(drawn, method, seed)
-
-
 @pytest.mark.exported
 @settings(max_examples=100)
 @given(nets.plans(), METHODS, st.integers(0, 99))

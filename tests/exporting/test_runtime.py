@@ -79,7 +79,13 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("method", clarp.methods())
+@pytest.mark.parametrize(
+    "method",
+    [
+        name if name in ("lrp", "ssglrp", "clarp", "secant") else pytest.param(name, marks=pytest.mark.slow)
+        for name in clarp.methods()
+    ],
+)
 def test_every_method(method: str) -> None:
     """One photo with one target and with five, and a batch."""
     expected, found = both(method=method)
@@ -90,7 +96,13 @@ def test_every_method(method: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::clarp.RelevanceLost", "ignore::clarp.EmptyMap")
-@pytest.mark.parametrize("name", ["attention", "gated", "one logit", "findings", "concatenations"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("attention", "one logit", "findings"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("gated", "concatenations")),
+    ],
+)
 def test_networks_of_other_kinds(name: str) -> None:
     """Attention, gates, and the other tasks; the most probable class, which each image chooses for itself."""
     expected, found = both(name, "clarp")
@@ -214,7 +226,7 @@ class TestTheFolder:
         assert len(sizes) == 2
         assert max(sizes) < 100_000
 
-    @pytest.mark.parametrize("damage", ["flipped", "foreign"])
+    @pytest.mark.parametrize("damage", ["flipped", pytest.param("foreign", marks=pytest.mark.slow)])
     def test_a_damaged_file_is_made_again(self, tmp_path, monkeypatch, damage):
         x = photos()[:1]
         first = self.explainer(tmp_path)(x, TOP)
