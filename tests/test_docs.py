@@ -147,7 +147,12 @@ def test_composites_are_in_the_table(name: str) -> None:
     first = f"`{composite.first}`" if composite.first else "as the others"
     row = f"| `{name}` | `{composite.convolution}` | `{composite.dense}` | {first} |"
     assert row in page("rules").splitlines()
-    residual = clarp.rules.Epsilon() if name == "attnlrp" else clarp.rules.Ratio()
+    of_transformers = clarp.rules.Gamma(1.0)
+    residual = {
+        "attnlrp": clarp.rules.Epsilon(),
+        "zplus-gamma": of_transformers,
+        "epsilon-plus-gamma": of_transformers,
+    }.get(name, clarp.rules.Ratio())
     assert (composite.average, composite.residual) == (clarp.rules.Norm(), residual)
 
 
