@@ -41,7 +41,7 @@ METHOD = "ssglrp"
 TIMEOUT = 900
 LOGITS = 1e-4
 """The largest difference of a logit, relative to the largest logit."""
-SUM = 5e-2
+SUM = 1e-2
 """The summed difference of a map, relative to its sum; twice the library's own between float32 and float64, if that is
 more. Where a gradient is zero but for rounding, the selection goes one way here and the other way there."""
 HALVED = 300_000_000
